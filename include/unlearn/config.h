@@ -1,0 +1,133 @@
+/* config: input.yaml (YAML or JSON) -> struct config, from one table of keys. The only room that calls libyaml.
+ * The table checks names, types and ranges; what needs a file or a model is checked by task/plan.c.                  */
+#ifndef UNLEARN_CONFIG_H
+#define UNLEARN_CONFIG_H
+#include "unlearn/core.h"
+
+#define CONFIG_AUTO SIZE_MAX      /* "auto": the program chooses */
+#define CONFIG_ALL (SIZE_MAX - 1) /* "all" */
+#define CONFIG_NULL (SIZE_MAX - 2) /* not given */
+
+enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
+enum init { INIT_PRETRAINED, INIT_RANDOM };
+enum draw { DRAW_RANDOM, DRAW_IN_ORDER };
+enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
+enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
+enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
+enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
+enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
+enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
+enum risk_draw { RISK_FIRST, RISK_SPREAD };
+enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
+
+struct place { /* where a value was written; line 0: nowhere (a default) */
+    const char *file; /* borrowed from the config; "command line" for an override */
+    size_t line, column;
+};
+struct config_data { /* a data file; path NULL: not given */
+    char *path, *question, *answer, *text;
+    size_t rows; /* or CONFIG_ALL */
+    struct place place;
+};
+struct config_setting { /* one parameter of an objective: checked against the objective's own table later */
+    char *key, *text;
+    double number;
+    bool is_number;
+    struct place place;
+};
+struct config_objective {
+    char *name;
+    struct config_setting *setting; /* [n_setting], in the order written; without name, weight, batch_size */
+    size_t n_setting;
+    double weight;     /* regularizers: 1 */
+    size_t batch_size; /* regularizers: CONFIG_AUTO */
+    struct place place;
+};
+struct config_risk {
+    char *name;
+    char *data; /* "forget", "retain" or a path */
+    size_t rows;
+    enum risk_from from;
+    enum risk_draw draw;
+    struct place place;
+};
+struct config {
+    char *file;       /* the input's name */
+    char *text;       /* the input as read, for the output files */
+    enum task task;
+    uint64_t seed;
+    char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
+    struct {
+        char *path;                      /* NULL for a trajectory */
+        struct config_step { size_t step; char *path; } *trajectory;
+        size_t n_trajectory;
+        char *reference;                 /* NULL: path */
+        enum init init;
+        struct place place;
+    } model;
+    struct {
+        char *template;                               /* name, or NULL and the three parts */
+        char *question_start, *question_end, *answer_start;
+        size_t max_length;
+        struct config_data forget, retain;
+        size_t held_out;                              /* of retain; CONFIG_AUTO */
+        char *idk;
+        enum draw idk_draw;
+        struct place template_place, idk_place;
+    } data;
+    struct {
+        size_t data, tensor, threads, tokens; /* CONFIG_AUTO */
+        enum shard shard;
+        enum recompute recompute;
+        struct place place;
+    } parallel;
+    struct config_objective objective;
+    struct config_objective *regularizer;
+    size_t n_regularizer;
+    struct {
+        enum optimizer name;
+        double lr, beta1, beta2, eps, weight_decay, clip;
+        enum schedule schedule;
+        size_t warmup_steps; /* CONFIG_AUTO */
+    } optimizer;
+    struct {
+        double epochs;
+        size_t steps; /* CONFIG_NULL: epochs decide */
+        size_t batch_size, accumulation;
+        bool shuffle;
+        enum draw pair_retain;
+        char **freeze; /* names or layer ranges (part 3) */
+        size_t n_freeze;
+    } train;
+    struct {
+        size_t every;
+        struct config_objective *objective; /* [n_objective]; 0: the objective trained */
+        size_t n_objective;
+        struct config_risk *risk; /* [n_risk]; default: unlearn and retain */
+        size_t n_risk;
+        enum resolution resolution;
+        enum normalisation normalisation;
+        bool fidelity;
+    } geffect;
+    struct {
+        size_t every;
+        bool export;
+    } checkpoint;
+    enum precision precision;
+    struct config_private *private; /* owned text and places */
+};
+
+/** Reads `text` (the content of `file`) and the overrides "key.sub=value" (value in YAML's flow style), fills defaults and
+ *  checks every key, type and range: ERR_INPUT with FILE:LINE:COLUMN, the nearest key for an unknown one, and "not built
+ *  yet" for keys of later parts that differ from their default.                                                  Local. */
+enum status config_parse(const char *file, const char *text, size_t n, int n_override, char *const *override,
+                         struct config **out);
+void config_free(struct config *c);
+/** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
+enum status config_write(const struct config *c, struct text *out);
+/** The table of keys for --help: name, type, range, default, meaning; a line each. */
+enum status config_describe(struct text *out);
+/** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */
+const char *place_text(const struct place *p);
+#endif

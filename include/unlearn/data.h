@@ -1,0 +1,81 @@
+/* data: tokenizer.json and JSON Lines files -> token ids with labels -> packed batches. No messages, no model: what
+ * must agree with the model (vocabulary, eos) comes in as numbers.                                                   */
+#ifndef UNLEARN_DATA_H
+#define UNLEARN_DATA_H
+#include "unlearn/core.h"
+
+/* ------------------------------------------------------------------------------------------------- tokenizer ----- */
+struct tokenizer; /* immutable after opening */
+struct ids {      /* a growing list; {0} is empty */
+    int32_t *data;
+    size_t n, room;
+};
+enum status ids_add(struct ids *list, int32_t id);
+void ids_free(struct ids *list);
+
+/** Reads DIR/tokenizer.json. What it asks for and is not built is refused by name.                               Local. */
+enum status tokenizer_open(const char *dir, struct tokenizer **out);
+/** The same from text in memory; `where` names it in messages. */
+enum status tokenizer_parse(const char *where, const char *json, size_t n, struct tokenizer **out);
+void tokenizer_free(struct tokenizer *t);
+size_t tokenizer_vocabulary(const struct tokenizer *t); /* 1 + the largest id it can produce */
+/** Appends the ids of text [n] (UTF-8, NUL bytes allowed). special: with the tokens that the post-processor adds; text of
+ *  a special token inside `text` becomes that token either way (as the `tokenizers` package does). */
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool special, struct ids *out);
+/** Appends the text of id [n]; skip_special leaves special tokens out. An id that is no token is ERR_INPUT. */
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct text *out);
+
+/* --------------------------------------------------------------------------------------------------- dataset ----- */
+struct template {                                            /* borrowed strings; all labelled from answer_start on */
+    const char *question_start, *question_end, *answer_start; /* "qa": "Question: ", "\n", "Answer: " */
+};
+/** The built-in templates: "qa" and "llama2"; false when there is none of that name. */
+bool template_named(const char *name, struct template *out);
+
+struct data_file {                    /* how to read one file; strings borrowed */
+    const char *path;                 /* JSON Lines */
+    const char *question, *answer;    /* keys of a row */
+    const char *text;                 /* when not NULL: rows are plain text under this key, every token labelled */
+    size_t rows;                      /* the first so many; SIZE_MAX: all */
+};
+struct data_rule { /* how text becomes tokens, the same for all files of a run */
+    const struct tokenizer *tokenizer;
+    struct template template;
+    size_t max_length; /* tokens of a row, eos included */
+    int32_t eos;       /* appended where it fits; negative: the model has none */
+    size_t vocabulary; /* rows of the embedding: a larger id is ERR_INPUT */
+};
+struct dataset {
+    char *path;                   /* owned */
+    size_t n_row;
+    size_t *first;                /* [n_row+1] tokens of row i are first[i] ... first[i+1]-1 */
+    int32_t *id, *label;          /* label = id, or LABEL_NONE; the first token of a row is never predicted */
+    size_t n_cut, n_unlabelled;   /* rows that max_length cut; rows without any label that can be predicted */
+    uint64_t hash;                /* of ids and labels */
+};
+
+/** Reads and tokenises a file by encode() of reference.py. ERR_INPUT with FILE:LINE for a bad row, an empty file, a
+ *  missing key, an id outside the vocabulary.                                                                   Local. */
+enum status dataset_read(const struct data_file *f, const struct data_rule *r, struct dataset **out);
+/** The questions of `f`, each with a stock refusal as its answer: row i takes line pick[i] of `path` ({"answer": ...} or
+ *  plain text lines). `pick` (NULL: i modulo the number of lines) is called with `context`.                     Local. */
+enum status dataset_read_replaced(const struct data_file *f, const char *path,
+                                  size_t (*pick)(void *context, size_t row, size_t n_lines), void *context,
+                                  const struct data_rule *r, struct dataset **out);
+void dataset_free(struct dataset *d);
+/** One block of bytes and back, so that one process reads and the others receive. */
+enum status dataset_pack(const struct dataset *d, unsigned char **bytes, size_t *n);
+enum status dataset_unpack(const unsigned char *bytes, size_t n, struct dataset **out);
+
+size_t dataset_length(const struct dataset *d, size_t row); /* tokens */
+size_t dataset_labels(const struct dataset *d, size_t row); /* tokens that are labelled and can be predicted */
+
+/* ----------------------------------------------------------------------------------------------- packed batch ----- */
+enum outputs { OUTPUTS_LABELLED, OUTPUTS_ALL };
+/** Cuts rows (order kept) into passes of at most `tokens` tokens, at least one row each: pass p holds rows
+ *  start[p] ... start[p+1]-1 of the list; start has room for n+1 entries. Returns the number of passes.           Local. */
+size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start);
+/** Packs rows row[0 ... n-1] of d into b, whose arrays are taken from `a` (rewind it when done); item[i] = i.
+ *                                                                                                               Local. */
+void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outputs which, struct arena *a, struct batch *b);
+#endif

@@ -1,0 +1,126 @@
+/* math: products, norms, rotary, attention, activations, cross-entropy; each forward beside its backward. The only room
+ * that calls BLAS, and the only one that looks at single elements of weights and activations. No messages.
+ *
+ * Shapes are written in memory order, rows first. n = rows (positions of a packed batch), J = deltas stacked as rows:
+ * a backward takes dy [J][n][...] for ONE forward x [n][...], so row r of objective j stands at j*n + r.
+ * Every function is Local and cannot fail; sizes of zero are legal and do nothing.                                   */
+#ifndef UNLEARN_MATH_H
+#define UNLEARN_MATH_H
+#include "unlearn/core.h"
+
+/* --------------------------------------------------------------------------------------------------- threads ----- */
+void math_threads(int n);       /* one OpenMP team and one BLAS pool of n threads; n >= 1 */
+int math_threads_now(void);
+const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
+
+/* -------------------------------------------------------------------------------------------------- products ----- */
+/* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
+void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+/* dx = beta dx + dy W */
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta, real *dx,
+                           size_t ldx);
+/* dw += dy^T x */
+void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
+                            real *dw);
+double math_gemm_rate(void);    /* flop/s of a 2048-cube product, best of 5, measured now with the threads set */
+
+/* --------------------------------------------------------------------------------------------- vectors, sums ----- */
+void math_add(size_t n, const real *x, real *y);                                 /* y += x */
+void math_fill(size_t n, real value, real *x);
+void math_copy(size_t n, const real *x, real *y);
+void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);            /* y[row] += b */
+void bias_backward(size_t n, size_t d, const real *dy, size_t ldy, real *db);     /* db += sum over rows of dy */
+double math_dot(size_t n, const real *x, const real *y);          /* products of reals, summed in double */
+double math_sum_squares(size_t n, const real *x);
+bool math_finite(size_t n, const real *x);
+/* e[i] += sum over rows r of sequence i (first[i] <= r < first[i+1]) and columns c of x[r][c] y[r][c]; sums in double */
+void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, size_t ldy,
+                      double *e);
+/* the same with one vector y [d] for all rows */
+void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, double *e);
+
+/* ----------------------------------------------------------------------------------------------------- norms ----- */
+enum norm_kind { NORM_RMS, NORM_LAYER };
+/* y = xhat w (+ b); rms: xhat = x r, r = 1/sqrt(mean x^2 + eps); layer: xhat = (x - mean) r, r = 1/sqrt(var + eps).
+ * w, b may be NULL (1, 0). Keeps mean [n] (layer only) and r [n] for the backward. */
+void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps, real *y,
+                  real *mean, real *r);
+/* xhat [n][d] again, from x and what the forward kept */
+void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real *mean, const real *r, real *xhat);
+/* dx [J][n][d] += the norm's backward of dy [J][n][d]; xhat [n][d] */
+void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real *xhat, const real *r, const real *w,
+                   const real *dy, real *dx);
+/* dw [d] += sum over rows of dy xhat  (one delta per row) */
+void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, real *dw);
+
+/* ---------------------------------------------------------------------------------------------------- rotary ----- */
+/* Rotates, in place, the first `dim` entries of each of `heads` heads of size head_dim in x [n][ldx] (HF's half-split
+ * pairs: entry k turns with k + dim/2) by angle position[r] * frequency[k]. cosine, sine: [positions][dim/2]. The
+ * backward is the rotation by the opposite angle: direction = -1. J stacks rows: x [J*n][ldx]. */
+void rotary_table(size_t positions, size_t half, const double *frequency, real *cosine, real *sine);
+void rotary_apply(int direction, size_t J, size_t n, const int32_t *position, size_t heads, size_t head_dim, size_t dim,
+                  const real *cosine, const real *sine, real *x, size_t ldx);
+
+/* ------------------------------------------------------------------------------------------------- attention ----- */
+/* Causal attention inside each sequence of a packed batch. Row r of qkv: heads_q query heads, then heads_kv keys, then
+ * heads_kv values, each head_dim wide. kv_of [heads_q]: the key-value head of each query head. */
+struct attention {
+    size_t n_seq;
+    const size_t *first; /* [n_seq + 1] rows of the sequences; borrowed */
+    size_t heads_q, heads_kv, head_dim;
+    const int *kv_of;
+    double scale; /* of q.k, usually 1/sqrt(head_dim) */
+};
+size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
+/* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
+void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch);
+/* dqkv [J][n][(heads_q+2 heads_kv)*head_dim] = the backward of dout [J][n][heads_q*head_dim]; overwrites dqkv.
+ * No T x T array is kept between or inside: scores are recomputed a block of queries at a time. */
+void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
+                        const real *dout, real *dqkv, real *scratch);
+
+/* ----------------------------------------------------------------------------------------------- activations ----- */
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, N_ACTIVATION };
+/* gated: up [n][2f] = gate columns then up columns, y = act(gate) * up; plain: up [n][f], y = act(up) */
+void activation_forward(enum activation act, bool gated, size_t n, size_t f, const real *up, real *y);
+/* dup [J][n][2f or f] from dy [J][n][f] */
+void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
+                         real *dup);
+
+/* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
+/* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */
+void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x);
+/* dtable[id[r] - first] += dx[r], rows in order */
+void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable);
+/* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */
+void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y);
+void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx);
+
+/* A slice of the vocabulary: logits [n][v], columns first ... first+v-1 of the whole. The three partial results of all
+ * slices combine by max, sum, sum: lse = max + log(sum exp(z - max)); nll = lse - z[id]. */
+void logits_max(size_t n, size_t v, const real *logits, double *max);                     /* v = 0: -inf */
+void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum);  /* of exp(z - max) */
+void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
+/* dlogits[k] = coef[k] (softmax(logits[k]) - onehot(id[k])): the backward of coef . nll; id < 0: no label, row = 0.
+ * dlogits may be logits itself. */
+void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                     const double *coef, real *dlogits);
+/* target q = softmax(other): returns in loss[k] this slice's share of sum_v q (log q - log p), and writes
+ * dlogits[k] = coef[k] (p - q): Kullback-Leibler divergence of softmax(logits) from softmax(other) */
+void logits_divergence(size_t n, size_t v, const real *logits, const double *lse, const real *other, const double *lse_other,
+                       const double *coef, double *loss, real *dlogits);
+
+/* ------------------------------------------------------------------------------------------ updates, storage ----- */
+/* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */
+struct adamw {
+    double lr, beta1, beta2, eps, decay;
+    uint64_t step;
+};
+void adamw_update(const struct adamw *a, size_t n, const real *gradient, double scale, real *m, real *v, real *weight);
+void sgd_update(double lr, double decay, size_t n, const real *gradient, double scale, real *weight);
+
+enum storage { STORE_F32, STORE_BF16, STORE_F16, STORE_F64, N_STORAGE };
+size_t storage_size(enum storage s); /* bytes of an element */
+void storage_load(enum storage s, size_t n, const void *from, real *to);
+void storage_save(enum storage s, size_t n, const real *from, void *to); /* round to nearest even */
+#endif

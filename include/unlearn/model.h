@@ -1,0 +1,182 @@
+/* model: what a checkpoint is (config.json, tensors, files), which part of it a process keeps, and the decoder's forward
+ * and backward over a packed batch. One table row per architecture (architectures.c); everything else is generic.
+ *
+ * Layers, here and in the output: 0 = embed, 1 ... L = the blocks, L+1 = norm (the final one), L+2 = lm_head.        */
+#ifndef UNLEARN_MODEL_H
+#define UNLEARN_MODEL_H
+#include "unlearn/core.h"
+#include "unlearn/math.h"
+#include "unlearn/parallel.h"
+
+/* ------------------------------------------------------------------------------------- shape: config.json read ----- */
+enum { MAX_EOS = 8 };
+struct shape {
+    char model_type[32];
+    size_t vocabulary, hidden, intermediate, blocks, heads, kv_heads, head_dim, positions;
+    enum norm_kind norm;
+    bool norm_bias;
+    double norm_eps;
+    bool tied;              /* lm_head shares the embedding's tensor */
+    bool parallel_residual; /* attention and MLP read the same input: x + attention + mlp */
+    bool one_norm;          /* and the same norm of it (phi) */
+    bool qkv_bias, out_bias, mlp_bias, head_bias;
+    bool gated; /* act(gate x) * (up x), else act(up x) */
+    enum activation activation;
+    size_t rotary_dim;               /* leading entries of a head that rotate; even */
+    double *frequency;               /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
+    size_t window;                   /* sliding window, 0: none; a longer sequence is refused */
+    int32_t bos, eos[MAX_EOS];       /* bos -1: none */
+    size_t n_eos;
+    const struct architecture *row;  /* the table's; names of tensors */
+    json_t *json;                    /* the whole config.json, owned: carried over when a model is written */
+};
+/** Reads DIR/config.json, both styles (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). Sizes are checked
+ *  before anything is allocated by them; what changes the numbers and is not built is refused by name; unknown other keys
+ *  are fine. ERR_INPUT names file and key.                                                                       Local. */
+enum status shape_read(const char *dir, struct shape **out);
+enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out);
+void shape_free(struct shape *s);
+bool shape_equal(const struct shape *a, const struct shape *b); /* same tensors: weights of one fit the other */
+
+/* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
+enum role { /* what a tensor is in its layer; the order is the order in memory, so that fused products are contiguous */
+    ROLE_EMBED,
+    ROLE_NORM1, ROLE_NORM1_BIAS,
+    ROLE_Q, ROLE_K, ROLE_V,
+    ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS,
+    ROLE_O, ROLE_O_BIAS,
+    ROLE_NORM2, ROLE_NORM2_BIAS,
+    ROLE_GATE, ROLE_UP,
+    ROLE_GATE_BIAS, ROLE_UP_BIAS,
+    ROLE_DOWN, ROLE_DOWN_BIAS,
+    ROLE_NORM, ROLE_NORM_BIAS,
+    ROLE_HEAD, ROLE_HEAD_BIAS,
+    N_ROLE
+};
+/* One tensor of the checkpoint, and this process's part of it: local row i is global row piece..., columns col_first ...
+ * col_first+col_count-1. A vector is [rows][1]. */
+struct param {
+    char *name;                /* in the safetensors file; owned */
+    enum role role;
+    size_t layer;
+    bool vector;
+    size_t rows, cols;         /* global shape */
+    size_t n_piece;            /* runs of global rows, in local order; usually one */
+    struct piece { size_t first, count; } *piece; /* owned */
+    size_t row_count;          /* local rows: the sum of the pieces */
+    size_t col_first, col_count;
+    size_t own_first, own_count; /* local rows that this process counts in sums over the tensor ranks: every global row is
+                                    counted by exactly one of them */
+    bool shared;               /* some rows are kept by several tensor ranks and their gradients are partial sums there */
+    size_t offset;             /* of its first element in a state, in reals */
+};
+struct layout {
+    const struct shape *shape; /* borrowed */
+    int tensor_rank, tensor_size;
+    size_t n_param;
+    struct param *param;       /* ordered by layer, then role */
+    size_t n_layer;            /* blocks + 3 */
+    size_t *layer_first;       /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
+    size_t size;               /* reals of a state on this process */
+    size_t elements;           /* parameters of the whole model */
+    size_t head_first, head_count; /* query heads of this process */
+    size_t kv_first, kv_count;     /* key-value heads that they need */
+    size_t column_first, column_count; /* MLP columns */
+    size_t word_first, word_count;     /* vocabulary rows */
+};
+/** Any tensor_size up to the number of heads; a larger one is ERR_INPUT naming the layouts that would work.      Local. */
+enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, struct layout **out);
+void layout_free(struct layout *l);
+/** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding). */
+const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
+const char *layer_name(const struct layout *l, size_t layer, char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
+
+/* ---------------------------------------------------------------------------------- state: one value per parameter ----- */
+/* Weights, gradient, moments, risk gradients: all alike, all reached layer by layer. Code never keeps a pointer across a
+ * release: sharded states will then need nothing more than other acquire and release functions. */
+struct state {
+    const char *name;            /* "weights", "gradient", ...; static */
+    const struct layout *layout; /* borrowed */
+    real *data;                  /* [layout->size]; owned */
+    real *guard;                 /* test mode (state_poison): what acquire hands out, poisoned by release */
+    int acquired;                /* layer + 1 of what is out in test mode, 0: none */
+};
+enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
+void state_free(struct state *s);
+enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
+real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
+void state_release(struct state *s, size_t layer);  /* after reading */
+void state_commit(struct state *s, size_t layer);   /* after writing; ends the acquire */
+/** Sums the partial gradients of `shared` rows over the tensor ranks, then everything over the data ranks: after it, each
+ *  process holds the whole gradient of its part.                                                Collective over grid. */
+enum status state_reduce(const struct grid *g, struct state *gradient);
+/** <a, b> per parameter, e [n_param]: this process's owned rows; sum over the tensor ranks to complete.           Local. */
+void state_dot(const struct state *a, const struct state *b, double *e);
+
+/* ------------------------------------------------------------------------------------------------ weights on disk ----- */
+/** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
+ *  offsets) and reads this process's slices: the first data rank reads, the others receive. With finite, a NaN or Inf is
+ *  ERR_INPUT naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
+ *  every layout.                                                                                Collective over grid. */
+enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
+/** Initial weights of a model trained from scratch: normal(0, initializer_range, default 0.02), norms 1, biases 0; a
+ *  function of the seed and the global element alone.                                                            Local. */
+void weights_random(const struct shape *s, uint64_t seed, struct state *weights);
+/** Writes an HF directory: safetensors (sharded above 5 GB with an index), config.json, generation_config.json where the
+ *  source has one, and the tokenizer files of `source`. Files appear under their names only when complete.
+ *                                                                                               Collective over grid. */
+enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
+                          enum storage storage);
+
+/* ----------------------------------------------------------------------------------------------- forward, backward ----- */
+/* Where a backward delivers what would be weight gradients. n rows per objective, J objectives; `first` cuts the rows into
+ * the batch's sequences. Called once per use of a tensor, in backward order; `p` is the first of `n_param` parameters whose
+ * rows stand one below the other (q, k, v; gate, up): dy has their columns side by side. `use` is the layer that acts:
+ * a tied head says lm_head though the tensor is the embedding's. x rows have length ldx, dy rows ldy. */
+struct sink {
+    void *context;
+    void (*linear)(void *context, size_t use, const struct param *p, size_t n_param, size_t n, size_t n_seq,
+                   const size_t *first, const real *x, size_t ldx, const real *dy, size_t ldy);
+    void (*bias)(void *context, size_t use, const struct param *p, size_t n_param, size_t n, size_t n_seq,
+                 const size_t *first, const real *dy, size_t ldy);
+    void (*scale)(void *context, size_t use, const struct param *p, size_t n, size_t n_seq, const size_t *first,
+                  const real *xhat, const real *dy); /* norm weight: gradient is the sum of xhat dy */
+    void (*embed)(void *context, size_t use, const struct param *p, size_t n, size_t n_seq, const size_t *first,
+                  const int32_t *id, const real *dy);
+    void (*layer_begin)(void *context, size_t use); /* brackets the calls of one layer; may be NULL */
+    void (*layer_end)(void *context, size_t use);
+};
+/** The plain sink: adds the gradient (J = 1) to a state. */
+struct sink sink_gradient(struct state *gradient);
+
+/* Largest batch a model's workspace is made for. */
+struct model_limits {
+    size_t rows, outputs, sequences, longest; /* of one pass */
+    size_t objectives;                        /* J stacked in one backward; 0: forward only */
+    bool second;                              /* also keeps the logits of a second forward (the reference's) */
+};
+struct model; /* layout, rotary tables, workspace; weights come with every call */
+/** bytes (may be NULL): what the workspace takes. With out NULL only counts.                                    Local. */
+enum status model_new(const struct layout *l, const struct grid *g, const struct model_limits *most, struct model **out,
+                      size_t *bytes);
+void model_free(struct model *m);
+
+/** One forward over a packed batch; keeps what the backward needs (keep), the logits of this process's vocabulary slice and
+ *  the complete log-sum-exp and nll of every output. ERR_NUMERIC when an nll is not finite (names the sequence).
+ *                                                                                     Collective over the tensor ranks. */
+enum status model_forward(struct model *m, struct state *weights, const struct batch *b, bool keep);
+/* Results of the last forward, borrowed until the next one. */
+const double *model_nll(const struct model *m);   /* [n_out]; 0 where an output has no label */
+const double *model_lse(const struct model *m);   /* [n_out] */
+real *model_logits(struct model *m);              /* [n_out][word_count] */
+/** Moves logits and lse of the last forward aside, so that another one can follow: the reference's distribution. */
+void model_set_aside(struct model *m, const struct batch *b);
+const double *model_aside_lse(const struct model *m);
+const real *model_aside_logits(const struct model *m);
+
+/** dlogits [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
+real *model_dlogits(struct model *m);
+/** Backward of J losses through the last kept forward, from model_dlogits; every use of a tensor goes to the sink.
+ *                                                                                     Collective over the tensor ranks. */
+enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J, const struct sink *sink);
+#endif

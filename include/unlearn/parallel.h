@@ -1,0 +1,53 @@
+/* parallel: the process grid, collectives, splitting of work. The only room that calls MPI (but for main.c).
+ * N processes = data x tensor. Tensor ranks are neighbours in world order, so that they share a node.                */
+#ifndef UNLEARN_PARALLEL_H
+#define UNLEARN_PARALLEL_H
+#include "unlearn/core.h"
+
+struct comm; /* a group of processes; opaque */
+
+struct grid {
+    int rank, size;               /* in the job */
+    int data_rank, data_size;     /* which share of the sequences */
+    int tensor_rank, tensor_size; /* which share of every layer */
+    struct comm *world, *data, *tensor; /* owned. data: the processes with the same tensor_rank, and the other way round */
+};
+
+/** First and last call of a process. Starts without mpirun too, as a job of one.              Collective over the job. */
+enum status parallel_start(int *argc, char ***argv);
+void parallel_end(void);
+void parallel_abort(int exit_code); /* ends every process; only for main.c, when agreement is impossible */
+const char *parallel_library(void); /* version text of the MPI library, one line, static */
+int parallel_node_size(void);       /* processes of this job on this node; valid after parallel_start */
+
+/** data * tensor must be the number of processes.                                            Collective over the job. */
+enum status grid_new(int data, int tensor, struct grid **out);
+void grid_free(struct grid *g);
+
+/** The worst status of all processes. A rank that failed must call it like all others, before the first message that it
+ *  would miss. The message of the lowest rank that has the worst status becomes the message of every rank.
+ *                                                                                              Collective over grid. */
+enum status grid_agree(const struct grid *g, enum status st);
+
+/* Collectives over a communicator. Counts are elements, of any size (split where MPI's int would not do). In place.
+ * Failure of the MPI library itself aborts the job (MPI_ERRORS_ARE_FATAL), so they return nothing. One process: no-ops. */
+void comm_sum_real(const struct comm *c, real *x, size_t n);
+void comm_sum_double(const struct comm *c, double *x, size_t n);
+void comm_max_double(const struct comm *c, double *x, size_t n);
+void comm_max_real(const struct comm *c, real *x, size_t n);
+void comm_max_u64(const struct comm *c, uint64_t *x, size_t n);
+void comm_broadcast(const struct comm *c, void *x, size_t bytes, int root);
+void comm_send(const struct comm *c, const void *x, size_t bytes, int to, int tag);
+void comm_receive(const struct comm *c, void *x, size_t bytes, int from, int tag);
+void comm_gather_double(const struct comm *c, const double *x, size_t n, double *all); /* all [size][n], on every rank */
+void comm_barrier(const struct comm *c);
+int comm_size(const struct comm *c);
+int comm_rank(const struct comm *c);
+
+/** Part `part` of n things cut into `parts` runs whose lengths differ by at most one: [*first, *first + *count).  Local. */
+void split_range(size_t n, int parts, int part, size_t *first, size_t *count);
+
+/** Shares items of given costs among `parts` so that the dearest part is cheap (longest processing time first; ties by
+ *  index, so all processes compute the same). owner [n] receives the part of each item.                        Local. */
+enum status split_balanced(size_t n, const double *cost, int parts, int *owner);
+#endif
