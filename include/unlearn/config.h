@@ -4,8 +4,8 @@
 #define UNLEARN_CONFIG_H
 #include "unlearn/core.h"
 
-#define CONFIG_AUTO SIZE_MAX      /* "auto": the program chooses */
-#define CONFIG_ALL (SIZE_MAX - 1) /* "all" */
+#define CONFIG_AUTO SIZE_MAX       /* "auto": the program chooses */
+#define CONFIG_ALL  (SIZE_MAX - 1) /* "all" */
 #define CONFIG_NULL (SIZE_MAX - 2) /* not given */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
@@ -21,7 +21,7 @@ enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
-struct place { /* where a value was written; line 0: nowhere (a default) */
+struct place {        /* where a value was written; line 0: nowhere (a default) */
     const char *file; /* borrowed from the config; "command line" for an override */
     size_t line, column;
 };
@@ -53,25 +53,28 @@ struct config_risk {
     struct place place;
 };
 struct config {
-    char *file;       /* the input's name */
-    char *text;       /* the input as read, for the output files */
+    char *file; /* the input's name */
+    char *text; /* the input as read, for the output files */
     enum task task;
     uint64_t seed;
     char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
     struct {
-        char *path;                      /* NULL for a trajectory */
-        struct config_step { size_t step; char *path; } *trajectory;
+        char *path; /* NULL for a trajectory */
+        struct config_step {
+            size_t step;
+            char *path;
+        } * trajectory;
         size_t n_trajectory;
-        char *reference;                 /* NULL: path */
+        char *reference; /* NULL: path */
         enum init init;
         struct place place;
     } model;
     struct {
-        char *template;                               /* name, or NULL and the three parts */
+        char *template; /* name, or NULL and the three parts */
         char *question_start, *question_end, *answer_start;
         size_t max_length;
         struct config_data forget, retain;
-        size_t held_out;                              /* of retain; CONFIG_AUTO */
+        size_t held_out; /* of retain; CONFIG_AUTO */
         char *idk;
         enum draw idk_draw;
         struct place template_place, idk_place;

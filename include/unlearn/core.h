@@ -12,14 +12,14 @@ typedef REAL real; /* float (`unlearn`) or double (`unlearn-double`): make PRECI
 
 /* ---------------------------------------------------------------------------------------------------- status ----- */
 /* In order of severity: processes that disagree leave with the largest. */
-#define STATUS_LIST(X) /* name, exit code, text */                                                                    \
-    X(OK, 0, "done")                                                                                                   \
-    X(ERR_INPUT, 1, "bad input")                                                                                       \
-    X(ERR_USAGE, 2, "wrong use of the command line")                                                                   \
-    X(ERR_STOPPED, 75, "stopped early with a checkpoint")                                                              \
-    X(ERR_MEMORY, 3, "not enough memory")                                                                              \
-    X(ERR_IO, 3, "cannot write")                                                                                       \
-    X(ERR_NUMERIC, 3, "not finite")                                                                                    \
+#define STATUS_LIST(X) /* name, exit code, text */        \
+    X(OK, 0, "done")                                      \
+    X(ERR_INPUT, 1, "bad input")                          \
+    X(ERR_USAGE, 2, "wrong use of the command line")      \
+    X(ERR_STOPPED, 75, "stopped early with a checkpoint") \
+    X(ERR_MEMORY, 3, "not enough memory")                 \
+    X(ERR_IO, 3, "cannot write")                          \
+    X(ERR_NUMERIC, 3, "not finite")                       \
     X(ERR_INTERNAL, 3, "internal error")
 enum status {
 #define X(name, code, text) name,
@@ -35,17 +35,17 @@ enum status fail(enum status st, const char *format, ...) __attribute__((format(
 const char *fail_message(void); /* "" when nothing failed; control characters are quoted */
 void fail_clear(void);
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((st = (call)) != OK) goto done;                                                                            \
+#define TRY(call)                           \
+    do {                                    \
+        if ((st = (call)) != OK) goto done; \
     } while (0)
 /* p = n zeroed objects of its own type; at its failure the function leaves through done with ERR_MEMORY */
-#define TRY_NEW(p, n)                                                                                                  \
-    do {                                                                                                               \
-        if (!((p) = memory_new((n), sizeof *(p)))) {                                                                   \
-            st = fail(ERR_MEMORY, "memory: cannot allocate %zu x %zu bytes", (size_t)(n), sizeof *(p));                \
-            goto done;                                                                                                 \
-        }                                                                                                              \
+#define TRY_NEW(p, n)                                                                                   \
+    do {                                                                                                \
+        if (!((p) = memory_new((n), sizeof *(p)))) {                                                    \
+            st = fail(ERR_MEMORY, "memory: cannot allocate %zu x %zu bytes", (size_t)(n), sizeof *(p)); \
+            goto done;                                                                                  \
+        }                                                                                               \
     } while (0)
 
 /* ---------------------------------------------------------------------------------------------------- memory ----- */
@@ -62,9 +62,9 @@ struct arena {
     unsigned char *base; /* owned; NULL while measuring */
     size_t size, used, peak;
 };
-void arena_measure(struct arena *a);                     /* take() then returns NULL and only counts */
-enum status arena_new(size_t bytes, struct arena *a);    /* zeroed */
-void arena_free(struct arena *a);                        /* accepts an empty one */
+void arena_measure(struct arena *a);                      /* take() then returns NULL and only counts */
+enum status arena_new(size_t bytes, struct arena *a);     /* zeroed */
+void arena_free(struct arena *a);                         /* accepts an empty one */
 void *arena_take(struct arena *a, size_t n, size_t size); /* aligned to 64 bytes, content undefined */
 static inline size_t arena_mark(const struct arena *a) { return a->used; }
 static inline void arena_rewind(struct arena *a, size_t mark) { a->used = mark; }
@@ -82,7 +82,7 @@ char *text_copy(const char *s); /* NULL without memory, and for NULL */
 /* ------------------------------------------------------------------------------------------------------- log ----- */
 /* One process writes (log_open elsewhere with path NULL and quiet true); lines go to standard output and to the file. */
 enum status log_open(const char *path, bool quiet);
-void log_close(void);                                     /* repeats the warnings first */
+void log_close(void); /* repeats the warnings first */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: ..." ; kept and repeated */
 size_t log_warnings(void);
@@ -92,32 +92,32 @@ size_t log_warnings(void);
  * can draw any number of any stream, and a restart needs no state. */
 enum random_stream { STREAM_ORDER = 1, STREAM_RETAIN, STREAM_REPLACEMENT, STREAM_WEIGHTS, STREAM_DIRECTION, STREAM_TEST };
 uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t counter);
-double random_uniform(uint64_t seed, uint32_t stream, uint64_t counter); /* in [0, 1), 53 bits */
-double random_normal(uint64_t seed, uint32_t stream, uint64_t counter);  /* mean 0, variance 1 (Box-Muller) */
+double random_uniform(uint64_t seed, uint32_t stream, uint64_t counter);         /* in [0, 1), 53 bits */
+double random_normal(uint64_t seed, uint32_t stream, uint64_t counter);          /* mean 0, variance 1 (Box-Muller) */
 size_t random_below(uint64_t seed, uint32_t stream, uint64_t counter, size_t n); /* in 0 ... n-1; n > 0 */
 /** order[0 ... n-1] = a permutation of 0 ... n-1 (Fisher-Yates); epoch picks one of many of the same stream. */
 void random_permutation(uint64_t seed, uint32_t stream, uint64_t epoch, size_t n, size_t *order);
 
 /* ---------------------------------------------------------------------------------------------------- clocks ----- */
-#define PHASE_LIST(X) /* name, text of the final table */                                                             \
-    X(PHASE_READ, "read and prepare")                                                                                  \
-    X(PHASE_FORWARD, "forward")                                                                                        \
-    X(PHASE_LOSS, "losses")                                                                                            \
-    X(PHASE_BACKWARD, "backward")                                                                                      \
-    X(PHASE_PRODUCTS, "inner products")                                                                                \
-    X(PHASE_OPTIMISER, "optimiser")                                                                                    \
-    X(PHASE_MESSAGES, "messages")                                                                                      \
-    X(PHASE_OUTPUT, "output")                                                                                          \
+#define PHASE_LIST(X) /* name, text of the final table */ \
+    X(PHASE_READ, "read and prepare")                     \
+    X(PHASE_FORWARD, "forward")                           \
+    X(PHASE_LOSS, "losses")                               \
+    X(PHASE_BACKWARD, "backward")                         \
+    X(PHASE_PRODUCTS, "inner products")                   \
+    X(PHASE_OPTIMISER, "optimiser")                       \
+    X(PHASE_MESSAGES, "messages")                         \
+    X(PHASE_OUTPUT, "output")                             \
     X(PHASE_OTHER, "other")
 enum phase {
 #define X(name, text) name,
     PHASE_LIST(X)
 #undef X
-    N_PHASE
+        N_PHASE
 };
-double clock_seconds(void);               /* monotonic */
-enum phase phase_enter(enum phase p);     /* from now on time goes to p; returns the phase it went to before */
-double phase_seconds(enum phase p);       /* so far */
+double clock_seconds(void);           /* monotonic */
+enum phase phase_enter(enum phase p); /* from now on time goes to p; returns the phase it went to before */
+double phase_seconds(enum phase p);   /* so far */
 const char *phase_text(enum phase p);
 
 /* ---------------------------------------------------------------------------------------------- packed batch ----- */

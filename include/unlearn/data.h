@@ -26,17 +26,18 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct text *out);
 
 /* --------------------------------------------------------------------------------------------------- dataset ----- */
-struct template {                                            /* borrowed strings; all labelled from answer_start on */
+struct template
+{                                                             /* borrowed strings; all labelled from answer_start on */
     const char *question_start, *question_end, *answer_start; /* "qa": "Question: ", "\n", "Answer: " */
 };
 /** The built-in templates: "qa" and "llama2"; false when there is none of that name. */
 bool template_named(const char *name, struct template *out);
 
-struct data_file {                    /* how to read one file; strings borrowed */
-    const char *path;                 /* JSON Lines */
-    const char *question, *answer;    /* keys of a row */
-    const char *text;                 /* when not NULL: rows are plain text under this key, every token labelled */
-    size_t rows;                      /* the first so many; SIZE_MAX: all */
+struct data_file {                 /* how to read one file; strings borrowed */
+    const char *path;              /* JSON Lines */
+    const char *question, *answer; /* keys of a row */
+    const char *text;              /* when not NULL: rows are plain text under this key, every token labelled */
+    size_t rows;                   /* the first so many; SIZE_MAX: all */
 };
 struct data_rule { /* how text becomes tokens, the same for all files of a run */
     const struct tokenizer *tokenizer;
@@ -46,12 +47,12 @@ struct data_rule { /* how text becomes tokens, the same for all files of a run *
     size_t vocabulary; /* rows of the embedding: a larger id is ERR_INPUT */
 };
 struct dataset {
-    char *path;                   /* owned */
+    char *path; /* owned */
     size_t n_row;
-    size_t *first;                /* [n_row+1] tokens of row i are first[i] ... first[i+1]-1 */
-    int32_t *id, *label;          /* label = id, or LABEL_NONE; the first token of a row is never predicted */
-    size_t n_cut, n_unlabelled;   /* rows that max_length cut; rows without any label that can be predicted */
-    uint64_t hash;                /* of ids and labels */
+    size_t *first;              /* [n_row+1] tokens of row i are first[i] ... first[i+1]-1 */
+    int32_t *id, *label;        /* label = id, or LABEL_NONE; the first token of a row is never predicted */
+    size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
+    uint64_t hash;              /* of ids and labels */
 };
 
 /** Reads and tokenises a file by encode() of reference.py. ERR_INPUT with FILE:LINE for a bad row, an empty file, a
@@ -77,5 +78,6 @@ enum outputs { OUTPUTS_LABELLED, OUTPUTS_ALL };
 size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start);
 /** Packs rows row[0 ... n-1] of d into b, whose arrays are taken from `a` (rewind it when done); item[i] = i.
  *                                                                                                               Local. */
-void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outputs which, struct arena *a, struct batch *b);
+void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outputs which, struct arena *a,
+                struct batch *b);
 #endif

@@ -9,7 +9,7 @@
 #include "unlearn/core.h"
 
 /* --------------------------------------------------------------------------------------------------- threads ----- */
-void math_threads(int n);       /* one OpenMP team and one BLAS pool of n threads; n >= 1 */
+void math_threads(int n); /* one OpenMP team and one BLAS pool of n threads; n >= 1 */
 int math_threads_now(void);
 const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 
@@ -17,20 +17,20 @@ const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
 void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
-void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta, real *dx,
-                           size_t ldx);
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
+                           real *dx, size_t ldx);
 /* dw += dy^T x */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             real *dw);
-double math_gemm_rate(void);    /* flop/s of a 2048-cube product, best of 5, measured now with the threads set */
+double math_gemm_rate(void); /* flop/s of a 2048-cube product, best of 5, measured now with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
-void math_add(size_t n, const real *x, real *y);                                 /* y += x */
+void math_add(size_t n, const real *x, real *y); /* y += x */
 void math_fill(size_t n, real value, real *x);
 void math_copy(size_t n, const real *x, real *y);
-void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);            /* y[row] += b */
-void bias_backward(size_t n, size_t d, const real *dy, size_t ldy, real *db);     /* db += sum over rows of dy */
-double math_dot(size_t n, const real *x, const real *y);          /* products of reals, summed in double */
+void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);        /* y[row] += b */
+void bias_backward(size_t n, size_t d, const real *dy, size_t ldy, real *db); /* db += sum over rows of dy */
+double math_dot(size_t n, const real *x, const real *y);                      /* products of reals, summed in double */
 double math_sum_squares(size_t n, const real *x);
 bool math_finite(size_t n, const real *x);
 /* e[i] += sum over rows r of sequence i (first[i] <= r < first[i+1]) and columns c of x[r][c] y[r][c]; sums in double */
@@ -43,8 +43,8 @@ void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x
 enum norm_kind { NORM_RMS, NORM_LAYER };
 /* y = xhat w (+ b); rms: xhat = x r, r = 1/sqrt(mean x^2 + eps); layer: xhat = (x - mean) r, r = 1/sqrt(var + eps).
  * w, b may be NULL (1, 0). Keeps mean [n] (layer only) and r [n] for the backward. */
-void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps, real *y,
-                  real *mean, real *r);
+void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
+                  real *y, real *mean, real *r);
 /* xhat [n][d] again, from x and what the forward kept */
 void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real *mean, const real *r, real *xhat);
 /* dx [J][n][d] += the norm's backward of dy [J][n][d]; xhat [n][d] */
@@ -98,8 +98,8 @@ void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_
 
 /* A slice of the vocabulary: logits [n][v], columns first ... first+v-1 of the whole. The three partial results of all
  * slices combine by max, sum, sum: lse = max + log(sum exp(z - max)); nll = lse - z[id]. */
-void logits_max(size_t n, size_t v, const real *logits, double *max);                     /* v = 0: -inf */
-void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum);  /* of exp(z - max) */
+void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
+void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
 /* dlogits[k] = coef[k] (softmax(logits[k]) - onehot(id[k])): the backward of coef . nll; id < 0: no label, row = 0.
  * dlogits may be logits itself. */
@@ -107,8 +107,8 @@ void logits_backward(size_t n, size_t v, size_t first, const real *logits, const
                      const double *coef, real *dlogits);
 /* target q = softmax(other): returns in loss[k] this slice's share of sum_v q (log q - log p), and writes
  * dlogits[k] = coef[k] (p - q): Kullback-Leibler divergence of softmax(logits) from softmax(other) */
-void logits_divergence(size_t n, size_t v, const real *logits, const double *lse, const real *other, const double *lse_other,
-                       const double *coef, double *loss, real *dlogits);
+void logits_divergence(size_t n, size_t v, const real *logits, const double *lse, const real *other,
+                       const double *lse_other, const double *coef, double *loss, real *dlogits);
 
 /* ------------------------------------------------------------------------------------------ updates, storage ----- */
 /* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */

@@ -22,13 +22,13 @@ struct shape {
     bool qkv_bias, out_bias, mlp_bias, head_bias;
     bool gated; /* act(gate x) * (up x), else act(up x) */
     enum activation activation;
-    size_t rotary_dim;               /* leading entries of a head that rotate; even */
-    double *frequency;               /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
-    size_t window;                   /* sliding window, 0: none; a longer sequence is refused */
-    int32_t bos, eos[MAX_EOS];       /* bos -1: none */
+    size_t rotary_dim;         /* leading entries of a head that rotate; even */
+    double *frequency;         /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
+    size_t window;             /* sliding window, 0: none; a longer sequence is refused */
+    int32_t bos, eos[MAX_EOS]; /* bos -1: none */
     size_t n_eos;
-    const struct architecture *row;  /* the table's; names of tensors */
-    json_t *json;                    /* the whole config.json, owned: carried over when a model is written */
+    const struct architecture *row; /* the table's; names of tensors */
+    json_t *json;                   /* the whole config.json, owned: carried over when a model is written */
 };
 /** Reads DIR/config.json, both styles (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). Sizes are checked
  *  before anything is allocated by them; what changes the numbers and is not built is refused by name; unknown other keys
@@ -39,6 +39,7 @@ void shape_free(struct shape *s);
 bool shape_equal(const struct shape *a, const struct shape *b); /* same tensors: weights of one fit the other */
 
 /* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
+/* clang-format off */
 enum role { /* what a tensor is in its layer; the order is the order in memory, so that fused products are contiguous */
     ROLE_EMBED,
     ROLE_NORM1, ROLE_NORM1_BIAS,
@@ -53,34 +54,37 @@ enum role { /* what a tensor is in its layer; the order is the order in memory, 
     ROLE_HEAD, ROLE_HEAD_BIAS,
     N_ROLE
 };
+/* clang-format on */
 /* One tensor of the checkpoint, and this process's part of it: local row i is global row piece..., columns col_first ...
  * col_first+col_count-1. A vector is [rows][1]. */
 struct param {
-    char *name;                /* in the safetensors file; owned */
+    char *name; /* in the safetensors file; owned */
     enum role role;
     size_t layer;
     bool vector;
-    size_t rows, cols;         /* global shape */
-    size_t n_piece;            /* runs of global rows, in local order; usually one */
-    struct piece { size_t first, count; } *piece; /* owned */
-    size_t row_count;          /* local rows: the sum of the pieces */
+    size_t rows, cols; /* global shape */
+    size_t n_piece;    /* runs of global rows, in local order; usually one */
+    struct piece {
+        size_t first, count;
+    } * piece;        /* owned */
+    size_t row_count; /* local rows: the sum of the pieces */
     size_t col_first, col_count;
     size_t own_first, own_count; /* local rows that this process counts in sums over the tensor ranks: every global row is
                                     counted by exactly one of them */
-    bool shared;               /* some rows are kept by several tensor ranks and their gradients are partial sums there */
-    size_t offset;             /* of its first element in a state, in reals */
+    bool shared;   /* some rows are kept by several tensor ranks and their gradients are partial sums there */
+    size_t offset; /* of its first element in a state, in reals */
 };
 struct layout {
     const struct shape *shape; /* borrowed */
     int tensor_rank, tensor_size;
     size_t n_param;
-    struct param *param;       /* ordered by layer, then role */
-    size_t n_layer;            /* blocks + 3 */
-    size_t *layer_first;       /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
-    size_t size;               /* reals of a state on this process */
-    size_t elements;           /* parameters of the whole model */
-    size_t head_first, head_count; /* query heads of this process */
-    size_t kv_first, kv_count;     /* key-value heads that they need */
+    struct param *param;               /* ordered by layer, then role */
+    size_t n_layer;                    /* blocks + 3 */
+    size_t *layer_first;               /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
+    size_t size;                       /* reals of a state on this process */
+    size_t elements;                   /* parameters of the whole model */
+    size_t head_first, head_count;     /* query heads of this process */
+    size_t kv_first, kv_count;         /* key-value heads that they need */
     size_t column_first, column_count; /* MLP columns */
     size_t word_first, word_count;     /* vocabulary rows */
 };
@@ -89,7 +93,8 @@ enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, 
 void layout_free(struct layout *l);
 /** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding). */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
-const char *layer_name(const struct layout *l, size_t layer, char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
+const char *layer_name(const struct layout *l, size_t layer,
+                       char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
 
 /* ---------------------------------------------------------------------------------- state: one value per parameter ----- */
 /* Weights, gradient, moments, risk gradients: all alike, all reached layer by layer. Code never keeps a pointer across a
@@ -103,7 +108,7 @@ struct state {
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
 void state_free(struct state *s);
-enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
+enum status state_poison(struct state *s);          /* from now on acquire returns a copy that release fills with NaN */
 real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
 void state_release(struct state *s, size_t layer);  /* after reading */
 void state_commit(struct state *s, size_t layer);   /* after writing; ends the acquire */
@@ -166,9 +171,9 @@ void model_free(struct model *m);
  *                                                                                     Collective over the tensor ranks. */
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b, bool keep);
 /* Results of the last forward, borrowed until the next one. */
-const double *model_nll(const struct model *m);   /* [n_out]; 0 where an output has no label */
-const double *model_lse(const struct model *m);   /* [n_out] */
-real *model_logits(struct model *m);              /* [n_out][word_count] */
+const double *model_nll(const struct model *m); /* [n_out]; 0 where an output has no label */
+const double *model_lse(const struct model *m); /* [n_out] */
+real *model_logits(struct model *m);            /* [n_out][word_count] */
 /** Moves logits and lse of the last forward aside, so that another one can follow: the reference's distribution. */
 void model_set_aside(struct model *m, const struct batch *b);
 const double *model_aside_lse(const struct model *m);
@@ -178,5 +183,6 @@ const real *model_aside_logits(const struct model *m);
 real *model_dlogits(struct model *m);
 /** Backward of J losses through the last kept forward, from model_dlogits; every use of a tensor goes to the sink.
  *                                                                                     Collective over the tensor ranks. */
-enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J, const struct sink *sink);
+enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
+                           const struct sink *sink);
 #endif

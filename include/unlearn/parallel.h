@@ -10,7 +10,8 @@ struct grid {
     int rank, size;               /* in the job */
     int data_rank, data_size;     /* which share of the sequences */
     int tensor_rank, tensor_size; /* which share of every layer */
-    struct comm *world, *data, *tensor; /* owned. data: the processes with the same tensor_rank, and the other way round */
+    struct comm *world, *data,
+        *tensor; /* owned. data: the processes with the same tensor_rank, and the other way round */
 };
 
 /** First and last call of a process. Starts without mpirun too, as a job of one.              Collective over the job. */

@@ -1,0 +1,94 @@
+/* Whole files, strict JSON, hashes. */
+#define XXH_INLINE_ALL
+#include "unlearn/core.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+/* O_NONBLOCK: a pipe without a writer must not stop the program before it is refused. */
+static enum status open_regular(const char *path, size_t most, int *fd, size_t *size)
+{
+    struct stat s;
+    if ((*fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
+        return fail(ERR_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(*fd, &s)) return fail(ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    if (S_ISDIR(s.st_mode)) return fail(ERR_INPUT, "%s: is a directory, not a file", path);
+    if (!S_ISREG(s.st_mode)) return fail(ERR_INPUT, "%s: is not a regular file", path);
+    if ((uint64_t)s.st_size > most)
+        return fail(ERR_INPUT, "%s: has %lld bytes, more than the %zu allowed", path, (long long)s.st_size, most);
+    *size = (size_t)s.st_size;
+    return OK;
+}
+
+enum status file_read(const char *path, size_t most, char **text, size_t *n)
+{
+    enum status st = OK;
+    size_t size = 0, got = 0;
+    char *buffer = *text = NULL;
+    int fd = -1;
+    *n = 0;
+    TRY(open_regular(path, most, &fd, &size));
+    if (!(buffer = malloc(size + 1))) {
+        st = fail(ERR_MEMORY, "%s: no memory for its %zu bytes", path, size);
+        goto done;
+    }
+    while (got < size) {
+        ssize_t r = read(fd, buffer + got, size - got);
+        if (r < 0 && errno == EINTR) continue;
+        if (r <= 0) {
+            st = fail(ERR_INPUT, "%s: cannot be read: %s", path, r ? strerror(errno) : "it became shorter meanwhile");
+            goto done;
+        }
+        got += (size_t)r;
+    }
+    buffer[size] = 0;
+    *text = buffer, buffer = NULL;
+    *n = size;
+done:
+    free(buffer);
+    if (fd >= 0) close(fd);
+    return st;
+}
+
+enum status path_join(const char *dir, const char *name, char **path)
+{
+    struct text t = {0};
+    size_t n = strlen(dir);
+    enum status st = text_print(&t, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+    *path = t.data;
+    return st;
+}
+
+bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out)
+{
+    json_error_t e;
+    *out = NULL;
+    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
+        return fail(ERR_INPUT, "%s:%zu:1: begins with a byte order mark; save it without one", where, line + 1);
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    if (*out) return OK;
+    return fail(ERR_INPUT, "%s:%zu:%d: not valid JSON: %s", where, line + (size_t)(e.line > 0 ? e.line : 1),
+                e.column > 0 ? e.column : 1, e.text);
+}
+
+enum status json_read(const char *path, size_t most, json_t **out)
+{
+    enum status st;
+    char *text = NULL;
+    size_t n;
+    *out = NULL;
+    TRY(file_read(path, most, &text, &n));
+    TRY(json_parse(path, 0, text, n, out));
+done:
+    free(text);
+    return st;
+}
+
+uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed) { return XXH3_64bits_withSeed(bytes, n, seed); }

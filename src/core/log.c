@@ -1,0 +1,73 @@
+/* The log of a run: lines to standard output and to run.log, flushed; warnings are repeated at the end. */
+#include "unlearn/core.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static FILE *file;
+static bool silent;
+static struct text warnings;
+static size_t n_warnings;
+
+enum status log_open(const char *path, bool quiet)
+{
+    silent = quiet;
+    if (!path) return OK;
+    if (!(file = fopen(path, "w"))) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return OK;
+}
+
+static void put(const char *line)
+{
+    if (silent) return;
+    puts(line);
+    fflush(stdout);
+    if (file) fprintf(file, "%s\n", line), fflush(file);
+}
+
+void log_close(void)
+{
+    if (n_warnings) {
+        char head[64];
+        snprintf(head, sizeof head, "%zu warning%s:", n_warnings, n_warnings == 1 ? "" : "s");
+        put(head);
+        warnings.data[warnings.n - 1] = 0;
+        put(warnings.data);
+    }
+    text_free(&warnings);
+    n_warnings = 0;
+    if (file) fclose(file);
+    file = NULL;
+}
+
+void log_info(const char *format, ...)
+{
+    struct text line = {0};
+    va_list args;
+    int n;
+    char small[512], *big = small;
+    va_start(args, format);
+    n = vsnprintf(small, sizeof small, format, args);
+    va_end(args);
+    if (n >= (int)sizeof small && text_print(&line, "%*s", n, "") == OK) {
+        va_start(args, format);
+        vsnprintf(line.data, (size_t)n + 1, format, args);
+        va_end(args);
+        big = line.data;
+    }
+    put(big);
+    text_free(&line);
+}
+
+void log_warn(const char *format, ...)
+{
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (text_print(&warnings, "warning: %s\n", line) == OK) n_warnings++;
+    log_info("warning: %s", line);
+}
+
+size_t log_warnings(void) { return n_warnings; }
