@@ -95,7 +95,7 @@ static enum status parse_offsets(const char *path, struct tensor *t, const json_
 static enum status parse_tensor(const char *path, struct tensor *t, const json_t *entry, uint64_t size)
 {
     enum status st = OK;
-    uint64_t bits;
+    uint64_t bits = 0;
     if (!json_is_object(entry)) return fail(ERR_INPUT, "%s: tensor %s: is not described by an object", path, t->name);
     TRY(parse_type(path, t, entry));
     TRY(parse_shape(path, t, entry, &bits));
