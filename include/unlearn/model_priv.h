@@ -90,6 +90,24 @@ enum status checkpoint_open(const char *dir, const struct layout *l, struct chec
 void checkpoint_close(struct checkpoint *c);
 
 /* ------------------------------------------------------------------------------------------------ weights on disk ----- */
+/* Files of a directory that get their names together. One file is open at a time. */
+struct export {
+    const char *dir; /* borrowed */
+    char **name;     /* [n] in order of beginning; owned */
+    size_t n, room;
+    int fd;
+    bool committed;
+};
+enum status export_open(const char *dir, struct export *e); /* makes the directory where it is not there */
+enum status export_file(struct export *e, const char *name);
+enum status export_bytes(struct export *e, const void *bytes, size_t n);
+enum status export_close(struct export *e);
+enum status export_text(struct export *e, const char *name, const char *bytes, size_t n); /* a whole file */
+enum status export_json(struct export *e, const char *name, const json_t *json);
+enum status export_copy(struct export *e, const char *source, const char *name); /* where source has one */
+enum status export_commit(struct export *e);
+void export_end(struct export *e); /* without commit, removes what was written */
+
 /** weights_write with files of at most `most` bytes of tensors (one tensor may be larger).        Collective over grid. */
 enum status weights_write_sharded(const char *dir, const char *source, const struct grid *g, struct state *weights,
                                   enum storage storage, uint64_t most);
