@@ -27,7 +27,7 @@ endif
 HDF5_PC  := $(shell for p in hdf5-openmpi hdf5-mpich hdf5; do pkg-config --exists $$p 2>/dev/null && echo $$p && break; done)
 PKG       = yaml-0.1 jansson libpcre2-8 libutf8proc libxxhash zlib $(HDF5_PC)
 INC       = -Iinclude $(shell pkg-config --cflags $(PKG) $(BLAS))
-LIBS      = $(shell pkg-config --libs $(PKG) $(BLAS)) -lm
+LIBS      = $(shell pkg-config --libs $(PKG) $(BLAS)) -lhdf5_hl -lm
 COMPILE   = $(CC) -std=gnu11 $(WARN) -fopenmp $(INC) -DREAL=$(PRECISION) -DREAL_$(PRECISION) $(SAN) $(CFLAGS)
 SRC       = $(sort $(wildcard src/*/*.c))
 OBJ       = $(SRC:%.c=$B/%.o)
