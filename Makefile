@@ -19,7 +19,7 @@ endif
 B         = build/$(PRECISION)$(VARIANT)
 PROGRAM   = $(if $(filter double,$(PRECISION)),unlearn-double,unlearn)
 EXE       = $(if $(VARIANT),$B/)$(PROGRAM)
-SRC       = $(sort $(wildcard src/*/*.c))
+SRC       = $(sort $(wildcard src/*/*.c)) $(if $(VARIANT),tests/sanitize.c)
 OBJ       = $(SRC:%.c=$B/%.o)
 TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 
@@ -131,7 +131,8 @@ install: all                    # PREFIX=, DESTDIR=; the other precision: make i
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; fi; done
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
-help:                           # this list
+help:
+	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
 .PHONY: all tests objects deps venv transformers test lint install clean help always

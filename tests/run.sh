@@ -9,8 +9,7 @@ cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
 SHARED=$(cd "${SHARED:-../shared}" 2>/dev/null && pwd || echo "${SHARED:-../shared}")
 VENV=${VENV:-.venv} PRECISIONS=${PRECISIONS:-float double} JOBS=${JOBS:-$(nproc)}
-LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-export SHARED VENV VARIANT PRECISIONS JOBS LSAN_OPTIONS
+export SHARED VENV VARIANT PRECISIONS JOBS
 
 # One run, in a process of its own: run.sh --one RESULTS KIND FILE NP PRECISION. Writes RESULTS/NAME.out and .count
 # (passed failed skipped) and prints a line.
