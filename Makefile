@@ -19,8 +19,8 @@ endif
 B         = build/$(PRECISION)$(VARIANT)
 PROGRAM   = $(if $(filter double,$(PRECISION)),unlearn-double,unlearn)
 EXE       = $(if $(VARIANT),$B/)$(PROGRAM)
-SRC       = $(sort $(wildcard src/*/*.c)) $(if $(VARIANT),tests/sanitize.c)
-OBJ       = $(SRC:%.c=$B/%.o)
+OBJ       = $(patsubst %.c,$B/%.o,$(sort $(wildcard src/*/*.c)))
+FIXED     = $(if $(VARIANT),$B/tests/sanitize.o)
 TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 
 # ------------------------------------------------------------------------------------------------------- libraries
@@ -56,13 +56,15 @@ LINK      = $(CC) -fopenmp $(SAN) $(CFLAGS) $(LDFLAGS)
 
 # ----------------------------------------------------------------------------------------------------------- build
 all: $(EXE)                     # the program of one precision
-$(EXE): $B/src/main.o $(OBJ)
+$(EXE): $B/src/main.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $B/%.o: %.c $B/flags
 	@$(SAY) '$(PRECISION)$(VARIANT) $<'; mkdir -p $(@D)
 	$(Q)$(COMPILE) $(EXTRA) -MMD -MP -c -o $@ $<
-$B/tests/%: $B/tests/%.o $(OBJ)
+$B/rooms.a: $(OBJ)
+	@rm -f $@; $(AR) rcs $@ $^
+$B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 tests: $(TESTS)
