@@ -49,6 +49,7 @@ def read(directory):
                 got["effect", objective.split("(")[0], risk] = f["geffect"][:, j, k]
         for k, risk in enumerate(got["risk"]):
             got["effect", "kl", risk] = f["geffect_kl"][:, k]
+        got["kl loss"], got["kl weight"] = f["instance_loss_kl"][()], f["instance_weight_kl"][()]
     return got
 
 
@@ -58,6 +59,8 @@ def start_pairs(got, expected):
     for j, name in enumerate(["ga", "npo"]):
         pairs[f"{name} loss"] = got["instance_loss"][0, j], expected[f"objective/{name}/sequence_loss"]
         pairs[f"{name} weight"] = got["instance_weight"][j], expected[f"objective/{name}/weight"]
+    pairs["kl loss"] = got["kl loss"][0], expected["objective/kl/sequence_loss"]
+    pairs["kl weight"] = got["kl weight"], expected["objective/kl/weight"]
     for name in ("ga", "npo", "kl"):
         for risk in RISKS:
             pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
@@ -120,7 +123,7 @@ def main():
                     if first and got and precision == "double":
                         checks.near(f"{name}, data {ranks // tensor} x tensor {tensor}: as on one rank",
                                     {str(k): (np.nan_to_num(got[k]), np.nan_to_num(first[k])) for k in first
-                                     if k[0] == "effect" or k in ("loss", "risk_value", "instance_loss")}, BETWEEN_LAYOUTS)
+                                     if k[0] == "effect" or k in ("loss", "risk_value", "instance_loss", "kl loss")}, BETWEEN_LAYOUTS)
                     first = first or got
     if not precisions():
         checks.check(False, "no program is built")
