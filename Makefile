@@ -19,8 +19,8 @@ endif
 B         = build/$(PRECISION)$(VARIANT)
 PROGRAM   = $(if $(filter double,$(PRECISION)),unlearn-double,unlearn)
 EXE       = $(if $(VARIANT),$B/)$(PROGRAM)
-SRC       = $(sort $(wildcard src/*/*.c))
-OBJ       = $(SRC:%.c=$B/%.o)
+OBJ       = $(patsubst %.c,$B/%.o,$(sort $(wildcard src/*/*.c)))
+FIXED     = $(if $(VARIANT),$B/tests/sanitize.o)
 TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 
 # ------------------------------------------------------------------------------------------------------- libraries
@@ -56,13 +56,15 @@ LINK      = $(CC) -fopenmp $(SAN) $(CFLAGS) $(LDFLAGS)
 
 # ----------------------------------------------------------------------------------------------------------- build
 all: $(EXE)                     # the program of one precision
-$(EXE): $B/src/main.o $(OBJ)
+$(EXE): $B/src/main.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $B/%.o: %.c $B/flags
 	@$(SAY) '$(PRECISION)$(VARIANT) $<'; mkdir -p $(@D)
 	$(Q)$(COMPILE) $(EXTRA) -MMD -MP -c -o $@ $<
-$B/tests/%: $B/tests/%.o $(OBJ)
+$B/rooms.a: $(OBJ)
+	@rm -f $@; $(AR) rcs $@ $^
+$B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 tests: $(TESTS)
@@ -131,7 +133,8 @@ install: all                    # PREFIX=, DESTDIR=; the other precision: make i
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; fi; done
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
-help:                           # this list
+help:
+	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
 .PHONY: all tests objects deps venv transformers test lint install clean help always
