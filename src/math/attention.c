@@ -55,11 +55,9 @@ static void scores(const struct head *h, size_t query, size_t rows, size_t keys,
 static real softmax(size_t n, size_t end, real *s)
 {
     size_t wide = padded(n);
-    real most = -INFINITY, over;
+    real most = row_max(n, s), over;
     double sum = 0;
     for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
-#pragma omp simd reduction(max : most)
-    for (size_t c = 0; c < wide; c++) most = s[c] > most ? s[c] : most;
 #pragma omp simd reduction(+ : sum)
     for (size_t c = 0; c < wide; c++) {
         s[c] = real_exp(s[c] - most);
