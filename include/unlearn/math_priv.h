@@ -16,9 +16,11 @@ void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, re
                  const real *b, size_t ldb, real beta, real *c, size_t ldc);
 void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
           size_t ldb, real beta, real *c, size_t ldc);
-/* Between these two, products called by the threads of a team run on the calling thread alone. */
-int blas_serial_begin(void); /* returns what blas_serial_end wants back */
-void blas_serial_end(int threads);
+/* C [m][n] = A B or, where add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with rows ldb. B is
+ * read up to n rounded up to TILE_PAD columns. Best where m is a multiple of TILE_ROWS and B lies in few cache lines. */
+enum { TILE_ROWS = 6, TILE_PAD = 16, TILE_PANEL = 64 };
+void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_col, const real *b, size_t ldb,
+                   bool add, real *c, size_t ldc);
 
 /* ------------------------------------------------------------------------------------------- sums in double ----- */
 /* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
