@@ -28,27 +28,6 @@ const char *math_library(void)
 #endif
 }
 
-/* OpenBLAS on OpenMP sees that it is inside a team (and setting its threads would set OpenMP's); that on pthreads would
- * start its own pool in each thread. */
-int blas_serial_begin(void)
-{
-#ifdef OPENBLAS_VERSION
-    if (omp_get_max_threads() > 1 && openblas_get_parallel() == OPENBLAS_THREAD) {
-        int threads = openblas_get_num_threads();
-        openblas_set_num_threads(1);
-        return threads;
-    }
-#endif
-    return 0;
-}
-
-void blas_serial_end(int threads)
-{
-#ifdef OPENBLAS_VERSION
-    if (threads > 0) openblas_set_num_threads(threads);
-#endif
-}
-
 /* ---- products */
 
 static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
