@@ -25,7 +25,8 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
 double math_gemm_rate(void); /* flop/s of a 2048-cube product, best of 5, measured now with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
-void math_add(size_t n, const real *x, real *y); /* y += x */
+void math_add(size_t n, const real *x, real *y);                            /* y += x */
+void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y); /* y[row] = x[row] w, elementwise */
 void math_fill(size_t n, real value, real *x);
 void math_copy(size_t n, const real *x, real *y);
 void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);        /* y[row] += b */

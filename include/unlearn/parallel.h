@@ -49,6 +49,8 @@ int comm_rank(const struct comm *c);
 void split_range(size_t n, int parts, int part, size_t *first, size_t *count);
 
 /** Shares items of given costs among `parts` so that the dearest part is cheap (longest processing time first; ties by
- *  index, so all processes compute the same). owner [n] receives the part of each item.                        Local. */
-enum status split_balanced(size_t n, const double *cost, int parts, int *owner);
+ *  index, so all processes compute the same). owner [n] receives the part of each item; scratch has split_scratch()
+ *  bytes.                                                                                                       Local. */
+size_t split_scratch(size_t n, int parts);
+void split_balanced(size_t n, const double *cost, int parts, void *scratch, int *owner);
 #endif

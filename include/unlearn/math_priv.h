@@ -1,0 +1,80 @@
+/* math, inside the room: the one matrix product, an exp that vectorises, sums in double, when a second thread pays. */
+#ifndef UNLEARN_MATH_PRIV_H
+#define UNLEARN_MATH_PRIV_H
+#include "unlearn/math.h"
+#include <math.h>
+#include <string.h>
+
+/* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
+#define WORTH_A_TEAM ((size_t)1 << 15)
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to
+ * BLAS exceeds `most` (BLAS counts in int). */
+void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                 const real *b, size_t ldb, real beta, real *c, size_t ldc);
+void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
+          size_t ldb, real beta, real *c, size_t ldc);
+/* Between these two, products called by the threads of a team run on the calling thread alone. */
+int blas_serial_begin(void); /* returns what blas_serial_end wants back */
+void blas_serial_end(int threads);
+
+/* ------------------------------------------------------------------------------------------- sums in double ----- */
+/* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
+typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
+
+static inline double sum8(double8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
+
+static inline double row_dot(size_t n, const real *x, const real *y)
+{
+    double8 even = {0}, odd = {0};
+    double rest = 0;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const real8 *a = (const real8 *)(x + i), *b = (const real8 *)(y + i);
+        even += __builtin_convertvector(a[0], double8) * __builtin_convertvector(b[0], double8);
+        odd += __builtin_convertvector(a[1], double8) * __builtin_convertvector(b[1], double8);
+    }
+    for (; i < n; i++) rest += (double)x[i] * y[i];
+    return sum8(even + odd) + rest;
+}
+
+/* ------------------------------------------------------------------------------------------------------ exp ----- */
+#ifdef REAL_float
+/* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest
+ * relative error (3e-9). No branch and no call, so that loops over it vectorise; within 1.5 units in the last place.
+ * 2^k comes in two factors: subnormal results, 0 and infinity then need no case of their own. NaN stays NaN. */
+static inline float real_exp(float x)
+{
+    const float round_up = 12582912.0f; /* 1.5 2^23: adding it leaves round(x) in the low bits */
+    float k, r, q;
+    union {
+        float f;
+        int32_t i;
+    } bits, low, high;
+    x = x < -110.0f ? -110.0f : x;
+    x = x > 90.0f ? 90.0f : x;
+    bits.f = x * 1.44269504089f + round_up;
+    k = bits.f - round_up;
+    r = x - k * 0.693359375f; /* log(2) in two parts, the first so short that k times it is exact */
+    r = r + k * 2.12194440e-4f;
+    q = 1.3814598366e-3f;
+    q = q * r + 8.3687168981e-3f;
+    q = q * r + 4.1668388051e-2f;
+    q = q * r + 1.6666520632e-1f;
+    q = q * r + 4.9999993448e-1f;
+    q = q * r * r + r + 1.0f;
+    bits.i -= 0x4B400000; /* k as an integer */
+    low.i = bits.i >> 1;
+    high.i = ((bits.i - low.i) + 127) * (1 << 23);
+    low.i = (low.i + 127) * (1 << 23);
+    return q * low.f * high.f;
+}
+static inline float real_sqrt(float x) { return sqrtf(x); }
+#else
+static inline double real_exp(double x) { return exp(x); }
+static inline double real_sqrt(double x) { return sqrt(x); }
+#endif
+#endif
