@@ -37,8 +37,10 @@ elif [ "$restarts" -gt 0 ]; then
 fi
 
 pid=
+sent=
 signalled=
-trap 'signalled=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
+# Passed on once: a second signal would make the program leave without a checkpoint.
+trap 'signalled=1; if [ -n "$pid" ] && [ -z "$sent" ]; then sent=1; kill -USR1 "$pid"; fi' USR1
 "${launch[@]}" "${UNLEARN:-./unlearn}" "${mode[@]}" "$@" &
 pid=$!
 while :; do
