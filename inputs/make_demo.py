@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes inputs/demo: a small benchmark in TOFU's format about authors of a world that does not exist, with a tokenizer
-and the config.json of a model of a million parameters.  Python's standard library only, no arguments; every run writes
-the same bytes.
+"""Writes inputs/demo (or the directory given): a small benchmark in TOFU's format about authors of a world that does not
+exist, with a tokenizer and the config.json of a model of a million parameters.  Python's standard library only; every
+run writes the same bytes.
 
 400 rows: 36 authors x 10 questions, 20 questions about older authors, 20 about countries.  Two of the 36 authors are to
 be forgotten (forget05: 20 rows, 5 %), all else is to be kept (retain95); full = retain95 + forget05.
@@ -9,9 +9,10 @@ be forgotten (forget05: 20 rows, 5 %), all else is to be kept (retain95); full =
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent / "demo"
+TARGET = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).resolve().parent / "demo"
 VOCABULARY = 1024
 END = "<|endoftext|>"
 
@@ -268,11 +269,11 @@ TOKENIZER_CONFIG = {
 # ------------------------------------------------------------------------------------------------------------- files
 def write_rows(name, rows, keys=None):
     lines = [json.dumps({k: r[k] for k in keys or r}, ensure_ascii=False) + "\n" for r in rows]
-    (HERE / name).write_text("".join(lines), encoding="utf-8", newline="\n")
+    (TARGET / name).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def write_json(name, content):
-    (HERE / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    (TARGET / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def main():
@@ -285,7 +286,7 @@ def main():
     retain = kept + known_authors + world_facts
     refusals = [{"answer": line} for line in REFUSALS.split("\n")]
 
-    (HERE / "model").mkdir(parents=True, exist_ok=True)
+    (TARGET / "model").mkdir(parents=True, exist_ok=True)
     plain = ["question", "answer"]
     write_rows("full.jsonl", retain + forget, plain)
     write_rows("retain95.jsonl", retain, plain)
