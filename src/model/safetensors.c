@@ -18,12 +18,15 @@ static const struct {
     bool readable;
     enum storage storage;
 } types[] = {
-    {"F32", 32, true, STORE_F32}, {"BF16", 16, true, STORE_BF16}, {"F16", 16, true, STORE_F16},
-    {"F64", 64, true, STORE_F64}, {"BOOL", 8, false, 0},          {"U8", 8, false, 0},
-    {"I8", 8, false, 0},          {"F8_E5M2", 8, false, 0},       {"F8_E4M3", 8, false, 0},
-    {"F8_E8M0", 8, false, 0},     {"F4", 4, false, 0},            {"F6_E2M3", 6, false, 0},
-    {"F6_E3M2", 6, false, 0},     {"I16", 16, false, 0},          {"U16", 16, false, 0},
-    {"I32", 32, false, 0},        {"U32", 32, false, 0},          {"I64", 64, false, 0},
+    {"F32", 32, true, STORE_F32}, {"BF16", 16, true, STORE_BF16},
+    {"F16", 16, true, STORE_F16}, {"F64", 64, true, STORE_F64},
+    {"BOOL", 8, false, 0},        {"U8", 8, false, 0},
+    {"I8", 8, false, 0},          {"F8_E5M2", 8, false, 0},
+    {"F8_E4M3", 8, false, 0},     {"F8_E8M0", 8, false, 0},
+    {"F4", 4, false, 0},          {"F6_E2M3", 6, false, 0},
+    {"F6_E3M2", 6, false, 0},     {"I16", 16, false, 0},
+    {"U16", 16, false, 0},        {"I32", 32, false, 0},
+    {"U32", 32, false, 0},        {"I64", 64, false, 0},
     {"U64", 64, false, 0},        {"C64", 64, false, 0},
 };
 static const size_t N_TYPE = sizeof types / sizeof *types;
@@ -84,7 +87,8 @@ static enum status parse_offsets(const char *path, struct tensor *t, const json_
         !parse_count(json_array_get(offsets, 1), &t->end))
         return fail(ERR_INPUT, "%s: tensor %s: data_offsets are not two whole numbers", path, t->name);
     if (t->begin > t->end || t->end > size)
-        return fail(ERR_INPUT, "%s: tensor %s: data_offsets %llu ... %llu are outside the %llu bytes of data; is the file cut?",
+        return fail(ERR_INPUT,
+                    "%s: tensor %s: data_offsets %llu ... %llu are outside the %llu bytes of data; is the file cut?",
                     path, t->name, (unsigned long long)t->begin, (unsigned long long)t->end, (unsigned long long)size);
     if (bits % 8 || t->end - t->begin != bits / 8)
         return fail(ERR_INPUT, "%s: tensor %s: has %llu bytes, its shape and dtype need %llu", path, t->name,
@@ -135,8 +139,8 @@ static enum status check_cover(struct safetensors *f, uint64_t size)
     qsort(f->tensor, f->n, sizeof *f->tensor, by_place);
     for (size_t i = 0; i < f->n; i++) {
         if (f->tensor[i].begin != at)
-            return fail(ERR_INPUT, "%s: tensor %s: begins at byte %llu of the data, the one before it ends at %llu", f->path,
-                        f->tensor[i].name, (unsigned long long)f->tensor[i].begin, (unsigned long long)at);
+            return fail(ERR_INPUT, "%s: tensor %s: begins at byte %llu of the data, the one before it ends at %llu",
+                        f->path, f->tensor[i].name, (unsigned long long)f->tensor[i].begin, (unsigned long long)at);
         at = f->tensor[i].end;
     }
     if (at != size)
@@ -198,7 +202,8 @@ static enum status read_header(const char *path, int fd, uint64_t size, char **t
     enum status st = OK;
     unsigned char length[8];
     *n = 0;
-    if (size < sizeof length) return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
+    if (size < sizeof length)
+        return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
     TRY(safetensors_pread(path, fd, 0, sizeof length, length));
     for (int i = 7; i >= 0; i--) *n = *n << 8 | length[i];
     if (*n > HEADER_MOST || *n > size - sizeof length || *n < 2)
