@@ -16,9 +16,11 @@ void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, re
                  const real *b, size_t ldb, real beta, real *c, size_t ldc);
 void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
           size_t ldb, real beta, real *c, size_t ldc);
-/* Between these two, products called by the threads of a team run on the calling thread alone. */
-int blas_serial_begin(void); /* returns what blas_serial_end wants back */
-void blas_serial_end(int threads);
+/* C [m][n] = A B or, where add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with rows ldb. B is
+ * read up to n rounded up to TILE_PAD columns. Best where m is a multiple of TILE_ROWS and B lies in few cache lines. */
+enum { TILE_ROWS = 6, TILE_PAD = 16, TILE_PANEL = 64 };
+void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_col, const real *b, size_t ldb,
+                   bool add, real *c, size_t ldc);
 
 /* ------------------------------------------------------------------------------------------- sums in double ----- */
 /* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
@@ -41,6 +43,20 @@ static inline double row_dot(size_t n, const real *x, const real *y)
     return sum8(even + odd) + rest;
 }
 
+/* Largest of n, -infinity of none; NaN is passed over. Lanes, because a compiler may not reorder a maximum by itself. */
+static inline real row_max(size_t n, const real *x)
+{
+    enum { LANES = 16 };
+    real lane[LANES], most = -INFINITY;
+    size_t i = 0;
+    for (size_t k = 0; k < LANES; k++) lane[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (size_t k = 0; k < LANES; k++) most = lane[k] > most ? lane[k] : most;
+    return most;
+}
+
 /* ------------------------------------------------------------------------------------------------------ exp ----- */
 #ifdef REAL_float
 /* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest
@@ -52,7 +68,7 @@ static inline float real_exp(float x)
     float k, r, q;
     union {
         float f;
-        int32_t i;
+        uint32_t u;
     } bits, low, high;
     x = x < -110.0f ? -110.0f : x;
     x = x > 90.0f ? 90.0f : x;
@@ -66,10 +82,9 @@ static inline float real_exp(float x)
     q = q * r + 1.6666520632e-1f;
     q = q * r + 4.9999993448e-1f;
     q = q * r * r + r + 1.0f;
-    bits.i -= 0x4B400000; /* k as an integer */
-    low.i = bits.i >> 1;
-    high.i = ((bits.i - low.i) + 127) * (1 << 23);
-    low.i = (low.i + 127) * (1 << 23);
+    bits.u -= 0x4B400000 - 300; /* k + 300: as an unsigned number it may be halved, and a NaN may be anything */
+    low.u = ((bits.u >> 1) - 150 + 127) << 23;
+    high.u = (bits.u - (bits.u >> 1) - 150 + 127) << 23;
     return q * low.f * high.f;
 }
 static inline float real_sqrt(float x) { return sqrtf(x); }

@@ -122,7 +122,7 @@ done:
 }
 
 /* Whole rows up to CHUNK_BYTES; a row beyond CHUNK_MOST is cut along its slowest axes. */
-static void choose_chunk(const struct column *c, hsize_t *chunk)
+static void choose_chunk(struct column *c, hsize_t *chunk)
 {
     size_t bytes = sizeof(double);
     for (int i = 0; i < c->n_axis; i++) {
@@ -136,9 +136,12 @@ static void choose_chunk(const struct column *c, hsize_t *chunk)
     }
     chunk[0] = bytes < CHUNK_BYTES ? CHUNK_BYTES / bytes : 1;
     if (chunk[0] > CHUNK_ROWS) chunk[0] = CHUNK_ROWS;
+    c->chunk_rows = c->chunk_bytes = chunk[0];
+    c->chunk_bytes *= sizeof(double);
+    for (int i = 1; i < c->n_axis; i++) c->chunk_bytes *= (c->size[i] + chunk[i] - 1) / chunk[i] * chunk[i];
 }
 
-static enum status column_properties(const struct creation *c, const struct column *column, hid_t *out)
+static enum status column_properties(const struct creation *c, struct column *column, hid_t *out)
 {
     enum status st = OK;
     const double nothing = NAN;
@@ -207,18 +210,15 @@ done:
 static enum status identify(struct creation *c, struct file *f)
 {
     enum status st = OK;
-    int *fd = NULL;
     struct stat s;
     for (size_t i = 0; i < c->n_axis; i++)
         if (c->axis[i].unlimited) f->step = c->scale[i], c->scale[i] = H5I_INVALID_HID;
-    TRY_HDF(H5Fflush(f->id, H5F_SCOPE_GLOBAL), f->path, "write");
-    TRY_HDF(H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&fd), f->path, "create");
-    f->fd = *fd;
+    TRY(file_flush(f));
     if (fstat(f->fd, &s)) {
         st = hdf_fail(f->path, "create");
         goto done;
     }
-    f->device = s.st_dev, f->inode = s.st_ino, f->length = s.st_size;
+    f->device = s.st_dev, f->inode = s.st_ino;
 done:
     return st;
 }
@@ -227,11 +227,14 @@ static enum status create_all(struct creation *c, struct file *f, const struct f
                               const struct attribute *attribute)
 {
     enum status st = OK;
+    int *fd = NULL;
     TRY_HDF(c->text = H5Tcopy(H5T_C_S1), c->path, "create");
     TRY_HDF(H5Tset_size(c->text, H5T_VARIABLE), c->path, "create");
     TRY_HDF(H5Tset_cset(c->text, H5T_CSET_UTF8), c->path, "create");
     TRY(open_file(c));
     f->id = c->file;
+    TRY_HDF(H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&fd), f->path, "create");
+    f->fd = *fd;
     for (size_t i = 0; i < n_attribute; i++) TRY(put_attribute(c, c->file, attribute[i].name, attribute[i].text));
     for (size_t i = 0; i < c->n_axis; i++) TRY(create_axis(c, &c->axis[i], &c->scale[i]));
     for (size_t i = 0; i < f->n_column; i++) TRY(create_column(c, &field[i], &f->column[i]));
@@ -247,11 +250,13 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     enum status st = OK;
     struct file *f = *out = NULL;
     struct creation c = {.path = path, .file = -1, .text = -1, .n_axis = n_axis, .axis = axis};
+    H5dont_atexit();                       /* its exit handler crashes on a file that could not be closed */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* its messages become ours */
     TRY_NEW(c.scale, n_axis);
     for (size_t i = 0; i < n_axis; i++) c.scale[i] = H5I_INVALID_HID;
     TRY_NEW(f, 1);
     f->id = f->step = H5I_INVALID_HID;
+    f->fd = -1;
     TRY_NEW(f->column, n_field);
     for (f->n_column = 0; f->n_column < n_field; f->n_column++) f->column[f->n_column].data = H5I_INVALID_HID;
     if (!(f->path = text_copy(path))) {
@@ -260,8 +265,8 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     }
     TRY(create_all(&c, f, field, n_attribute, attribute));
 done:
-    for (size_t i = 0; c.scale && i < n_axis; i++)
-        if (c.scale[i] >= 0 && H5Dclose(c.scale[i]) < 0 && st == OK) st = hdf_fail(path, axis[i].name);
+    for (size_t i = 0; st == OK && i < n_axis; i++) /* after a failure file_close() closes all, into nowhere */
+        if (c.scale[i] >= 0 && H5Dclose(c.scale[i]) < 0) st = hdf_fail(path, axis[i].name);
     free(c.scale);
     if (c.text >= 0) H5Tclose(c.text);
     if (f) f->st = st;
