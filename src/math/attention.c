@@ -89,25 +89,30 @@ static void times_panels(const struct task *t, size_t n, const real *x, size_t l
                       TILE_PANEL, false, y + first, ld);
 }
 
-/* ---- forward */
-
-/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator. Loops run over whole vectors. */
-static real softmax(size_t n, size_t end, real *s)
+/* Scores from n up to a multiple of TILE_PAD become -infinity, exp of which is 0: loops then have no remainder. */
+static size_t hide_after(size_t n, real *s)
 {
     size_t wide = up_to(TILE_PAD, n);
-    real most = row_max(n, s), over;
-    double sum = 0;
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
-#pragma omp simd reduction(+ : sum)
-    for (size_t c = 0; c < wide; c++) {
-        s[c] = real_exp(s[c] - most);
-        sum += s[c];
-    }
-    over = (real)(1 / sum);
+    real *last = s + wide - TILE_PAD;
+    for (size_t c = 0; c < TILE_PAD; c++) last[c] = wide - TILE_PAD + c < n ? last[c] : -INFINITY;
+    return wide;
+}
+
+/* ---- forward */
+
+/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator */
+static real softmax(size_t n, size_t end, real *s)
+{
+    size_t wide = hide_after(n, s);
+    real most = row_max(wide, s), sum, over;
+#pragma omp simd
+    for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - most);
+    sum = (real)row_sum(wide, s);
+    over = 1 / sum;
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] *= over;
     for (size_t c = wide; c < end; c++) s[c] = 0;
-    return most + (real)log(sum);
+    return most + real_log(sum);
 }
 
 static void head_forward(const struct task *t, const real *q, real *out, real *lse)
@@ -141,8 +146,7 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
 /* s = exp(s - lse), 0 after the query: the softmax again */
 static void softmax_again(size_t n, size_t end, real lse, real *s)
 {
-    size_t wide = up_to(TILE_PAD, n);
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+    size_t wide = hide_after(n, s);
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - lse);
     for (size_t c = wide; c < end; c++) s[c] = 0;
