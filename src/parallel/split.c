@@ -40,15 +40,15 @@ static int lightest(const struct load *load, int parts)
     return best;
 }
 
-enum status split_balanced(size_t n, const double *cost, int parts, int *owner)
+size_t split_scratch(size_t n, int parts) { return n * sizeof(struct item) + (size_t)parts * sizeof(struct load); }
+
+void split_balanced(size_t n, const double *cost, int parts, void *scratch, int *owner)
 {
-    enum status st = OK;
-    struct item *item = NULL;
-    struct load *load = NULL;
+    struct load *load = scratch;
+    struct item *item = (struct item *)(load + parts);
 
     assert(parts > 0);
-    TRY_NEW(item, n);
-    TRY_NEW(load, (size_t)parts);
+    for (int p = 0; p < parts; p++) load[p] = (struct load){0};
     for (size_t i = 0; i < n; i++) {
         assert(cost[i] >= 0);
         item[i] = (struct item){cost[i], i};
@@ -60,8 +60,4 @@ enum status split_balanced(size_t n, const double *cost, int parts, int *owner)
         load[p].count++;
         owner[item[i].index] = p;
     }
-done:
-    free(item);
-    free(load);
-    return st;
 }
