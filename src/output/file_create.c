@@ -14,7 +14,7 @@
 
 /* A chunk of rows of one field: small enough for HDF5's cache of 1 MB per dataset, large enough for readers, and of the
  * table's sizes alone, so that no layout of processes shows in the file. */
-enum { CHUNK_BYTES = 256 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
+enum { CHUNK_BYTES = 64 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
 
 static const int64_t STEP_NOT_COMMITTED = -1;
 
