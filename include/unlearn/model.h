@@ -104,7 +104,8 @@ struct state {
     const struct layout *layout; /* borrowed */
     real *data;                  /* [layout->size]; owned */
     real *guard;                 /* test mode (state_poison): what acquire hands out, poisoned by release */
-    int acquired;                /* layer + 1 of what is out in test mode, 0: none */
+    size_t acquired;             /* layer + 1 of what is out in test mode, 0: none */
+    real *scratch;               /* shared rows of a layer, for state_reduce; owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
 void state_free(struct state *s);
@@ -119,9 +120,12 @@ enum status state_reduce(const struct grid *g, struct state *gradient);
 void state_dot(const struct state *a, const struct state *b, double *e);
 
 /* ------------------------------------------------------------------------------------------------ weights on disk ----- */
+/** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
+ *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
+enum status weights_check(const char *dir, const struct layout *l);
 /** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
- *  offsets) and reads this process's slices: the first data rank reads, the others receive. With finite, a NaN or Inf is
- *  ERR_INPUT naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
+ *  offsets) and reads this process's slices: the first data rank reads, the others receive. A NaN or Inf is ERR_INPUT
+ *  naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
  *  every layout.                                                                                Collective over grid. */
 enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
 /** Initial weights of a model trained from scratch: normal(0, initializer_range, default 0.02), norms 1, biases 0; a

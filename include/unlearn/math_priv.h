@@ -1,0 +1,95 @@
+/* math, inside the room: the one matrix product, an exp that vectorises, sums in double, when a second thread pays. */
+#ifndef UNLEARN_MATH_PRIV_H
+#define UNLEARN_MATH_PRIV_H
+#include "unlearn/math.h"
+#include <math.h>
+#include <string.h>
+
+/* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
+#define WORTH_A_TEAM ((size_t)1 << 15)
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to
+ * BLAS exceeds `most` (BLAS counts in int). */
+void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                 const real *b, size_t ldb, real beta, real *c, size_t ldc);
+void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
+          size_t ldb, real beta, real *c, size_t ldc);
+/* C [m][n] = A B or, where add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with rows ldb. B is
+ * read up to n rounded up to TILE_PAD columns. Best where m is a multiple of TILE_ROWS and B lies in few cache lines. */
+enum { TILE_ROWS = 6, TILE_PAD = 16, TILE_PANEL = 64 };
+void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_col, const real *b, size_t ldb,
+                   bool add, real *c, size_t ldc);
+
+/* ------------------------------------------------------------------------------------------- sums in double ----- */
+/* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
+typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
+
+static inline double sum8(double8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
+
+static inline double row_dot(size_t n, const real *x, const real *y)
+{
+    double8 even = {0}, odd = {0};
+    double rest = 0;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const real8 *a = (const real8 *)(x + i), *b = (const real8 *)(y + i);
+        even += __builtin_convertvector(a[0], double8) * __builtin_convertvector(b[0], double8);
+        odd += __builtin_convertvector(a[1], double8) * __builtin_convertvector(b[1], double8);
+    }
+    for (; i < n; i++) rest += (double)x[i] * y[i];
+    return sum8(even + odd) + rest;
+}
+
+/* Largest of n, -infinity of none; NaN is passed over. Lanes, because a compiler may not reorder a maximum by itself. */
+static inline real row_max(size_t n, const real *x)
+{
+    enum { LANES = 16 };
+    real lane[LANES], most = -INFINITY;
+    size_t i = 0;
+    for (size_t k = 0; k < LANES; k++) lane[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (size_t k = 0; k < LANES; k++) most = lane[k] > most ? lane[k] : most;
+    return most;
+}
+
+/* ------------------------------------------------------------------------------------------------------ exp ----- */
+#ifdef REAL_float
+/* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest
+ * relative error (3e-9). No branch and no call, so that loops over it vectorise; within 1.5 units in the last place.
+ * 2^k comes in two factors: subnormal results, 0 and infinity then need no case of their own. NaN stays NaN. */
+static inline float real_exp(float x)
+{
+    const float round_up = 12582912.0f; /* 1.5 2^23: adding it leaves round(x) in the low bits */
+    float k, r, q;
+    union {
+        float f;
+        uint32_t u;
+    } bits, low, high;
+    x = x < -110.0f ? -110.0f : x;
+    x = x > 90.0f ? 90.0f : x;
+    bits.f = x * 1.44269504089f + round_up;
+    k = bits.f - round_up;
+    r = x - k * 0.693359375f; /* log(2) in two parts, the first so short that k times it is exact */
+    r = r + k * 2.12194440e-4f;
+    q = 1.3814598366e-3f;
+    q = q * r + 8.3687168981e-3f;
+    q = q * r + 4.1668388051e-2f;
+    q = q * r + 1.6666520632e-1f;
+    q = q * r + 4.9999993448e-1f;
+    q = q * r * r + r + 1.0f;
+    bits.u -= 0x4B400000 - 300; /* k + 300: as an unsigned number it may be halved, and a NaN may be anything */
+    low.u = ((bits.u >> 1) - 150 + 127) << 23;
+    high.u = (bits.u - (bits.u >> 1) - 150 + 127) << 23;
+    return q * low.f * high.f;
+}
+static inline float real_sqrt(float x) { return sqrtf(x); }
+#else
+static inline double real_exp(double x) { return exp(x); }
+static inline double real_sqrt(double x) { return sqrt(x); }
+#endif
+#endif

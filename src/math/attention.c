@@ -1,0 +1,254 @@
+/* Causal attention inside each sequence of a packed batch, a few queries at a time: no score of a later key is formed.
+ *      S = scale Q K^T     P = softmax(S over keys not after the query)     O = P V
+ *      dV = P^T dO         dS = scale P (dO V^T - rowsum(dO O))             dQ = dS K       dK = dS^T Q
+ * The backward forms P again as exp(S - lse), for a block of queries. The query heads of one key-value head of one sequence
+ * are one task: tasks write to places of their own, so they need no order.                                            */
+#include "unlearn/math_priv.h"
+#include <omp.h>
+
+enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
+
+/* One key-value head of one sequence. `row` and `out_row` step from one position to the next; K^T (times scale) and V^T
+ * lie in panels [panel][dim][TILE_PANEL] of keys, K and V in rows padded to `wide`; all in scratch. */
+struct task {
+    const struct attention *a;
+    size_t length, row, out_row, dim, wide;
+    real *k, *v, *k_t, *v_t, *free; /* free: what scratch is left */
+};
+
+static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit; }
+
+static size_t task_scratch(const struct attention *a, size_t longest)
+{
+    size_t keys = up_to(TILE_PANEL, longest), wide = up_to(TILE_PAD, a->head_dim);
+    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * BLOCK * (keys + wide);
+}
+
+size_t attention_scratch(const struct attention *a, size_t longest)
+{
+    return (size_t)math_threads_now() * task_scratch(a, longest);
+}
+
+static size_t longest_of(const struct attention *a)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < a->n_seq; i++)
+        if (a->first[i + 1] - a->first[i] > most) most = a->first[i + 1] - a->first[i];
+    return most;
+}
+
+static real *take(struct task *t, size_t n)
+{
+    real *p = t->free;
+    t->free += n;
+    return p;
+}
+
+/* to [n][wide] = from [n][dim], the rest of each row 0 */
+static void pack_rows(const struct task *t, size_t n, const real *from, size_t ld, real *to)
+{
+    for (size_t r = 0; r < n; r++) {
+        memcpy(to + r * t->wide, from + r * ld, t->dim * sizeof *to);
+        memset(to + r * t->wide + t->dim, 0, (t->wide - t->dim) * sizeof *to);
+    }
+}
+
+/* Panels of scale times the transpose; keys beyond the last are 0. */
+static void pack_columns(const struct task *t, real scale, const real *from, real *to)
+{
+    for (size_t first = 0; first < t->length; first += TILE_PANEL, to += t->dim * TILE_PANEL) {
+        size_t n = smaller(TILE_PANEL, t->length - first);
+        for (size_t c = 0; c < t->dim; c++) {
+            for (size_t r = 0; r < n; r++) to[c * TILE_PANEL + r] = scale * from[(first + r) * t->row + c];
+            for (size_t r = n; r < TILE_PANEL; r++) to[c * TILE_PANEL + r] = 0;
+        }
+    }
+}
+
+static struct task task_new(const struct attention *a, size_t seq, size_t kv, const real *qkv, real *scratch)
+{
+    struct task t = {.a = a,
+                     .length = a->first[seq + 1] - a->first[seq],
+                     .row = (a->heads_q + 2 * a->heads_kv) * a->head_dim,
+                     .out_row = a->heads_q * a->head_dim,
+                     .dim = a->head_dim,
+                     .wide = up_to(TILE_PAD, a->head_dim),
+                     .free = scratch};
+    const real *k = qkv + a->first[seq] * t.row + (a->heads_q + kv) * t.dim;
+    t.k_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
+    pack_columns(&t, (real)a->scale, k, t.k_t);
+    return t;
+}
+
+/* y [n][keys, padded] = x [n][dim] times panels; rows of y are ld apart */
+static void times_panels(const struct task *t, size_t n, const real *x, size_t ldx, size_t keys, const real *panels,
+                         real *y, size_t ld)
+{
+    for (size_t first = 0; first < keys; first += TILE_PANEL)
+        small_product(n, smaller(TILE_PANEL, up_to(TILE_PAD, keys - first)), t->dim, x, ldx, 1, panels + first * t->dim,
+                      TILE_PANEL, false, y + first, ld);
+}
+
+/* ---- forward */
+
+/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator. Loops run over whole vectors. */
+static real softmax(size_t n, size_t end, real *s)
+{
+    size_t wide = up_to(TILE_PAD, n);
+    real most = row_max(n, s), over;
+    double sum = 0;
+    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+#pragma omp simd reduction(+ : sum)
+    for (size_t c = 0; c < wide; c++) {
+        s[c] = real_exp(s[c] - most);
+        sum += s[c];
+    }
+    over = (real)(1 / sum);
+#pragma omp simd
+    for (size_t c = 0; c < wide; c++) s[c] *= over;
+    for (size_t c = wide; c < end; c++) s[c] = 0;
+    return most + (real)log(sum);
+}
+
+static void head_forward(const struct task *t, const real *q, real *out, real *lse)
+{
+    size_t ld = up_to(TILE_PANEL, t->length);
+    for (size_t query = 0; query < t->length; query += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows;
+        times_panels(t, rows, q + query * t->row, t->row, keys, t->k_t, t->free, ld);
+        for (size_t i = 0; i < rows; i++)
+            lse[(query + i) * t->a->heads_q] = softmax(query + i + 1, keys, t->free + i * ld);
+        small_product(rows, t->dim, keys, t->free, ld, 1, t->v, t->wide, false, out + query * t->out_row, t->out_row);
+    }
+}
+
+void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch)
+{
+    size_t tasks = a->n_seq * a->heads_q, per_thread = task_scratch(a, longest_of(a));
+#pragma omp parallel for schedule(dynamic) if (tasks > 1)
+    for (size_t i = 0; i < tasks; i++) {
+        size_t seq = i / a->heads_q, h = i % a->heads_q, kv = (size_t)a->kv_of[h], at = a->first[seq];
+        struct task t = task_new(a, seq, kv, qkv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        const real *row = qkv + at * t.row;
+        t.v = take(&t, t.length * t.wide);
+        pack_rows(&t, t.length, row + (a->heads_q + a->heads_kv + kv) * t.dim, t.row, t.v);
+        head_forward(&t, row + h * t.dim, out + at * t.out_row + h * t.dim, lse + at * a->heads_q + h);
+    }
+}
+
+/* ---- backward */
+
+/* s = exp(s - lse), 0 after the query: the softmax again */
+static void softmax_again(size_t n, size_t end, real lse, real *s)
+{
+    size_t wide = up_to(TILE_PAD, n);
+    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+#pragma omp simd
+    for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - lse);
+    for (size_t c = wide; c < end; c++) s[c] = 0;
+}
+
+/* ds = scale p (dp - mean), in place of dp */
+static void softmax_backward(size_t n, const real *restrict p, real mean, real scale, real *restrict dp)
+{
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) dp[c] = scale * p[c] * (dp[c] - mean);
+}
+
+/* A block of queries of one head: where it starts, its rows, and its softmax p (rows ld apart, 0 after the query up to the
+ * end of the query's group of TILE_ROWS) */
+struct block {
+    size_t first, rows, ld;
+    real *p, *ds, *packed;
+};
+
+/* d [keys][dim] += s^T x, x [rows][wide] packed; keys of a group are reached only by its own queries and later ones */
+static void add_transposed(const struct task *t, const struct block *b, const real *s, const real *x, real *d)
+{
+    small_product(b->first, t->dim, b->rows, s, 1, b->ld, x, t->wide, true, d, t->row);
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t key = b->first + i;
+        small_product(smaller(TILE_ROWS, b->rows - i), t->dim, b->rows - i, s + i * b->ld + key, 1, b->ld,
+                      x + i * t->wide, t->wide, true, d + key * t->row, t->row);
+    }
+}
+
+static void block_softmax(const struct task *t, const struct block *b, const real *q, const real *lse)
+{
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows;
+        times_panels(t, rows, q + (b->first + i) * t->row, t->row, keys, t->k_t, b->p + i * b->ld, b->ld);
+        for (size_t k = i; k < i + rows; k++)
+            softmax_again(b->first + k + 1, keys, lse[(b->first + k) * t->a->heads_q], b->p + k * b->ld);
+    }
+}
+
+/* One delta: dq is written, dk and dv are added to; all pointers at the head's column of the sequence's first row */
+static void block_backward(const struct task *t, const struct block *b, const real *q, const real *out, const real *dout,
+                           real *dq, real *dk, real *dv)
+{
+    const real scale = (real)t->a->scale;
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, b->rows - i), query = b->first + i, keys = query + rows;
+        real *ds = b->ds + i * b->ld;
+        times_panels(t, rows, dout + query * t->out_row, t->out_row, keys, t->v_t, ds, b->ld);
+        for (size_t k = 0; k < rows; k++) {
+            size_t at = (query + k) * t->out_row;
+            real mean = (real)row_dot(t->dim, dout + at, out + at);
+            softmax_backward(keys, b->p + (i + k) * b->ld, mean, scale, ds + k * b->ld);
+        }
+        small_product(rows, t->dim, keys, ds, b->ld, 1, t->k, t->wide, false, dq + query * t->row, t->row);
+    }
+    pack_rows(t, b->rows, dout + b->first * t->out_row, t->out_row, b->packed);
+    add_transposed(t, b, b->p, b->packed, dv);
+    pack_rows(t, b->rows, q + b->first * t->row, t->row, b->packed);
+    add_transposed(t, b, b->ds, b->packed, dk);
+}
+
+/* Deltas are d_out and d_qkv reals apart. */
+static void head_backward(struct task t, size_t J, size_t d_out, size_t d_qkv, const real *q, const real *out,
+                          const real *lse, const real *dout, real *dq, real *dk, real *dv)
+{
+    struct block b = {.ld = up_to(TILE_PANEL, t.length)};
+    b.p = take(&t, BLOCK * b.ld);
+    b.ds = take(&t, BLOCK * b.ld);
+    b.packed = take(&t, BLOCK * t.wide);
+    for (b.first = 0; b.first < t.length; b.first += BLOCK) {
+        b.rows = smaller(BLOCK, t.length - b.first);
+        block_softmax(&t, &b, q, lse);
+        for (size_t j = 0; j < J; j++)
+            block_backward(&t, &b, q, out, dout + j * d_out, dq + j * d_qkv, dk + j * d_qkv, dv + j * d_qkv);
+    }
+}
+
+static void zero_rows(size_t n, size_t d, real *x, size_t ldx)
+{
+    for (size_t r = 0; r < n; r++) memset(x + r * ldx, 0, d * sizeof *x);
+}
+
+void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
+                        const real *dout, real *dqkv, real *scratch)
+{
+    size_t tasks = a->n_seq * a->heads_kv, per_thread = task_scratch(a, longest_of(a));
+#pragma omp parallel for schedule(dynamic) if (tasks > 1)
+    for (size_t i = 0; i < tasks; i++) {
+        size_t seq = i / a->heads_kv, kv = i % a->heads_kv, at = a->first[seq];
+        struct task t = task_new(a, seq, kv, qkv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        size_t k_at = (a->heads_q + kv) * t.dim, v_at = k_at + a->heads_kv * t.dim, row = at * t.row;
+        t.k = take(&t, t.length * t.wide);
+        t.v_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
+        pack_rows(&t, t.length, qkv + row + k_at, t.row, t.k);
+        pack_columns(&t, 1, qkv + row + v_at, t.v_t);
+        for (size_t j = 0; j < J; j++) {
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
+        }
+        for (size_t h = 0; h < a->heads_q; h++) {
+            size_t first = at * t.out_row + h * t.dim;
+            if ((size_t)a->kv_of[h] == kv)
+                head_backward(t, J, n * t.out_row, n * t.row, qkv + row + h * t.dim, out + first,
+                              lse + at * a->heads_q + h, dout + first, dqkv + row + h * t.dim, dqkv + row + k_at,
+                              dqkv + row + v_at);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+/* The linear layer y = x W^T and its two backward products, by CBLAS; the threads of OpenMP and of BLAS.
+ *      dx = dy W        dW = dy^T x                                                                                   */
+#include "unlearn/math_priv.h"
+#include <assert.h>
+#include <cblas.h>
+#include <limits.h>
+#include <omp.h>
+#include <stdlib.h>
+
+/* ---- threads */
+
+void math_threads(int n)
+{
+#ifdef OPENBLAS_VERSION
+    openblas_set_num_threads(n);
+#endif
+    omp_set_num_threads(n);
+}
+
+int math_threads_now(void) { return omp_get_max_threads(); }
+
+const char *math_library(void)
+{
+#ifdef OPENBLAS_VERSION
+    return openblas_get_config();
+#else
+    return "CBLAS";
+#endif
+}
+
+/* ---- products */
+
+static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
+}
+
+static void gemm_blas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                      const real *b, size_t ldb, real beta, real *c, size_t ldc)
+{
+    enum CBLAS_TRANSPOSE opa = ta ? CblasTrans : CblasNoTrans, opb = tb ? CblasTrans : CblasNoTrans;
+#ifdef REAL_float
+    cblas_sgemm(CblasRowMajor, opa, opb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+#else
+    cblas_dgemm(CblasRowMajor, opa, opb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+#endif
+}
+
+void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                 const real *b, size_t ldb, real beta, real *c, size_t ldc)
+{
+    assert(lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX && most <= INT_MAX);
+    for (size_t i = 0; i < m; i += most)
+        for (size_t j = 0; j < n; j += most) {
+            size_t rows = smaller(most, m - i), columns = smaller(most, n - j);
+            if (k == 0) scale_rows(rows, columns, beta, c + i * ldc + j, ldc);
+            for (size_t l = 0; l < k; l += most)
+                gemm_blas(ta, tb, rows, columns, smaller(most, k - l), alpha, a + (ta ? l * lda + i : i * lda + l), lda,
+                          b + (tb ? j * ldb + l : l * ldb + j), ldb, l == 0 ? beta : 1, c + i * ldc + j, ldc);
+        }
+}
+
+void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
+          size_t ldb, real beta, real *c, size_t ldc)
+{
+    gemm_within(INT_MAX, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
+{
+    gemm(false, true, n, out, in, 1, x, ldx, w, in, 0, y, ldy);
+}
+
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
+                           real *dx, size_t ldx)
+{
+    gemm(false, false, n, in, out, 1, dy, ldy, w, in, beta, dx, ldx);
+}
+
+void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
+                            real *dw)
+{
+    gemm(true, false, out, in, n, 1, dy, ldy, x, ldx, 1, dw, in);
+}
+
+double math_gemm_rate(size_t n)
+{
+    enum { TIMES = 5 };
+    real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
+    double best = INFINITY;
+    if (a && b && c) {
+        math_fill(n * n, (real)0.5, a);
+        math_fill(n * n, (real)0.25, b);
+        for (int i = 0; i <= TIMES; i++) { /* the first warms up */
+            double start = clock_seconds(), seconds;
+            gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);
+            seconds = clock_seconds() - start;
+            if (i > 0 && seconds < best) best = seconds;
+        }
+    }
+    free(a);
+    free(b);
+    free(c);
+    return 2.0 * (double)n * (double)n * (double)n / best; /* 0 where nothing could be measured */
+}

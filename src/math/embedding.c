@@ -1,0 +1,49 @@
+/* Rows looked up and put back: the embedding of a slice of the vocabulary, and rows picked from a batch. */
+#include "unlearn/math_priv.h"
+
+/* A token of this slice? */
+static inline bool is_here(int32_t id, size_t first, size_t rows)
+{
+    return id >= 0 && (size_t)id >= first && (size_t)id - first < rows;
+}
+
+void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++) {
+        if (is_here(id[r], first, rows))
+            memcpy(x + r * d, table + ((size_t)id[r] - first) * d, d * sizeof *x);
+        else
+            memset(x + r * d, 0, d * sizeof *x);
+    }
+}
+
+/* Threads share the columns: each adds the rows in order, so that a repeated token has one order of sums. */
+void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable)
+{
+    const size_t columns = 256;
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t c = 0; c < d; c += columns)
+        for (size_t r = 0; r < n; r++) {
+            if (!is_here(id[r], first, rows)) continue;
+            const real *from = dx + r * d + c;
+            real *to = dtable + ((size_t)id[r] - first) * d + c;
+            size_t m = smaller(columns, d - c);
+#pragma omp simd
+            for (size_t k = 0; k < m; k++) to[k] += from[k];
+        }
+}
+
+void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y)
+{
+#pragma omp parallel for schedule(static) if (n_row * d > WORTH_A_TEAM)
+    for (size_t k = 0; k < n_row; k++) memcpy(y + k * d, x + row[k] * d, d * sizeof *y);
+}
+
+void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx)
+{
+    math_fill(J * n_x * d, 0, dx);
+#pragma omp parallel for collapse(2) schedule(static) if (J * n_row * d > WORTH_A_TEAM)
+    for (size_t j = 0; j < J; j++)
+        for (size_t k = 0; k < n_row; k++) memcpy(dx + (j * n_x + row[k]) * d, dy + (j * n_row + k) * d, d * sizeof *dx);
+}

@@ -1,0 +1,101 @@
+/* Root-mean-square and layer norm, row by row; means in double.
+ *      rms    xhat = x r,  r = 1/sqrt(mean x^2 + eps)           layer  xhat = (x - mean) r,  r = 1/sqrt(var + eps)
+ *      y = xhat w + b,   g = dy w
+ *      rms    dx = r (g - xhat mean(g xhat))                    layer  dx = r (g - mean(g) - xhat mean(g xhat))       */
+#include "unlearn/math_priv.h"
+
+static double row_mean(size_t d, const real *x)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t c = 0; c < d; c++) sum += x[c];
+    return sum / (double)d;
+}
+
+static double row_variance(size_t d, const real *x, real mean)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t c = 0; c < d; c++) sum += ((double)x[c] - mean) * ((double)x[c] - mean);
+    return sum / (double)d;
+}
+
+static void row_hat(size_t d, const real *restrict x, real mean, real r, real *restrict y)
+{
+    for (size_t c = 0; c < d; c++) y[c] = (x[c] - mean) * r;
+}
+
+static void row_affine(size_t d, const real *restrict w, const real *restrict b, real *restrict y)
+{
+    if (w && b)
+        for (size_t c = 0; c < d; c++) y[c] = y[c] * w[c] + b[c];
+    else if (w)
+        for (size_t c = 0; c < d; c++) y[c] *= w[c];
+    else if (b)
+        for (size_t c = 0; c < d; c++) y[c] += b[c];
+}
+
+void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
+                  real *y, real *mean, real *r)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) {
+        const real *row = x + i * d;
+        real centre = kind == NORM_LAYER ? (real)row_mean(d, row) : 0;
+        double square = kind == NORM_LAYER ? row_variance(d, row, centre) : row_dot(d, row, row) / (double)d;
+        r[i] = (real)(1 / sqrt(square + eps));
+        if (kind == NORM_LAYER) mean[i] = centre;
+        row_hat(d, row, centre, r[i], y + i * d);
+        row_affine(d, w, b, y + i * d);
+    }
+}
+
+void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real *mean, const real *r, real *xhat)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) row_hat(d, x + i * d, kind == NORM_LAYER ? mean[i] : 0, r[i], xhat + i * d);
+}
+
+static void row_backward(enum norm_kind kind, size_t d, const real *restrict xhat, real r, const real *restrict w,
+                         const real *restrict dy, real *restrict dx)
+{
+    double sum = 0, along = 0; /* of g and of g xhat */
+    real a, b;
+#pragma omp simd reduction(+ : sum, along)
+    for (size_t c = 0; c < d; c++) {
+        double g = w ? (double)dy[c] * w[c] : dy[c];
+        sum += g;
+        along += g * xhat[c];
+    }
+    a = kind == NORM_LAYER ? (real)(sum / (double)d) : 0;
+    b = (real)(along / (double)d);
+#pragma omp simd
+    for (size_t c = 0; c < d; c++) dx[c] += r * ((w ? dy[c] * w[c] : dy[c]) - a - xhat[c] * b);
+}
+
+void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real *xhat, const real *r, const real *w,
+                   const real *dy, real *dx)
+{
+#pragma omp parallel for collapse(2) schedule(static) if (J * n * d > WORTH_A_TEAM)
+    for (size_t j = 0; j < J; j++)
+        for (size_t i = 0; i < n; i++)
+            row_backward(kind, d, xhat + i * d, r[i], w, dy + (j * n + i) * d, dx + (j * n + i) * d);
+}
+
+enum { COLUMNS = 256 };
+static void add_column_dots(size_t n, size_t d, size_t ld, const real *xhat, const real *dy, real *dw)
+{
+    double sum[COLUMNS] = {0};
+    for (size_t i = 0; i < n; i++) {
+        const real *x = xhat + i * ld, *y = dy + i * ld;
+#pragma omp simd
+        for (size_t c = 0; c < d; c++) sum[c] += (double)x[c] * y[c];
+    }
+    for (size_t c = 0; c < d; c++) dw[c] += (real)sum[c];
+}
+
+void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, real *dw)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t c = 0; c < d; c += COLUMNS) add_column_dots(n, smaller(COLUMNS, d - c), d, xhat + c, dy + c, dw + c);
+}

@@ -1,0 +1,96 @@
+/* Vectors and sums. Sums of products of reals are kept in double, and each is formed by one thread in an order that does
+ * not depend on how many there are. */
+#include "unlearn/math_priv.h"
+
+void math_add(size_t n, const real *x, real *y)
+{
+#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+void math_fill(size_t n, real value, real *x)
+{
+#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) x[i] = value;
+}
+
+void math_copy(size_t n, const real *x, real *y)
+{
+#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) y[i] = x[i];
+}
+
+static void row_add(size_t d, const real *restrict x, real *restrict y)
+{
+    for (size_t c = 0; c < d; c++) y[c] += x[c];
+}
+
+void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++) row_add(d, b, y + r * ldy);
+}
+
+/* db [d] += columns summed over rows, d <= COLUMNS */
+enum { COLUMNS = 256 };
+static void add_column_sums(size_t n, size_t d, const real *dy, size_t ldy, real *db)
+{
+    double sum[COLUMNS] = {0};
+    for (size_t r = 0; r < n; r++) {
+        const real *row = dy + r * ldy;
+#pragma omp simd
+        for (size_t c = 0; c < d; c++) sum[c] += row[c];
+    }
+    for (size_t c = 0; c < d; c++) db[c] += (real)sum[c];
+}
+
+void bias_backward(size_t n, size_t d, const real *dy, size_t ldy, real *db)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t c = 0; c < d; c += COLUMNS) add_column_sums(n, smaller(COLUMNS, d - c), dy + c, ldy, db + c);
+}
+
+/* A long dot is cut into pieces of fixed length, whose sums are then added in order. */
+double math_dot(size_t n, const real *x, const real *y)
+{
+    enum { PIECE = 1 << 14, PIECES = 256 };
+    double total = 0, part[PIECES];
+    for (size_t i = 0; i < n; i += (size_t)PIECE * PIECES) {
+        size_t here = smaller((size_t)PIECE * PIECES, n - i), pieces = (here + PIECE - 1) / PIECE;
+#pragma omp parallel for schedule(static) if (here > WORTH_A_TEAM)
+        for (size_t p = 0; p < pieces; p++) {
+            size_t at = i + p * PIECE;
+            part[p] = row_dot(smaller(PIECE, n - at), x + at, y + at);
+        }
+        for (size_t p = 0; p < pieces; p++) total += part[p];
+    }
+    return total;
+}
+
+double math_sum_squares(size_t n, const real *x) { return math_dot(n, x, x); }
+
+bool math_finite(size_t n, const real *x)
+{
+    size_t bad = 0;
+    /* x - x is 0 for a finite x and NaN for all else */
+#pragma omp parallel for simd schedule(static) reduction(+ : bad) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) bad += x[i] - x[i] != 0;
+    return bad == 0;
+}
+
+/* A sequence belongs to one thread; which one does not matter to its sum, so they go to whoever is free. */
+void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, size_t ldy,
+                      double *e)
+{
+#pragma omp parallel for schedule(dynamic) if (n_seq > 1 && (first[n_seq] - first[0]) * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n_seq; i++) {
+        double sum = 0;
+        for (size_t r = first[i]; r < first[i + 1]; r++) sum += row_dot(d, x + r * ldx, y + r * ldy);
+        e[i] += sum;
+    }
+}
+
+void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, double *e)
+{
+    dots_by_sequence(n_seq, first, d, x, ldx, y, 0, e);
+}

@@ -1,0 +1,76 @@
+/* What the tests of math share: random and noisy arrays, central differences of a plain twin written in double. */
+#ifndef UNLEARN_TESTS_MATH_CASES_H
+#define UNLEARN_TESTS_MATH_CASES_H
+#include "near.h"
+#include "unlearn/math.h"
+#include <omp.h>
+
+/* Relative to the largest value of an array. Reals of 24 bits: a few roundings, each 6e-8, in sums of up to some hundred
+ * terms. Differences of a twin in double: h = 1e-5 leaves h^2 = 1e-10 and 1e-16/h = 1e-11; reals add their own. */
+#ifdef REAL_float
+static const double TOL = 3e-6, TOL_DIFFERENCE = 3e-6;
+#else
+static const double TOL = 1e-13, TOL_DIFFERENCE = 2e-9;
+#endif
+
+/* Old content of outputs: it must not leak into results. */
+static inline real *noise(size_t n)
+{
+    real *x = malloc((n + 1) * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (real)NAN;
+    return x;
+}
+
+static inline real *random_reals(uint32_t seed, size_t n)
+{
+    real *x = malloc((n + 1) * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (real)random_normal(seed, STREAM_TEST, i);
+    return x;
+}
+
+static inline double *doubles(size_t n, const real *x)
+{
+    double *y = malloc((n + 1) * sizeof *y);
+    for (size_t i = 0; i < n; i++) y[i] = x[i];
+    return y;
+}
+
+/* Is x what the twin says? Frees neither. */
+static inline double error_of(size_t n, const real *x, const double *want)
+{
+    double *got = doubles(n, x), e = relative_error(n, got, want);
+    free(got);
+    return e;
+}
+
+static inline double weighted_sum(size_t n, const double *x, const real *weight)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i] * weight[i];
+    return sum;
+}
+
+/* gradient[i] = df/dx_i by central differences; x is put back */
+static inline void differences(double (*f)(const double *x, const void *more), const void *more, size_t n, double *x,
+                               double *gradient)
+{
+    const double h = 1e-5;
+    for (size_t i = 0; i < n; i++) {
+        double old = x[i], up, down;
+        x[i] = old + h;
+        up = f(x, more);
+        x[i] = old - h;
+        down = f(x, more);
+        x[i] = old;
+        gradient[i] = (up - down) / (2 * h);
+    }
+}
+
+/* <a, b> in double */
+static inline double inner(size_t n, const real *a, const real *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+#endif

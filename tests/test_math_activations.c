@@ -1,0 +1,152 @@
+/* math: exp and the activations, forward and backward.               NP: 1 */
+#include "math_cases.h"
+#include "unlearn/math_priv.h"
+
+enum { N = 3, F = 300, J = 3 }; /* F: more than one piece of a row */
+
+static double plain_value(enum activation act, double x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_GELU:
+        return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    default:
+        return x > 0 ? x : 0;
+    }
+}
+
+struct activation_case {
+    enum activation act;
+    bool gated;
+    size_t n;
+    const real *dy;
+};
+
+static void plain_activation(const struct activation_case *o, const double *up, double *y)
+{
+    for (size_t r = 0; r < o->n; r++)
+        for (size_t c = 0; c < F; c++)
+            y[r * F + c] = o->gated ? plain_value(o->act, up[r * 2 * F + c]) * up[r * 2 * F + F + c]
+                                    : plain_value(o->act, up[r * F + c]);
+}
+
+static double activation_loss(const double *up, const void *more)
+{
+    const struct activation_case *o = more;
+    double y[N * F];
+    plain_activation(o, up, y);
+    return weighted_sum(o->n * F, y, o->dy);
+}
+
+static void activation_agrees(enum activation act, bool gated)
+{
+    const size_t width = gated ? 2 * F : F;
+    real *up = random_reals(1, N * width), *y = noise(N * F), *dy = random_reals(2, J * N * F),
+         *dup = noise(J * N * width);
+    double want[N * F], slope[N * 2 * F], *at;
+    struct activation_case o = {act, gated, N, NULL};
+    for (size_t i = 0; i < N * width; i++) up[i] *= 3;
+    at = doubles(N * width, up);
+    activation_forward(act, gated, N, F, up, y);
+    plain_activation(&o, at, want);
+    assert_true(error_of(N * F, y, want) < TOL);
+    activation_backward(act, gated, J, N, F, up, dy, dup);
+    for (size_t j = 0; j < J; j++) {
+        o.dy = dy + j * N * F;
+        differences(activation_loss, &o, N * width, at, slope);
+        assert_true(error_of(N * width, dup + j * N * width, slope) < TOL_DIFFERENCE);
+    }
+    free(up), free(y), free(dy), free(dup), free(at);
+}
+
+static void activations_agree_with_twins_and_differences(void **state)
+{
+    for (int act = 0; act < N_ACTIVATION; act++) {
+        activation_agrees(act, false);
+        activation_agrees(act, true);
+    }
+}
+
+/* Absolute, in units of max(1, |x|): a real holds x itself no better than that. */
+static void activations_hold_their_precision_from_far_left_to_far_right(void **state)
+{
+    const double tolerance = sizeof(real) == 4 ? 2e-7 : 1e-15;
+    real one = 1, y, dup;
+    for (int act = 0; act < N_ACTIVATION; act++)
+        for (int i = -20000; i <= 20000; i++) {
+            real x = (real)(i * 0.001 * (1 + abs(i) / 2000));
+            double want = plain_value(act, x);
+            activation_forward(act, false, 1, 1, &x, &y);
+            assert_near(y / fmax(1, fabs((double)x)), want / fmax(1, fabs((double)x)), tolerance);
+            activation_backward(act, false, 1, 1, 1, &x, &one, &dup);
+            assert_true(isfinite(dup));
+        }
+}
+
+static void activations_of_extremes_are_their_limits(void **state)
+{
+    for (int act = 0; act < N_ACTIVATION; act++) {
+        real x[3] = {-1000, 1000, 0}, y[3], dy[3] = {1, 1, 1}, dup[3];
+        activation_forward(act, false, 1, 3, x, y);
+        activation_backward(act, false, 1, 1, 3, x, dy, dup);
+        assert_near(y[0], 0, 0);
+        assert_near(y[1], 1000, 0);
+        assert_near(y[2], 0, 0);
+        assert_near(dup[0], 0, 0);
+        assert_near(dup[1], 1, 0);
+        assert_near(dup[2], act == ACT_RELU ? 0 : 0.5, 0);
+        x[0] = (real)NAN;
+        activation_forward(act, false, 1, 1, x, y);
+        assert_true(act == ACT_RELU || isnan(y[0]));
+    }
+}
+
+/* Errors in units in the last place of the result, over all that float can hold */
+static void exp_is_within_two_units_in_the_last_place(void **state)
+{
+    double worst = 0;
+    const double unit = sizeof(real) == 4 ? ldexp(1, -23) : ldexp(1, -52);
+    for (int i = -87000; i <= 88000; i++) {
+        real x = (real)(i * 0.001 + 0.000317);
+        double want = exp((double)x), e = fabs((double)real_exp(x) - want) / (unit * want);
+        if (e > worst) worst = e;
+    }
+    for (int i = -3000; i <= 3000; i++) { /* around 0 */
+        real x = (real)ldexp(i, -20);
+        double want = exp((double)x), e = fabs((double)real_exp(x) - want) / (unit * want);
+        if (e > worst) worst = e;
+    }
+    assert_true(worst < 2);
+}
+
+static void exp_of_extremes_is_zero_infinity_or_not_a_number(void **state)
+{
+    assert_near(real_exp(0), 1, 0);
+    assert_near(real_exp(-1000), 0, 0);
+    assert_near(real_exp(-INFINITY), 0, 0);
+    assert_near(real_exp(1000), INFINITY, 0);
+    assert_near(real_exp(INFINITY), INFINITY, 0);
+    assert_true(isnan(real_exp(NAN)));
+#ifdef REAL_float
+    assert_near(real_exp(-104.5f), 0, 0);
+    assert_near(real_exp(88.73f), INFINITY, 0); /* the largest float is exp(88.7228) */
+    assert_true(isfinite(real_exp(88.72f)));
+    for (float x = -103.0f; x < -87.0f; x += 0.01f) /* subnormal: to half of the least one, and two units */
+        assert_true(fabs(real_exp(x) - exp((double)x)) <= ldexp(1, -149) + 3e-7 * exp((double)x));
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(activations_agree_with_twins_and_differences),
+        cmocka_unit_test(activations_hold_their_precision_from_far_left_to_far_right),
+        cmocka_unit_test(activations_of_extremes_are_their_limits),
+        cmocka_unit_test(exp_is_within_two_units_in_the_last_place),
+        cmocka_unit_test(exp_of_extremes_is_zero_infinity_or_not_a_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,175 @@
+/* math: causal attention of packed sequences, forward and backward.  NP: 1 */
+#include "math_cases.h"
+
+struct example {
+    struct attention a;
+    size_t n, width, out_width; /* rows, reals of a row of qkv and of out */
+    const real *dout;
+};
+
+static struct example example(size_t n_seq, const size_t *first, size_t heads_q, size_t heads_kv, size_t head_dim,
+                              const int *kv_of)
+{
+    return (struct example){
+        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim)},
+        .n = first[n_seq],
+        .width = (heads_q + 2 * heads_kv) * head_dim,
+        .out_width = heads_q * head_dim,
+    };
+}
+
+/* One query of one head, the slow way; returns lse */
+static double plain_query(const struct example *o, const double *qkv, size_t from, size_t row, size_t head, double *out)
+{
+    const size_t d = o->a.head_dim, k_at = (o->a.heads_q + (size_t)o->a.kv_of[head]) * d, v_at = k_at + o->a.heads_kv * d;
+    double most = -INFINITY, sum = 0, *s = malloc((row - from + 1) * sizeof *s);
+    for (size_t key = from; key <= row; key++) {
+        double dot = 0;
+        for (size_t c = 0; c < d; c++) dot += qkv[row * o->width + head * d + c] * qkv[key * o->width + k_at + c];
+        s[key - from] = o->a.scale * dot;
+        most = fmax(most, s[key - from]);
+    }
+    for (size_t key = from; key <= row; key++) sum += exp(s[key - from] - most);
+    for (size_t c = 0; c < d; c++) out[c] = 0;
+    for (size_t key = from; key <= row; key++)
+        for (size_t c = 0; c < d; c++) out[c] += exp(s[key - from] - most) / sum * qkv[key * o->width + v_at + c];
+    free(s);
+    return most + log(sum);
+}
+
+static void plain_attention(const struct example *o, const double *qkv, double *out, double *lse)
+{
+    for (size_t i = 0; i < o->a.n_seq; i++)
+        for (size_t r = o->a.first[i]; r < o->a.first[i + 1]; r++)
+            for (size_t h = 0; h < o->a.heads_q; h++)
+                lse[r * o->a.heads_q + h] =
+                    plain_query(o, qkv, o->a.first[i], r, h, out + r * o->out_width + h * o->a.head_dim);
+}
+
+static double attention_loss(const double *qkv, const void *more)
+{
+    const struct example *o = more;
+    double *out = malloc(o->n * o->out_width * sizeof *out), *lse = malloc(o->n * o->a.heads_q * sizeof *lse), loss;
+    plain_attention(o, qkv, out, lse);
+    loss = weighted_sum(o->n * o->out_width, out, o->dout);
+    free(out);
+    free(lse);
+    return loss;
+}
+
+static real *scratch_for(const struct attention *a)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < a->n_seq; i++)
+        if (a->first[i + 1] - a->first[i] > longest) longest = a->first[i + 1] - a->first[i];
+    return noise(attention_scratch(a, longest));
+}
+
+static void forward_agrees(const struct example *o)
+{
+    real *qkv = random_reals(1, o->n * o->width), *out = noise(o->n * o->out_width), *lse = noise(o->n * o->a.heads_q);
+    real *scratch = scratch_for(&o->a);
+    double *at = doubles(o->n * o->width, qkv), *want = malloc((o->n * o->out_width + 1) * sizeof *want);
+    double *want_lse = malloc((o->n * o->a.heads_q + 1) * sizeof *want_lse);
+    attention_forward(&o->a, qkv, out, lse, scratch);
+    plain_attention(o, at, want, want_lse);
+    assert_true(error_of(o->n * o->out_width, out, want) < TOL);
+    assert_true(error_of(o->n * o->a.heads_q, lse, want_lse) < TOL);
+    free(qkv), free(out), free(lse), free(scratch), free(at), free(want), free(want_lse);
+}
+
+static void backward_agrees(struct example o, size_t J)
+{
+    const size_t n_out = o.n * o.out_width, n_qkv = o.n * o.width;
+    real *qkv = random_reals(1, n_qkv), *out = noise(n_out), *lse = noise(o.n * o.a.heads_q);
+    real *dout = random_reals(2, J * n_out), *dqkv = noise(J * n_qkv), *scratch = scratch_for(&o.a);
+    double *at = doubles(n_qkv, qkv), *slope = malloc((n_qkv + 1) * sizeof *slope);
+    attention_forward(&o.a, qkv, out, lse, scratch);
+    attention_backward(&o.a, J, o.n, qkv, out, lse, dout, dqkv, scratch);
+    for (size_t j = 0; j < J; j++) {
+        o.dout = dout + j * n_out;
+        differences(attention_loss, &o, n_qkv, at, slope);
+        assert_true(error_of(n_qkv, dqkv + j * n_qkv, slope) < TOL_DIFFERENCE);
+    }
+    free(qkv), free(out), free(lse), free(dout), free(dqkv), free(scratch), free(at), free(slope);
+}
+
+static const int own[] = {0, 1, 2, 3}, shared[] = {0, 0, 1, 1}, uneven[] = {0, 0, 0, 1}, single[] = {0, 0, 0, 0};
+
+static void any_length_head_and_group_agrees_with_the_slow_way(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338};
+    const struct example all[] = {
+        example(7, first, 4, 4, 5, own),    example(7, first, 4, 2, 16, shared), example(7, first, 4, 2, 48, uneven),
+        example(7, first, 4, 1, 1, single), example(7, first, 1, 1, 80, own),    example(0, first, 4, 4, 8, own),
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) forward_agrees(&all[i]);
+}
+
+static void backwards_agree_with_differences(void **state)
+{
+    const size_t first[] = {0, 1, 7, 7, 12};
+    backward_agrees(example(4, first, 4, 4, 3, own), 1);
+    backward_agrees(example(4, first, 4, 2, 4, shared), 3);
+    backward_agrees(example(4, first, 4, 2, 5, uneven), 3);
+    backward_agrees(example(4, first, 3, 1, 7, single), 1);
+}
+
+static void a_sequence_of_several_blocks_has_the_same_backward(void **state)
+{
+    const size_t first[] = {0, 70};
+    backward_agrees(example(1, first, 1, 1, 2, own), 2);
+}
+
+/* Values enter linearly: <dout, out> = <dv, v> summed over all heads; and sum over keys of dk.k = sum over queries of dq.q,
+ * for both are the derivative with respect to the scale. */
+static void long_sequences_obey_identities_on_any_threads(void **state)
+{
+    const size_t first[] = {0, 300, 1300, 1301};
+    struct example o = example(3, first, 4, 2, 24, uneven);
+    real *qkv = random_reals(1, o.n * o.width), *out = noise(o.n * o.out_width), *lse = noise(o.n * 4);
+    real *dout = random_reals(2, o.n * o.out_width), *dqkv[2] = {noise(o.n * o.width), noise(o.n * o.width)};
+    double sum[3] = {0};
+    for (int threads = 1; threads <= 2; threads++) {
+        real *scratch;
+        math_threads(threads);
+        scratch = scratch_for(&o.a);
+        attention_forward(&o.a, qkv, out, lse, scratch);
+        attention_backward(&o.a, 1, o.n, qkv, out, lse, dout, dqkv[threads - 1], scratch);
+        free(scratch);
+    }
+    math_threads(1);
+    assert_memory_equal(dqkv[0], dqkv[1], o.n * o.width * sizeof(real));
+    for (size_t r = 0; r < o.n; r++)
+        for (size_t c = 0; c < o.width; c++)
+            sum[c < 96 ? 0 : c < 144 ? 1 : 2] += (double)qkv[r * o.width + c] * dqkv[0][r * o.width + c];
+    assert_near(sum[2], inner(o.n * o.out_width, dout, out), 20 * TOL);
+    assert_near(sum[0], sum[1], 200 * TOL); /* sums of 1e5 terms that mostly cancel */
+    free(qkv), free(out), free(lse), free(dout), free(dqkv[0]), free(dqkv[1]);
+}
+
+/* Scores of a thousand: the softmax is one-hot, nothing overflows */
+static void huge_scores_stay_finite(void **state)
+{
+    const size_t first[] = {0, 40};
+    struct example o = example(1, first, 1, 1, 4, own);
+    real *qkv = random_reals(1, o.n * o.width), *out = noise(o.n * 4), *lse = noise(o.n), *scratch = scratch_for(&o.a);
+    real *dqkv = noise(o.n * o.width);
+    for (size_t i = 0; i < o.n * o.width; i++) qkv[i] *= 100;
+    attention_forward(&o.a, qkv, out, lse, scratch);
+    attention_backward(&o.a, 1, o.n, qkv, out, lse, out, dqkv, scratch);
+    assert_true(math_finite(o.n * 4, out) && math_finite(o.n, lse) && math_finite(o.n * o.width, dqkv));
+    free(qkv), free(out), free(lse), free(scratch), free(dqkv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_length_head_and_group_agrees_with_the_slow_way),
+        cmocka_unit_test(backwards_agree_with_differences),
+        cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
+        cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
+        cmocka_unit_test(huge_scores_stay_finite),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

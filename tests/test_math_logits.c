@@ -1,0 +1,223 @@
+/* math: embedding, rows picked, cross-entropy and divergence.        NP: 1 */
+#include "math_cases.h"
+
+/* ---- embedding */
+static void an_embedding_of_slices_adds_up_to_the_whole(void **state)
+{
+    enum { N = 9, D = 300, V = 20, CUT = 7 };
+    const int32_t id[N] = {0, 6, 7, 19, 7, 7, 3, 25, -1}; /* the last two are nobody's */
+    real *table = random_reals(1, V * D), *low = noise(N * D), *high = noise(N * D), *dx = random_reals(2, N * D);
+    real *dtable = random_reals(3, V * D), *before = random_reals(3, V * D);
+    double *want = doubles(V * D, before);
+    embedding_forward(N, D, id, 0, CUT, table, low);
+    embedding_forward(N, D, id, CUT, V - CUT, table + CUT * D, high);
+    for (size_t i = 0; i < N * D; i++) {
+        int32_t t = id[i / D];
+        assert_near(low[i] + high[i], t >= 0 && t < V ? table[(size_t)t * D + i % D] : 0, 0);
+    }
+    embedding_backward(N, D, id, 0, CUT, dx, dtable);
+    embedding_backward(N, D, id, CUT, V - CUT, dx, dtable + CUT * D);
+    for (size_t i = 0; i < N * D; i++)
+        if (id[i / D] >= 0 && id[i / D] < V) want[(size_t)id[i / D] * D + i % D] += dx[i];
+    assert_true(error_of(V * D, dtable, want) < TOL);
+    free(table), free(low), free(high), free(dx), free(dtable), free(before), free(want);
+}
+
+static void scattering_rows_is_adjoint_to_gathering_them(void **state)
+{
+    enum { ROWS = 8, PICKED = 3, D = 5, J = 3 };
+    const size_t row[PICKED] = {0, 3, 7};
+    real *x = random_reals(1, ROWS * D), *dy = random_reals(2, J * PICKED * D), *y = noise(PICKED * D);
+    real *dx = noise(J * ROWS * D);
+    rows_gather(PICKED, row, D, x, y);
+    rows_scatter(J, PICKED, row, D, ROWS, dy, dx);
+    for (size_t k = 0; k < PICKED; k++) assert_memory_equal(y + k * D, x + row[k] * D, D * sizeof *y);
+    for (size_t j = 0; j < J; j++)
+        assert_near(inner(ROWS * D, x, dx + j * ROWS * D), inner(PICKED * D, y, dy + j * PICKED * D), 1e-12);
+    free(x), free(dy), free(y), free(dx);
+}
+
+/* ---- cross-entropy: a vocabulary in two slices, as two processes would hold it */
+enum { N = 4, V = 103, CUT = 40 };
+static const int32_t label[N] = {0, 39, 40, 102};
+
+static double plain_lse(const double *z)
+{
+    double most = -INFINITY, sum = 0;
+    for (size_t c = 0; c < V; c++) most = fmax(most, z[c]);
+    for (size_t c = 0; c < V; c++) sum += exp(z[c] - most);
+    return most + log(sum);
+}
+
+static real *slice(const real *z, size_t from, size_t v)
+{
+    real *part = noise(N * v);
+    for (size_t k = 0; k < N; k++) math_copy(v, z + k * V + from, part + k * v);
+    return part;
+}
+
+/* lse and nll of all rows from two slices, combined by max, sum, sum */
+static void combine(const real *low, const real *high, const int32_t *id, double *lse, double *nll)
+{
+    double max[2][N], sum[2][N], z[2][N];
+    logits_max(N, CUT, low, max[0]);
+    logits_max(N, V - CUT, high, max[1]);
+    for (size_t k = 0; k < N; k++) max[0][k] = fmax(max[0][k], max[1][k]);
+    logits_sum(N, CUT, low, max[0], sum[0]);
+    logits_sum(N, V - CUT, high, max[0], sum[1]);
+    logits_pick(N, CUT, 0, low, id, z[0]);
+    logits_pick(N, V - CUT, CUT, high, id, z[1]);
+    for (size_t k = 0; k < N; k++) {
+        lse[k] = max[0][k] + log(sum[0][k] + sum[1][k]);
+        nll[k] = lse[k] - z[0][k] - z[1][k];
+    }
+}
+
+static double nll_loss(const double *z, const void *more)
+{
+    const double *coef = more;
+    double loss = 0;
+    for (size_t k = 0; k < N; k++) loss += coef[k] * (plain_lse(z + k * V) - z[k * V + (size_t)label[k]]);
+    return loss;
+}
+
+static void cross_entropy_of_two_slices_agrees_with_differences(void **state)
+{
+    const double coef[N] = {1, -0.5, 2, 0};
+    real *z = random_reals(1, N * V), *low, *high;
+    double lse[N], nll[N], slope[N * V], *at;
+    for (size_t i = 0; i < N * V; i++) z[i] *= 4;
+    low = slice(z, 0, CUT), high = slice(z, CUT, V - CUT), at = doubles(N * V, z);
+    combine(low, high, label, lse, nll);
+    for (size_t k = 0; k < N; k++) assert_near(nll[k], plain_lse(at + k * V) - at[k * V + (size_t)label[k]], TOL / 10);
+    differences(nll_loss, coef, N * V, at, slope);
+    logits_backward(N, CUT, 0, low, lse, label, coef, low); /* in place */
+    logits_backward(N, V - CUT, CUT, high, lse, label, coef, high);
+    for (size_t k = 0; k < N; k++) {
+        for (size_t c = 0; c < CUT; c++) assert_near(low[k * CUT + c], slope[k * V + c], TOL_DIFFERENCE);
+        for (size_t c = CUT; c < V; c++) assert_near(high[k * (V - CUT) + c - CUT], slope[k * V + c], TOL_DIFFERENCE);
+    }
+    free(z), free(low), free(high), free(at);
+}
+
+static void rows_without_label_have_no_gradient(void **state)
+{
+    const int32_t id[N] = {-1, -100, 5, -1};
+    const double coef[N] = {1, 1, 1, 1};
+    double lse[N], picked[N] = {NAN, NAN, NAN, NAN};
+    real *z = random_reals(1, N * V), *dz = noise(N * V);
+    for (size_t k = 0; k < N; k++) lse[k] = 5;
+    logits_pick(N, V, 0, z, id, picked);
+    logits_backward(N, V, 0, z, lse, id, coef, dz);
+    for (size_t k = 0; k < N; k++) {
+        assert_near(picked[k], k == 2 ? z[2 * V + 5] : 0, 0);
+        for (size_t c = 0; c < V; c++) assert_true(k == 2 ? dz[k * V + c] != 0 : dz[k * V + c] == 0);
+    }
+    free(z), free(dz);
+}
+
+static void an_empty_slice_has_no_share(void **state)
+{
+    double max[2] = {1, 1}, sum[2] = {1, 1}, z[2] = {1, 1}, loss[2] = {1, 1}, one[2] = {1, 1};
+    logits_max(2, 0, NULL, max);
+    assert_true(max[0] == -INFINITY && max[1] == -INFINITY);
+    logits_sum(2, 0, NULL, one, sum);
+    logits_pick(2, 0, 7, NULL, (int32_t[]){7, 0}, z);
+    logits_backward(2, 0, 7, NULL, one, (int32_t[]){7, 0}, one, NULL);
+    logits_divergence(2, 0, NULL, one, NULL, one, one, loss, NULL);
+    for (int k = 0; k < 2; k++) assert_true(sum[k] == 0 && z[k] == 0 && loss[k] == 0);
+}
+
+/* 90 nats from the truth: what a destroyed model reaches */
+static void nothing_overflows_at_ninety_nats(void **state)
+{
+    real z[V], dz[V];
+    double max, sum, lse, loss, coef = 1;
+    const int32_t id = 3;
+    math_fill(V, -200, z);
+    z[7] = 60;
+    logits_max(1, V, z, &max);
+    logits_sum(1, V, z, &max, &sum);
+    lse = max + log(sum);
+    assert_near(lse, 60, 1e-15);
+    logits_backward(1, V, 0, z, &lse, &id, &coef, dz);
+    assert_near(dz[3], -1, 0);
+    assert_near(dz[7], 1, 1e-7);
+    logits_divergence(1, V, z, &lse, z, &lse, &coef, &loss, dz);
+    assert_near(loss, 0, 0);
+    z[3] = -INFINITY; /* a token taken out of the target */
+    logits_divergence(1, V, dz, &(double){log(V)}, z, &lse, &coef, &loss, dz);
+    assert_true(isfinite(loss) && math_finite(V, dz));
+}
+
+struct divergence_case {
+    const double *other, *coef;
+};
+
+static double divergence_loss(const double *z, const void *more)
+{
+    const struct divergence_case *o = more;
+    double loss = 0;
+    for (size_t k = 0; k < N; k++) {
+        double lp = plain_lse(z + k * V), lq = plain_lse(o->other + k * V), kl = 0;
+        for (size_t c = 0; c < V; c++) {
+            double log_q = o->other[k * V + c] - lq;
+            kl += exp(log_q) * (log_q - (z[k * V + c] - lp));
+        }
+        loss += o->coef[k] * kl;
+    }
+    return loss;
+}
+
+static void divergence_agrees_with_differences(void **state)
+{
+    const double coef[N] = {1, -0.5, 2, 0};
+    real *z = random_reals(1, N * V), *y = random_reals(2, N * V), *dz = noise(N * V);
+    double lse[N], other[N], loss[N] = {NAN}, total = 0, slope[N * V], *at = doubles(N * V, z), *at_y = doubles(N * V, y);
+    struct divergence_case o = {at_y, coef};
+    for (size_t k = 0; k < N; k++) lse[k] = plain_lse(at + k * V), other[k] = plain_lse(at_y + k * V);
+    logits_divergence(N, V, z, lse, y, other, coef, loss, dz);
+    for (size_t k = 0; k < N; k++) total += coef[k] * loss[k];
+    assert_near(total, divergence_loss(at, &o), TOL);
+    differences(divergence_loss, &o, N * V, at, slope);
+    for (size_t i = 0; i < N * V; i++) assert_near(dz[i], slope[i], TOL_DIFFERENCE);
+    logits_divergence(N, V, y, other, y, other, coef, loss, dz);
+    for (size_t k = 0; k < N; k++) assert_near(loss[k], 0, 0); /* of a distribution from itself: exactly none */
+    for (size_t i = 0; i < N * V; i++) assert_near(dz[i], 0, 0);
+    free(z), free(y), free(dz), free(at), free(at_y);
+}
+
+static void threads_do_not_change_a_bit(void **state)
+{
+    enum { ROWS = 64, WIDE = 1000 };
+    real *z = random_reals(1, ROWS * WIDE), *dz[2] = {noise(ROWS * WIDE), noise(ROWS * WIDE)};
+    double max[2][ROWS], sum[2][ROWS], coef[ROWS];
+    int32_t id[ROWS];
+    for (size_t k = 0; k < ROWS; k++) id[k] = (int32_t)k, coef[k] = 1;
+    for (int i = 0; i < 2; i++) {
+        math_threads(i + 1);
+        logits_max(ROWS, WIDE, z, max[i]);
+        logits_sum(ROWS, WIDE, z, max[i], sum[i]);
+        logits_backward(ROWS, WIDE, 0, z, sum[i], id, coef, dz[i]);
+    }
+    math_threads(1);
+    assert_memory_equal(max[0], max[1], sizeof max[0]);
+    assert_memory_equal(sum[0], sum[1], sizeof sum[0]);
+    assert_memory_equal(dz[0], dz[1], ROWS * WIDE * sizeof(real));
+    free(z), free(dz[0]), free(dz[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_embedding_of_slices_adds_up_to_the_whole),
+        cmocka_unit_test(scattering_rows_is_adjoint_to_gathering_them),
+        cmocka_unit_test(cross_entropy_of_two_slices_agrees_with_differences),
+        cmocka_unit_test(rows_without_label_have_no_gradient),
+        cmocka_unit_test(an_empty_slice_has_no_share),
+        cmocka_unit_test(nothing_overflows_at_ninety_nats),
+        cmocka_unit_test(divergence_agrees_with_differences),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
