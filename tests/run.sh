@@ -9,8 +9,7 @@ cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
 SHARED=$(cd "${SHARED:-../shared}" 2>/dev/null && pwd || echo "${SHARED:-../shared}")
 VENV=${VENV:-.venv} PRECISIONS=${PRECISIONS:-float double} JOBS=${JOBS:-$(nproc)}
-LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-export SHARED VENV VARIANT PRECISIONS JOBS LSAN_OPTIONS
+export SHARED VENV VARIANT PRECISIONS JOBS
 
 # One run, in a process of its own: run.sh --one RESULTS KIND FILE NP PRECISION. Writes RESULTS/NAME.out and .count
 # (passed failed skipped) and prints a line.
@@ -19,7 +18,8 @@ if [ "$1" = --one ]; then
     base=$(basename "${file%.*}")
     case $kind in
     c) name=$base.$precision.np$np limit=300 shown="$base, $precision, $np rank$(test "$np" = 1 || echo s)"
-        set -- mpirun -np "$np" "build/$precision$VARIANT/tests/$base" ;;
+        set -- mpirun -np "$np" "build/$precision$VARIANT/tests/$base"
+        test -x "$4" || set -- sh -c "echo $4 is not built: make tests; exit 1" ;;
     sh) name=$base limit=300 shown=$file; set -- sh "$file" ;;
     py) name=$base limit=1800 shown=$file; set -- "$VENV/bin/python" "$file"
         test -x "$1" || set -- sh -c 'echo "skipped: no Python packages: make venv"; exit 77' ;;

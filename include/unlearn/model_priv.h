@@ -4,11 +4,15 @@
 #include "unlearn/model.h"
 
 /* ----------------------------------------------------------------------------------------- the architecture table ----- */
-struct flag { /* a yes or no of an architecture */
+struct flag {        /* a yes or no of an architecture */
     const char *key; /* in config.json; NULL: always `standard` */
     bool standard;   /* where config.json does not say */
 };
-enum window { WINDOW_NEVER, WINDOW_GIVEN, WINDOW_ASKED }; /* sliding_window: unknown, counts, counts with use_sliding_window */
+enum window {
+    WINDOW_NEVER,
+    WINDOW_GIVEN,
+    WINDOW_ASKED
+}; /* sliding_window: unknown, counts, counts with use_sliding_window */
 struct architecture {
     const char *model_type;
     const char *const *tensor; /* [N_ROLE] names, # stands for the block; NULL: none such in this family */
@@ -16,8 +20,9 @@ struct architecture {
     const char *eps_key;
     double eps;
     bool norm_bias, gated, head_bias;
-    bool fused;            /* one tensor for q, k, v: per head its rows of q, then k, then v (no grouped heads) */
-    bool one_norm;         /* a parallel residual has one norm for attention and MLP */
+    bool fused;      /* one tensor for q, k, v: per head its rows of q, then k, then v (no grouped heads) */
+    bool no_padding; /* the embedding has no padding_idx in transformers */
+    bool one_norm;   /* a parallel residual has one norm for attention and MLP */
     const char *activation;
     struct flag parallel, qkv_bias, out_bias, mlp_bias, tied;
     const char *theta_key;    /* of the style without rope_parameters */
@@ -91,7 +96,8 @@ void checkpoint_close(struct checkpoint *c);
 
 /* ------------------------------------------------------------------------------------------------ weights on disk ----- */
 /* Files of a directory that get their names together. One file is open at a time. */
-struct export {
+struct export
+{
     const char *dir; /* borrowed */
     char **name;     /* [n] in order of beginning; owned */
     size_t n, room;

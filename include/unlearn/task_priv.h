@@ -17,7 +17,7 @@ struct regularizer {
     double weight;
     size_t batch; /* retain rows of an update */
 };
-struct risk { /* R_k: mean nll over the labelled tokens of some rows */
+struct risk {                   /* R_k: mean nll over the labelled tokens of some rows */
     const char *name;           /* borrowed */
     const struct dataset *data; /* inputs->forget, ->retain, or ->own */
     struct dataset *own;        /* of a file named by the risk; else NULL */
@@ -53,18 +53,18 @@ enum status inputs_dataset(const struct grid *world, const struct data_file *f, 
                            struct dataset **out);
 
 /* -------------------------------------------------------------------------------------------------- schedule ----- */
-struct schedule { /* which rows update t uses, by the input alone */
+struct timetable { /* which rows update t uses, by the input alone */
     size_t rows, batch, updates, warmup;
     bool shuffle;
     uint64_t seed, epoch; /* epoch + 1 that `order` holds, 0: none */
     size_t *order;        /* [rows] owned */
 };
-enum status schedule_new(const struct config *c, size_t rows, struct schedule *s);
-void schedule_free(struct schedule *s);
-void schedule_rows(struct schedule *s, size_t t, size_t *row); /* [batch] */
+enum status timetable_new(const struct config *c, size_t rows, struct timetable *s);
+void timetable_free(struct timetable *s);
+void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */
-void schedule_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
-bool schedule_measured(const struct config *c, const struct schedule *s, size_t t);
+void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
+bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
 
 /* ------------------------------------------------------------------------------------------------------ plan ----- */
 struct plan {
@@ -75,9 +75,11 @@ struct plan {
     size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_base, bytes; /* per rank */
     double flops_update, flops_measure;
 };
+/** data, tensor, threads: as asked, or chosen. */
+enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
 /** Layout, sizes of passes, memory and work of a run; refuses what cannot run.                                  Local. */
-enum status plan_make(const struct inputs *in, const struct schedule *s, const struct grid *world, struct plan *p);
-enum status plan_print(const struct inputs *in, const struct schedule *s, const struct plan *p, struct text *out);
+enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
+enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all values that decide the numbers, whatever their spelling. */
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
 /** Parameters that a token is multiplied by: all but the input embedding. */
@@ -87,7 +89,7 @@ double plan_products(const struct layout *l);
 struct run {
     const struct inputs *in; /* borrowed, as plan */
     const struct plan *plan;
-    struct schedule *schedule; /* borrowed */
+    struct timetable *timetable; /* borrowed */
     struct grid *grid;
     struct layout *layout;
     struct state *weights, *gradient, *reference, **risk_gradient;
@@ -112,14 +114,20 @@ struct run {
     double started;
     uint64_t hash_weights, hash_reference;
 };
-enum status run_new(const struct inputs *in, const struct plan *p, struct schedule *s, struct run **out);
+enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
 void run_free(struct run *r);
+/** Rows of a data set with the reference values that there are. */
+struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
 /** geffect.h5, train.h5, input.yaml. */
 enum status run_files(struct run *r, const struct options *o);
 
-struct update { /* what one update was */
+double rows_tokens(const struct rows *r);
+/** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
+const struct risk *regularized_rows(const struct inputs *in);
+
+struct update {                    /* what one update was */
     double loss, objective, *part; /* part [n_regularizer] */
     double rate, norm, seconds;
     size_t tokens;

@@ -1,26 +1,32 @@
-/* Causal attention inside each sequence of a packed batch, a block of queries at a time.
+/* Causal attention inside each sequence of a packed batch, a few queries at a time: no score of a later key is formed.
  *      S = scale Q K^T     P = softmax(S over keys not after the query)     O = P V
  *      dV = P^T dO         dS = scale P (dO V^T - rowsum(dO O))             dQ = dS K       dK = dS^T Q
- * The backward forms P again as exp(S - lse). The query heads of one key-value head of one sequence are one task: tasks
- * write to places of their own, so they need no order.                                                                */
+ * The backward forms P again as exp(S - lse), for a block of queries. The query heads of one key-value head of one sequence
+ * are one task: tasks write to places of their own, so they need no order.                                            */
 #include "unlearn/math_priv.h"
 #include <omp.h>
 
-enum { QUERIES = 64, PAD = 16 }; /* rows of a block; rows of scores are padded so that no loop has a remainder */
+enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
 
-/* Where one query head of one sequence stands; `row` steps from one position to the next */
-struct head {
-    size_t length, row, out_row, lse_row, dim;
-    real scale;
-    const real *q, *k, *v;
+/* One key-value head of one sequence. `row` and `out_row` step from one position to the next; K^T (times scale) and V^T
+ * lie in panels [panel][dim][TILE_PANEL] of keys, K and V in rows padded to `wide`; all in scratch. */
+struct task {
+    const struct attention *a;
+    size_t length, row, out_row, dim, wide;
+    real *k, *v, *k_t, *v_t, *free; /* free: what scratch is left */
 };
 
-static size_t padded(size_t n) { return (n + PAD - 1) / PAD * PAD; }
-static size_t task_scratch(size_t longest) { return 2 * QUERIES * padded(longest); }
+static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit; }
+
+static size_t task_scratch(const struct attention *a, size_t longest)
+{
+    size_t keys = up_to(TILE_PANEL, longest), wide = up_to(TILE_PAD, a->head_dim);
+    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * BLOCK * (keys + wide);
+}
 
 size_t attention_scratch(const struct attention *a, size_t longest)
 {
-    return (size_t)math_threads_now() * task_scratch(longest);
+    return (size_t)math_threads_now() * task_scratch(a, longest);
 }
 
 static size_t longest_of(const struct attention *a)
@@ -31,69 +37,111 @@ static size_t longest_of(const struct attention *a)
     return most;
 }
 
-static struct head head_of(const struct attention *a, size_t seq, size_t h, const real *qkv)
+static real *take(struct task *t, size_t n)
 {
-    struct head o = {.length = a->first[seq + 1] - a->first[seq],
+    real *p = t->free;
+    t->free += n;
+    return p;
+}
+
+/* to [n][wide] = from [n][dim], the rest of each row 0 */
+static void pack_rows(const struct task *t, size_t n, const real *from, size_t ld, real *to)
+{
+    for (size_t r = 0; r < n; r++) {
+        memcpy(to + r * t->wide, from + r * ld, t->dim * sizeof *to);
+        if (t->wide > t->dim) memset(to + r * t->wide + t->dim, 0, (t->wide - t->dim) * sizeof *to);
+    }
+}
+
+/* Panels of scale times the transpose; keys beyond the last are 0. A few rows at a time: rows lie some multiple of a large
+ * power of two apart, where a cache holds only few. */
+static void pack_columns(const struct task *t, real scale, const real *from, real *to)
+{
+    for (size_t first = 0; first < up_to(TILE_PANEL, t->length); first += TILE_PAD) {
+        real *panel = to + first / TILE_PANEL * TILE_PANEL * t->dim + first % TILE_PANEL;
+        const real *row = from + first * t->row;
+        size_t n = t->length > first ? smaller(TILE_PAD, t->length - first) : 0;
+        for (size_t c = 0; c < t->dim && n == TILE_PAD; c++)
+            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = scale * row[r * t->row + c];
+        for (size_t c = 0; c < t->dim && n < TILE_PAD; c++)
+            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = r < n ? scale * row[r * t->row + c] : 0;
+    }
+}
+
+static struct task task_new(const struct attention *a, size_t seq, size_t kv, const real *qkv, real *scratch)
+{
+    struct task t = {.a = a,
+                     .length = a->first[seq + 1] - a->first[seq],
                      .row = (a->heads_q + 2 * a->heads_kv) * a->head_dim,
                      .out_row = a->heads_q * a->head_dim,
-                     .lse_row = a->heads_q,
                      .dim = a->head_dim,
-                     .scale = (real)a->scale};
-    const real *row = qkv + a->first[seq] * o.row;
-    o.q = row + h * a->head_dim;
-    o.k = row + (a->heads_q + (size_t)a->kv_of[h]) * a->head_dim;
-    o.v = o.k + a->heads_kv * a->head_dim;
-    return o;
+                     .wide = up_to(TILE_PAD, a->head_dim),
+                     .free = scratch};
+    const real *k = qkv + a->first[seq] * t.row + (a->heads_q + kv) * t.dim;
+    t.k_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
+    pack_columns(&t, (real)a->scale, k, t.k_t);
+    return t;
 }
 
-static void scores(const struct head *h, size_t query, size_t rows, size_t keys, real *s)
+/* y [n][keys, padded] = x [n][dim] times panels; rows of y are ld apart */
+static void times_panels(const struct task *t, size_t n, const real *x, size_t ldx, size_t keys, const real *panels,
+                         real *y, size_t ld)
 {
-    gemm(false, true, rows, keys, h->dim, h->scale, h->q + query * h->row, h->row, h->k, h->row, 0, s, padded(keys));
+    for (size_t first = 0; first < keys; first += TILE_PANEL)
+        small_product(n, smaller(TILE_PANEL, up_to(TILE_PAD, keys - first)), t->dim, x, ldx, 1, panels + first * t->dim,
+                      TILE_PANEL, false, y + first, ld);
 }
 
-/* s[0 ... n-1] = softmax of itself, 0 up to `end`; returns the log of its denominator */
+/* Scores from n up to a multiple of TILE_PAD become -infinity, exp of which is 0: loops then have no remainder. */
+static size_t hide_after(size_t n, real *s)
+{
+    size_t wide = up_to(TILE_PAD, n);
+    real *last = s + wide - TILE_PAD;
+    for (size_t c = 0; c < TILE_PAD; c++) last[c] = wide - TILE_PAD + c < n ? last[c] : -INFINITY;
+    return wide;
+}
+
+/* ---- forward */
+
+/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator */
 static real softmax(size_t n, size_t end, real *s)
 {
-    size_t wide = padded(n);
-    real most = -INFINITY, over;
-    double sum = 0;
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
-#pragma omp simd reduction(max : most)
-    for (size_t c = 0; c < wide; c++) most = s[c] > most ? s[c] : most;
-#pragma omp simd reduction(+ : sum)
-    for (size_t c = 0; c < wide; c++) {
-        s[c] = real_exp(s[c] - most);
-        sum += s[c];
-    }
-    over = (real)(1 / sum);
+    size_t wide = hide_after(n, s);
+    real most = row_max(wide, s), sum, over;
+#pragma omp simd
+    for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - most);
+    sum = (real)row_sum(wide, s);
+    over = 1 / sum;
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] *= over;
     for (size_t c = wide; c < end; c++) s[c] = 0;
-    return most + (real)log(sum);
+    return most + real_log(sum);
 }
 
-static void head_forward(const struct head *h, real *out, real *lse, real *s)
+static void head_forward(const struct task *t, const real *q, real *out, real *lse)
 {
-    for (size_t query = 0; query < h->length; query += QUERIES) {
-        size_t rows = smaller(QUERIES, h->length - query), keys = query + rows, wide = padded(keys);
-        scores(h, query, rows, keys, s);
-        for (size_t i = 0; i < rows; i++) lse[(query + i) * h->lse_row] = softmax(query + i + 1, wide, s + i * wide);
-        gemm(false, false, rows, h->dim, keys, 1, s, wide, h->v, h->row, 0, out + query * h->out_row, h->out_row);
+    size_t ld = up_to(TILE_PANEL, t->length);
+    for (size_t query = 0; query < t->length; query += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows;
+        times_panels(t, rows, q + query * t->row, t->row, keys, t->k_t, t->free, ld);
+        for (size_t i = 0; i < rows; i++)
+            lse[(query + i) * t->a->heads_q] = softmax(query + i + 1, keys, t->free + i * ld);
+        small_product(rows, t->dim, keys, t->free, ld, 1, t->v, t->wide, false, out + query * t->out_row, t->out_row);
     }
 }
 
 void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch)
 {
-    size_t tasks = a->n_seq * a->heads_q, per_thread = task_scratch(longest_of(a));
-    int blas = blas_serial_begin();
+    size_t tasks = a->n_seq * a->heads_q, per_thread = task_scratch(a, longest_of(a));
 #pragma omp parallel for schedule(dynamic) if (tasks > 1)
-    for (size_t t = 0; t < tasks; t++) {
-        size_t seq = t / a->heads_q, q = t % a->heads_q, at = a->first[seq];
-        struct head h = head_of(a, seq, q, qkv);
-        head_forward(&h, out + at * h.out_row + q * h.dim, lse + at * h.lse_row + q,
-                     scratch + (size_t)omp_get_thread_num() * per_thread);
+    for (size_t i = 0; i < tasks; i++) {
+        size_t seq = i / a->heads_q, h = i % a->heads_q, kv = (size_t)a->kv_of[h], at = a->first[seq];
+        struct task t = task_new(a, seq, kv, qkv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        const real *row = qkv + at * t.row;
+        t.v = take(&t, t.length * t.wide);
+        pack_rows(&t, t.length, row + (a->heads_q + a->heads_kv + kv) * t.dim, t.row, t.v);
+        head_forward(&t, row + h * t.dim, out + at * t.out_row + h * t.dim, lse + at * a->heads_q + h);
     }
-    blas_serial_end(blas);
 }
 
 /* ---- backward */
@@ -101,8 +149,7 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
 /* s = exp(s - lse), 0 after the query: the softmax again */
 static void softmax_again(size_t n, size_t end, real lse, real *s)
 {
-    size_t wide = padded(n);
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+    size_t wide = hide_after(n, s);
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - lse);
     for (size_t c = wide; c < end; c++) s[c] = 0;
@@ -115,34 +162,71 @@ static void softmax_backward(size_t n, const real *restrict p, real mean, real s
     for (size_t c = 0; c < n; c++) dp[c] = scale * p[c] * (dp[c] - mean);
 }
 
-/* One delta of one block of queries, whose softmax is p: dq is written, dk and dv are added to. The rows of dq, dk, dv
- * stand as those of h; out and dout belong to the first query of the block. */
-static void block_backward(const struct head *h, size_t query, size_t rows, const real *p, const real *out,
-                           const real *dout, real *dp, real *dq, real *dk, real *dv)
+/* A block of queries of one head: where it starts, its rows, and its softmax p (rows ld apart, 0 after the query up to the
+ * end of the query's group of TILE_ROWS) */
+struct block {
+    size_t first, rows, ld;
+    real *p, *ds, *packed;
+    bool add; /* the head is not the first of its key-value head */
+};
+
+/* d [keys][dim] += s^T x, x [rows][wide] packed; keys of a group are reached only by its own queries and later ones, so the
+ * first head's own block is where their sums begin. */
+static void add_transposed(const struct task *t, const struct block *b, const real *s, const real *x, real *d)
 {
-    size_t keys = query + rows, wide = padded(keys);
-    gemm(true, false, keys, h->dim, rows, 1, p, wide, dout, h->out_row, 1, dv, h->row);
-    gemm(false, true, rows, keys, h->dim, 1, dout, h->out_row, h->v, h->row, 0, dp, wide);
-    for (size_t i = 0; i < rows; i++) {
-        real mean = (real)row_dot(h->dim, dout + i * h->out_row, out + i * h->out_row);
-        softmax_backward(keys, p + i * wide, mean, h->scale, dp + i * wide);
+    small_product(b->first, t->dim, b->rows, s, 1, b->ld, x, t->wide, true, d, t->row);
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t key = b->first + i;
+        small_product(smaller(TILE_ROWS, b->rows - i), t->dim, b->rows - i, s + i * b->ld + key, 1, b->ld,
+                      x + i * t->wide, t->wide, b->add, d + key * t->row, t->row);
     }
-    gemm(false, false, rows, h->dim, keys, 1, dp, wide, h->k, h->row, 0, dq + query * h->row, h->row);
-    gemm(true, false, keys, h->dim, rows, 1, dp, wide, h->q + query * h->row, h->row, 1, dk, h->row);
 }
 
-/* out, dout, lse, dq, dk, dv: at the head's column of the sequence's first row; deltas are d_out and d_qkv reals apart */
-static void head_backward(const struct head *h, size_t J, size_t d_out, size_t d_qkv, const real *out, const real *lse,
-                          const real *dout, real *dq, real *dk, real *dv, real *p)
+static void block_softmax(const struct task *t, const struct block *b, const real *q, const real *lse)
 {
-    real *dp = p + QUERIES * padded(h->length);
-    for (size_t query = 0; query < h->length; query += QUERIES) {
-        size_t rows = smaller(QUERIES, h->length - query), wide = padded(query + rows), at = query * h->out_row;
-        scores(h, query, rows, query + rows, p);
-        for (size_t i = 0; i < rows; i++) softmax_again(query + i + 1, wide, lse[(query + i) * h->lse_row], p + i * wide);
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows;
+        times_panels(t, rows, q + (b->first + i) * t->row, t->row, keys, t->k_t, b->p + i * b->ld, b->ld);
+        for (size_t k = i; k < i + rows; k++)
+            softmax_again(b->first + k + 1, keys, lse[(b->first + k) * t->a->heads_q], b->p + k * b->ld);
+    }
+}
+
+/* One delta: dq is written, dk and dv are added to; all pointers at the head's column of the sequence's first row */
+static void block_backward(const struct task *t, const struct block *b, const real *q, const real *out, const real *dout,
+                           real *dq, real *dk, real *dv)
+{
+    const real scale = (real)t->a->scale;
+    for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
+        size_t rows = smaller(TILE_ROWS, b->rows - i), query = b->first + i, keys = query + rows;
+        real *ds = b->ds + i * b->ld;
+        times_panels(t, rows, dout + query * t->out_row, t->out_row, keys, t->v_t, ds, b->ld);
+        for (size_t k = 0; k < rows; k++) {
+            size_t at = (query + k) * t->out_row;
+            real mean = (real)row_dot(t->dim, dout + at, out + at);
+            softmax_backward(keys, b->p + (i + k) * b->ld, mean, scale, ds + k * b->ld);
+        }
+        small_product(rows, t->dim, keys, ds, b->ld, 1, t->k, t->wide, false, dq + query * t->row, t->row);
+    }
+    pack_rows(t, b->rows, dout + b->first * t->out_row, t->out_row, b->packed);
+    add_transposed(t, b, b->p, b->packed, dv);
+    pack_rows(t, b->rows, q + b->first * t->row, t->row, b->packed);
+    add_transposed(t, b, b->ds, b->packed, dk);
+}
+
+/* Deltas are d_out and d_qkv reals apart. */
+static void head_backward(struct task t, bool add, size_t J, size_t d_out, size_t d_qkv, const real *q, const real *out,
+                          const real *lse, const real *dout, real *dq, real *dk, real *dv)
+{
+    struct block b = {.ld = up_to(TILE_PANEL, t.length), .add = add};
+    b.p = take(&t, BLOCK * b.ld);
+    b.ds = take(&t, BLOCK * b.ld);
+    b.packed = take(&t, BLOCK * t.wide);
+    for (b.first = 0; b.first < t.length; b.first += BLOCK) {
+        b.rows = smaller(BLOCK, t.length - b.first);
+        block_softmax(&t, &b, q, lse);
         for (size_t j = 0; j < J; j++)
-            block_backward(h, query, rows, p, out + at, dout + j * d_out + at, dp, dq + j * d_qkv, dk + j * d_qkv,
-                           dv + j * d_qkv);
+            block_backward(&t, &b, q, out, dout + j * d_out, dq + j * d_qkv, dk + j * d_qkv, dv + j * d_qkv);
     }
 }
 
@@ -154,24 +238,28 @@ static void zero_rows(size_t n, size_t d, real *x, size_t ldx)
 void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
                         const real *dout, real *dqkv, real *scratch)
 {
-    size_t tasks = a->n_seq * a->heads_kv, per_thread = task_scratch(longest_of(a)), dim = a->head_dim;
-    size_t ld = (a->heads_q + 2 * a->heads_kv) * dim, ld_out = a->heads_q * dim;
-    int blas = blas_serial_begin();
+    size_t tasks = a->n_seq * a->heads_kv, per_thread = task_scratch(a, longest_of(a));
 #pragma omp parallel for schedule(dynamic) if (tasks > 1)
-    for (size_t t = 0; t < tasks; t++) {
-        size_t seq = t / a->heads_kv, kv = t % a->heads_kv, at = a->first[seq], length = a->first[seq + 1] - at;
-        real *row = dqkv + at * ld, *dk = row + (a->heads_q + kv) * dim, *dv = dk + a->heads_kv * dim;
-        for (size_t j = 0; j < J; j++) {
-            zero_rows(length, dim, dk + j * n * ld, ld);
-            zero_rows(length, dim, dv + j * n * ld, ld);
+    for (size_t i = 0; i < tasks; i++) {
+        size_t seq = i / a->heads_kv, kv = i % a->heads_kv, at = a->first[seq];
+        struct task t = task_new(a, seq, kv, qkv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        size_t k_at = (a->heads_q + kv) * t.dim, v_at = k_at + a->heads_kv * t.dim, row = at * t.row;
+        t.k = take(&t, t.length * t.wide);
+        t.v_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
+        pack_rows(&t, t.length, qkv + row + k_at, t.row, t.k);
+        pack_columns(&t, 1, qkv + row + v_at, t.v_t);
+        bool add = false;
+        for (size_t h = 0; h < a->heads_q; h++) {
+            size_t first = at * t.out_row + h * t.dim;
+            if ((size_t)a->kv_of[h] != kv) continue;
+            head_backward(t, add, J, n * t.out_row, n * t.row, qkv + row + h * t.dim, out + first,
+                          lse + at * a->heads_q + h, dout + first, dqkv + row + h * t.dim, dqkv + row + k_at,
+                          dqkv + row + v_at);
+            add = true;
         }
-        for (size_t q = 0; q < a->heads_q; q++) {
-            struct head h = head_of(a, seq, q, qkv);
-            size_t first = at * ld_out + q * dim;
-            if (a->kv_of[q] != (int)kv) continue;
-            head_backward(&h, J, n * ld_out, n * ld, out + first, lse + at * a->heads_q + q, dout + first, row + q * dim,
-                          dk, dv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        for (size_t j = 0; j < J && !add; j++) { /* keys that nobody asks */
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
         }
     }
-    blas_serial_end(blas);
 }

@@ -28,27 +28,6 @@ const char *math_library(void)
 #endif
 }
 
-/* OpenBLAS on OpenMP sees that it is inside a team (and setting its threads would set OpenMP's); that on pthreads would
- * start its own pool in each thread. */
-int blas_serial_begin(void)
-{
-#ifdef OPENBLAS_VERSION
-    if (omp_get_max_threads() > 1 && openblas_get_parallel() == OPENBLAS_THREAD) {
-        int threads = openblas_get_num_threads();
-        openblas_set_num_threads(1);
-        return threads;
-    }
-#endif
-    return 0;
-}
-
-void blas_serial_end(int threads)
-{
-#ifdef OPENBLAS_VERSION
-    if (threads > 0) openblas_set_num_threads(threads);
-#endif
-}
-
 /* ---- products */
 
 static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
@@ -105,18 +84,17 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
     gemm(true, false, out, in, n, 1, dy, ldy, x, ldx, 1, dw, in);
 }
 
-double math_gemm_rate(void)
+double math_gemm_rate(size_t n)
 {
-    enum { N = 2048, TIMES = 5 };
-    real *a = memory_new((size_t)N * N, sizeof *a), *b = memory_new((size_t)N * N, sizeof *b);
-    real *c = memory_new((size_t)N * N, sizeof *c);
+    enum { TIMES = 5 };
+    real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
     double best = INFINITY;
     if (a && b && c) {
-        math_fill((size_t)N * N, (real)0.5, a);
-        math_fill((size_t)N * N, (real)0.25, b);
+        math_fill(n * n, (real)0.5, a);
+        math_fill(n * n, (real)0.25, b);
         for (int i = 0; i <= TIMES; i++) { /* the first warms up */
             double start = clock_seconds(), seconds;
-            gemm(false, true, N, N, N, 1, a, N, b, N, 0, c, N);
+            gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);
             seconds = clock_seconds() - start;
             if (i > 0 && seconds < best) best = seconds;
         }
@@ -124,5 +102,5 @@ double math_gemm_rate(void)
     free(a);
     free(b);
     free(c);
-    return 2.0 * N * N * N / best; /* 0 where nothing could be measured */
+    return 2.0 * (double)n * (double)n * (double)n / best; /* 0 where nothing could be measured */
 }

@@ -18,13 +18,7 @@ static struct split split(double x)
 void logits_max(size_t n, size_t v, const real *logits, double *max)
 {
 #pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
-    for (size_t k = 0; k < n; k++) {
-        const real *z = logits + k * v;
-        real most = -INFINITY;
-#pragma omp simd reduction(max : most)
-        for (size_t c = 0; c < v; c++) most = z[c] > most ? z[c] : most;
-        max[k] = most;
-    }
+    for (size_t k = 0; k < n; k++) max[k] = row_max(v, logits + k * v);
 }
 
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum)

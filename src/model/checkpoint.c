@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INDEX_BYTES = 100 << 20 };
+enum { INDEX_BYTES = 32 << 20 };
 static const char single[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
 static const char *shape_text(size_t n, const size_t *dim, char buffer[128])
 {
     size_t at = (size_t)snprintf(buffer, 128, "[");
-    for (size_t i = 0; i < n && at < 128; i++) at += (size_t)snprintf(buffer + at, 128 - at, "%s%zu", i ? ", " : "", dim[i]);
+    for (size_t i = 0; i < n && at < 128; i++)
+        at += (size_t)snprintf(buffer + at, 128 - at, "%s%zu", i ? ", " : "", dim[i]);
     if (at < 127) snprintf(buffer + at, 128 - at, "]");
     return buffer;
 }
@@ -26,7 +27,8 @@ static enum status check_tensor(const char *path, const struct param *p, const s
         return fail(ERR_INPUT, "%s: tensor %s: has shape %s, config.json asks for %s", path, p->name,
                     shape_text(t->n_dim, t->dim, a), shape_text(n, want, b));
     if (!t->readable)
-        return fail(ERR_INPUT, "%s: tensor %s: is of type %s; F32, BF16, F16 and F64 can be read", path, p->name, t->type);
+        return fail(ERR_INPUT, "%s: tensor %s: is of type %s; F32, BF16, F16 and F64 can be read", path, p->name,
+                    t->type);
     return OK;
 }
 
@@ -113,8 +115,10 @@ enum status checkpoint_open(const char *dir, const struct layout *l, struct chec
     TRY_NEW(c->file, l->n_param);
     TRY_NEW(c->at, l->n_param);
     TRY_NEW(c->file_of, l->n_param);
-    if (!file_exists(one) && file_exists(many)) TRY(open_index(c, dir, many, l));
-    else TRY(open_single(c, one, l));
+    if (!file_exists(one) && file_exists(many))
+        TRY(open_index(c, dir, many, l));
+    else
+        TRY(open_single(c, one, l));
     *out = c, c = NULL;
 done:
     free(one);

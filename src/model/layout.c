@@ -14,41 +14,41 @@ static const struct {
     enum scope scope;
     enum dim rows, cols;
 } form[N_ROLE] = {
-    [ROLE_EMBED] = {IN_EMBED, DIM_WORDS, DIM_HIDDEN},      [ROLE_NORM1] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM1_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},   [ROLE_Q] = {IN_BLOCK, DIM_HEADS, DIM_HIDDEN},
-    [ROLE_K] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},             [ROLE_V] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},
-    [ROLE_Q_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},        [ROLE_K_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
-    [ROLE_V_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},           [ROLE_O] = {IN_BLOCK, DIM_HIDDEN, DIM_HEADS},
-    [ROLE_O_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},       [ROLE_NORM2] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM2_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},   [ROLE_GATE] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},
-    [ROLE_UP] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},       [ROLE_GATE_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},
-    [ROLE_UP_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},     [ROLE_DOWN] = {IN_BLOCK, DIM_HIDDEN, DIM_COLUMNS},
-    [ROLE_DOWN_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},    [ROLE_NORM] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM_BIAS] = {IN_NORM, DIM_HIDDEN, DIM_ONE},     [ROLE_HEAD] = {IN_HEAD, DIM_WORDS, DIM_HIDDEN},
+    [ROLE_EMBED] = {IN_EMBED, DIM_WORDS, DIM_HIDDEN},    [ROLE_NORM1] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM1_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE}, [ROLE_Q] = {IN_BLOCK, DIM_HEADS, DIM_HIDDEN},
+    [ROLE_K] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},           [ROLE_V] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},
+    [ROLE_Q_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},      [ROLE_K_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_V_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},         [ROLE_O] = {IN_BLOCK, DIM_HIDDEN, DIM_HEADS},
+    [ROLE_O_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},     [ROLE_NORM2] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM2_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE}, [ROLE_GATE] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},
+    [ROLE_UP] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},     [ROLE_GATE_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},
+    [ROLE_UP_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},   [ROLE_DOWN] = {IN_BLOCK, DIM_HIDDEN, DIM_COLUMNS},
+    [ROLE_DOWN_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},  [ROLE_NORM] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM_BIAS] = {IN_NORM, DIM_HIDDEN, DIM_ONE},   [ROLE_HEAD] = {IN_HEAD, DIM_WORDS, DIM_HIDDEN},
     [ROLE_HEAD_BIAS] = {IN_HEAD, DIM_WORDS, DIM_ONE},
 };
 
 static bool present(const struct shape *s, enum role role)
 {
-    switch (role) {
-    case ROLE_NORM1_BIAS:
-    case ROLE_NORM_BIAS: return s->norm_bias;
-    case ROLE_NORM2: return !s->one_norm;
-    case ROLE_NORM2_BIAS: return !s->one_norm && s->norm_bias;
-    case ROLE_K:
-    case ROLE_V: return !s->row->fused;
-    case ROLE_Q_BIAS: return s->qkv_bias;
-    case ROLE_K_BIAS:
-    case ROLE_V_BIAS: return s->qkv_bias && !s->row->fused;
-    case ROLE_O_BIAS: return s->out_bias;
-    case ROLE_GATE: return s->gated;
-    case ROLE_GATE_BIAS: return s->gated && s->mlp_bias;
-    case ROLE_UP_BIAS:
-    case ROLE_DOWN_BIAS: return s->mlp_bias;
-    case ROLE_HEAD: return !s->tied;
-    case ROLE_HEAD_BIAS: return s->head_bias;
-    default: return true;
-    }
+    const bool without[N_ROLE] = {
+        [ROLE_NORM1_BIAS] = !s->norm_bias,
+        [ROLE_K] = s->row->fused,
+        [ROLE_V] = s->row->fused,
+        [ROLE_Q_BIAS] = !s->qkv_bias,
+        [ROLE_K_BIAS] = !s->qkv_bias || s->row->fused,
+        [ROLE_V_BIAS] = !s->qkv_bias || s->row->fused,
+        [ROLE_O_BIAS] = !s->out_bias,
+        [ROLE_NORM2] = s->one_norm,
+        [ROLE_NORM2_BIAS] = s->one_norm || !s->norm_bias,
+        [ROLE_GATE] = !s->gated,
+        [ROLE_GATE_BIAS] = !s->gated || !s->mlp_bias,
+        [ROLE_UP_BIAS] = !s->mlp_bias,
+        [ROLE_DOWN_BIAS] = !s->mlp_bias,
+        [ROLE_NORM_BIAS] = !s->norm_bias,
+        [ROLE_HEAD] = s->tied,
+        [ROLE_HEAD_BIAS] = !s->head_bias,
+    };
+    return !without[role];
 }
 
 static enum dim row_dim(const struct shape *s, enum role role)
@@ -118,8 +118,7 @@ static void fused_pieces(const struct layout *l, struct param *p)
 {
     const size_t d = l->shape->head_dim, n = l->head_count;
     for (size_t part = 0; part < 3; part++)
-        for (size_t h = 0; h < n; h++)
-            p->piece[part * n + h] = (struct piece){(3 * (l->head_first + h) + part) * d, d};
+        for (size_t h = 0; h < n; h++) p->piece[part * n + h] = (struct piece){(3 * (l->head_first + h) + part) * d, d};
 }
 
 static enum status param_name(const char *pattern, size_t block, char **out)
@@ -148,8 +147,10 @@ static enum status param_make(struct layout *l, size_t layer, enum role role)
     dim_range(l, form[role].cols, &p->cols, &p->col_first, &p->col_count);
     p->n_piece = rows == DIM_FUSED ? 3 * l->head_count : 1;
     TRY_NEW(p->piece, p->n_piece);
-    if (rows == DIM_FUSED) fused_pieces(l, p);
-    else p->piece[0] = (struct piece){first, p->row_count};
+    if (rows == DIM_FUSED)
+        fused_pieces(l, p);
+    else
+        p->piece[0] = (struct piece){first, p->row_count};
     set_owned(l, p);
     p->offset = l->size;
     l->size += p->row_count * p->col_count;
@@ -186,7 +187,8 @@ enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, 
     enum status st = OK;
     struct layout *l = *out = NULL;
     if (tensor_size < 1 || (size_t)tensor_size > s->heads) {
-        st = fail(ERR_INPUT, "parallel.tensor: %d processes cannot share the %zu attention heads of the model; use 1 ... %zu",
+        st = fail(ERR_INPUT,
+                  "parallel.tensor: %d processes cannot share the %zu attention heads of the model; use 1 ... %zu",
                   tensor_size, s->heads, s->heads);
         goto done;
     }
@@ -229,8 +231,10 @@ const char *layer_name(const struct layout *l, size_t layer, char buffer[32])
 {
     const char *const name[] = {[IN_EMBED] = "embed", [IN_NORM] = "norm", [IN_HEAD] = "lm_head"};
     const enum scope scope = scope_of(l, layer);
-    if (scope == IN_BLOCK) snprintf(buffer, 32, "layers.%zu", layer - 1);
-    else snprintf(buffer, 32, "%s", name[scope]);
+    if (scope == IN_BLOCK)
+        snprintf(buffer, 32, "layers.%zu", layer - 1);
+    else
+        snprintf(buffer, 32, "%s", name[scope]);
     return buffer;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 static const uint64_t HEADER_MOST = 100000000; /* the format's own limit */
+static const uint64_t JSON_MOST = 32 << 20;    /* without padding: parsed JSON takes some thirty times its text */
 enum { DIMS_MOST = 8 };
 
 static const struct {
@@ -18,12 +19,15 @@ static const struct {
     bool readable;
     enum storage storage;
 } types[] = {
-    {"F32", 32, true, STORE_F32}, {"BF16", 16, true, STORE_BF16}, {"F16", 16, true, STORE_F16},
-    {"F64", 64, true, STORE_F64}, {"BOOL", 8, false, 0},          {"U8", 8, false, 0},
-    {"I8", 8, false, 0},          {"F8_E5M2", 8, false, 0},       {"F8_E4M3", 8, false, 0},
-    {"F8_E8M0", 8, false, 0},     {"F4", 4, false, 0},            {"F6_E2M3", 6, false, 0},
-    {"F6_E3M2", 6, false, 0},     {"I16", 16, false, 0},          {"U16", 16, false, 0},
-    {"I32", 32, false, 0},        {"U32", 32, false, 0},          {"I64", 64, false, 0},
+    {"F32", 32, true, STORE_F32}, {"BF16", 16, true, STORE_BF16},
+    {"F16", 16, true, STORE_F16}, {"F64", 64, true, STORE_F64},
+    {"BOOL", 8, false, 0},        {"U8", 8, false, 0},
+    {"I8", 8, false, 0},          {"F8_E5M2", 8, false, 0},
+    {"F8_E4M3", 8, false, 0},     {"F8_E8M0", 8, false, 0},
+    {"F4", 4, false, 0},          {"F6_E2M3", 6, false, 0},
+    {"F6_E3M2", 6, false, 0},     {"I16", 16, false, 0},
+    {"U16", 16, false, 0},        {"I32", 32, false, 0},
+    {"U32", 32, false, 0},        {"I64", 64, false, 0},
     {"U64", 64, false, 0},        {"C64", 64, false, 0},
 };
 static const size_t N_TYPE = sizeof types / sizeof *types;
@@ -84,7 +88,8 @@ static enum status parse_offsets(const char *path, struct tensor *t, const json_
         !parse_count(json_array_get(offsets, 1), &t->end))
         return fail(ERR_INPUT, "%s: tensor %s: data_offsets are not two whole numbers", path, t->name);
     if (t->begin > t->end || t->end > size)
-        return fail(ERR_INPUT, "%s: tensor %s: data_offsets %llu ... %llu are outside the %llu bytes of data; is the file cut?",
+        return fail(ERR_INPUT,
+                    "%s: tensor %s: data_offsets %llu ... %llu are outside the %llu bytes of data; is the file cut?",
                     path, t->name, (unsigned long long)t->begin, (unsigned long long)t->end, (unsigned long long)size);
     if (bits % 8 || t->end - t->begin != bits / 8)
         return fail(ERR_INPUT, "%s: tensor %s: has %llu bytes, its shape and dtype need %llu", path, t->name,
@@ -135,8 +140,8 @@ static enum status check_cover(struct safetensors *f, uint64_t size)
     qsort(f->tensor, f->n, sizeof *f->tensor, by_place);
     for (size_t i = 0; i < f->n; i++) {
         if (f->tensor[i].begin != at)
-            return fail(ERR_INPUT, "%s: tensor %s: begins at byte %llu of the data, the one before it ends at %llu", f->path,
-                        f->tensor[i].name, (unsigned long long)f->tensor[i].begin, (unsigned long long)at);
+            return fail(ERR_INPUT, "%s: tensor %s: begins at byte %llu of the data, the one before it ends at %llu",
+                        f->path, f->tensor[i].name, (unsigned long long)f->tensor[i].begin, (unsigned long long)at);
         at = f->tensor[i].end;
     }
     if (at != size)
@@ -198,17 +203,28 @@ static enum status read_header(const char *path, int fd, uint64_t size, char **t
     enum status st = OK;
     unsigned char length[8];
     *n = 0;
-    if (size < sizeof length) return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
+    if (size < sizeof length)
+        return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
     TRY(safetensors_pread(path, fd, 0, sizeof length, length));
     for (int i = 7; i >= 0; i--) *n = *n << 8 | length[i];
     if (*n > HEADER_MOST || *n > size - sizeof length || *n < 2)
-        return fail(ERR_INPUT, "%s: the length of its header, %llu bytes, does not fit a file of %llu bytes", path,
+        return fail(ERR_INPUT,
+                    "%s: the length of its header, %llu bytes, does not fit a file of %llu bytes; is it complete?", path,
                     (unsigned long long)*n, (unsigned long long)size);
     TRY_NEW(*text, *n + 1);
     TRY(safetensors_pread(path, fd, sizeof length, *n, *text));
     if (**text != '{') st = fail(ERR_INPUT, "%s: its header is not a JSON object", path);
 done:
     return st;
+}
+
+static enum status parse_json(const char *path, const char *text, uint64_t n, json_t **out)
+{
+    while (n && text[n - 1] == ' ') n--;
+    if (n > JSON_MOST)
+        return fail(ERR_INPUT, "%s: its header has %llu bytes, more than the %llu allowed", path, (unsigned long long)n,
+                    (unsigned long long)JSON_MOST);
+    return json_parse(path, 0, text, n, out);
 }
 
 enum status safetensors_open(const char *path, struct safetensors **out)
@@ -225,7 +241,7 @@ enum status safetensors_open(const char *path, struct safetensors **out)
     }
     TRY(safetensors_file(path, &fd, &size));
     TRY(read_header(path, fd, size, &text, &n));
-    TRY(json_parse(path, 0, text, n, &f->header));
+    TRY(parse_json(path, text, n, &f->header));
     TRY(parse_header(f, 8 + n, size - 8 - n));
     *out = f, f = NULL;
 done:

@@ -14,9 +14,8 @@ static const struct {
     const char *name;
     enum activation activation;
 } activations[] = {
-    {"silu", ACT_SILU},          {"swish", ACT_SILU},
-    {"gelu", ACT_GELU},          {"gelu_new", ACT_GELU_TANH},
-    {"relu", ACT_RELU},          {"gelu_pytorch_tanh", ACT_GELU_TANH},
+    {"silu", ACT_SILU},          {"swish", ACT_SILU}, {"gelu", ACT_GELU},
+    {"gelu_new", ACT_GELU_TANH}, {"relu", ACT_RELU},  {"gelu_pytorch_tanh", ACT_GELU_TANH},
 };
 
 static enum status need_size(const char *where, const json_t *config, const char *key, size_t most, size_t *out)
@@ -62,7 +61,8 @@ static enum status read_heads(const char *where, const json_t *config, struct sh
                     s->kv_heads);
     if (s->head_dim) return OK;
     if (s->hidden % s->heads)
-        return fail(ERR_INPUT, "%s: hidden_size: %zu is no multiple of num_attention_heads %zu", where, s->hidden, s->heads);
+        return fail(ERR_INPUT, "%s: hidden_size: %zu is no multiple of num_attention_heads %zu", where, s->hidden,
+                    s->heads);
     s->head_dim = s->hidden / s->heads;
     if (s->head_dim > HEAD_DIM_MOST)
         return fail(ERR_INPUT, "%s: hidden_size: heads of %zu are larger than the %zu allowed", where, s->head_dim,
@@ -95,8 +95,8 @@ static enum status read_activation(const char *where, const json_t *config, stru
             s->activation = activations[i].activation;
             return OK;
         }
-    return fail(ERR_INPUT, "%s: hidden_act: \"%.40s\" is not built; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are", where,
-                name);
+    return fail(ERR_INPUT, "%s: hidden_act: \"%.40s\" is not built; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are",
+                where, name);
 }
 
 /* What the layers are made of: norms, residual, biases, MLP. */
@@ -143,8 +143,8 @@ static enum status read_token(const char *where, const json_t *j, const char *ke
 {
     if (!json_is_integer(j)) return fail(ERR_INPUT, "%s: %s: is not a whole number", where, key);
     if (json_integer_value(j) < 0 || (uint64_t)json_integer_value(j) >= s->vocabulary)
-        return fail(ERR_INPUT, "%s: %s: %lld is not in the vocabulary of %zu", where, key, (long long)json_integer_value(j),
-                    s->vocabulary);
+        return fail(ERR_INPUT, "%s: %s: %lld is not in the vocabulary of %zu", where, key,
+                    (long long)json_integer_value(j), s->vocabulary);
     *out = (int32_t)json_integer_value(j);
     return OK;
 }
@@ -153,7 +153,12 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
 {
     enum status st = OK;
     const json_t *bos = key_find(config, "bos_token_id"), *eos = key_find(config, "eos_token_id");
-    s->bos = -1;
+    const json_t *pad = s->row->no_padding ? NULL : key_find(config, "pad_token_id");
+    s->bos = s->pad = -1;
+    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* counts from the end, as in Python */
+        s->pad = (int32_t)s->vocabulary - 1;
+    else if (pad)
+        TRY(read_token(where, pad, "pad_token_id", s, &s->pad));
     if (bos) TRY(read_token(where, bos, "bos_token_id", s, &s->bos));
     if (!eos) return OK;
     if (!json_is_array(eos)) {
@@ -213,7 +218,8 @@ bool shape_equal(const struct shape *a, const struct shape *b)
 {
     return a->row->tensor == b->row->tensor && a->vocabulary == b->vocabulary && a->hidden == b->hidden &&
            a->intermediate == b->intermediate && a->blocks == b->blocks && a->heads == b->heads &&
-           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied && a->norm_bias == b->norm_bias &&
-           a->one_norm == b->one_norm && a->gated == b->gated && a->qkv_bias == b->qkv_bias && a->out_bias == b->out_bias &&
-           a->mlp_bias == b->mlp_bias && a->head_bias == b->head_bias;
+           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied &&
+           a->norm_bias == b->norm_bias && a->one_norm == b->one_norm && a->gated == b->gated &&
+           a->qkv_bias == b->qkv_bias && a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias &&
+           a->head_bias == b->head_bias;
 }

@@ -14,7 +14,8 @@ enum status state_new(const char *name, const struct layout *l, struct state **o
     s->name = name;
     s->layout = l;
     if (!(s->data = memory_new(l->size, sizeof *s->data)))
-        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", l->size, sizeof *s->data, name);
+        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", l->size, sizeof *s->data,
+                  name);
     if (st == OK) *out = s, s = NULL;
 done:
     state_free(s);
@@ -96,8 +97,10 @@ static size_t shared_rows(const struct layout *l, const struct param *p, real *h
         if (!layout_kv_shared(l->shape, l->tensor_size, h)) continue;
         if (h >= l->kv_first && h < l->kv_first + l->kv_count && buffer) {
             real *mine = here + p->offset + (h - l->kv_first) * block;
-            if (back) math_copy(block, buffer + n, mine);
-            else math_copy(block, mine, buffer + n);
+            if (back)
+                math_copy(block, buffer + n, mine);
+            else
+                math_copy(block, mine, buffer + n);
         }
         n += block;
     }

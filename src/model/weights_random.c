@@ -24,8 +24,10 @@ void weights_random(const struct shape *s, uint64_t seed, struct state *weights)
         real *base = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             const struct param *p = &l->param[i];
-            if (p->vector) math_fill(p->row_count, is_norm(p->role) ? 1 : 0, base + p->offset);
-            else draw(p, seed, start, range, base + p->offset);
+            if (p->vector)
+                math_fill(p->row_count, is_norm(p->role) ? 1 : 0, base + p->offset);
+            else
+                draw(p, seed, start, range, base + p->offset);
             start += p->rows * p->cols;
         }
         state_commit(weights, layer);

@@ -52,8 +52,8 @@ static enum status check_finite(const char *path, const struct param *p, size_t 
     if (math_finite(n, x)) return OK;
     while (isfinite((double)x[i])) i++;
     at = (row + i / p->col_count) * p->cols + p->col_first + i % p->col_count;
-    return fail(ERR_INPUT, "%s: tensor %s: element %zu (row %zu, column %zu) is %g; the weights must be finite", path, p->name, at,
-                at / p->cols, at % p->cols, (double)x[i]);
+    return fail(ERR_INPUT, "%s: tensor %s: element %zu (row %zu, column %zu) is %g; the weights must be finite", path,
+                p->name, at, at / p->cols, at % p->cols, (double)x[i]);
 }
 
 /* Rows first ... first+n-1 of tensor i, this process's columns, to x [n][col_count]. */
@@ -67,10 +67,12 @@ static enum status read_rows(struct reader *r, const struct param *p, size_t i, 
         real *to = x + done_rows * p->col_count;
         some = n - done_rows < most ? n - done_rows : most;
         TRY(safetensors_pread(path, r->fd, t->begin + (first + done_rows) * row, some * row, r->buffer));
-        if (p->col_count == p->cols) storage_load(t->storage, some * p->cols, r->buffer, to);
+        if (p->col_count == p->cols)
+            storage_load(t->storage, some * p->cols, r->buffer, to);
         else
             for (size_t k = 0; k < some; k++)
-                storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element, to + k * p->col_count);
+                storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element,
+                             to + k * p->col_count);
         TRY(check_finite(path, p, first + done_rows, some * p->col_count, to));
     }
 done:

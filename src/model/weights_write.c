@@ -9,9 +9,15 @@
 
 enum { SEND_REALS = 4 << 20 };
 static const uint64_t SHARD_MOST = 5000000000u;
-static const char *const carried[] = {"generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
-                                      "special_tokens_map.json", "added_tokens.json", "vocab.json",
-                                      "merges.txt",              "tokenizer.model",   "chat_template.jinja"};
+static const char *const carried[] = {"generation_config.json",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "special_tokens_map.json",
+                                      "added_tokens.json",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "tokenizer.model",
+                                      "chat_template.jinja"};
 
 /* ------------------------------------------------------------------------------------------------------- gathering ----- */
 /* Global rows first ... first+n-1 of one tensor at a time. */
@@ -112,15 +118,17 @@ done:
 
 static const char *file_name(const struct plan *plan, size_t file, char buffer[64])
 {
-    if (plan->n_file == 1) snprintf(buffer, 64, "model.safetensors");
-    else snprintf(buffer, 64, "model-%05zu-of-%05zu.safetensors", file + 1, plan->n_file);
+    if (plan->n_file == 1)
+        snprintf(buffer, 64, "model.safetensors");
+    else
+        snprintf(buffer, 64, "model-%05zu-of-%05zu.safetensors", file + 1, plan->n_file);
     return buffer;
 }
 
 static json_t *header_entry(const struct plan *plan, const struct param *p, uint64_t at)
 {
-    json_t *shape = p->vector ? json_pack("[I]", (json_int_t)p->rows)
-                              : json_pack("[II]", (json_int_t)p->rows, (json_int_t)p->cols);
+    json_t *shape =
+        p->vector ? json_pack("[I]", (json_int_t)p->rows) : json_pack("[II]", (json_int_t)p->rows, (json_int_t)p->cols);
     return json_pack("{s:s, s:o, s:[II]}", "dtype", safetensors_type(plan->storage), "shape", shape, "data_offsets",
                      (json_int_t)at, (json_int_t)(at + bytes_of(plan, p)));
 }

@@ -14,7 +14,7 @@
 
 /* A chunk of rows of one field: small enough for HDF5's cache of 1 MB per dataset, large enough for readers, and of the
  * table's sizes alone, so that no layout of processes shows in the file. */
-enum { CHUNK_BYTES = 256 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
+enum { CHUNK_BYTES = 64 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
 
 static const int64_t STEP_NOT_COMMITTED = -1;
 
@@ -65,6 +65,32 @@ done:
     return st;
 }
 
+/* A field's index comes into being with its first chunk; made now, and emptied again, a kill while the first row is written
+ * finds it complete. */
+static enum status make_index(const struct creation *c, hid_t data, const char *name, hid_t type, const void *nothing)
+{
+    enum status st = OK;
+    hid_t all = H5I_INVALID_HID, one = H5I_INVALID_HID;
+    hsize_t size[FIELD_AXES], first[FIELD_AXES] = {0};
+    int n_axis;
+    TRY_HDF(all = H5Dget_space(data), c->path, name);
+    TRY_HDF(n_axis = H5Sget_simple_extent_dims(all, size, NULL), c->path, name);
+    H5Sclose(all);
+    size[0] = 1;
+    TRY_HDF(H5Dset_extent(data, size), c->path, name);
+    TRY_HDF(all = H5Dget_space(data), c->path, name);
+    TRY_HDF(one = H5Screate(H5S_SCALAR), c->path, name);
+    TRY_HDF(H5Sselect_elements(all, H5S_SELECT_SET, 1, first), c->path, name);
+    TRY_HDF(H5Dwrite(data, type, one, all, H5P_DEFAULT, nothing), c->path, name);
+    TRY_HDF(H5Dflush(data), c->path, name);
+    size[0] = 0;
+    TRY_HDF(H5Dset_extent(data, size), c->path, name);
+done:
+    if (one >= 0) H5Sclose(one);
+    if (all >= 0) H5Sclose(all);
+    return st;
+}
+
 /* Without HDF5's lock, so that a run can be looked at while it writes; one writer per directory is directory_prepare's. */
 static enum status open_file(struct creation *c)
 {
@@ -111,6 +137,7 @@ static enum status create_axis(const struct creation *c, const struct axis *a, h
             c->path, a->name);
     TRY_HDF(H5DSset_scale(*scale, a->name), c->path, a->name);
     TRY(describe(c, *scale, a->long_name, a->units, NULL));
+    if (a->unlimited) TRY(make_index(c, *scale, a->name, H5T_NATIVE_INT64, &STEP_NOT_COMMITTED));
     if (n) {
         const void *content = a->label ? (const void *)a->label : a->value;
         TRY_HDF(H5Dwrite(*scale, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, content), c->path, a->name);
@@ -122,7 +149,7 @@ done:
 }
 
 /* Whole rows up to CHUNK_BYTES; a row beyond CHUNK_MOST is cut along its slowest axes. */
-static void choose_chunk(const struct column *c, hsize_t *chunk)
+static void choose_chunk(struct column *c, hsize_t *chunk)
 {
     size_t bytes = sizeof(double);
     for (int i = 0; i < c->n_axis; i++) {
@@ -136,9 +163,12 @@ static void choose_chunk(const struct column *c, hsize_t *chunk)
     }
     chunk[0] = bytes < CHUNK_BYTES ? CHUNK_BYTES / bytes : 1;
     if (chunk[0] > CHUNK_ROWS) chunk[0] = CHUNK_ROWS;
+    c->chunk_rows = c->chunk_bytes = chunk[0];
+    c->chunk_bytes *= sizeof(double);
+    for (int i = 1; i < c->n_axis; i++) c->chunk_bytes *= (c->size[i] + chunk[i] - 1) / chunk[i] * chunk[i];
 }
 
-static enum status column_properties(const struct creation *c, const struct column *column, hid_t *out)
+static enum status column_properties(const struct creation *c, struct column *column, hid_t *out)
 {
     enum status st = OK;
     const double nothing = NAN;
@@ -181,8 +211,10 @@ static enum status create_column(const struct creation *c, const struct field *f
     hid_t type = field->type == FIELD_DOUBLE ? H5T_IEEE_F64LE : H5T_STD_I64LE;
     hsize_t now[FIELD_AXES], most[FIELD_AXES];
     size_t axis[FIELD_AXES];
+    hid_t memory = field->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
     const double nothing = NAN;
     const int64_t nothing_int64 = INT64_MIN;
+    const void *fill = field->type == FIELD_DOUBLE ? (const void *)&nothing : &nothing_int64;
     column->type = field->type;
     if (!(column->name = text_copy(field->name))) return fail(ERR_MEMORY, "%s: no memory", c->path);
     TRY(find_axes(c, field, column, axis));
@@ -194,8 +226,8 @@ static enum status create_column(const struct creation *c, const struct field *f
             field->name);
     for (int i = 0; i < column->n_axis; i++)
         TRY_HDF(H5DSattach_scale(column->data, c->scale[axis[i]], (unsigned)i), c->path, field->name);
-    TRY(put_fill_value(c, column->data, column->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64,
-                       column->type == FIELD_DOUBLE ? (const void *)&nothing : &nothing_int64));
+    TRY(put_fill_value(c, column->data, memory, fill));
+    if (column->growing) TRY(make_index(c, column->data, field->name, memory, fill));
     TRY(describe(c, column->data, field->long_name, field->units, field->equation));
 done:
     if (space >= 0) H5Sclose(space);
@@ -207,18 +239,15 @@ done:
 static enum status identify(struct creation *c, struct file *f)
 {
     enum status st = OK;
-    int *fd = NULL;
     struct stat s;
     for (size_t i = 0; i < c->n_axis; i++)
         if (c->axis[i].unlimited) f->step = c->scale[i], c->scale[i] = H5I_INVALID_HID;
-    TRY_HDF(H5Fflush(f->id, H5F_SCOPE_GLOBAL), f->path, "write");
-    TRY_HDF(H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&fd), f->path, "create");
-    f->fd = *fd;
+    TRY(file_flush(f));
     if (fstat(f->fd, &s)) {
         st = hdf_fail(f->path, "create");
         goto done;
     }
-    f->device = s.st_dev, f->inode = s.st_ino, f->length = s.st_size;
+    f->device = s.st_dev, f->inode = s.st_ino;
 done:
     return st;
 }
@@ -227,11 +256,14 @@ static enum status create_all(struct creation *c, struct file *f, const struct f
                               const struct attribute *attribute)
 {
     enum status st = OK;
+    int *fd = NULL;
     TRY_HDF(c->text = H5Tcopy(H5T_C_S1), c->path, "create");
     TRY_HDF(H5Tset_size(c->text, H5T_VARIABLE), c->path, "create");
     TRY_HDF(H5Tset_cset(c->text, H5T_CSET_UTF8), c->path, "create");
     TRY(open_file(c));
     f->id = c->file;
+    TRY_HDF(H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&fd), f->path, "create");
+    f->fd = *fd;
     for (size_t i = 0; i < n_attribute; i++) TRY(put_attribute(c, c->file, attribute[i].name, attribute[i].text));
     for (size_t i = 0; i < c->n_axis; i++) TRY(create_axis(c, &c->axis[i], &c->scale[i]));
     for (size_t i = 0; i < f->n_column; i++) TRY(create_column(c, &field[i], &f->column[i]));
@@ -247,11 +279,13 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     enum status st = OK;
     struct file *f = *out = NULL;
     struct creation c = {.path = path, .file = -1, .text = -1, .n_axis = n_axis, .axis = axis};
+    H5dont_atexit();                       /* its exit handler crashes on a file that could not be closed */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* its messages become ours */
     TRY_NEW(c.scale, n_axis);
     for (size_t i = 0; i < n_axis; i++) c.scale[i] = H5I_INVALID_HID;
     TRY_NEW(f, 1);
     f->id = f->step = H5I_INVALID_HID;
+    f->fd = -1;
     TRY_NEW(f->column, n_field);
     for (f->n_column = 0; f->n_column < n_field; f->n_column++) f->column[f->n_column].data = H5I_INVALID_HID;
     if (!(f->path = text_copy(path))) {
@@ -260,8 +294,8 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     }
     TRY(create_all(&c, f, field, n_attribute, attribute));
 done:
-    for (size_t i = 0; c.scale && i < n_axis; i++)
-        if (c.scale[i] >= 0 && H5Dclose(c.scale[i]) < 0 && st == OK) st = hdf_fail(path, axis[i].name);
+    for (size_t i = 0; st == OK && i < n_axis; i++) /* after a failure file_close() closes all, into nowhere */
+        if (c.scale[i] >= 0 && H5Dclose(c.scale[i]) < 0) st = hdf_fail(path, axis[i].name);
     free(c.scale);
     if (c.text >= 0) H5Tclose(c.text);
     if (f) f->st = st;

@@ -58,4 +58,11 @@ const char *parallel_library(void)
     return line;
 }
 
+int parallel_job_size(void)
+{
+    int size;
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    return size;
+}
+
 int parallel_node_size(void) { return node_size; }
