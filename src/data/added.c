@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* \w of Rust's regular expressions */
-static const char WORD[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
+static const char WORD[] = "[" PATTERN_RUST_WORD "]";
 
 struct trie_node {
     uint32_t child, sibling; /* 0: none; the nodes' numbers begin at 1 */

@@ -157,7 +157,7 @@ static enum status key_text(const char *path, size_t number, json_t *row, const 
 static enum status row_add(struct builder *b, const struct data_file *f, json_t *row, const struct text *answer)
 {
     enum status st;
-    json_t *question, *own;
+    json_t *question = NULL, *own = NULL;
     if (f->text && !answer) {
         TRY(key_text(b->path, b->number, row, f->text, &own));
         return row_text(b, json_string_value(own), json_string_length(own));
@@ -222,7 +222,7 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 static enum status refusal_read(const char *path, size_t number, const char *line, size_t n, struct refusals *r)
 {
     enum status st;
-    json_t *json = NULL, *answer;
+    json_t *json = NULL, *answer = NULL;
     struct text *t;
     TRY(grow((void **)&r->line, &r->room, r->n + 1, sizeof *r->line));
     t = &r->line[r->n++];

@@ -20,7 +20,7 @@ struct pattern {
 #define NOT_SPACE                                                                                       \
     "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe" /* Oniguruma counts these six of Latin-1 */
+#define WORD PATTERN_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* these six of Latin-1 count in Oniguruma */
 #define HEX  "0-9a-fA-F"
 
 static enum status refuse(const char *where, const char *text, const char *what)
@@ -73,8 +73,13 @@ static enum status posix_add(const char *where, const char *s, size_t *i, struct
 }
 
 /* \p{Name} at s[*i]: names of scripts mean the script itself in Ruby, and its extensions too in PCRE2. */
-static enum status property_add(const char *where, const char *s, size_t *i, struct text *out)
+static enum status property_add(const char *where, const char *s, size_t *i, bool inside, struct text *out)
 {
+    static const struct {
+        const char *name, *members;
+    } grown[] = {{"L", "\\p{L}" PATTERN_NEW_LETTERS},
+                 {"N", "\\p{N}" PATTERN_NEW_NUMBERS},
+                 {"Han", "\\p{sc:Han}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"}};
     static const char *const properties[] = {"Alphabetic", "Uppercase", "Lowercase", "White_Space", "Any", "Emoji"};
     const char *name = s + *i + 3, *end = strchr(name, '}');
     size_t n = end ? (size_t)(end - name) : 0;
@@ -86,6 +91,11 @@ static enum status property_add(const char *where, const char *s, size_t *i, str
         letter = letter == 'p' ? 'P' : 'p';
     }
     *i = (size_t)(end - s);
+    for (size_t k = 0; k < sizeof grown / sizeof *grown; k++)
+        if (strlen(grown[k].name) == n && !memcmp(grown[k].name, name, n)) {
+            if (!inside) return text_print(out, letter == 'p' ? "[%s]" : "[^%s]", grown[k].members);
+            if (letter == 'p') return text_print(out, "%s", grown[k].members);
+        }
     if (n < 3) return text_print(out, "\\%c{%.*s}", letter, (int)n, name);
     for (size_t k = 0; k < sizeof properties / sizeof *properties; k++)
         if (strlen(properties[k]) == n && !strncasecmp(properties[k], name, n))
@@ -97,7 +107,7 @@ static enum status property_add(const char *where, const char *s, size_t *i, str
 static enum status escape_add(const char *where, const char *s, size_t *i, bool inside, struct text *out)
 {
     char letter = s[*i + 1];
-    if (letter == 'p' || letter == 'P') return property_add(where, s, i, out);
+    if (letter == 'p' || letter == 'P') return property_add(where, s, i, inside, out);
     ++*i;
     if (!inside && letter == 'b')
         return text_print(out, "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))", WORD, WORD, WORD, WORD);

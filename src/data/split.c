@@ -15,8 +15,6 @@ static const char PUNCTUATION[] =
     "\\x{11c70}-\\x{11c71}\\x{11ef7}-\\x{11ef8}\\x{11fff}\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16e9a}"
     "\\x{16fe2}\\x{1e95e}-\\x{1e95f}"
     "])[!-/:-@\\[-`{-~\\p{P}\\x{166d}\\x{111c9}]";
-/* The words of Rust's regular expressions, which know two joiners more than Oniguruma's */
-#define RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
 
 /* ------------------------------------------------------------------------------------------------ splitting ----- */
 struct cut { /* one text being split */
@@ -184,7 +182,7 @@ static enum status punctuation_read(const char *where, json_t *json, struct chai
 
 static enum status whitespace_read(const char *where, json_t *json, struct chain *chain)
 {
-    return regex_add(where, "[" RUST_WORD "]+|[^\\s" RUST_WORD "]+", REMOVED, true, chain);
+    return regex_add(where, "[" PATTERN_RUST_WORD "]+|[^\\s" PATTERN_RUST_WORD "]+", REMOVED, true, chain);
 }
 
 static enum status whitespace_split_read(const char *where, json_t *json, struct chain *chain)

@@ -1,0 +1,324 @@
+/* data: rows with labels, refusals, packing, batches, against values written by hand.       NP: 1 */
+#include "near.h"
+#include "unlearn/data.h"
+#include <unistd.h>
+
+enum { EOS = 40, X = LABEL_NONE };
+static char directory[] = "/tmp/unlearn-test-XXXXXX", file[64], stock[64];
+static struct tokenizer *letters; /* a space is 0, a ... z are 1 ... 26, and [s] = 30 stands before every text */
+
+static int start(void **state)
+{
+    struct text json = {0};
+    enum status st;
+    if (!mkdtemp(directory)) return -1;
+    snprintf(file, sizeof file, "%s/rows", directory);
+    snprintf(stock, sizeof stock, "%s/refusals", directory);
+    text_print(&json, "{\"model\": {\"merges\": [], \"vocab\": {\" \": 0, \":\": 27, \"(\": 28, \")\": 29");
+    for (int c = 'a'; c <= 'z'; c++) text_print(&json, ", \"%c\": %d", c, c - 'a' + 1);
+    text_print(
+        &json,
+        "}}, \"added_tokens\": [{\"id\": 30, \"content\": \"[s]\", \"special\": true}], \"post_processor\": "
+        "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"s\"}}, {\"Sequence\": {\"id\": "
+        "\"A\"}}], \"special_tokens\": {\"s\": {\"ids\": [30]}}}}");
+    st = tokenizer_parse("letters", json.data, json.n, &letters);
+    text_free(&json);
+    return st != OK;
+}
+
+static int stop(void **state)
+{
+    tokenizer_free(letters);
+    unlink(file);
+    unlink(stock);
+    return rmdir(directory);
+}
+
+static void write_to(const char *path, const char *content)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(content, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static struct data_rule rule(size_t max_length, int32_t eos)
+{
+    return (struct data_rule){
+        .tokenizer = letters, .template = {"(", ")", ":"}, .max_length = max_length, .eos = eos, .vocabulary = 41};
+}
+
+static struct data_file rows_of(const char *path)
+{
+    return (struct data_file){.path = path, .question = "q", .answer = "a", .rows = SIZE_MAX};
+}
+
+static struct dataset *read_rows(const char *content, size_t max_length, int32_t eos)
+{
+    struct data_rule r = rule(max_length, eos);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    write_to(file, content);
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    return d;
+}
+
+static void assert_row(const struct dataset *d, size_t row, size_t n, const int32_t *id, const int32_t *label)
+{
+    assert_true(row < d->n_row);
+    assert_int_equal(dataset_length(d, row), n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(d->id[d->first[row] + i], id[i]);
+        assert_int_equal(d->label[d->first[row] + i], label[i]);
+    }
+}
+#define ROW(d, row, ids, labels) assert_row(d, row, sizeof(ids) / 4, ids, labels)
+#define LIST(...)                ((const int32_t[]){__VA_ARGS__})
+
+static void the_answer_with_its_tag_and_the_end_are_labelled(void **state)
+{
+    struct dataset *d = read_rows("{\"q\": \"ab\", \"a\": \"cd\"}\n{\"q\": \"\", \"a\": \"\"}\n", 20, EOS);
+    assert_int_equal(d->n_row, 2);
+    assert_string_equal(d->path, file);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, EOS), LIST(X, X, X, X, X, 27, 3, 4, EOS));
+    ROW(d, 1, LIST(30, 28, 29, 27, EOS), LIST(X, X, X, 27, EOS));
+    assert_int_equal(dataset_labels(d, 0), 4);
+    assert_int_equal(d->n_cut, 0);
+    assert_int_equal(d->n_unlabelled, 0);
+    dataset_free(d);
+}
+
+static void a_row_is_cut_and_the_end_is_added_only_where_it_fits(void **state)
+{
+    static const char row[] = "{\"q\": \"ab\", \"a\": \"cd\"}"; /* 8 tokens and the end */
+    struct dataset *d = read_rows(row, 9, EOS);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, EOS), LIST(X, X, X, X, X, 27, 3, 4, EOS));
+    assert_int_equal(d->n_cut, 0);
+    dataset_free(d);
+    d = read_rows(row, 8, EOS);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4), LIST(X, X, X, X, X, 27, 3, 4));
+    assert_int_equal(d->n_cut, 0);
+    dataset_free(d);
+    d = read_rows(row, 6, EOS);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    assert_int_equal(d->n_cut, 1);
+    assert_int_equal(d->n_unlabelled, 0);
+    dataset_free(d);
+    d = read_rows(row, 3, EOS);
+    ROW(d, 0, LIST(30, 28, 1), LIST(X, X, X));
+    assert_int_equal(d->n_unlabelled, 1);
+    assert_int_equal(dataset_labels(d, 0), 0);
+    dataset_free(d);
+    d = read_rows(row, 20, -1); /* a model without an end token */
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4), LIST(X, X, X, X, X, 27, 3, 4));
+    dataset_free(d);
+}
+
+static void plain_text_is_labelled_throughout(void **state)
+{
+    struct data_rule r = rule(4, EOS);
+    struct data_file f = {.path = file, .text = "t", .rows = SIZE_MAX};
+    struct dataset *d = NULL;
+    write_to(file, "{\"t\": \"ab\"}\n{\"t\": \"abcd\"}\n");
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 1, 2, EOS), LIST(30, 1, 2, EOS));
+    ROW(d, 1, LIST(30, 1, 2, 3), LIST(30, 1, 2, 3));
+    assert_int_equal(dataset_labels(d, 0), 3); /* nothing comes before the first */
+    assert_int_equal(d->n_cut, 1);
+    dataset_free(d);
+}
+
+static void odd_but_legal_lines_are_read(void **state)
+{
+    struct dataset *d = read_rows(
+        "\xef\xbb\xbf\r\n{\"q\": \"a\", \"a\": \"b\", \"more\": [1]}\r\n\n \t\n{\"a\":\"\\u0062\",\"q\":\"a\"}", 20, EOS);
+    assert_int_equal(d->n_row, 2);
+    for (size_t i = 0; i < 2; i++) ROW(d, i, LIST(30, 28, 1, 29, 27, 2, EOS), LIST(X, X, X, X, 27, 2, EOS));
+    dataset_free(d);
+}
+
+static void only_the_first_rows_are_read_when_asked(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    f.rows = 1;
+    write_to(file, "{\"q\": \"a\", \"a\": \"b\"}\nnot read\n");
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    assert_int_equal(d->n_row, 1);
+    dataset_free(d);
+}
+
+static void two_files_have_one_hash_only_when_they_say_the_same(void **state)
+{
+    struct dataset *a = read_rows("{\"q\": \"ab\", \"a\": \"cd\"}", 20, EOS);
+    struct dataset *b = read_rows("\n{\"a\": \"cd\",   \"q\": \"ab\"}\n", 20, EOS);
+    struct dataset *c = read_rows("{\"q\": \"ab\", \"a\": \"ce\"}", 20, EOS);
+    assert_true(a->hash == b->hash);
+    assert_true(a->hash != c->hash);
+    dataset_free(a);
+    dataset_free(b);
+    dataset_free(c);
+}
+
+static size_t pick_last(void *context, size_t row, size_t n_lines)
+{
+    ++*(size_t *)context;
+    return n_lines - 1;
+}
+
+static void refusals_replace_answers_in_order_or_as_picked(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    size_t calls = 0;
+    f.answer = NULL;
+    write_to(file, "{\"q\": \"a\"}\n{\"q\": \"b\"}\n{\"q\": \"c\"}\n");
+    write_to(stock, "\xef\xbb\xbfno\r\n\n{\"answer\": \"yes\"}\n");
+    assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 29, 27, 14, 15, EOS), LIST(X, X, X, X, 27, 14, 15, EOS));
+    ROW(d, 1, LIST(30, 28, 2, 29, 27, 25, 5, 19, EOS), LIST(X, X, X, X, 27, 25, 5, 19, EOS));
+    ROW(d, 2, LIST(30, 28, 3, 29, 27, 14, 15, EOS), LIST(X, X, X, X, 27, 14, 15, EOS));
+    dataset_free(d);
+    assert_int_equal(dataset_read_replaced(&f, stock, pick_last, &calls, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 29, 27, 25, 5, 19, EOS), LIST(X, X, X, X, 27, 25, 5, 19, EOS));
+    assert_int_equal(calls, 3);
+    dataset_free(d);
+    write_to(stock, "no\n{\"reply\": \"yes\"}\n");
+    assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "refusals:2: has no key \"answer\""));
+    fail_clear();
+    write_to(stock, "\n");
+    assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "holds no refusals"));
+    fail_clear();
+}
+
+static void a_packed_dataset_comes_back_whole_and_a_damaged_one_not_at_all(void **state)
+{
+    struct dataset *d = read_rows("{\"q\": \"ab\", \"a\": \"cd\"}\n{\"q\": \"x\", \"a\": \"\"}\n", 7, EOS), *e = NULL;
+    unsigned char *bytes = NULL;
+    size_t n = 0;
+    assert_int_equal(dataset_pack(d, &bytes, &n), OK);
+    assert_int_equal(dataset_unpack(bytes, n, &e), OK);
+    assert_string_equal(e->path, d->path);
+    assert_int_equal(e->n_row, d->n_row);
+    assert_int_equal(e->n_cut, d->n_cut);
+    assert_int_equal(e->n_unlabelled, d->n_unlabelled);
+    assert_true(e->hash == d->hash);
+    for (size_t i = 0; i < d->n_row; i++)
+        assert_row(e, i, dataset_length(d, i), d->id + d->first[i], d->label + d->first[i]);
+    for (size_t k = 0; k < n; k++) {
+        struct dataset *bad = NULL;
+        unsigned char *part = malloc(k ? k : 1);
+        memcpy(part, bytes, k);
+        assert_int_equal(dataset_unpack(part, k, &bad), ERR_INTERNAL);
+        assert_null(bad);
+        fail_clear();
+        free(part);
+    }
+    free(bytes);
+    dataset_free(d);
+    dataset_free(e);
+}
+
+/* --------------------------------------------------------------------------------------------------- batches ----- */
+static void passes_keep_the_order_and_hold_one_row_at_least(void **state)
+{
+    /* lengths 3, 5, 2, 4 */
+    const struct dataset d = {.n_row = 4, .first = (size_t[]){0, 3, 8, 10, 14}};
+    const size_t row[] = {0, 1, 2, 3, 1}; /* 3 5 2 4 5 */
+    size_t first[6];
+    assert_int_equal(batch_cut(&d, 5, row, 8, first), 3);
+    assert_memory_equal(first, ((const size_t[]){0, 2, 4, 5}), 4 * sizeof *first);
+    assert_int_equal(batch_cut(&d, 5, row, 100, first), 1);
+    assert_int_equal(first[1], 5);
+    assert_int_equal(batch_cut(&d, 5, row, 4, first), 5);
+    assert_int_equal(batch_cut(&d, 5, row, 0, first), 5);
+    assert_memory_equal(first, ((const size_t[]){0, 1, 2, 3, 4, 5}), 6 * sizeof *first);
+    assert_int_equal(batch_cut(&d, 0, row, 4, first), 0);
+    assert_int_equal(first[0], 0);
+}
+
+static int32_t batch_id[] = {1, 2, 3, 4, 5, 6, 7}, batch_label[] = {X, X, 3, 4, 5, X, 7};
+static const struct dataset three = {.n_row = 3, .first = (size_t[]){0, 4, 5, 7}, .id = batch_id, .label = batch_label};
+
+/* Measures, then packs: both times by the same code. */
+static struct batch pack(size_t n, const size_t *row, enum outputs which, struct arena *a)
+{
+    struct batch b, measured;
+    arena_measure(a);
+    batch_pack(&three, n, row, which, a, &measured);
+    assert_int_equal(arena_new(a->used, a), OK);
+    batch_pack(&three, n, row, which, a, &b);
+    assert_int_equal(a->used, a->size);
+    assert_int_equal(measured.n_row, b.n_row);
+    assert_int_equal(measured.n_out, b.n_out);
+    assert_int_equal(measured.longest, b.longest);
+    return b;
+}
+#define SAME(got, type, ...) assert_memory_equal(got, ((const type[]){__VA_ARGS__}), sizeof((const type[]){__VA_ARGS__}))
+
+static void outputs_are_the_rows_before_labelled_tokens(void **state)
+{
+    struct arena a;
+    struct batch b = pack(3, (const size_t[]){2, 0, 1}, OUTPUTS_LABELLED, &a);
+    assert_int_equal(b.n_seq, 3);
+    assert_int_equal(b.n_row, 7);
+    assert_int_equal(b.n_out, 3);
+    assert_int_equal(b.longest, 4);
+    SAME(b.first, size_t, 0, 2, 6, 7);
+    SAME(b.id, int32_t, 6, 7, 1, 2, 3, 4, 5);
+    SAME(b.position, int32_t, 0, 1, 0, 1, 2, 3, 0);
+    SAME(b.out_first, size_t, 0, 1, 3, 3); /* a label on the first token of a row is never predicted */
+    SAME(b.out_row, size_t, 0, 3, 4);
+    SAME(b.out_id, int32_t, 7, 3, 4);
+    SAME(b.item, size_t, 0, 1, 2);
+    arena_free(&a);
+}
+
+static void all_rows_are_outputs_when_all_are_asked_for(void **state)
+{
+    struct arena a;
+    struct batch b = pack(2, (const size_t[]){0, 1}, OUTPUTS_ALL, &a);
+    assert_int_equal(b.n_row, 5);
+    assert_int_equal(b.n_out, 5);
+    SAME(b.out_first, size_t, 0, 4, 5);
+    SAME(b.out_row, size_t, 0, 1, 2, 3, 4);
+    SAME(b.out_id, int32_t, -1, 3, 4, -1, -1);
+    arena_free(&a);
+}
+
+static void the_templates_are_known_by_name(void **state)
+{
+    struct template t;
+    assert_true(template_named("qa", &t));
+    assert_string_equal(t.question_start, "Question: ");
+    assert_string_equal(t.question_end, "\n");
+    assert_string_equal(t.answer_start, "Answer: ");
+    assert_true(template_named("llama2", &t));
+    assert_string_equal(t.question_start, "[INST] ");
+    assert_string_equal(t.question_end, " [/INST]");
+    assert_string_equal(t.answer_start, "");
+    assert_false(template_named("chat", &t));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
+        cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
+        cmocka_unit_test(plain_text_is_labelled_throughout),
+        cmocka_unit_test(odd_but_legal_lines_are_read),
+        cmocka_unit_test(only_the_first_rows_are_read_when_asked),
+        cmocka_unit_test(two_files_have_one_hash_only_when_they_say_the_same),
+        cmocka_unit_test(refusals_replace_answers_in_order_or_as_picked),
+        cmocka_unit_test(a_packed_dataset_comes_back_whole_and_a_damaged_one_not_at_all),
+        cmocka_unit_test(passes_keep_the_order_and_hold_one_row_at_least),
+        cmocka_unit_test(outputs_are_the_rows_before_labelled_tokens),
+        cmocka_unit_test(all_rows_are_outputs_when_all_are_asked_for),
+        cmocka_unit_test(the_templates_are_known_by_name),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
