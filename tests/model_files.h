@@ -69,4 +69,12 @@ static inline struct shape *shape_with(const char *changes)
     }
     return s;
 }
+
+/* In a parallel test: agree first, assert after. */
+static inline bool all_agree(const struct grid *g, bool good)
+{
+    const bool all = grid_agree(g, good ? OK : ERR_INTERNAL) == OK;
+    if (!all) fail_clear();
+    return all;
+}
 #endif

@@ -91,6 +91,8 @@ void activation_backward(enum activation act, bool gated, size_t J, size_t n, si
 /* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
 /* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */
 void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x);
+/* dx[j*n + r] = 0 for the rows whose id is `which` */
+void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, real *dx);
 /* dtable[id[r] - first] += dx[r], rows in order */
 void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable);
 /* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */

@@ -26,6 +26,7 @@ struct shape {
     double *frequency;         /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
     size_t window;             /* sliding window, 0: none; a longer sequence is refused */
     int32_t bos, eos[MAX_EOS]; /* bos -1: none */
+    int32_t pad; /* its row of the embedding gets no gradient as an input (transformers' padding_idx); -1: none */
     size_t n_eos;
     const struct architecture *row; /* the table's; names of tensors */
     json_t *json;                   /* the whole config.json, owned: carried over when a model is written */

@@ -20,8 +20,9 @@ struct architecture {
     const char *eps_key;
     double eps;
     bool norm_bias, gated, head_bias;
-    bool fused;    /* one tensor for q, k, v: per head its rows of q, then k, then v (no grouped heads) */
-    bool one_norm; /* a parallel residual has one norm for attention and MLP */
+    bool fused;      /* one tensor for q, k, v: per head its rows of q, then k, then v (no grouped heads) */
+    bool no_padding; /* the embedding has no padding_idx in transformers */
+    bool one_norm;   /* a parallel residual has one norm for attention and MLP */
     const char *activation;
     struct flag parallel, qkv_bias, out_bias, mlp_bias, tied;
     const char *theta_key;    /* of the style without rope_parameters */

@@ -33,6 +33,9 @@ enum status hdf_fail(const char *path, const char *what);
 /** Brings everything that HDF5 holds into the file; nothing of it when there is no space for all of it. */
 enum status file_flush(struct file *f);
 
+/** Writes `length` as the file's end into its superblock. False, and nothing done, where that is not one of version 2. */
+bool superblock_state_length(int fd, uint64_t length);
+
 #define TRY_HDF(call, path, what)      \
     do {                               \
         if ((call) < 0) {              \

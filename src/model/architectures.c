@@ -128,6 +128,7 @@ static const struct architecture table[] = {
      .refuse = "qk_layernorm"},
     {.model_type = "gpt_neox",
      .tensor = gpt_neox_names,
+     .no_padding = true,
      .norm = NORM_LAYER,
      .eps_key = "layer_norm_eps",
      .eps = 1e-5,

@@ -71,15 +71,15 @@ static void attention_step(const struct pass *p, const struct block_kept *k, rea
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, p->b);
-    size_t n = p->cut.n, J = p->cut.J;
+    size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
     give_linear(p, ROLE_O, 1, k->att, m->dx);
     give_bias(p, ROLE_O_BIAS, 1, m->dx);
     linear_backward_input(J * n, m->d, m->att, m->dx, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
     attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
     rotary_apply(-1, J, n, p->b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
                  m->dqkv, m->qkv);
-    give_linear(p, ROLE_Q, 3, m->a, m->dqkv);
-    give_bias(p, ROLE_Q_BIAS, 3, m->dqkv);
+    give_linear(p, ROLE_Q, parts, m->a, m->dqkv);
+    give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
     linear_backward_input(J * n, m->qkv, m->d, m->dqkv, m->qkv, tensor(l, p->w, p->layer, ROLE_Q), 0, dn, m->d);
 }
 
@@ -165,6 +165,7 @@ enum status model_backward(struct model *m, struct state *weights, const struct 
         sink->end(sink->context, p.layer);
         state_release(weights, p.layer);
     }
+    rows_clear(J, b->n_row, m->d, b->id, l->shape->pad, m->dx);
     sink->begin(sink->context, 0);
     sink->embed(sink->context, 0, layout_find(l, 0, ROLE_EMBED), &p.cut, b->id, m->dx);
     sink->end(sink->context, 0);

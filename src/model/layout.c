@@ -30,38 +30,25 @@ static const struct {
 
 static bool present(const struct shape *s, enum role role)
 {
-    switch (role) {
-    case ROLE_NORM1_BIAS:
-    case ROLE_NORM_BIAS:
-        return s->norm_bias;
-    case ROLE_NORM2:
-        return !s->one_norm;
-    case ROLE_NORM2_BIAS:
-        return !s->one_norm && s->norm_bias;
-    case ROLE_K:
-    case ROLE_V:
-        return !s->row->fused;
-    case ROLE_Q_BIAS:
-        return s->qkv_bias;
-    case ROLE_K_BIAS:
-    case ROLE_V_BIAS:
-        return s->qkv_bias && !s->row->fused;
-    case ROLE_O_BIAS:
-        return s->out_bias;
-    case ROLE_GATE:
-        return s->gated;
-    case ROLE_GATE_BIAS:
-        return s->gated && s->mlp_bias;
-    case ROLE_UP_BIAS:
-    case ROLE_DOWN_BIAS:
-        return s->mlp_bias;
-    case ROLE_HEAD:
-        return !s->tied;
-    case ROLE_HEAD_BIAS:
-        return s->head_bias;
-    default:
-        return true;
-    }
+    const bool without[N_ROLE] = {
+        [ROLE_NORM1_BIAS] = !s->norm_bias,
+        [ROLE_K] = s->row->fused,
+        [ROLE_V] = s->row->fused,
+        [ROLE_Q_BIAS] = !s->qkv_bias,
+        [ROLE_K_BIAS] = !s->qkv_bias || s->row->fused,
+        [ROLE_V_BIAS] = !s->qkv_bias || s->row->fused,
+        [ROLE_O_BIAS] = !s->out_bias,
+        [ROLE_NORM2] = s->one_norm,
+        [ROLE_NORM2_BIAS] = s->one_norm || !s->norm_bias,
+        [ROLE_GATE] = !s->gated,
+        [ROLE_GATE_BIAS] = !s->gated || !s->mlp_bias,
+        [ROLE_UP_BIAS] = !s->mlp_bias,
+        [ROLE_DOWN_BIAS] = !s->mlp_bias,
+        [ROLE_NORM_BIAS] = !s->norm_bias,
+        [ROLE_HEAD] = s->tied,
+        [ROLE_HEAD_BIAS] = !s->head_bias,
+    };
+    return !without[role];
 }
 
 static enum dim row_dim(const struct shape *s, enum role role)

@@ -153,7 +153,12 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
 {
     enum status st = OK;
     const json_t *bos = key_find(config, "bos_token_id"), *eos = key_find(config, "eos_token_id");
-    s->bos = -1;
+    const json_t *pad = s->row->no_padding ? NULL : key_find(config, "pad_token_id");
+    s->bos = s->pad = -1;
+    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* counts from the end, as in Python */
+        s->pad = (int32_t)s->vocabulary - 1;
+    else if (pad)
+        TRY(read_token(where, pad, "pad_token_id", s, &s->pad));
     if (bos) TRY(read_token(where, bos, "bos_token_id", s, &s->bos));
     if (!eos) return OK;
     if (!json_is_array(eos)) {

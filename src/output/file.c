@@ -109,29 +109,38 @@ static enum status still_ours(const struct file *f)
     return OK;
 }
 
-/* A disk that fills up in the middle of a flush would leave a file that does not open. So the space comes first: all that
- * this row can add. File systems without preallocation go on without. */
-static enum status reserve(const struct file *f, hsize_t size)
+/* All that this row can add to the file. */
+static size_t growth(const struct file *f)
 {
     size_t most = METADATA_BYTES * (f->n_column + 1);
     for (size_t i = 0; i < f->n_column; i++) {
         const struct column *c = &f->column[i];
         if (!c->growing || f->rows % c->chunk_rows == 0) most += c->chunk_bytes;
     }
-    if (fallocate(f->fd, 0, (off_t)size, (off_t)most) && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
-        return fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
-    return OK;
+    return most;
+}
+
+/* A disk that fills up in the middle of a flush would leave a file that does not open: so the space comes first. File
+ * systems without preallocation go on without. */
+static enum status reserve(const struct file *f, hsize_t length, size_t more)
+{
+    if (!fallocate(f->fd, 0, (off_t)length, (off_t)more)) return OK;
+    if (errno == EOPNOTSUPP || errno == ENOSYS)
+        if (!ftruncate(f->fd, (off_t)(length + more))) return OK;
+    return fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
 }
 
 enum status file_flush(struct file *f)
 {
     enum status st = OK;
-    hsize_t size;
-    TRY_HDF(H5Fget_filesize(f->id, &size), f->path, "flush");
-    TRY(reserve(f, size));
+    hsize_t length;
+    TRY_HDF(H5Fget_filesize(f->id, &length), f->path, "flush");
+    TRY(reserve(f, length, growth(f)));
+    superblock_state_length(f->fd, length + growth(f));
     TRY_HDF(H5Fflush(f->id, H5F_SCOPE_GLOBAL), f->path, "flush");
-    TRY_HDF(H5Fget_filesize(f->id, &size), f->path, "flush");
-    f->length = (off_t)size;
+    TRY_HDF(H5Fget_filesize(f->id, &length), f->path, "flush");
+    superblock_state_length(f->fd, length);
+    f->length = (off_t)length;
     if (ftruncate(f->fd, f->length)) st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
 done:
     return st;

@@ -14,7 +14,7 @@
 
 /* A chunk of rows of one field: small enough for HDF5's cache of 1 MB per dataset, large enough for readers, and of the
  * table's sizes alone, so that no layout of processes shows in the file. */
-enum { CHUNK_BYTES = 256 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
+enum { CHUNK_BYTES = 64 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
 
 static const int64_t STEP_NOT_COMMITTED = -1;
 
@@ -65,6 +65,32 @@ done:
     return st;
 }
 
+/* A field's index comes into being with its first chunk; made now, and emptied again, a kill while the first row is written
+ * finds it complete. */
+static enum status make_index(const struct creation *c, hid_t data, const char *name, hid_t type, const void *nothing)
+{
+    enum status st = OK;
+    hid_t all = H5I_INVALID_HID, one = H5I_INVALID_HID;
+    hsize_t size[FIELD_AXES], first[FIELD_AXES] = {0};
+    int n_axis;
+    TRY_HDF(all = H5Dget_space(data), c->path, name);
+    TRY_HDF(n_axis = H5Sget_simple_extent_dims(all, size, NULL), c->path, name);
+    H5Sclose(all);
+    size[0] = 1;
+    TRY_HDF(H5Dset_extent(data, size), c->path, name);
+    TRY_HDF(all = H5Dget_space(data), c->path, name);
+    TRY_HDF(one = H5Screate(H5S_SCALAR), c->path, name);
+    TRY_HDF(H5Sselect_elements(all, H5S_SELECT_SET, 1, first), c->path, name);
+    TRY_HDF(H5Dwrite(data, type, one, all, H5P_DEFAULT, nothing), c->path, name);
+    TRY_HDF(H5Dflush(data), c->path, name);
+    size[0] = 0;
+    TRY_HDF(H5Dset_extent(data, size), c->path, name);
+done:
+    if (one >= 0) H5Sclose(one);
+    if (all >= 0) H5Sclose(all);
+    return st;
+}
+
 /* Without HDF5's lock, so that a run can be looked at while it writes; one writer per directory is directory_prepare's. */
 static enum status open_file(struct creation *c)
 {
@@ -111,6 +137,7 @@ static enum status create_axis(const struct creation *c, const struct axis *a, h
             c->path, a->name);
     TRY_HDF(H5DSset_scale(*scale, a->name), c->path, a->name);
     TRY(describe(c, *scale, a->long_name, a->units, NULL));
+    if (a->unlimited) TRY(make_index(c, *scale, a->name, H5T_NATIVE_INT64, &STEP_NOT_COMMITTED));
     if (n) {
         const void *content = a->label ? (const void *)a->label : a->value;
         TRY_HDF(H5Dwrite(*scale, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, content), c->path, a->name);
@@ -184,8 +211,10 @@ static enum status create_column(const struct creation *c, const struct field *f
     hid_t type = field->type == FIELD_DOUBLE ? H5T_IEEE_F64LE : H5T_STD_I64LE;
     hsize_t now[FIELD_AXES], most[FIELD_AXES];
     size_t axis[FIELD_AXES];
+    hid_t memory = field->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
     const double nothing = NAN;
     const int64_t nothing_int64 = INT64_MIN;
+    const void *fill = field->type == FIELD_DOUBLE ? (const void *)&nothing : &nothing_int64;
     column->type = field->type;
     if (!(column->name = text_copy(field->name))) return fail(ERR_MEMORY, "%s: no memory", c->path);
     TRY(find_axes(c, field, column, axis));
@@ -197,8 +226,8 @@ static enum status create_column(const struct creation *c, const struct field *f
             field->name);
     for (int i = 0; i < column->n_axis; i++)
         TRY_HDF(H5DSattach_scale(column->data, c->scale[axis[i]], (unsigned)i), c->path, field->name);
-    TRY(put_fill_value(c, column->data, column->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64,
-                       column->type == FIELD_DOUBLE ? (const void *)&nothing : &nothing_int64));
+    TRY(put_fill_value(c, column->data, memory, fill));
+    if (column->growing) TRY(make_index(c, column->data, field->name, memory, fill));
     TRY(describe(c, column->data, field->long_name, field->units, field->equation));
 done:
     if (space >= 0) H5Sclose(space);
