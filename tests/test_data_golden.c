@@ -60,7 +60,7 @@ static void compare(hid_t file, const char *part, const struct dataset *d)
 
 static void check_model(const char *name)
 {
-    char path[512], directory[512];
+    char path[640], refusals[640], directory[512];
     const char *root = getenv("SHARED");
     struct tokenizer *tokenizer = NULL;
     struct dataset *d = NULL;
@@ -88,7 +88,6 @@ static void check_model(const char *name)
         compare(file, part ? "retain" : "forget", d);
         dataset_free(d);
     }
-    char refusals[1024];
     snprintf(path, sizeof path, "%s/forget.jsonl", directory);
     snprintf(refusals, sizeof refusals, "%s/idk.jsonl", directory);
     assert_int_equal(dataset_read_replaced(&f, refusals, NULL, NULL, &rule, &d), OK);

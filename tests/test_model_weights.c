@@ -1,7 +1,8 @@
 /* model: weights read, written, drawn.                                                              NP: 1 2 4 */
 #include "model_files.h"
 
-#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
 enum { N_MODEL = sizeof models / sizeof *models };
@@ -155,6 +156,8 @@ static void a_directory_gets_its_config_and_tokenizer_and_no_leftovers(void **st
     char other[256] = "", name[512];
     struct loaded m;
     json_t *config = NULL;
+    char *text = NULL;
+    size_t n;
     bool good = true;
     if (!dir) skip();
     m = load(dir, 1, NULL);
@@ -181,6 +184,8 @@ static void a_directory_gets_its_config_and_tokenizer_and_no_leftovers(void **st
            !strcmp(json_string_value(json_object_get(config, "torch_dtype")), "bfloat16") &&
            json_equal(json_object_get(config, "architectures"), json_object_get(m.shape->json, "architectures"));
     json_decref(config);
+    good = good && file_read(name, 1 << 20, &text, &n) == OK && strstr(text, "\"rms_norm_eps\": 1e-5,");
+    free(text);
     assert_true(all_agree(m.grid, good));
     if (!m.grid->rank) remove_directory(other);
     loaded_free(&m);
@@ -199,6 +204,36 @@ static void a_directory_that_cannot_be_written_fails_on_every_process(void **sta
     good = weights_write("/dev/null", dir, m.grid, m.weights, STORE_F32) == ERR_IO && good;
     fail_clear();
     assert_true(all_agree(m.grid, good));
+    loaded_free(&m);
+}
+
+static void a_full_disk_leaves_what_was_there_and_fails_on_every_process(void **state)
+{
+    const char *dir = golden(0);
+    const struct rlimit small = {100000, RLIM_INFINITY}; /* half of the weights */
+    struct rlimit before;
+    char other[256] = "", name[512];
+    struct loaded m;
+    uint64_t hash, again;
+    bool good;
+    if (!dir) skip();
+    m = load(dir, parallel_node_size(), &hash);
+    if (!m.grid->rank) scratch_directory(other);
+    comm_broadcast(m.grid->world, other, sizeof other, 0);
+    good = weights_write(other, dir, m.grid, m.weights, STORE_F32) == OK;
+    math_fill(m.layout->size, 1, m.weights->data);
+    getrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, SIG_IGN);
+    if (!m.grid->rank) setrlimit(RLIMIT_FSIZE, &small);
+    good = weights_write(other, dir, m.grid, m.weights, STORE_F32) == ERR_IO && good &&
+           strstr(fail_message(), "model.safetensors: cannot be written");
+    setrlimit(RLIMIT_FSIZE, &before);
+    fail_clear();
+    good = weights_read(other, m.grid, m.weights, &again) == OK && good && hash == again;
+    snprintf(name, sizeof name, "%s/model.safetensors.tmp", other);
+    good = good && !file_exists(name);
+    assert_true(all_agree(m.grid, good));
+    if (!m.grid->rank) remove_directory(other);
     loaded_free(&m);
 }
 
@@ -300,6 +335,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_written_reads_back_bit_for_bit),
         cmocka_unit_test(a_directory_gets_its_config_and_tokenizer_and_no_leftovers),
         cmocka_unit_test(a_directory_that_cannot_be_written_fails_on_every_process),
+        cmocka_unit_test(a_full_disk_leaves_what_was_there_and_fails_on_every_process),
         cmocka_unit_test(values_that_are_not_finite_are_named_on_every_process),
         cmocka_unit_test(a_missing_file_fails_on_every_process),
         cmocka_unit_test(initial_weights_are_a_function_of_the_seed_and_not_of_the_layout),

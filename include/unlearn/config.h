@@ -129,9 +129,11 @@ struct config {
     struct config_private *private; /* owned text and places */
 };
 
-/** Reads `text` (the content of `file`) and the overrides "key.sub=value" (value in YAML's flow style), fills defaults and
- *  checks every key, type and range: ERR_INPUT with FILE:LINE:COLUMN, the nearest key for an unknown one, and "not built
- *  yet" for keys of later parts that differ from their default.                                                  Local. */
+/** Reads `text` (the content of `file`) and the overrides "key.sub=value" (value in YAML's flow style; it replaces all that
+ *  stood under the key), fills defaults and checks every key, type and range: ERR_INPUT with FILE:LINE:COLUMN, the nearest
+ *  key for an unknown one, and "not built yet" for keys of later parts that differ from their default; ERR_USAGE for an
+ *  override without key or value. What comes out holds what its task needs; names of objectives and their settings are not
+ *  checked. A bare name among geffect.objectives has taken the settings of `objective` where it is that one.      Local. */
 enum status config_parse(const char *file, const char *text, size_t n, int n_override, char *const *override,
                          struct config **out);
 void config_free(struct config *c);

@@ -23,8 +23,14 @@ void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, si
                    bool add, real *c, size_t ldc);
 
 /* ------------------------------------------------------------------------------------------- sums in double ----- */
+#ifdef REAL_float
+typedef int32_t bits_of_real;
+#else
+typedef int64_t bits_of_real;
+#endif
 /* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
 typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef bits_of_real mask8 __attribute__((vector_size(8 * sizeof(real))));
 typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
 
 static inline double sum8(double8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
@@ -43,17 +49,41 @@ static inline double row_dot(size_t n, const real *x, const real *y)
     return sum8(even + odd) + rest;
 }
 
-/* Largest of n, -infinity of none; NaN is passed over. Lanes, because a compiler may not reorder a maximum by itself. */
+static inline double row_sum(size_t n, const real *x)
+{
+    double8 even = {0}, odd = {0};
+    double rest = 0;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const real8 *a = (const real8 *)(x + i);
+        even += __builtin_convertvector(a[0], double8);
+        odd += __builtin_convertvector(a[1], double8);
+    }
+    for (; i < n; i++) rest += x[i];
+    return sum8(even + odd) + rest;
+}
+
+/* Largest of n, -infinity of none; NaN is passed over. */
+static inline real8 larger8(real8 x, real8 y)
+{
+    mask8 m = x > y;
+    return (real8)((m & (mask8)x) | (~m & (mask8)y));
+}
+
 static inline real row_max(size_t n, const real *x)
 {
-    enum { LANES = 16 };
-    real lane[LANES], most = -INFINITY;
+    const real least = -INFINITY;
+    real8 even = {least, least, least, least, least, least, least, least}, odd = even;
+    real most = least;
     size_t i = 0;
-    for (size_t k = 0; k < LANES; k++) lane[k] = -INFINITY;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t k = 0; k < LANES; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i + 16 <= n; i += 16) {
+        const real8 *a = (const real8 *)(x + i);
+        even = larger8(a[0], even);
+        odd = larger8(a[1], odd);
+    }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
-    for (size_t k = 0; k < LANES; k++) most = lane[k] > most ? lane[k] : most;
+    even = larger8(odd, even);
+    for (i = 0; i < 8; i++) most = even[i] > most ? even[i] : most;
     return most;
 }
 
@@ -64,14 +94,15 @@ static inline real row_max(size_t n, const real *x)
  * 2^k comes in two factors: subnormal results, 0 and infinity then need no case of their own. NaN stays NaN. */
 static inline float real_exp(float x)
 {
-    const float round_up = 12582912.0f; /* 1.5 2^23: adding it leaves round(x) in the low bits */
+    const float least = -110.0f, most = 90.0f,
+                round_up = 12582912.0f; /* 1.5 2^23: adding it leaves round(x) in the low bits */
     float k, r, q;
     union {
         float f;
         uint32_t u;
     } bits, low, high;
-    x = x < -110.0f ? -110.0f : x;
-    x = x > 90.0f ? 90.0f : x;
+    x = x < least ? least : x;
+    x = x > most ? most : x;
     bits.f = x * 1.44269504089f + round_up;
     k = bits.f - round_up;
     r = x - k * 0.693359375f; /* log(2) in two parts, the first so short that k times it is exact */
@@ -87,9 +118,11 @@ static inline float real_exp(float x)
     high.u = (bits.u - (bits.u >> 1) - 150 + 127) << 23;
     return q * low.f * high.f;
 }
+static inline float real_log(float x) { return logf(x); }
 static inline float real_sqrt(float x) { return sqrtf(x); }
 #else
 static inline double real_exp(double x) { return exp(x); }
+static inline double real_log(double x) { return log(x); }
 static inline double real_sqrt(double x) { return sqrt(x); }
 #endif
 #endif

@@ -88,6 +88,7 @@ static void record_free(const struct row *section, void *record);
 
 static void row_free(const struct row *row, void *record)
 {
+    if (row->at == NOWHERE) return;
     char **one = member(record, row->at);
     size_t n = row->count ? *(size_t *)member(record, row->count) : 0;
     if (row->type == SECTION) record_free(row, record);

@@ -99,7 +99,7 @@ static enum status read_count(const struct row *row, const struct node *node, si
     const char *fault = whole_read(node->text, &value);
     if (fault) return wrong(row, node, fault);
     *to = (size_t)value;
-    return inside(row, (double)value) ? OK : wrong(row, node, "");
+    return inside(row, (double)value) ? OK : wrong(row, node, (double)value > row->most ? "it is too large" : "");
 }
 
 static enum status read_seed(const struct row *row, const struct node *node, uint64_t *to)

@@ -108,7 +108,7 @@ const struct row config_table[] = {
     {"optimizer.clip", NUMBER, AT(optimizer.clip), "0", .help = "largest norm of a gradient; 0: any", FROM(0)},
 
     {"train", SECTION, 0, NULL, .help = "how long, and on which batches"},
-    {"train.epochs", NUMBER, AT(train.epochs), "5", .help = "passes over the rows", RANGE(0, 1e9), ABOVE},
+    {"train.epochs", NUMBER, AT(train.epochs), "5", .help = "passes over the rows", FROM(0), ABOVE},
     {"train.steps", COUNT, AT(train.steps), "null", .help = "updates; null: epochs decide", RANGE(0, UPDATES)},
     {"train.batch_size", COUNT, AT(train.batch_size), "4", .help = "rows", RANGE(1, RANKS)},
     {"train.accumulation", COUNT, AT(train.accumulation), "4", .help = "batches of one update", RANGE(1, RANKS)},

@@ -119,6 +119,8 @@ static enum status syntax_error(const struct builder *b)
                     (unsigned)p->problem_value);
     }
     place = place_of(b, p->problem_mark);
+    if (strstr(problem, "<document start>"))
+        return fail(ERR_INPUT, "%s: the input ended before this; one document is read", place_text(&place));
     if (tab_begins(b, p->problem_mark.line))
         return fail(ERR_INPUT, "%s: a tab begins this line: indent with spaces", place_text(&place));
     if (!p->context || !b->positions) return fail(ERR_INPUT, "%s: not readable as YAML: %s", place_text(&place), problem);

@@ -3,6 +3,9 @@
 #include "unlearn/data_priv.h"
 #include <stdlib.h>
 
+/* \w of Rust's regular expressions */
+static const char WORD[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
+
 struct trie_node {
     uint32_t child, sibling; /* 0: none; the nodes' numbers begin at 1 */
     uint32_t token;          /* 1 + index, 0: none ends here */
@@ -42,7 +45,7 @@ enum status added_new(const char *where, struct added *a, const char *text, size
     for (size_t i = 1; i < n; i++) TRY(node_get(a, &node, true, (unsigned char)text[i], &node));
     a->token[a->n++] = *token;
     if (!a->node[node].token) a->node[node].token = (uint32_t)a->n; /* of two that are written alike, the first */
-    if (token->single_word && !a->word) TRY(pattern_new(where, "[\\w\\x{200c}\\x{200d}]", 20, false, &a->word));
+    if (token->single_word && !a->word) TRY(pattern_new(where, WORD, sizeof WORD - 1, false, &a->word));
 done:
     return st;
 }

@@ -6,6 +6,7 @@
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct pattern {
     char *where;   /* owned: for messages while matching */
@@ -19,7 +20,7 @@ struct pattern {
 #define NOT_SPACE                                                                                       \
     "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe" /* Oniguruma counts these six of Latin-1 */
 #define HEX  "0-9a-fA-F"
 
 static enum status refuse(const char *where, const char *text, const char *what)
@@ -47,12 +48,62 @@ static enum status class_add(const char *where, const char *text, char letter, b
     return text_print(out, "\\%c", letter);
 }
 
-/* Inside brackets at s[*i]: Ruby has nested classes and intersections there, PCRE2 has not. */
-static enum status bracket_check(const char *where, const char *s, size_t i)
+/* [:name:] inside brackets; *i moves to its last character. */
+static enum status posix_add(const char *where, const char *s, size_t *i, struct text *out)
 {
-    if (s[i] == '[' && s[i + 1] != ':') return refuse(where, s, "a class inside a class");
-    if (s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
-    return OK;
+    static const struct {
+        const char *name, *members;
+    } classes[] = {
+        {"[:alpha:]", "\\p{Alphabetic}"},
+        {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+        {"[:punct:]", "\\p{P}\\p{S}"},
+        {"[:upper:]", "\\p{Uppercase}"},
+        {"[:lower:]", "\\p{Lowercase}"},
+        {"[:space:]", SPACE},
+        {"[:digit:]", "\\p{Nd}"},
+        {"[:xdigit:]", HEX},
+        {"[:word:]", WORD},
+    };
+    for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
+        if (!strncmp(s + *i, classes[k].name, strlen(classes[k].name))) {
+            *i += strlen(classes[k].name) - 1;
+            return text_print(out, "%s", classes[k].members);
+        }
+    return refuse(where, s, "a class inside a class");
+}
+
+/* \p{Name} at s[*i]: names of scripts mean the script itself in Ruby, and its extensions too in PCRE2. */
+static enum status property_add(const char *where, const char *s, size_t *i, struct text *out)
+{
+    static const char *const properties[] = {"Alphabetic", "Uppercase", "Lowercase", "White_Space", "Any", "Emoji"};
+    const char *name = s + *i + 3, *end = strchr(name, '}');
+    size_t n = end ? (size_t)(end - name) : 0;
+    bool inverse = name[0] == '^';
+    char letter = s[*i + 1];
+    if (!end || s[*i + 2] != '{') return refuse(where, s, "\\p without {name}");
+    if (inverse) {
+        name++, n--;
+        letter = letter == 'p' ? 'P' : 'p';
+    }
+    *i = (size_t)(end - s);
+    if (n < 3) return text_print(out, "\\%c{%.*s}", letter, (int)n, name);
+    for (size_t k = 0; k < sizeof properties / sizeof *properties; k++)
+        if (strlen(properties[k]) == n && !strncasecmp(properties[k], name, n))
+            return text_print(out, "\\%c{%s}", letter, properties[k]);
+    return text_print(out, "\\%c{sc:%.*s}", letter, (int)n, name);
+}
+
+/* A backslash and what follows, at s[*i]. */
+static enum status escape_add(const char *where, const char *s, size_t *i, bool inside, struct text *out)
+{
+    char letter = s[*i + 1];
+    if (letter == 'p' || letter == 'P') return property_add(where, s, i, out);
+    ++*i;
+    if (!inside && letter == 'b')
+        return text_print(out, "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))", WORD, WORD, WORD, WORD);
+    if (!inside && letter == 'B')
+        return text_print(out, "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))", WORD, WORD, WORD, WORD);
+    return class_add(where, s, letter, inside, out);
 }
 
 /* (?m) lets the dot match line ends in Ruby and means something else in PCRE2. */
@@ -64,34 +115,30 @@ static enum status option_check(const char *where, const char *s, size_t i)
     return OK;
 }
 
+static enum status class_open(const char *where, const char *s, size_t *i, struct text *out)
+{
+    bool inverse = s[*i + 1] == '^';
+    *i += inverse;
+    if (s[*i + 1] == ']') return refuse(where, s, "an empty class");
+    return text_print(out, inverse ? "[^" : "[");
+}
+
 static enum status translate(const char *where, const char *s, size_t n, struct text *out)
 {
     enum status st = OK;
     bool inside = false;
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '\\' && i + 1 < n && (unsigned char)s[i + 1] < 0x80) {
-            TRY(class_add(where, s, s[++i], inside, out));
-            continue;
-        }
-        if (inside) {
-            TRY(bracket_check(where, s, i));
-            if (s[i] == '[') { /* [:name:] */
-                const char *end = strstr(s + i, ":]");
-                if (!end) return refuse(where, s, "an open [: class");
-                TRY(text_add(out, s + i, (size_t)(end + 2 - (s + i))));
-                i = (size_t)(end + 1 - s);
-                continue;
-            }
-            if (s[i] == ']') inside = false;
+            TRY(escape_add(where, s, &i, inside, out));
+        } else if (s[i] == '[') {
+            TRY(inside ? posix_add(where, s, &i, out) : class_open(where, s, &i, out));
+            inside = true;
         } else {
-            TRY(option_check(where, s, i));
-            if (s[i] == '[') {
-                inside = true;
-                if (s[i + 1] == '^') TRY(text_add(out, s + i++, 1));
-                if (s[i + 1] == ']') return refuse(where, s, "an empty class");
-            }
+            if (inside && s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
+            if (!inside) TRY(option_check(where, s, i));
+            if (s[i] == ']') inside = false;
+            TRY(text_add(out, s + i, 1));
         }
-        TRY(text_add(out, s + i, 1));
     }
 done:
     return st;

@@ -5,7 +5,18 @@
 
 /* GPT-2's words */
 static const char GPT2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-static const char PUNCTUATION[] = "[!-/:-@\\[-`{-~\\p{P}]";
+/* The package's own list of punctuation, which is older than PCRE2's */
+static const char PUNCTUATION[] =
+    "(?!["
+    "\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}\\x{2e52}-\\x{2e5d}"
+    "\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}\\x{1145a}-\\x{1145b}"
+    "\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}\\x{1183b}\\x{11944}-\\x{11946}\\x{119e2}"
+    "\\x{11a3f}-\\x{11a46}\\x{11a9a}-\\x{11a9c}\\x{11a9e}-\\x{11aa2}\\x{11c41}-\\x{11c45}"
+    "\\x{11c70}-\\x{11c71}\\x{11ef7}-\\x{11ef8}\\x{11fff}\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16e9a}"
+    "\\x{16fe2}\\x{1e95e}-\\x{1e95f}"
+    "])[!-/:-@\\[-`{-~\\p{P}\\x{166d}\\x{111c9}]";
+/* The words of Rust's regular expressions, which know two joiners more than Oniguruma's */
+#define RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
 
 /* ------------------------------------------------------------------------------------------------ splitting ----- */
 struct cut { /* one text being split */
@@ -173,7 +184,7 @@ static enum status punctuation_read(const char *where, json_t *json, struct chai
 
 static enum status whitespace_read(const char *where, json_t *json, struct chain *chain)
 {
-    return regex_add(where, "[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+", REMOVED, true, chain);
+    return regex_add(where, "[" RUST_WORD "]+|[^\\s" RUST_WORD "]+", REMOVED, true, chain);
 }
 
 static enum status whitespace_split_read(const char *where, json_t *json, struct chain *chain)

@@ -49,19 +49,22 @@ static void pack_rows(const struct task *t, size_t n, const real *from, size_t l
 {
     for (size_t r = 0; r < n; r++) {
         memcpy(to + r * t->wide, from + r * ld, t->dim * sizeof *to);
-        memset(to + r * t->wide + t->dim, 0, (t->wide - t->dim) * sizeof *to);
+        if (t->wide > t->dim) memset(to + r * t->wide + t->dim, 0, (t->wide - t->dim) * sizeof *to);
     }
 }
 
-/* Panels of scale times the transpose; keys beyond the last are 0. */
+/* Panels of scale times the transpose; keys beyond the last are 0. A few rows at a time: rows lie some multiple of a large
+ * power of two apart, where a cache holds only few. */
 static void pack_columns(const struct task *t, real scale, const real *from, real *to)
 {
-    for (size_t first = 0; first < t->length; first += TILE_PANEL, to += t->dim * TILE_PANEL) {
-        size_t n = smaller(TILE_PANEL, t->length - first);
-        for (size_t c = 0; c < t->dim; c++) {
-            for (size_t r = 0; r < n; r++) to[c * TILE_PANEL + r] = scale * from[(first + r) * t->row + c];
-            for (size_t r = n; r < TILE_PANEL; r++) to[c * TILE_PANEL + r] = 0;
-        }
+    for (size_t first = 0; first < up_to(TILE_PANEL, t->length); first += TILE_PAD) {
+        real *panel = to + first / TILE_PANEL * TILE_PANEL * t->dim + first % TILE_PANEL;
+        const real *row = from + first * t->row;
+        size_t n = t->length > first ? smaller(TILE_PAD, t->length - first) : 0;
+        for (size_t c = 0; c < t->dim && n == TILE_PAD; c++)
+            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = scale * row[r * t->row + c];
+        for (size_t c = 0; c < t->dim && n < TILE_PAD; c++)
+            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = r < n ? scale * row[r * t->row + c] : 0;
     }
 }
 
@@ -89,25 +92,30 @@ static void times_panels(const struct task *t, size_t n, const real *x, size_t l
                       TILE_PANEL, false, y + first, ld);
 }
 
-/* ---- forward */
-
-/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator. Loops run over whole vectors. */
-static real softmax(size_t n, size_t end, real *s)
+/* Scores from n up to a multiple of TILE_PAD become -infinity, exp of which is 0: loops then have no remainder. */
+static size_t hide_after(size_t n, real *s)
 {
     size_t wide = up_to(TILE_PAD, n);
-    real most = row_max(n, s), over;
-    double sum = 0;
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
-#pragma omp simd reduction(+ : sum)
-    for (size_t c = 0; c < wide; c++) {
-        s[c] = real_exp(s[c] - most);
-        sum += s[c];
-    }
-    over = (real)(1 / sum);
+    real *last = s + wide - TILE_PAD;
+    for (size_t c = 0; c < TILE_PAD; c++) last[c] = wide - TILE_PAD + c < n ? last[c] : -INFINITY;
+    return wide;
+}
+
+/* ---- forward */
+
+/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator */
+static real softmax(size_t n, size_t end, real *s)
+{
+    size_t wide = hide_after(n, s);
+    real most = row_max(wide, s), sum, over;
+#pragma omp simd
+    for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - most);
+    sum = (real)row_sum(wide, s);
+    over = 1 / sum;
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] *= over;
     for (size_t c = wide; c < end; c++) s[c] = 0;
-    return most + (real)log(sum);
+    return most + real_log(sum);
 }
 
 static void head_forward(const struct task *t, const real *q, real *out, real *lse)
@@ -141,8 +149,7 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
 /* s = exp(s - lse), 0 after the query: the softmax again */
 static void softmax_again(size_t n, size_t end, real lse, real *s)
 {
-    size_t wide = up_to(TILE_PAD, n);
-    for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+    size_t wide = hide_after(n, s);
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - lse);
     for (size_t c = wide; c < end; c++) s[c] = 0;
@@ -160,16 +167,18 @@ static void softmax_backward(size_t n, const real *restrict p, real mean, real s
 struct block {
     size_t first, rows, ld;
     real *p, *ds, *packed;
+    bool add; /* the head is not the first of its key-value head */
 };
 
-/* d [keys][dim] += s^T x, x [rows][wide] packed; keys of a group are reached only by its own queries and later ones */
+/* d [keys][dim] += s^T x, x [rows][wide] packed; keys of a group are reached only by its own queries and later ones, so the
+ * first head's own block is where their sums begin. */
 static void add_transposed(const struct task *t, const struct block *b, const real *s, const real *x, real *d)
 {
     small_product(b->first, t->dim, b->rows, s, 1, b->ld, x, t->wide, true, d, t->row);
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         size_t key = b->first + i;
         small_product(smaller(TILE_ROWS, b->rows - i), t->dim, b->rows - i, s + i * b->ld + key, 1, b->ld,
-                      x + i * t->wide, t->wide, true, d + key * t->row, t->row);
+                      x + i * t->wide, t->wide, b->add, d + key * t->row, t->row);
     }
 }
 
@@ -206,10 +215,10 @@ static void block_backward(const struct task *t, const struct block *b, const re
 }
 
 /* Deltas are d_out and d_qkv reals apart. */
-static void head_backward(struct task t, size_t J, size_t d_out, size_t d_qkv, const real *q, const real *out,
+static void head_backward(struct task t, bool add, size_t J, size_t d_out, size_t d_qkv, const real *q, const real *out,
                           const real *lse, const real *dout, real *dq, real *dk, real *dv)
 {
-    struct block b = {.ld = up_to(TILE_PANEL, t.length)};
+    struct block b = {.ld = up_to(TILE_PANEL, t.length), .add = add};
     b.p = take(&t, BLOCK * b.ld);
     b.ds = take(&t, BLOCK * b.ld);
     b.packed = take(&t, BLOCK * t.wide);
@@ -239,16 +248,18 @@ void attention_backward(const struct attention *a, size_t J, size_t n, const rea
         t.v_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
         pack_rows(&t, t.length, qkv + row + k_at, t.row, t.k);
         pack_columns(&t, 1, qkv + row + v_at, t.v_t);
-        for (size_t j = 0; j < J; j++) {
-            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
-            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
-        }
+        bool add = false;
         for (size_t h = 0; h < a->heads_q; h++) {
             size_t first = at * t.out_row + h * t.dim;
-            if ((size_t)a->kv_of[h] == kv)
-                head_backward(t, J, n * t.out_row, n * t.row, qkv + row + h * t.dim, out + first,
-                              lse + at * a->heads_q + h, dout + first, dqkv + row + h * t.dim, dqkv + row + k_at,
-                              dqkv + row + v_at);
+            if ((size_t)a->kv_of[h] != kv) continue;
+            head_backward(t, add, J, n * t.out_row, n * t.row, qkv + row + h * t.dim, out + first,
+                          lse + at * a->heads_q + h, dout + first, dqkv + row + h * t.dim, dqkv + row + k_at,
+                          dqkv + row + v_at);
+            add = true;
+        }
+        for (size_t j = 0; j < J && !add; j++) { /* keys that nobody asks */
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
+            zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
         }
     }
 }

@@ -4,14 +4,6 @@
  *      rms    dx = r (g - xhat mean(g xhat))                    layer  dx = r (g - mean(g) - xhat mean(g xhat))       */
 #include "unlearn/math_priv.h"
 
-static double row_mean(size_t d, const real *x)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t c = 0; c < d; c++) sum += x[c];
-    return sum / (double)d;
-}
-
 static double row_variance(size_t d, const real *x, real mean)
 {
     double sum = 0;
@@ -41,7 +33,7 @@ void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const 
 #pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
     for (size_t i = 0; i < n; i++) {
         const real *row = x + i * d;
-        real centre = kind == NORM_LAYER ? (real)row_mean(d, row) : 0;
+        real centre = kind == NORM_LAYER ? (real)(row_sum(d, row) / (double)d) : 0;
         double square = kind == NORM_LAYER ? row_variance(d, row, centre) : row_dot(d, row, row) / (double)d;
         r[i] = (real)(1 / sqrt(square + eps));
         if (kind == NORM_LAYER) mean[i] = centre;

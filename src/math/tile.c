@@ -14,72 +14,79 @@ typedef real lanes __attribute__((vector_size(BYTES), aligned(sizeof(real)), may
 
 struct product {
     size_t inner, a_row, a_col, ldb, ldc;
-    const real *a, *b;
-    real *c;
+    const real *a;
     bool add;
 };
 
-/* The last vector of a row has only `last` columns of C; B is padded. */
-static inline lanes read_part(size_t last, const real *x)
-{
-    lanes y = {0};
-    memcpy(&y, x, last * sizeof *x);
-    return y;
-}
-
 /* rows and vectors are constants wherever this is inlined, so that `sum` is registers. */
-static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t last, const struct product *p,
-                                                       const real *restrict a, const real *restrict b, real *c)
+static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, const struct product *p,
+                                                       const real *restrict a, const real *restrict b, real *c,
+                                                       size_t ldc)
 {
-    const size_t inner = p->inner, a_row = p->a_row, a_col = p->a_col, ldb = p->ldb, end = vectors - 1;
-    lanes sum[ROWS][VECTORS] = {{{0}}};
-    for (size_t r = 0; p->add && r < rows; r++) {
-        for (size_t v = 0; v < end; v++) sum[r][v] = *(const lanes *)(c + r * p->ldc + v * LANES);
-        sum[r][end] = read_part(last, c + r * p->ldc + end * LANES);
-    }
+    const size_t inner = p->inner, a_row = p->a_row, a_col = p->a_col, ldb = p->ldb;
+    lanes sum[ROWS][VECTORS];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t v = 0; v < vectors; v++) sum[r][v] = p->add ? *(const lanes *)(c + r * ldc + v * LANES) : (lanes){0};
     for (size_t l = 0; l < inner; l++)
         for (size_t r = 0; r < rows; r++)
             for (size_t v = 0; v < vectors; v++)
                 sum[r][v] += a[r * a_row + l * a_col] * *(const lanes *)(b + l * ldb + v * LANES);
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t v = 0; v < end; v++) *(lanes *)(c + r * p->ldc + v * LANES) = sum[r][v];
-        memcpy(c + r * p->ldc + end * LANES, &sum[r][end], last * sizeof *c);
-    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t v = 0; v < vectors; v++) *(lanes *)(c + r * ldc + v * LANES) = sum[r][v];
 }
 
 /* All rows of one strip of columns */
-static inline __attribute__((always_inline)) void strip(size_t m, size_t vectors, size_t last, const struct product *p,
-                                                        size_t column)
+static inline __attribute__((always_inline)) void strip(size_t m, size_t vectors, const struct product *p, const real *b,
+                                                        real *c, size_t ldc)
 {
-    const real *b = p->b + column;
-    real *c = p->c + column;
     size_t r = 0;
-    for (; r + ROWS <= m; r += ROWS) tile(ROWS, vectors, last, p, p->a + r * p->a_row, b, c + r * p->ldc);
-    for (; r + 2 <= m; r += 2) tile(2, vectors, last, p, p->a + r * p->a_row, b, c + r * p->ldc);
-    for (; r < m; r++) tile(1, vectors, last, p, p->a + r * p->a_row, b, c + r * p->ldc);
+    for (; r + ROWS <= m; r += ROWS) tile(ROWS, vectors, p, p->a + r * p->a_row, b, c + r * ldc, ldc);
+    for (; r + 2 <= m; r += 2) tile(2, vectors, p, p->a + r * p->a_row, b, c + r * ldc, ldc);
+    for (; r < m; r++) tile(1, vectors, p, p->a + r * p->a_row, b, c + r * ldc, ldc);
+}
+
+static void whole_vectors(size_t m, size_t vectors, const struct product *p, const real *b, real *c, size_t ldc)
+{
+    switch (vectors) {
+    case 1:
+        strip(m, 1, p, b, c, ldc);
+        break;
+#if VECTORS == 4
+    case 2:
+        strip(m, 2, p, b, c, ldc);
+        break;
+    case 3:
+        strip(m, 3, p, b, c, ldc);
+        break;
+#endif
+    default:
+        strip(m, VECTORS, p, b, c, ldc);
+    }
+}
+
+/* Columns that do not fill vectors: by way of rows that do, ROWS at a time */
+static void part_of_vectors(size_t m, size_t width, const struct product *whole, const real *b, real *c)
+{
+    enum { WIDE = VECTORS * LANES };
+    real rows[ROWS * WIDE] = {0};
+    struct product p = *whole;
+    for (size_t r = 0; r < m; r += ROWS, p.a += ROWS * p.a_row) {
+        size_t n = smaller(ROWS, m - r);
+        for (size_t i = 0; i < n && p.add; i++) memcpy(rows + i * WIDE, c + (r + i) * p.ldc, width * sizeof *c);
+        whole_vectors(n, (width + LANES - 1) / LANES, &p, b, rows, WIDE);
+        for (size_t i = 0; i < n; i++) memcpy(c + (r + i) * p.ldc, rows + i * WIDE, width * sizeof *c);
+    }
 }
 
 void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_col, const real *b, size_t ldb,
                    bool add, real *c, size_t ldc)
 {
-    const struct product p = {k, a_row, a_col, ldb, ldc, a, b, c, add};
+    const struct product p = {k, a_row, a_col, ldb, ldc, a, add};
     for (size_t column = 0; column < n; column += VECTORS * LANES) {
-        size_t width = smaller(VECTORS * LANES, n - column), vectors = (width + LANES - 1) / LANES;
-        size_t last = width - (vectors - 1) * LANES;
-        switch (vectors) {
-        case 1:
-            strip(m, 1, last, &p, column);
-            break;
-#if VECTORS == 4
-        case 2:
-            strip(m, 2, last, &p, column);
-            break;
-        case 3:
-            strip(m, 3, last, &p, column);
-            break;
-#endif
-        default:
-            strip(m, VECTORS, last, &p, column);
-        }
+        size_t width = smaller(VECTORS * LANES, n - column);
+        if (width % LANES == 0)
+            whole_vectors(m, width / LANES, &p, b + column, c + column, ldc);
+        else
+            part_of_vectors(m, width, &p, b + column, c + column);
     }
 }

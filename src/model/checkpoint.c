@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INDEX_BYTES = 100 << 20 };
+enum { INDEX_BYTES = 32 << 20 };
 static const char single[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
 static const char *shape_text(size_t n, const size_t *dim, char buffer[128])

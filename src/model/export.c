@@ -86,13 +86,36 @@ done:
     return st;
 }
 
+/* With as few digits as give the same numbers again: 1e-5, not 1.0000000000000001e-5. */
+static char *shortest(const json_t *json)
+{
+    char *text = NULL;
+    bool same = false;
+    for (size_t digits = 15; digits <= 17 && !same; digits++) {
+        json_t *again;
+        free(text);
+        if (!(text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)))) return NULL;
+        again = json_loads(text, 0, NULL);
+        same = json_equal(json, again);
+        json_decref(again);
+    }
+    return text;
+}
+
 enum status export_json(struct export *e, const char *name, const json_t *json)
 {
     enum status st = OK;
-    char *text = json_dumps(json, JSON_INDENT(2));
-    if (!text) st = fail(ERR_MEMORY, "%s/%s: no memory for its text", e->dir, name);
-    if (st == OK) st = export_text(e, name, text, strlen(text));
+    struct text t = {0};
+    char *text = shortest(json);
+    if (!text) {
+        st = fail(ERR_MEMORY, "%s/%s: no memory for its text", e->dir, name);
+        goto done;
+    }
+    TRY(text_print(&t, "%s\n", text));
+    TRY(export_text(e, name, t.data, t.n));
+done:
     free(text);
+    text_free(&t);
     return st;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 static const uint64_t HEADER_MOST = 100000000; /* the format's own limit */
+static const uint64_t JSON_MOST = 32 << 20;    /* without padding: parsed JSON takes some thirty times its text */
 enum { DIMS_MOST = 8 };
 
 static const struct {
@@ -207,13 +208,23 @@ static enum status read_header(const char *path, int fd, uint64_t size, char **t
     TRY(safetensors_pread(path, fd, 0, sizeof length, length));
     for (int i = 7; i >= 0; i--) *n = *n << 8 | length[i];
     if (*n > HEADER_MOST || *n > size - sizeof length || *n < 2)
-        return fail(ERR_INPUT, "%s: the length of its header, %llu bytes, does not fit a file of %llu bytes", path,
+        return fail(ERR_INPUT,
+                    "%s: the length of its header, %llu bytes, does not fit a file of %llu bytes; is it complete?", path,
                     (unsigned long long)*n, (unsigned long long)size);
     TRY_NEW(*text, *n + 1);
     TRY(safetensors_pread(path, fd, sizeof length, *n, *text));
     if (**text != '{') st = fail(ERR_INPUT, "%s: its header is not a JSON object", path);
 done:
     return st;
+}
+
+static enum status parse_json(const char *path, const char *text, uint64_t n, json_t **out)
+{
+    while (n && text[n - 1] == ' ') n--;
+    if (n > JSON_MOST)
+        return fail(ERR_INPUT, "%s: its header has %llu bytes, more than the %llu allowed", path, (unsigned long long)n,
+                    (unsigned long long)JSON_MOST);
+    return json_parse(path, 0, text, n, out);
 }
 
 enum status safetensors_open(const char *path, struct safetensors **out)
@@ -230,7 +241,7 @@ enum status safetensors_open(const char *path, struct safetensors **out)
     }
     TRY(safetensors_file(path, &fd, &size));
     TRY(read_header(path, fd, size, &text, &n));
-    TRY(json_parse(path, 0, text, n, &f->header));
+    TRY(parse_json(path, text, n, &f->header));
     TRY(parse_header(f, 8 + n, size - 8 - n));
     *out = f, f = NULL;
 done:
