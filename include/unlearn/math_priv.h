@@ -33,7 +33,12 @@ typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(
 typedef bits_of_real mask8 __attribute__((vector_size(8 * sizeof(real))));
 typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
 
-static inline double sum8(double8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
+/* By address: how a vector is passed by value depends on the processor compiled for. */
+static inline double sum8(const double8 *a, const double8 *b)
+{
+    double8 s = *a + *b;
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
 
 static inline double row_dot(size_t n, const real *x, const real *y)
 {
@@ -46,7 +51,7 @@ static inline double row_dot(size_t n, const real *x, const real *y)
         odd += __builtin_convertvector(a[1], double8) * __builtin_convertvector(b[1], double8);
     }
     for (; i < n; i++) rest += (double)x[i] * y[i];
-    return sum8(even + odd) + rest;
+    return sum8(&even, &odd) + rest;
 }
 
 static inline double row_sum(size_t n, const real *x)
@@ -60,16 +65,16 @@ static inline double row_sum(size_t n, const real *x)
         odd += __builtin_convertvector(a[1], double8);
     }
     for (; i < n; i++) rest += x[i];
-    return sum8(even + odd) + rest;
+    return sum8(&even, &odd) + rest;
+}
+
+static inline void keep_larger8(const real8 *x, real8 *y)
+{
+    mask8 m = *x > *y;
+    *y = (real8)((m & (mask8)*x) | (~m & (mask8)*y));
 }
 
 /* Largest of n, -infinity of none; NaN is passed over. */
-static inline real8 larger8(real8 x, real8 y)
-{
-    mask8 m = x > y;
-    return (real8)((m & (mask8)x) | (~m & (mask8)y));
-}
-
 static inline real row_max(size_t n, const real *x)
 {
     const real least = -INFINITY;
@@ -78,11 +83,11 @@ static inline real row_max(size_t n, const real *x)
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const real8 *a = (const real8 *)(x + i);
-        even = larger8(a[0], even);
-        odd = larger8(a[1], odd);
+        keep_larger8(a, &even);
+        keep_larger8(a + 1, &odd);
     }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
-    even = larger8(odd, even);
+    keep_larger8(&odd, &even);
     for (i = 0; i < 8; i++) most = even[i] > most ? even[i] : most;
     return most;
 }
