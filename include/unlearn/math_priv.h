@@ -95,7 +95,7 @@ static inline real row_max(size_t n, const real *x)
 /* ------------------------------------------------------------------------------------------------------ exp ----- */
 #ifdef REAL_float
 /* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest
- * relative error (3e-9). No branch and no call, so that loops over it vectorise; within 1.5 units in the last place.
+ * relative error (3e-9). No branch and no call, so that loops over it vectorise; within one unit in the last place.
  * 2^k comes in two factors: subnormal results, 0 and infinity then need no case of their own. NaN stays NaN. */
 static inline float real_exp(float x)
 {
