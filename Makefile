@@ -1,4 +1,5 @@
 # unlearn: build, test, install. `make help` lists the targets.
+VERSION   = 0.1.0
 CC        = mpicc
 PRECISION = float
 BLAS      = openblas
@@ -7,41 +8,143 @@ CFLAGS    = $(OPT) -g
 SANITIZE  =
 SHARED    = ../shared
 PREFIX    = /usr/local
+PYTHON    = python3
+VENV      = .venv
 
-WARN      = -Wall -Wextra -Wno-unused-parameter -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARN      = -Wall -Wextra -Wno-unused-parameter -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi
 ifeq ($(SANITIZE),1)
   VARIANT = -sanitize
   SAN     = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 B         = build/$(PRECISION)$(VARIANT)
-ifeq ($(PRECISION),double)
-  PROGRAM = unlearn-double
-else
-  PROGRAM = unlearn
-endif
-ifeq ($(SANITIZE),1)
-  EXE     = $B/$(PROGRAM)
-else
-  EXE     = $(PROGRAM)
-endif
-HDF5_PC  := $(shell for p in hdf5-openmpi hdf5-mpich hdf5; do pkg-config --exists $$p 2>/dev/null && echo $$p && break; done)
-PKG       = yaml-0.1 jansson libpcre2-8 libutf8proc libxxhash zlib $(HDF5_PC)
-INC       = -Iinclude $(shell pkg-config --cflags $(PKG) $(BLAS))
-LIBS      = $(shell pkg-config --libs $(PKG) $(BLAS)) -lm
-COMPILE   = $(CC) -std=gnu11 $(WARN) -fopenmp $(INC) -DREAL=$(PRECISION) -DREAL_$(PRECISION) $(SAN) $(CFLAGS)
-SRC       = $(sort $(wildcard src/*/*.c))
-OBJ       = $(SRC:%.c=$B/%.o)
+PROGRAM   = $(if $(filter double,$(PRECISION)),unlearn-double,unlearn)
+EXE       = $(if $(VARIANT),$B/)$(PROGRAM)
+OBJ       = $(patsubst %.c,$B/%.o,$(sort $(wildcard src/*/*.c)))
+FIXED     = $(if $(VARIANT),$B/tests/sanitize.o)
 TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 
-all: $(EXE)
-$(EXE): $B/src/main.o $(OBJ)
-	$(CC) -fopenmp $(SAN) $(CFLAGS) -o $@ $^ $(LIBS)
-$B/%.o: %.c
-	@mkdir -p $(@D)
-	$(COMPILE) -MMD -MP -c -o $@ $<
-$B/tests/%: $B/tests/%.o $(OBJ)
-	$(CC) -fopenmp $(SAN) $(CFLAGS) -o $@ $^ $(LIBS) -lcmocka
+# ------------------------------------------------------------------------------------------------------- libraries
+# Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
+# install first call make once more.
+ASK_NOT   = deps venv transformers lint test help clean
+ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
+  ifeq ($(filter double float,$(PRECISION)),)
+    $(error PRECISION=$(PRECISION): must be float or double)
+  endif
+  ifeq ($(shell command -v $(firstword $(CC))),)
+    $(error $(firstword $(CC)) is not installed: run `make deps`, or see INSTALL)
+  endif
+  ifeq ($(shell command -v pkg-config),)
+    $(error pkg-config is not installed: run `make deps`, or see INSTALL)
+  endif
+  # hdf5 and the BLAS by hand where pkg-config does not know them: HDF5_CFLAGS= HDF5_LIBS= BLAS_CFLAGS= BLAS_LIBS=
+  PKG      := yaml-0.1 jansson libpcre2-8 libutf8proc libxxhash zlib
+  ifndef HDF5_LIBS
+    PKG += $(or $(shell for p in hdf5-openmpi hdf5-mpich hdf5; do pkg-config --exists $$p && echo $$p && break; done),hdf5)
+  endif
+  ifndef BLAS_LIBS
+    BLAS_PC := $(if $(filter mkl,$(BLAS)),mkl-dynamic-lp64-gomp,$(BLAS))
+    ifeq ($(BLAS)$(shell pkg-config --exists $(BLAS_PC) && echo known),blis)
+      BLAS_LIBS = -lblis
+    else
+      PKG += $(BLAS_PC)
+    endif
+  endif
+  LACK     := $(shell for p in $(PKG); do pkg-config --exists $$p || echo $$p; done)
+  ifneq ($(LACK),)
+    $(error pkg-config does not find $(LACK): run `make deps`, or see INSTALL)
+  endif
+  INC      := -Iinclude $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG)) $(if $(filter mkl,$(BLAS)),-I$B/mkl)
+  LIBS     := $(HDF5_LIBS) $(BLAS_LIBS) $(shell pkg-config --libs $(PKG)) -lhdf5_hl -lm
+endif
+V         =
+Q         = $(if $(V),,@)
+SAY       = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
+COMPILE   = $(CC) -std=gnu11 $(WARN) -fopenmp $(INC) -DREAL=$(PRECISION) -DREAL_$(PRECISION) $(SAN) $(CPPFLAGS) $(CFLAGS)
+LINK      = $(CC) -fopenmp $(SAN) $(CFLAGS) $(LDFLAGS)
+
+# ----------------------------------------------------------------------------------------------------------- build
+all: $(EXE)                     # the program of one precision
+$(EXE): $B/src/main.o $(FIXED) $B/rooms.a
+	@$(SAY) 'link $@'
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$B/%.o: %.c $B/flags
+	@$(SAY) '$(PRECISION)$(VARIANT) $<'; mkdir -p $(@D)
+	$(Q)$(COMPILE) $(EXTRA) -MMD -MP -c -o $@ $<
+$B/rooms.a: $(OBJ)
+	@rm -f $@; $(AR) rcs $@ $^
+$B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
+	@$(SAY) 'link $@'
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 tests: $(TESTS)
--include $(shell find $B -name '*.d' 2>/dev/null)
-.PHONY: all tests
+objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o)
+
+# Written anew only when it changes: other flags rebuild everything, another commit only what names it.
+KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+$B/flags: always
+	@echo '$(COMPILE) $(BLAS)' | { $(KEEP_NEW); }
+	@$(if $(filter mkl,$(BLAS)),mkdir -p $B/mkl && echo '#include <mkl_cblas.h>' > $B/mkl/cblas.h)
+$B/version.h: always
+	@{ echo '#define UNLEARN_VERSION "$(VERSION)"'; \
+	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || echo unknown`\""; \
+	 } | { $(KEEP_NEW); }
+VERSIONED := $(patsubst %.c,$B/%.o,$(shell grep -l 'UNLEARN_COMMIT\|UNLEARN_VERSION' src/*.c src/*/*.c 2>/dev/null))
+$(VERSIONED): $B/version.h
+$(VERSIONED): EXTRA = -include $B/version.h
+-include $(wildcard $B/src/*.d $B/src/*/*.d $B/tests/*.d)
+
+# ----------------------------------------------------------------------------------------- what a bare machine needs
+DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
+            libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev libcmocka-dev \
+            python3 python3-venv clang clang-format valgrind git
+deps:                           # installs Debian's packages; elsewhere says what to do
+	@if ! command -v apt-get >/dev/null; then \
+	   echo 'make deps: this is no Debian or Ubuntu: INSTALL names the packages of other systems'; exit 0; fi; \
+	 lack=; for p in $(DEBIAN); do \
+	   dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || lack="$$lack $$p"; done; \
+	 test -n "$$lack" || exit 0; \
+	 if [ `id -u` = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else \
+	   echo "make deps: not root and no sudo: have somebody run  apt-get install$$lack"; exit 1; fi; \
+	 echo "make deps: installing$$lack"; \
+	 $$as apt-get update -q && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$lack
+venv: $(VENV)/ready             # Python's packages for the end-to-end tests
+$(VENV)/ready: tests/requirements.txt
+	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
+transformers: $(VENV)/ready     # the large ones (about 5 GB): tests then load the exported models with Hugging Face
+	$(VENV)/bin/python -c 'import torch, transformers' 2>/dev/null || $(VENV)/bin/pip install -q torch transformers
+
+# ----------------------------------------------------------------------------------------------------- test and lint
+AGAIN     = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+PRECISIONS = $(if $(VARIANT),float,float double)
+ONLY      =
+test:                           # everything a bare machine needs, then all tests; ONLY="name ..." for some of them
+	@$(AGAIN) deps || echo 'make test: going on with what is installed'
+	@for p in $(PRECISIONS); do $(AGAIN) PRECISION=$$p all tests || exit 1; done
+	@$(AGAIN) venv || echo 'make test: no Python packages: the end-to-end tests are skipped'
+	@SHARED='$(SHARED)' VENV='$(VENV)' VARIANT='$(VARIANT)' PRECISIONS='$(PRECISIONS)' tests/run.sh $(ONLY)
+
+FORMATTED = $(wildcard src/*.c src/*/*.c include/*/*.h tests/*.c tests/*.h)
+lint:                           # format, rooms, scripts, and no warning of gcc or clang in either precision
+	clang-format --dry-run -Werror $(FORMATTED)
+	sh tests/lint_rooms.sh
+	@for f in .ci/run tests/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
+	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
+	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
+	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
+	 done; done
+
+# ---------------------------------------------------------------------------------------------------- install, clean
+install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
+	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
+	for f in inputs/* jobs/* analysis/*; do if [ -f $$f ]; then \
+	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; fi; done
+clean:                          # what was built; the virtual environment and outputs/ stay
+	rm -rf build unlearn unlearn-double
+help:
+	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
+	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
+.PHONY: all tests objects deps venv transformers test lint install clean help always
 .SECONDARY:

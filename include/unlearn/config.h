@@ -7,6 +7,7 @@
 #define CONFIG_AUTO SIZE_MAX       /* "auto": the program chooses */
 #define CONFIG_ALL  (SIZE_MAX - 1) /* "all" */
 #define CONFIG_NULL (SIZE_MAX - 2) /* not given */
+#define CONFIG_MOST 1048576        /* bytes of an input file */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
@@ -22,7 +23,7 @@ enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
 struct place {        /* where a value was written; line 0: nowhere (a default) */
-    const char *file; /* borrowed from the config; "command line" for an override */
+    const char *file; /* borrowed from the config; "command line: key=value" (and line 0) for an override */
     size_t line, column;
 };
 struct config_data { /* a data file; path NULL: not given */
@@ -40,8 +41,12 @@ struct config_objective {
     char *name;
     struct config_setting *setting; /* [n_setting], in the order written; without name, weight, batch_size */
     size_t n_setting;
-    double weight;     /* regularizers: 1 */
-    size_t batch_size; /* regularizers: CONFIG_AUTO */
+    double weight;      /* regularizers only; default 1 */
+    size_t batch_size;  /* regularizers only; default CONFIG_AUTO */
+    struct place place; /* of its name */
+};
+struct config_set { /* a data set of the evaluation */
+    char *name, *path;
     struct place place;
 };
 struct config_risk {
@@ -59,12 +64,7 @@ struct config {
     uint64_t seed;
     char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
     struct {
-        char *path; /* NULL for a trajectory */
-        struct config_step {
-            size_t step;
-            char *path;
-        } * trajectory;
-        size_t n_trajectory;
+        char *path;
         char *reference; /* NULL: path */
         enum init init;
         struct place place;
@@ -114,16 +114,26 @@ struct config {
         bool fidelity;
     } geffect;
     struct {
-        size_t every;
+        size_t every, rows, max_length;
+        char **metric; /* [n_metric] names; one that says "all" by default */
+        size_t n_metric;
+        struct config_set *set; /* [n_set] */
+        size_t n_set;
+        char *retain_logs; /* NULL: not given */
+    } evaluate;
+    struct {
+        size_t every, keep;
         bool export;
     } checkpoint;
     enum precision precision;
     struct config_private *private; /* owned text and places */
 };
 
-/** Reads `text` (the content of `file`) and the overrides "key.sub=value" (value in YAML's flow style), fills defaults and
- *  checks every key, type and range: ERR_INPUT with FILE:LINE:COLUMN, the nearest key for an unknown one, and "not built
- *  yet" for keys of later parts that differ from their default.                                                  Local. */
+/** Reads `text` (the content of `file`) and the overrides "key.sub=value" (value in YAML's flow style; it replaces all that
+ *  stood under the key), fills defaults and checks every key, type and range: ERR_INPUT with FILE:LINE:COLUMN, the nearest
+ *  key for an unknown one, and "not built yet" for keys of later parts that differ from their default; ERR_USAGE for an
+ *  override without key or value. What comes out holds what its task needs; names of objectives and their settings are not
+ *  checked. A bare name among geffect.objectives has taken the settings of `objective` where it is that one.      Local. */
 enum status config_parse(const char *file, const char *text, size_t n, int n_override, char *const *override,
                          struct config **out);
 void config_free(struct config *c);
@@ -131,6 +141,8 @@ void config_free(struct config *c);
 enum status config_write(const struct config *c, struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */
 enum status config_describe(struct text *out);
+/** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
+struct place config_place(const struct config *c, const char *key);
 /** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */
 const char *place_text(const struct place *p);
 #endif

@@ -52,9 +52,10 @@ void fail_clear(void);
 /** n zeroed objects of `size` bytes, aligned to 64 bytes; NULL when there is no memory or n*size overflows. n = 0 gives a
  *  pointer to nothing that may be freed. Released by free().                                                    Local. */
 void *memory_new(size_t n, size_t size);
-size_t memory_count(void);    /* allocations by this function so far: a step must not raise it */
-size_t memory_resident(void); /* bytes resident now (VmRSS), 0 where the system does not say */
-size_t memory_peak(void);     /* largest resident size so far (VmHWM) */
+size_t memory_count(void);     /* allocations by this function so far: a step must not raise it */
+size_t memory_resident(void);  /* bytes resident now (VmRSS), 0 where the system does not say */
+size_t memory_available(void); /* bytes that this node could still give (MemAvailable), 0 where the system does not say */
+size_t memory_peak(void);      /* largest resident size so far (VmHWM) */
 
 /* A stack of buffers. Lay a workspace out twice with the same code: once on an arena without memory (arena_measure), then
  * on one of arena->used bytes. arena_take never fails: too small an arena is a bug and trips an assertion. */

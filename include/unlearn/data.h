@@ -63,6 +63,8 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 enum status dataset_read_replaced(const struct data_file *f, const char *path,
                                   size_t (*pick)(void *context, size_t row, size_t n_lines), void *context,
                                   const struct data_rule *r, struct dataset **out);
+/** The rows of a, then those of b from row `skip` on, as a data set of its own; either may be NULL.              Local. */
+enum status dataset_join(const struct dataset *a, const struct dataset *b, size_t skip, struct dataset **out);
 void dataset_free(struct dataset *d);
 /** One block of bytes and back, so that one process reads and the others receive. */
 enum status dataset_pack(const struct dataset *d, unsigned char **bytes, size_t *n);

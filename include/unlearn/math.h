@@ -22,10 +22,11 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 /* dw += dy^T x */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             real *dw);
-double math_gemm_rate(void); /* flop/s of a 2048-cube product, best of 5, measured now with the threads set */
+double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5, measured now with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
-void math_add(size_t n, const real *x, real *y); /* y += x */
+void math_add(size_t n, const real *x, real *y);                            /* y += x */
+void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y); /* y[row] = x[row] w, elementwise */
 void math_fill(size_t n, real value, real *x);
 void math_copy(size_t n, const real *x, real *y);
 void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);        /* y[row] += b */
@@ -90,6 +91,8 @@ void activation_backward(enum activation act, bool gated, size_t J, size_t n, si
 /* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
 /* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */
 void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x);
+/* dx[j*n + r] = 0 for the rows whose id is `which` */
+void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, real *dx);
 /* dtable[id[r] - first] += dx[r], rows in order */
 void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable);
 /* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */

@@ -26,6 +26,7 @@ struct shape {
     double *frequency;         /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
     size_t window;             /* sliding window, 0: none; a longer sequence is refused */
     int32_t bos, eos[MAX_EOS]; /* bos -1: none */
+    int32_t pad; /* its row of the embedding gets no gradient as an input (transformers' padding_idx); -1: none */
     size_t n_eos;
     const struct architecture *row; /* the table's; names of tensors */
     json_t *json;                   /* the whole config.json, owned: carried over when a model is written */
@@ -104,7 +105,8 @@ struct state {
     const struct layout *layout; /* borrowed */
     real *data;                  /* [layout->size]; owned */
     real *guard;                 /* test mode (state_poison): what acquire hands out, poisoned by release */
-    int acquired;                /* layer + 1 of what is out in test mode, 0: none */
+    size_t acquired;             /* layer + 1 of what is out in test mode, 0: none */
+    real *scratch;               /* shared rows of a layer, for state_reduce; owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
 void state_free(struct state *s);
@@ -119,9 +121,12 @@ enum status state_reduce(const struct grid *g, struct state *gradient);
 void state_dot(const struct state *a, const struct state *b, double *e);
 
 /* ------------------------------------------------------------------------------------------------ weights on disk ----- */
+/** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
+ *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
+enum status weights_check(const char *dir, const struct layout *l);
 /** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
- *  offsets) and reads this process's slices: the first data rank reads, the others receive. With finite, a NaN or Inf is
- *  ERR_INPUT naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
+ *  offsets) and reads this process's slices: the first data rank reads, the others receive. A NaN or Inf is ERR_INPUT
+ *  naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
  *  every layout.                                                                                Collective over grid. */
 enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
 /** Initial weights of a model trained from scratch: normal(0, initializer_range, default 0.02), norms 1, biases 0; a
@@ -134,55 +139,63 @@ enum status weights_write(const char *dir, const char *source, const struct grid
                           enum storage storage);
 
 /* ----------------------------------------------------------------------------------------------- forward, backward ----- */
-/* Where a backward delivers what would be weight gradients. n rows per objective, J objectives; `first` cuts the rows into
- * the batch's sequences. Called once per use of a tensor, in backward order; `p` is the first of `n_param` parameters whose
- * rows stand one below the other (q, k, v; gate, up): dy has their columns side by side. `use` is the layer that acts:
- * a tied head says lm_head though the tensor is the embedding's. x rows have length ldx, dy rows ldy. */
+struct cut { /* how stacked rows belong to objectives and sequences */
+    size_t J, n, n_seq;
+    const size_t *first; /* [n_seq+1] */
+};
+/* Where a backward delivers what would be weight gradients, for J objectives whose deltas are stacked: dy [J][n][...] beside
+ * one forward's x [n][...]. `first` cuts the n rows into the batch's sequences. A layer's calls stand between begin and
+ * end; `layer` is the one that keeps the tensors. `use` is the layer that acts: with tied embeddings the head's use of
+ * the embedding's tensor says lm_head. `p` is the first of n_param parameters whose rows stand one below the other (q, k,
+ * v; gate, up): dy has their columns side by side. */
 struct sink {
     void *context;
-    void (*linear)(void *context, size_t use, const struct param *p, size_t n_param, size_t n, size_t n_seq,
-                   const size_t *first, const real *x, size_t ldx, const real *dy, size_t ldy);
-    void (*bias)(void *context, size_t use, const struct param *p, size_t n_param, size_t n, size_t n_seq,
-                 const size_t *first, const real *dy, size_t ldy);
-    void (*scale)(void *context, size_t use, const struct param *p, size_t n, size_t n_seq, const size_t *first,
-                  const real *xhat, const real *dy); /* norm weight: gradient is the sum of xhat dy */
-    void (*embed)(void *context, size_t use, const struct param *p, size_t n, size_t n_seq, const size_t *first,
-                  const int32_t *id, const real *dy);
-    void (*layer_begin)(void *context, size_t use); /* brackets the calls of one layer; may be NULL */
-    void (*layer_end)(void *context, size_t use);
+    void (*begin)(void *context, size_t layer);
+    void (*end)(void *context, size_t layer);
+    void (*linear)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
+                   const real *dy); /* y = x W^T; x [n][in], dy [J][n][out] */
+    void (*bias)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy);
+    void (*scale)(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat,
+                  const real *dy); /* norm weight: the gradient is the sum of xhat dy; both [..][d] */
+    void (*embed)(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
+                  const real *dy); /* dy [J][n][d] */
 };
-/** The plain sink: adds the gradient (J = 1) to a state. */
-struct sink sink_gradient(struct state *gradient);
+/* The plain sink: adds the gradient (J = 1) to a state. */
+struct gradient_sink {
+    struct state *gradient; /* borrowed */
+    real *base;             /* while a layer is open */
+};
+struct sink sink_gradient(struct gradient_sink *g);
 
-/* Largest batch a model's workspace is made for. */
+/* Largest batch that a model's workspace is made for. */
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
-    size_t objectives;                        /* J stacked in one backward; 0: forward only */
-    bool second;                              /* also keeps the logits of a second forward (the reference's) */
+    size_t objectives;                        /* J stacked in one backward, at least 1 */
+    bool aside;                               /* also keeps the logits of another forward (the reference's) */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
-/** bytes (may be NULL): what the workspace takes. With out NULL only counts.                                    Local. */
+/** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */
 enum status model_new(const struct layout *l, const struct grid *g, const struct model_limits *most, struct model **out,
                       size_t *bytes);
 void model_free(struct model *m);
 
-/** One forward over a packed batch; keeps what the backward needs (keep), the logits of this process's vocabulary slice and
- *  the complete log-sum-exp and nll of every output. ERR_NUMERIC when an nll is not finite (names the sequence).
- *                                                                                     Collective over the tensor ranks. */
-enum status model_forward(struct model *m, struct state *weights, const struct batch *b, bool keep);
+/** One forward over a packed batch. Keeps what the backward needs, the logits of this process's vocabulary slice, and the
+ *  complete log-sum-exp and nll of every output. ERR_NUMERIC when a log-sum-exp is not finite; the results are complete
+ *  all the same.                                                                    Collective over the tensor ranks. */
+enum status model_forward(struct model *m, struct state *weights, const struct batch *b);
 /* Results of the last forward, borrowed until the next one. */
 const double *model_nll(const struct model *m); /* [n_out]; 0 where an output has no label */
-const double *model_lse(const struct model *m); /* [n_out] */
+const double *model_lse(const struct model *m); /* [n_out] log sum_v exp logit, over the whole vocabulary */
 real *model_logits(struct model *m);            /* [n_out][word_count] */
-/** Moves logits and lse of the last forward aside, so that another one can follow: the reference's distribution. */
+/** Moves logits and lse of the last forward aside, so that another can follow: the reference's distribution.     Local. */
 void model_set_aside(struct model *m, const struct batch *b);
 const double *model_aside_lse(const struct model *m);
 const real *model_aside_logits(const struct model *m);
 
-/** dlogits [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
+/** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
 real *model_dlogits(struct model *m);
-/** Backward of J losses through the last kept forward, from model_dlogits; every use of a tensor goes to the sink.
- *                                                                                     Collective over the tensor ranks. */
+/** Backward of J losses through the last forward, from model_dlogits; every use of a tensor goes to the sink.
+ *                                                                                   Collective over the tensor ranks. */
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
                            const struct sink *sink);
 #endif

@@ -19,6 +19,7 @@ enum status parallel_start(int *argc, char ***argv);
 void parallel_end(void);
 void parallel_abort(int exit_code); /* ends every process; only for main.c, when agreement is impossible */
 const char *parallel_library(void); /* version text of the MPI library, one line, static */
+int parallel_job_size(void);        /* processes of the job */
 int parallel_node_size(void);       /* processes of this job on this node; valid after parallel_start */
 
 /** data * tensor must be the number of processes.                                            Collective over the job. */
@@ -49,6 +50,8 @@ int comm_rank(const struct comm *c);
 void split_range(size_t n, int parts, int part, size_t *first, size_t *count);
 
 /** Shares items of given costs among `parts` so that the dearest part is cheap (longest processing time first; ties by
- *  index, so all processes compute the same). owner [n] receives the part of each item.                        Local. */
-enum status split_balanced(size_t n, const double *cost, int parts, int *owner);
+ *  index, so all processes compute the same). owner [n] receives the part of each item; scratch has split_scratch()
+ *  bytes.                                                                                                       Local. */
+size_t split_scratch(size_t n, int parts);
+void split_balanced(size_t n, const double *cost, int parts, void *scratch, int *owner);
 #endif

@@ -24,12 +24,12 @@ void *memory_new(size_t n, size_t size)
 
 size_t memory_count(void) { return n_allocations; }
 
-/* A line "Vm...:  1234 kB" of /proc/self/status, in bytes. */
-static size_t proc_status(const char *key)
+/* A line "Vm...:  1234 kB" of a file of /proc, in bytes. */
+static size_t proc_line(const char *file, const char *key)
 {
     char line[256];
     size_t kilobytes = 0;
-    FILE *f = fopen("/proc/self/status", "r");
+    FILE *f = fopen(file, "r");
     if (!f) return 0;
     while (fgets(line, sizeof line, f))
         if (!strncmp(line, key, strlen(key))) sscanf(line + strlen(key), "%zu", &kilobytes);
@@ -37,8 +37,9 @@ static size_t proc_status(const char *key)
     return kilobytes * 1024;
 }
 
-size_t memory_resident(void) { return proc_status("VmRSS:"); }
-size_t memory_peak(void) { return proc_status("VmHWM:"); }
+size_t memory_resident(void) { return proc_line("/proc/self/status", "VmRSS:"); }
+size_t memory_available(void) { return proc_line("/proc/meminfo", "MemAvailable:"); }
+size_t memory_peak(void) { return proc_line("/proc/self/status", "VmHWM:"); }
 
 void arena_measure(struct arena *a) { *a = (struct arena){0}; }
 

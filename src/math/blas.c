@@ -92,18 +92,17 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
     gemm(true, false, out, in, n, 1, dy, ldy, x, ldx, 1, dw, in);
 }
 
-double math_gemm_rate(void)
+double math_gemm_rate(size_t n)
 {
-    enum { N = 2048, TIMES = 5 };
-    real *a = memory_new((size_t)N * N, sizeof *a), *b = memory_new((size_t)N * N, sizeof *b);
-    real *c = memory_new((size_t)N * N, sizeof *c);
+    enum { TIMES = 5 };
+    real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
     double best = INFINITY;
     if (a && b && c) {
-        math_fill((size_t)N * N, (real)0.5, a);
-        math_fill((size_t)N * N, (real)0.25, b);
+        math_fill(n * n, (real)0.5, a);
+        math_fill(n * n, (real)0.25, b);
         for (int i = 0; i <= TIMES; i++) { /* the first warms up */
             double start = clock_seconds(), seconds;
-            gemm(false, true, N, N, N, 1, a, N, b, N, 0, c, N);
+            gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);
             seconds = clock_seconds() - start;
             if (i > 0 && seconds < best) best = seconds;
         }
@@ -111,5 +110,5 @@ double math_gemm_rate(void)
     free(a);
     free(b);
     free(c);
-    return 2.0 * N * N * N / best; /* 0 where nothing could be measured */
+    return 2.0 * (double)n * (double)n * (double)n / best; /* 0 where nothing could be measured */
 }

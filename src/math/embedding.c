@@ -47,3 +47,10 @@ void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_
     for (size_t j = 0; j < J; j++)
         for (size_t k = 0; k < n_row; k++) memcpy(dx + (j * n_x + row[k]) * d, dy + (j * n_row + k) * d, d * sizeof *dx);
 }
+
+void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, real *dx)
+{
+    for (size_t j = 0; j < J; j++)
+        for (size_t r = 0; r < n; r++)
+            if (id[r] == which) memset(dx + (j * n + r) * d, 0, d * sizeof *dx);
+}

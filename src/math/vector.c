@@ -94,3 +94,10 @@ void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x
 {
     dots_by_sequence(n_seq, first, d, x, ldx, y, 0, e);
 }
+
+void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y)
+{
+#pragma omp parallel for if (n * d > WORTH_A_TEAM) schedule(static)
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < d; c++) y[i * d + c] = x[i * d + c] * w[c];
+}

@@ -1,0 +1,109 @@
+/* config, private: the tree that a text becomes, and the table of keys that gives it its meaning. */
+#ifndef UNLEARN_CONFIG_PRIV_H
+#define UNLEARN_CONFIG_PRIV_H
+#include "unlearn/config.h"
+
+/* ------------------------------------------------------------------------------------------ tree: tree.c ----- */
+enum node_kind { NODE_SCALAR, NODE_MAP, NODE_LIST };
+enum node_style { STYLE_PLAIN, STYLE_QUOTED, STYLE_BLOCK }; /* only plain scalars can be numbers, true, false, null */
+
+struct node {
+    enum node_kind kind;
+    enum node_style style;
+    char *key, *text; /* owned: its key where it stands in a mapping; the value of a scalar */
+    struct place key_place, place;
+    struct node *child, *next; /* owned: the first of its own, and the one after it in its parent */
+    struct node *last;         /* borrowed: the last of its own */
+};
+/** One YAML document of `n` bytes (JSON is YAML's flow style). Refused: duplicate keys, anchors, aliases, foreign tags,
+ *  NUL, more than 32 levels, more than one document. `where` names the text in messages and is borrowed by the places;
+ *  positions false: places carry no line (a command line has none), and an empty text is null.                  Local. */
+enum status tree_parse(const char *where, const char *text, size_t n, bool positions, struct node **out);
+enum status node_new(enum node_kind kind, const struct place *place, struct node **out);
+void node_free(struct node *node); /* and all that follow it; NULL is fine */
+void node_append(struct node *parent, struct node *child);
+struct node *node_find(const struct node *map, const char *key); /* NULL where there is none, or map is NULL */
+bool node_is_null(const struct node *node);
+size_t node_count(const struct node *parent);
+
+/* --------------------------------------------------------------------------------------- values: value.c ----- */
+/* Return NULL, or what is wrong with s in a few words ("" where nothing more helpful can be said). */
+const char *number_read(const char *s, double *value);
+const char *whole_read(const char *s, uint64_t *value);
+enum status number_write(double value, struct text *out);
+enum status string_write(const char *s, struct text *out); /* quoted where it must be; NULL: null */
+bool is_word(const char *s);                               /* a letter or _, then letters, digits, _ */
+
+/* ---------------------------------------------------------------------------------------- table: table.c ----- */
+enum type {
+    SECTION,  /* a mapping of the keys below it; a plain value stands for the key `bare` */
+    RECORDS,  /* a list of structs, or one of them without the list; the row PATH.* describes them */
+    NAMED,    /* a mapping from names to structs whose first member is the name; the same */
+    SETTINGS, /* all keys that are not named by other rows */
+    CHOICE,   /* one of `choices`: an enum in that order */
+    COUNT,    /* size_t */
+    SEED,     /* uint64_t below 2^63 */
+    NUMBER,   /* double */
+    PAIR,     /* two doubles, one after the other */
+    SWITCH,   /* bool */
+    TEXT,     /* char *, may be empty */
+    PATH,     /* char *, without control characters */
+    WORD,     /* char *, without control characters and blanks */
+    WORDS,    /* char **, and their number at `count` */
+};
+enum row_flag {
+    ALSO_AUTO = 1,
+    ALSO_ALL = 2,
+    ABOVE = 4,       /* `least` itself is outside */
+    BELOW = 8,       /* `most` itself is outside */
+    LATER = 16,      /* only the default is built */
+    LATER_LIST = 32, /* a list in its place is for later */
+    INHERITS = 64,   /* a bare name takes the settings of `objective` where it is that one */
+};
+#define NOWHERE    SIZE_MAX
+#define EVERY_TASK (~0u)
+
+struct row {
+    const char *path; /* "train.epochs"; a component "*" is any name or list element */
+    enum type type;
+    size_t at;            /* offset in struct config, below a "*" in the record; NOWHERE: not kept */
+    const char *fallback; /* the default as it could be written; "null" also says that null is allowed; NULL: none */
+    const char *help;
+    double least, most;
+    unsigned flags;
+    const char *choices;      /* "a|b|c" */
+    unsigned built;           /* CHOICE: only the first so many are built; 0: all */
+    const char *bare;         /* SECTION */
+    size_t place;             /* offset of a struct place to fill, 0: none */
+    size_t count, size;       /* RECORDS, NAMED, WORDS, SETTINGS: offset of their number, size of one */
+    unsigned needed;          /* tasks that need it, as bits; EVERY_TASK */
+    const char *needed_words; /* what it is, for the message that it is missing */
+};
+extern const struct row config_table[]; /* row 0 is the whole input, path "" */
+extern const size_t config_rows;
+
+bool row_is_child(const struct row *row, const struct row *parent);
+const char *row_name(const struct row *row);                            /* the last component */
+const struct row *row_child(const struct row *parent, const char *key); /* never a "*" */
+const struct row *row_any(const struct row *parent);                    /* the "*" below parent, or NULL */
+bool row_nullable(const struct row *row);
+int choice_index(const char *choices, const char *word); /* -1: none */
+enum status choice_write(const char *choices, unsigned index, struct text *out);
+enum status choices_write(const char *choices, struct text *out);           /* "a | b | c" */
+enum status row_expected(const struct row *row, struct text *out);          /* "a whole number, 1 or more, or auto" */
+const char *nearest(const struct row *parent, const char *key);             /* the child's name, or NULL */
+enum status unknown_key(const struct row *parent, const struct node *node); /* fails with the nearest key */
+enum status nearest_choice(const char *choices, const char *word, struct text *out); /* adds nothing where none is near */
+
+/* -------------------------------------------------------------------------- read.c, finish.c, override.c ----- */
+struct config_private {
+    struct place *place; /* [config_rows] where each key was written */
+    char **where;        /* [n_where] "command line: key=value" of each override */
+    size_t n_where;
+};
+enum status config_read(struct config *c, const struct node *root);
+enum status config_finish(struct config *c); /* rules between keys, and defaults that depend on others */
+enum status override_apply(const char *where, const char *text, struct node *root);
+
+static inline void *member(const void *record, size_t at) { return (char *)(uintptr_t)record + at; }
+#endif

@@ -1,0 +1,65 @@
+/* geffect: losses, gradients and effects of whole sets of sequences. An effect is
+ *      e[j,k,slot,i] = <grad_slot R_k, grad_slot L_j(s_i)>
+ * for objective j, risk k, tensor use (slot) and instance i. grad L_j(s_i) is never formed: for y = x W^T with risk
+ * gradient G, e = sum over the rows t of s_i of delta_t . (G x_t), inside one backward over packed batches (DESIGN.md 7). */
+#ifndef UNLEARN_GEFFECT_H
+#define UNLEARN_GEFFECT_H
+#include "unlearn/core.h"
+#include "unlearn/data.h"
+#include "unlearn/model.h"
+#include "unlearn/objective.h"
+#include "unlearn/parallel.h"
+
+/* What all passes of a run share. */
+struct engine {
+    const struct grid *grid; /* borrowed, as all pointers of this block */
+    const struct layout *layout;
+    struct model *model;
+    struct state *weights;    /* what is trained and measured */
+    struct state *reference;  /* frozen copy; NULL where no objective needs distributions */
+    size_t tokens;            /* most tokens of one pass */
+    struct engine_room *room; /* owned: every buffer that a pass needs */
+};
+struct engine_limits {
+    size_t rows;       /* longest list of rows of any call */
+    size_t objectives; /* J of any call */
+    size_t risks;      /* K of any call */
+};
+/* Rows of a data set, with the reference's nll of every label where an objective needs it. */
+struct rows {
+    const struct dataset *data; /* borrowed */
+    size_t n;
+    const size_t *row;         /* [n] rows of data; borrowed */
+    const double *nll_ref;     /* per output of all rows of data: see label_first; NULL: not needed */
+    const size_t *label_first; /* [data->n_row+1] */
+};
+
+/** Bytes (may be NULL) of the buffers; with e->room NULL afterwards only when `count_only`.                      Local. */
+enum status engine_room_new(struct engine *e, const struct engine_limits *most, bool count_only, size_t *bytes);
+void engine_room_free(struct engine *e);
+
+/** Weights of rows in a batch by the objective's rule, summing to 1; all zero when no row has a label.           Local. */
+void rows_weights(const struct objective *o, const struct rows *r, double *weight);
+
+/** nll under `weights` of every labelled token of every listed row, written at label_first of its row; other entries stay.
+ *  Complete on every process.                                                                   Collective over grid. */
+enum status engine_nll(struct engine *e, struct state *weights, const struct rows *r, double *nll);
+
+/** gradient += sum_i weight[i] grad L(s_i), this process's share: state_reduce() completes it. loss [n] receives L(s_i),
+ *  complete on every process.                                                                   Collective over grid. */
+enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                            struct state *gradient, double *loss);
+
+/** Effects of J objectives on K risks for every listed row. All objectives share one forward and one stacked backward, so
+ *  they must want the same outputs (all labelled, or all positions).                           Collective over grid.
+ *  \param[in]  risk  [K] complete risk gradients
+ *  \param[out] e     [J][K][n_slot][n] complete on every process
+ *  \param[out] loss, mean_weight  [J][n] */
+enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
+                           struct state *const *risk, double *e_out, double *loss, double *mean_weight);
+
+/* Slots: one per parameter, in the layout's order, and with tied embeddings one more, the head's use of the embedding. */
+size_t slot_count(const struct layout *l);
+size_t slot_layer(const struct layout *l, size_t slot);              /* the layer that acts */
+const struct param *slot_param(const struct layout *l, size_t slot); /* the tensor it belongs to */
+#endif

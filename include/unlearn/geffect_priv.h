@@ -1,0 +1,33 @@
+/* Private to the room geffect: the buffers of a pass, and how a list of rows becomes passes. */
+#ifndef UNLEARN_GEFFECT_PRIV_H
+#define UNLEARN_GEFFECT_PRIV_H
+#include "unlearn/geffect.h"
+
+struct engine_room {
+    struct engine_limits most;
+    struct arena own;   /* everything below */
+    struct arena batch; /* the packed batch of the current pass */
+    double *cost;       /* [rows] of a row in flops */
+    int *owner;         /* [rows] data rank */
+    void *split;        /* split_balanced's */
+    size_t *mine, *row; /* [rows] this process's items of the list, and their rows of the data set */
+    size_t *start;      /* [rows+1] passes */
+    size_t n_mine, n_pass;
+    double *dnll, *coef, *share; /* [tokens] of the outputs of a pass */
+    double *of_sequence;         /* [tokens] inner products of a pass */
+    real *product;               /* [tokens][widest] G x */
+    const real **base;           /* [risks] of the layer acquired */
+};
+
+enum outputs objective_outputs(const struct objective *o);
+/** Shares the rows that carry weight among the data ranks and cuts this process's part into passes.             Local. */
+void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
+/** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
+void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
+/** Forward of pass p, under the reference first where an objective needs distributions. Collective over tensor ranks. */
+enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct batch *b);
+/** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits.
+ *  loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.     Collective over tensor ranks. */
+void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
+                 const struct batch *b, const double *weight, double *loss, double *mean_weight);
+#endif

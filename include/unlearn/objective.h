@@ -1,0 +1,48 @@
+/* objective: one table; each row: the loss of one sequence and its derivative. No messages, no model: token losses see
+ * negative log-likelihoods, distribution losses see logits. A new objective is one file and one row.                  */
+#ifndef UNLEARN_OBJECTIVE_H
+#define UNLEARN_OBJECTIVE_H
+#include "unlearn/core.h"
+
+enum combine { BY_TOKEN, BY_SEQUENCE, BY_POSITION }; /* how sequences are weighed in a batch */
+enum need {
+    NEEDS_REFERENCE = 1,    /* token nll under the reference weights */
+    NEEDS_DISTRIBUTION = 2, /* the reference's whole next-token distributions */
+    NEEDS_POSITIONS = 4,    /* an output at every position, not only before labels */
+    IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
+    IS_OBJECTIVE = 16       /* may be trained and measured on forget rows */
+};
+enum { MAX_PARAMETER = 4 };
+struct objective_row;
+struct objective { /* a row with its parameters' values */
+    const struct objective_row *row;
+    double parameter[MAX_PARAMETER];
+};
+
+/** The row of this name with default parameters; false when there is none. */
+bool objective_find(const char *name, struct objective *out);
+const char *objective_name(const struct objective *o);
+enum combine objective_combine(const struct objective *o);
+unsigned objective_needs(const struct objective *o); /* of enum need */
+const char *objective_equation(const struct objective *o);
+/** Sets one parameter. ERR_INPUT with the names that there are, or the range; `where` begins the message. */
+enum status objective_set(struct objective *o, const char *where, const char *key, double value);
+/** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all of them if `all`. */
+enum status objective_label(const struct objective *o, bool all, struct text *out);
+/** A line per row for --help: name, parameters, equation. */
+enum status objective_describe(struct text *out);
+
+/** Weight of a sequence in a batch before the weights are made to sum to 1: labelled tokens, positions, or 1; 0 for a
+ *  sequence without a label (except by position). */
+double objective_mass(const struct objective *o, size_t positions, size_t labels);
+
+/** Loss of one sequence from the nll of its n labelled tokens (token and sequence objectives; n = 0: loss 0).     Local.
+ *  \param[in]  nll, nll_ref  [n] -log p of each labelled token, now and under the reference (NULL where not needed)
+ *  \param[out] dnll  [n] dloss/dnll; weights are constants: no derivative flows through them
+ *  \param[out] weight  the mean token weight, or the sequence weight (NPO); NaN where the objective has none */
+double objective_token(const struct objective *o, size_t n, const double *nll, const double *nll_ref, double *dnll,
+                       double *weight);
+/** Whether the loss is a divergence from the reference's distribution (kl): then the coefficient of every output is
+ *  1 / outputs of the sequence and math's logits_divergence gives loss and derivative; else objective_token applies. */
+bool objective_is_divergence(const struct objective *o);
+#endif

@@ -1,0 +1,32 @@
+/* optim: AdamW and SGD over a state, learning-rate schedules, gradient norm.                                          */
+#ifndef UNLEARN_OPTIM_H
+#define UNLEARN_OPTIM_H
+#include "unlearn/core.h"
+#include "unlearn/model.h"
+#include "unlearn/parallel.h"
+
+enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };
+enum optim_schedule { LR_CONSTANT, LR_LINEAR, LR_COSINE };
+struct optim_settings {
+    enum optim_kind kind;
+    enum optim_schedule schedule;
+    double lr, beta1, beta2, eps, weight_decay;
+    double clip;          /* largest norm of the whole gradient; 0: none */
+    size_t warmup, steps; /* updates of the run */
+};
+struct optim {
+    struct optim_settings set;
+    struct state *m, *v; /* owned; NULL for sgd */
+    size_t done;         /* updates made */
+};
+enum status optim_new(const struct optim_settings *set, const struct layout *l, struct optim **out);
+void optim_free(struct optim *o);
+/** lr of update t = 0 ... steps-1: lr t/warmup while t < warmup (0 first, as Hugging Face does), then constant, or linear
+ *  to 0 at t = steps, or half a cosine to 0.                                                                    Local. */
+double optim_rate(const struct optim_settings *set, size_t t);
+/** 2-norm of the whole gradient (every element counted once, over the tensor ranks).  Collective over the tensor ranks. */
+double optim_norm(const struct grid *g, const struct state *gradient);
+/** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; layer by layer.
+ *                                                                                                               Local. */
+void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights);
+#endif

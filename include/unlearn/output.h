@@ -1,0 +1,97 @@
+/* output: what a run leaves behind - HDF5 files made from tables of axes and fields, the run directory, small text files.
+ * The only room that calls HDF5. Everything here is Local: one process (world rank 0) holds the reduced arrays and writes
+ * them; whoever calls it agrees on the status afterwards.                                                             */
+#ifndef UNLEARN_OUTPUT_H
+#define UNLEARN_OUTPUT_H
+#include "unlearn/core.h"
+
+/* ---------------------------------------------------------------------------------------- tables -> HDF5 files ----- */
+/* An axis becomes a dimension scale: the coordinate that xarray shows. It has labels (text), values (int64), or it is the
+ * file's one unlimited axis, which grows by a row with every file_commit(). Borrowed during file_create() only, as are
+ * fields and attributes. long_name and units may be NULL. */
+struct axis {
+    const char *name, *long_name, *units;
+    size_t n;                 /* unlimited: ignored */
+    const char *const *label; /* [n] UTF-8, or NULL */
+    const int64_t *value;     /* [n], or NULL */
+    bool unlimited;
+};
+
+enum { FIELD_AXES = 6 };
+enum field_type { FIELD_DOUBLE, FIELD_INT64 };
+struct field {
+    const char *name;
+    const char *axis[FIELD_AXES]; /* names, slowest first, ended by NULL; the unlimited one can only be the first */
+    enum field_type type;
+    const char *units, *long_name; /* units "1": a pure number */
+    const char *equation;          /* what the numbers are, in the notation of the paper, and its source; may be NULL */
+};
+
+struct attribute { /* of the file */
+    const char *name, *text;
+};
+
+struct file; /* opaque */
+
+/** Creates PATH, replacing a file of that name (whether one may be replaced: directory_prepare), with every coordinate
+ *  but the unlimited one written. netCDF-4 style: opens with xarray, h5netcdf, netCDF4, h5py. Equal tables and numbers
+ *  give equal bytes. ERR_IO names the path and the system's reason; ERR_INTERNAL: the tables contradict themselves. */
+enum status file_create(const char *path, size_t n_axis, const struct axis *axis, size_t n_field,
+                        const struct field *field, size_t n_attribute, const struct attribute *attribute,
+                        struct file **out);
+
+/** Writes a field: without the unlimited axis the whole of it, with it the slab of the row being built. Memory order is the
+ *  order of the field's axes. What is not put reads NaN (int64: INT64_MIN). A field that the file does not have, or that
+ *  has the other type, is ERR_INTERNAL. */
+enum status file_put(struct file *f, const char *field, const double *slab);
+enum status file_put_int64(struct file *f, const char *field, const int64_t *slab);
+bool file_has(const struct file *f, const char *field);
+
+/** Ends the row: writes the fields, and when they are in the file the coordinate `step`, the row's commit mark. A process
+ *  killed at any time leaves a file that opens, and holds every committed row. A row may be visible before it is committed:
+ *  its step then reads -1. ERR_IO also when the file was deleted, replaced or cut since it was created. */
+enum status file_commit(struct file *f, int64_t step);
+size_t file_rows(const struct file *f); /* committed so far */
+
+/** Writes what is left, sees it onto the disk and frees f (also on failure; NULL is accepted). Returns the first failure of
+ *  the file's life: after one, every call returns it, nothing more is written, and the committed rows stay. */
+enum status file_close(struct file *f);
+
+/* ------------------------------------------------------------------------------------------ the files of a run ----- */
+/* geffect.h5. The fields of a regulariser NAME are geffect_NAME (step, risk, layer, retain_instance), instance_weight_NAME
+ * (retain_instance) and instance_loss_NAME (step, retain_instance); the others stand in the table of src/output/runs.c.
+ * All borrowed during the call. */
+struct geffect_file_info {
+    size_t n_objective, n_risk, n_layer, n_instance, n_regularizer, n_retain_instance;
+    const char *const *objective, *const *risk, *const *layer, *const *regularizer;
+    const int64_t *instance;        /* rows of the forget file */
+    const int64_t *retain_instance; /* rows of the retain file; only with regularisers */
+    size_t n_attribute;
+    const struct attribute *attribute; /* history, version, git_commit, input, model, layout, host, ...; title is added */
+};
+enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out);
+
+/* train.h5: row t = update t (its batch, before the update), and one more row, T, where what belongs to an update is NaN.
+ * loss, loss_objective, loss_NAME of each regulariser, lr, gradient_norm, tokens, seconds: all (step). */
+struct train_file_info {
+    const char *objective;
+    size_t n_regularizer;
+    const char *const *regularizer;
+    size_t n_attribute;
+    const struct attribute *attribute;
+};
+enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out);
+
+/* --------------------------------------------------------------------------------------------- run directory ----- */
+struct directory; /* a run directory held by this process; opaque */
+
+/** Makes PATH (with its parents) ready for a run, before anything costly is done: refuses what is no directory, cannot be
+ *  written to, is used by another run that still lives (a kernel lock: a dead run's does not count) or holds the results of
+ *  an earlier one. With overwrite those are removed, but only files of the names that this program writes. ERR_INPUT,
+ *  with what to do. */
+enum status directory_prepare(const char *path, bool overwrite, struct directory **out);
+void directory_free(struct directory *d); /* gives the directory free; NULL is accepted */
+
+/** Writes a small file so that PATH is the old or the new content, never a part: other name, fsync, rename. */
+enum status output_write_text(const char *path, const char *text, size_t n);
+#endif

@@ -1,0 +1,24 @@
+/* task: the story of a run, from the input file to the files it leaves.                                              */
+#ifndef UNLEARN_TASK_H
+#define UNLEARN_TASK_H
+#include "unlearn/core.h"
+
+struct options { /* the command line, without the program's name; strings borrowed */
+    const char *input;
+    int n_override;
+    char *const *override; /* key.sub=value */
+    bool check, overwrite, restart;
+    double max_hours; /* 0: no limit */
+};
+
+/** Reads the input and does its task, or with `check` everything short of it. On failure every process has the same status
+ *  and message.                                                                              Collective over the job. */
+enum status task_run(const struct options *o);
+/** Prints {"ids": [...], "decoded": "..."} for every {"text": ...} line of a file, with the tokenizer in model_dir.
+ *                                                                                                               Local. */
+enum status task_encode(const char *model_dir, const char *file);
+/** The text of --help: options, keys, objectives. */
+enum status task_help(struct text *out);
+/** The text of --version: version, commit, libraries. */
+enum status task_version(struct text *out);
+#endif

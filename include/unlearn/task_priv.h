@@ -1,0 +1,147 @@
+/* Private to the room task: what was read, what was planned, what is allocated; the parts of the story. */
+#ifndef UNLEARN_TASK_PRIV_H
+#define UNLEARN_TASK_PRIV_H
+#include "unlearn/config.h"
+#include "unlearn/data.h"
+#include "unlearn/geffect.h"
+#include "unlearn/model.h"
+#include "unlearn/objective.h"
+#include "unlearn/optim.h"
+#include "unlearn/output.h"
+#include "unlearn/parallel.h"
+#include "unlearn/task.h"
+
+/* ---------------------------------------------------------------------------------------------------- inputs ----- */
+struct regularizer {
+    struct objective objective;
+    double weight;
+    size_t batch; /* retain rows of an update */
+};
+struct risk {                   /* R_k: mean nll over the labelled tokens of some rows */
+    const char *name;           /* borrowed */
+    const struct dataset *data; /* inputs->forget, ->retain, or ->own */
+    struct dataset *own;        /* of a file named by the risk; else NULL */
+    size_t n, *row;             /* owned */
+};
+struct inputs { /* equal on every process */
+    struct config *config;
+    struct shape *shape;
+    struct dataset *forget, *retain; /* NULL: not given */
+    struct dataset *train;           /* what updates draw from: forget, or for finetune all that is given */
+    size_t held_out;                 /* first retain rows never trained on */
+    struct objective objective;      /* trained */
+    struct regularizer *regularizer;
+    size_t n_regularizer;
+    struct objective *measured; /* J */
+    char **label;               /* [J] names in the files */
+    size_t n_measured;
+    struct risk *risk; /* K */
+    size_t n_risk;
+    bool trains, measures;
+    bool needs_reference, needs_distribution;
+    size_t longest; /* tokens of the longest row */
+};
+/** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
+enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
+void inputs_free(struct inputs *in);
+/** Objective and regularisers of the config by the objective table; labels; what they need. */
+enum status inputs_objectives(struct inputs *in);
+/** Rows of every risk. */
+enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+/** One process reads a data file, all receive it. Only rank 0 needs a rule with a tokenizer.   Collective over world. */
+enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
+                           struct dataset **out);
+
+/* -------------------------------------------------------------------------------------------------- schedule ----- */
+struct timetable { /* which rows update t uses, by the input alone */
+    size_t rows, batch, updates, warmup;
+    bool shuffle;
+    uint64_t seed, epoch; /* epoch + 1 that `order` holds, 0: none */
+    size_t *order;        /* [rows] owned */
+};
+enum status timetable_new(const struct config *c, size_t rows, struct timetable *s);
+void timetable_free(struct timetable *s);
+void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
+/** Retain rows of update t, from rows first ... n_rows-1. */
+void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
+bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
+
+/* ------------------------------------------------------------------------------------------------------ plan ----- */
+struct plan {
+    int data, tensor, threads;
+    size_t tokens;               /* of a pass */
+    struct engine_limits engine; /* rows, J, K */
+    struct model_limits model;
+    size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_base, bytes; /* per rank */
+    double flops_update, flops_measure;
+};
+/** data, tensor, threads: as asked, or chosen. */
+enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
+/** Layout, sizes of passes, memory and work of a run; refuses what cannot run.                                  Local. */
+enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
+enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
+/** Hash of all values that decide the numbers, whatever their spelling. */
+uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
+/** Parameters that a token is multiplied by: all but the input embedding. */
+double plan_products(const struct layout *l);
+
+/* ------------------------------------------------------------------------------------------------------- run ----- */
+struct run {
+    const struct inputs *in; /* borrowed, as plan */
+    const struct plan *plan;
+    struct timetable *timetable; /* borrowed */
+    struct grid *grid;
+    struct layout *layout;
+    struct state *weights, *gradient, *reference, **risk_gradient;
+    struct model *model;
+    struct engine engine;
+    struct optim *optim;
+    double *nll_ref; /* of every label of the forget rows */
+    size_t *label_first;
+    size_t *every_row;                          /* 0, 1, 2, ... */
+    size_t *batch_row, *retain_row;             /* of an update */
+    double *weight, *loss;                      /* [longest list] */
+    double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
+    double *slab;                               /* [J][K][layer][n] */
+    double *risk_value;                         /* [K] of the last measurement */
+    size_t n_out_layer;                         /* labels of the files' `layer` axis */
+    char **out_layer;                           /* owned */
+    size_t *slot_out;                           /* [slots] label of each slot */
+    struct file *geffect, *train;               /* rank 0 only */
+    struct directory *directory;                /* rank 0 only */
+    double gemm_rate;                           /* flop/s of one process, measured */
+    double flops;                               /* nominal, of the job */
+    double started;
+    uint64_t hash_weights, hash_reference;
+};
+enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
+void run_free(struct run *r);
+/** Rows of a data set with the reference values that there are. */
+struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
+/** Weights, reference values. Collective over the job. */
+enum status run_weights(struct run *r);
+/** geffect.h5, train.h5, input.yaml. */
+enum status run_files(struct run *r, const struct options *o);
+
+double rows_tokens(const struct rows *r);
+/** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
+const struct risk *regularized_rows(const struct inputs *in);
+
+struct update {                    /* what one update was */
+    double loss, objective, *part; /* part [n_regularizer] */
+    double rate, norm, seconds;
+    size_t tokens;
+};
+/** The batch gradient of update t into r->gradient, complete. Collective over the job. */
+enum status update_gradient(struct run *r, size_t t, struct update *u);
+/** Row t of geffect.h5: all risks, all objectives, all regularisers, at the weights as they are. Collective. */
+enum status measure(struct run *r, size_t t, double batch_loss);
+/** The story. */
+enum status unlearn(struct run *r);
+
+/* ---------------------------------------------------------------------------------------------------- report ----- */
+void report_start(const struct run *r);
+void report_update(const struct run *r, size_t t, const struct update *u);
+void report_measured(const struct run *r, size_t t);
+void report_end(struct run *r); /* Collective over the job */
+#endif

@@ -1,0 +1,70 @@
+/* Rules between keys, and defaults that depend on other keys or on the input's name. */
+#include "unlearn/config_priv.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum status no_memory(const struct config *c) { return fail(ERR_MEMORY, "%s: no memory to read it", c->file); }
+
+/* outputs/ and the input's name without directory and ending */
+static enum status finish_output(struct config *c)
+{
+    enum status st = OK;
+    struct text path = {0};
+    const char *slash = strrchr(c->file, '/'), *name = slash ? slash + 1 : c->file, *dot = strrchr(name, '.');
+    size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
+    if (c->output_directory) return OK;
+    TRY(text_print(&path, "outputs/%.*s", (int)n, name));
+    c->output_directory = path.data;
+    path.data = NULL;
+done:
+    text_free(&path);
+    return st;
+}
+
+/* A name or parts; a part that is not given is empty. */
+static enum status finish_template(struct config *c)
+{
+    char **part[] = {&c->data.question_start, &c->data.question_end, &c->data.answer_start};
+    bool any = *part[0] || *part[1] || *part[2];
+    struct place place = config_place(c, "data.template");
+    if (!any && !c->data.template)
+        return fail(ERR_INPUT, "%s: data.template: give its name (qa or llama2) or its three parts", place_text(&place));
+    if (any && c->data.template)
+        return fail(ERR_INPUT, "%s: data.template: give its name or its parts, not both", place_text(&place));
+    for (size_t i = 0; any && i < sizeof part / sizeof *part; i++)
+        if (!*part[i] && !(*part[i] = text_copy(""))) return no_memory(c);
+    return OK;
+}
+
+static bool needs_refusals(const struct config_objective *o)
+{
+    static const char *const name[] = {"po", "idk", "dpo"};
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        if (strcmp(o->name, name[i]) == 0) return true;
+    return false;
+}
+
+static enum status check_refusals(const struct config *c)
+{
+    const struct config_objective *who = needs_refusals(&c->objective) ? &c->objective : NULL;
+    for (size_t i = 0; i < c->geffect.n_objective && !who; i++)
+        if (needs_refusals(&c->geffect.objective[i])) who = &c->geffect.objective[i];
+    if (!who || c->data.idk || (c->task != TASK_UNLEARN && c->task != TASK_GEFFECT)) return OK;
+    return fail(ERR_INPUT, "%s: data.idk is missing: objective %s needs a file of refusals", place_text(&who->place),
+                who->name);
+}
+
+enum status config_finish(struct config *c)
+{
+    enum status st = OK;
+    TRY(finish_output(c));
+    TRY(finish_template(c));
+    if (c->task == TASK_FINETUNE && !c->data.forget.path && !c->data.retain.path) {
+        st = fail(ERR_INPUT, "%s: data is missing: task finetune needs data.forget or data.retain", c->file);
+        goto done;
+    }
+    TRY(check_refusals(c));
+done:
+    return st;
+}

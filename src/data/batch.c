@@ -1,0 +1,60 @@
+/* Rows of a dataset laid end to end without padding. Row t of a batch is an output where the token after it in the same
+ * sequence is labelled, or always when all outputs are wanted. */
+#include "unlearn/data_priv.h"
+
+size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start)
+{
+    size_t passes = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t length = dataset_length(d, row[i]);
+        if (!i || length > tokens || sum > tokens - length) {
+            start[passes++] = i;
+            sum = 0;
+        }
+        sum += length;
+    }
+    start[passes] = n;
+    return passes;
+}
+
+/* Appends one row of the dataset as sequence i; b->n_row and b->n_out are where it begins, and are moved on. */
+static void lay(const struct dataset *d, size_t row, enum outputs which, size_t i, struct batch *b)
+{
+    size_t n = dataset_length(d, row);
+    const int32_t *id = d->id + d->first[row], *label = d->label + d->first[row];
+    b->first[i] = b->n_row;
+    b->out_first[i] = b->n_out;
+    b->item[i] = i;
+    for (size_t t = 0; t < n; t++, b->n_row++) {
+        int32_t next = t + 1 < n ? label[t + 1] : LABEL_NONE;
+        b->id[b->n_row] = id[t];
+        b->position[b->n_row] = (int32_t)t;
+        if (next == LABEL_NONE && which == OUTPUTS_LABELLED) continue;
+        b->out_row[b->n_out] = b->n_row;
+        b->out_id[b->n_out++] = next == LABEL_NONE ? -1 : next;
+    }
+}
+
+void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outputs which, struct arena *a,
+                struct batch *b)
+{
+    *b = (struct batch){.n_seq = n};
+    for (size_t i = 0; i < n; i++) {
+        size_t length = dataset_length(d, row[i]);
+        b->n_row += length;
+        b->n_out += which == OUTPUTS_ALL ? length : dataset_labels(d, row[i]);
+        if (length > b->longest) b->longest = length;
+    }
+    b->first = arena_take(a, n + 1, sizeof *b->first);
+    b->id = arena_take(a, b->n_row, sizeof *b->id);
+    b->position = arena_take(a, b->n_row, sizeof *b->position);
+    b->out_first = arena_take(a, n + 1, sizeof *b->out_first);
+    b->out_row = arena_take(a, b->n_out, sizeof *b->out_row);
+    b->out_id = arena_take(a, b->n_out, sizeof *b->out_id);
+    b->item = arena_take(a, n, sizeof *b->item);
+    if (!a->base) return; /* only measured */
+    b->n_row = b->n_out = 0;
+    for (size_t i = 0; i < n; i++) lay(d, row[i], which, i, b);
+    b->first[n] = b->n_row;
+    b->out_first[n] = b->n_out;
+}

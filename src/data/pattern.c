@@ -1,0 +1,266 @@
+/* Patterns of a tokenizer.json. They are written for Oniguruma in its Ruby dialect; PCRE2 reads most of it alike. What
+ * differs is rewritten (white space and word characters are other sets, \h is a hexadecimal digit) or refused by name. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#define _GNU_SOURCE
+#include "unlearn/data_priv.h"
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+struct pattern {
+    char *where;   /* owned: for messages while matching */
+    char *literal; /* owned, or NULL for a regular expression */
+    size_t n;      /* of the literal */
+    pcre2_code *code;
+};
+
+/* Members of a class in PCRE2's notation, and what is not in them. */
+#define SPACE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define NOT_SPACE                                                                                       \
+    "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
+    "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe" /* Oniguruma counts these six of Latin-1 */
+#define HEX  "0-9a-fA-F"
+
+static enum status refuse(const char *where, const char *text, const char *what)
+{
+    return fail(ERR_INPUT, "%s: the pattern \"%s\" uses %s, which is not supported", where, text, what);
+}
+
+/* A class by its letter; inside brackets only the members are written. */
+static enum status class_add(const char *where, const char *text, char letter, bool inside, struct text *out)
+{
+    static const struct {
+        char letter;
+        const char *members;
+    } classes[] = {{'s', SPACE}, {'S', NOT_SPACE}, {'w', WORD}, {'h', HEX}};
+    static const struct {
+        char letter;
+        const char *members;
+    } complements[] = {{'W', WORD}, {'H', HEX}};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (classes[i].letter == letter) return text_print(out, inside ? "%s" : "[%s]", classes[i].members);
+    for (size_t i = 0; i < sizeof complements / sizeof *complements; i++)
+        if (complements[i].letter == letter)
+            return inside ? refuse(where, text, "\\W or \\H inside brackets")
+                          : text_print(out, "[^%s]", complements[i].members);
+    return text_print(out, "\\%c", letter);
+}
+
+/* [:name:] inside brackets; *i moves to its last character. */
+static enum status posix_add(const char *where, const char *s, size_t *i, struct text *out)
+{
+    static const struct {
+        const char *name, *members;
+    } classes[] = {
+        {"[:alpha:]", "\\p{Alphabetic}"},
+        {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+        {"[:punct:]", "\\p{P}\\p{S}"},
+        {"[:upper:]", "\\p{Uppercase}"},
+        {"[:lower:]", "\\p{Lowercase}"},
+        {"[:space:]", SPACE},
+        {"[:digit:]", "\\p{Nd}"},
+        {"[:xdigit:]", HEX},
+        {"[:word:]", WORD},
+    };
+    for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
+        if (!strncmp(s + *i, classes[k].name, strlen(classes[k].name))) {
+            *i += strlen(classes[k].name) - 1;
+            return text_print(out, "%s", classes[k].members);
+        }
+    return refuse(where, s, "a class inside a class");
+}
+
+/* \p{Name} at s[*i]: names of scripts mean the script itself in Ruby, and its extensions too in PCRE2. */
+static enum status property_add(const char *where, const char *s, size_t *i, struct text *out)
+{
+    static const char *const properties[] = {"Alphabetic", "Uppercase", "Lowercase", "White_Space", "Any", "Emoji"};
+    const char *name = s + *i + 3, *end = strchr(name, '}');
+    size_t n = end ? (size_t)(end - name) : 0;
+    bool inverse = name[0] == '^';
+    char letter = s[*i + 1];
+    if (!end || s[*i + 2] != '{') return refuse(where, s, "\\p without {name}");
+    if (inverse) {
+        name++, n--;
+        letter = letter == 'p' ? 'P' : 'p';
+    }
+    *i = (size_t)(end - s);
+    if (n < 3) return text_print(out, "\\%c{%.*s}", letter, (int)n, name);
+    for (size_t k = 0; k < sizeof properties / sizeof *properties; k++)
+        if (strlen(properties[k]) == n && !strncasecmp(properties[k], name, n))
+            return text_print(out, "\\%c{%s}", letter, properties[k]);
+    return text_print(out, "\\%c{sc:%.*s}", letter, (int)n, name);
+}
+
+/* A backslash and what follows, at s[*i]. */
+static enum status escape_add(const char *where, const char *s, size_t *i, bool inside, struct text *out)
+{
+    char letter = s[*i + 1];
+    if (letter == 'p' || letter == 'P') return property_add(where, s, i, out);
+    ++*i;
+    if (!inside && letter == 'b')
+        return text_print(out, "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))", WORD, WORD, WORD, WORD);
+    if (!inside && letter == 'B')
+        return text_print(out, "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))", WORD, WORD, WORD, WORD);
+    return class_add(where, s, letter, inside, out);
+}
+
+/* (?m) lets the dot match line ends in Ruby and means something else in PCRE2. */
+static enum status option_check(const char *where, const char *s, size_t i)
+{
+    if (s[i] == '(' && s[i + 1] == '?')
+        for (i += 2; s[i] == 'i' || s[i] == 'x' || s[i] == 'm' || s[i] == '-'; i++)
+            if (s[i] == 'm') return refuse(where, s, "(?m)");
+    return OK;
+}
+
+static enum status class_open(const char *where, const char *s, size_t *i, struct text *out)
+{
+    bool inverse = s[*i + 1] == '^';
+    *i += inverse;
+    if (s[*i + 1] == ']') return refuse(where, s, "an empty class");
+    return text_print(out, inverse ? "[^" : "[");
+}
+
+static enum status translate(const char *where, const char *s, size_t n, struct text *out)
+{
+    enum status st = OK;
+    bool inside = false;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '\\' && i + 1 < n && (unsigned char)s[i + 1] < 0x80) {
+            TRY(escape_add(where, s, &i, inside, out));
+        } else if (s[i] == '[') {
+            TRY(inside ? posix_add(where, s, &i, out) : class_open(where, s, &i, out));
+            inside = true;
+        } else {
+            if (inside && s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
+            if (!inside) TRY(option_check(where, s, i));
+            if (s[i] == ']') inside = false;
+            TRY(text_add(out, s + i, 1));
+        }
+    }
+done:
+    return st;
+}
+
+static enum status compile(const char *where, const char *text, size_t n, pcre2_code **code)
+{
+    enum status st;
+    struct text t = {0};
+    unsigned char message[256];
+    int error;
+    size_t at;
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!context) return fail(ERR_MEMORY, "memory: cannot compile a pattern");
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    if (strlen(text) != n) {
+        st = fail(ERR_INPUT, "%s: a pattern contains a NUL byte", where);
+        goto done;
+    }
+    TRY(translate(where, text, n, &t));
+    *code = pcre2_compile((PCRE2_SPTR)(t.data ? t.data : ""), t.n,
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NO_UTF_CHECK, &error, &at, context);
+    if (!*code) {
+        pcre2_get_error_message(error, message, sizeof message);
+        st = fail(ERR_INPUT, "%s: the pattern \"%s\" is not a regular expression: %s", where, text, (char *)message);
+        goto done;
+    }
+    pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE); /* where there is no JIT the interpreter does the same */
+done:
+    pcre2_compile_context_free(context);
+    text_free(&t);
+    return st;
+}
+
+enum status pattern_new(const char *where, const char *text, size_t n, bool literal, struct pattern **out)
+{
+    enum status st = OK;
+    struct pattern *p = *out = NULL;
+    TRY_NEW(p, 1);
+    if (!(p->where = text_copy(where))) TRY(fail(ERR_MEMORY, "memory: cannot copy a name"));
+    if (literal) {
+        if (!n) TRY(fail(ERR_INPUT, "%s: the pattern is empty", where));
+        TRY_NEW(p->literal, n);
+        memcpy(p->literal, text, n);
+        p->n = n;
+    } else {
+        TRY(compile(where, text, n, &p->code));
+    }
+    *out = p, p = NULL;
+done:
+    pattern_free(p);
+    return st;
+}
+
+void pattern_free(struct pattern *p)
+{
+    if (!p) return;
+    free(p->where);
+    free(p->literal);
+    pcre2_code_free(p->code);
+    free(p);
+}
+
+enum status finder_open(struct finder *f, const struct pattern *p)
+{
+    *f = (struct finder){.pattern = p};
+    if (p->code && !(f->match = pcre2_match_data_create(1, NULL)))
+        return fail(ERR_MEMORY, "memory: cannot allocate a match");
+    return OK;
+}
+
+void finder_close(struct finder *f) { pcre2_match_data_free(f->match); }
+
+void finder_text(struct finder *f, const char *text, size_t n)
+{
+    f->text = text;
+    f->n = n;
+    f->at = 0;
+    f->last = SIZE_MAX;
+}
+
+/* Matches from f->at on; *found. */
+static enum status regex_next(struct finder *f, bool *found)
+{
+    const struct pattern *p = f->pattern;
+    PCRE2_SPTR s = (PCRE2_SPTR)f->text;
+    unsigned char message[256];
+    int r = pcre2_match(p->code, s, f->n, f->at, PCRE2_NO_UTF_CHECK, f->match, NULL);
+    if (r == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack in the heap */
+        r = pcre2_match(p->code, s, f->n, f->at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, f->match, NULL);
+    *found = r >= 0;
+    if (r >= 0 || r == PCRE2_ERROR_NOMATCH) return OK;
+    pcre2_get_error_message(r, message, sizeof message);
+    return fail(ERR_INPUT, "%s: a pattern gives up on a text of %zu bytes: %s", p->where, f->n, (char *)message);
+}
+
+enum status finder_next(struct finder *f, bool *found, size_t *start, size_t *stop)
+{
+    const struct pattern *p = f->pattern;
+    enum status st = OK;
+    *found = false;
+    if (p->literal) {
+        const char *hit = f->n - f->at < p->n ? NULL : memmem(f->text + f->at, f->n - f->at, p->literal, p->n);
+        if (!(*found = hit)) return OK;
+        *start = (size_t)(hit - f->text);
+        f->at = *stop = *start + p->n;
+        return OK;
+    }
+    while (f->at <= f->n) {
+        TRY(regex_next(f, found));
+        if (!*found) break;
+        *start = pcre2_get_ovector_pointer(f->match)[0];
+        *stop = pcre2_get_ovector_pointer(f->match)[1];
+        f->at = *stop;
+        if (*stop > *start || *start != f->last) { /* an empty match right behind a match does not count */
+            f->last = *stop;
+            break;
+        }
+        *found = false;
+        if (f->at == f->n) break;
+        utf8_next(f->text, &f->at);
+    }
+done:
+    return st;
+}

@@ -1,0 +1,155 @@
+/* The sink that forms inner products instead of weight gradients. For y = x W^T and risk gradient G:
+ *      e[i] = sum over rows t of sequence i of delta_t . (G x_t)
+ * biases sum delta_t . g; norm weights sum (delta_t xhat_t) . g; embeddings sum delta_t . G[id_t]. Each process has its
+ * slice of W, so its e is a share; tensors that all tensor ranks keep whole with whole deltas count on one of them. */
+#include "unlearn/geffect_priv.h"
+#include <math.h>
+#include <string.h>
+
+struct products {
+    struct engine *e;
+    size_t J, K, n; /* n instances */
+    struct state *const *risk;
+    const size_t *instance; /* of the sequences of this pass */
+    double *out;            /* [J][K][n_slot][n] */
+};
+
+/* Deltas of shared rows are partial sums, so every rank that keeps such rows adds its part. */
+static bool counts(const struct param *p) { return p->own_count || p->shared; }
+
+static size_t slot_of(const struct products *s, size_t use, const struct param *p)
+{
+    const struct layout *l = s->e->layout;
+    return use == p->layer ? (size_t)(p - l->param) : l->n_param;
+}
+
+static void begin(void *context, size_t layer)
+{
+    struct products *s = context;
+    for (size_t k = 0; k < s->K; k++) s->e->room->base[k] = state_acquire(s->risk[k], layer);
+}
+
+static void end(void *context, size_t layer)
+{
+    struct products *s = context;
+    for (size_t k = 0; k < s->K; k++) state_release(s->risk[k], layer);
+}
+
+static void add(const struct products *s, size_t j, size_t k, size_t slot, size_t n_seq)
+{
+    double *to = s->out + ((j * s->K + k) * slot_count(s->e->layout) + slot) * s->n;
+    for (size_t i = 0; i < n_seq; i++) to[s->instance[i]] += s->e->room->of_sequence[i];
+}
+
+/* e += dy . y by sequence, for columns at ... of rows of length ld */
+static void add_dots(const struct products *s, size_t k, size_t slot, const struct cut *c, size_t width, size_t at,
+                     size_t ld, const real *y, const real *dy)
+{
+    double *e = s->e->room->of_sequence;
+    for (size_t j = 0; j < c->J; j++) {
+        memset(e, 0, c->n_seq * sizeof *e);
+        dots_by_sequence(c->n_seq, c->first, width, dy + j * c->n * ld + at, ld, y + at, ld, e);
+        add(s, j, k, slot, c->n_seq);
+    }
+}
+
+static size_t rows_of(const struct param *p, size_t n_param)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
+    return rows;
+}
+
+static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
+                   const real *dy)
+{
+    struct products *s = context;
+    size_t out = rows_of(p, n_param), in = p->col_count;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t k = 0; k < s->K; k++) {
+        size_t at = 0;
+        linear_forward(c->n, out, in, x, in, s->e->room->base[k] + p->offset, s->e->room->product, out);
+        for (size_t i = 0; i < n_param; i++) {
+            if (counts(&p[i]))
+                add_dots(s, k, slot_of(s, use, &p[i]), c, p[i].row_count, at, out, s->e->room->product, dy);
+            at += p[i].row_count;
+        }
+    }
+    phase_enter(before);
+}
+
+static void bias(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy)
+{
+    struct products *s = context;
+    double *e = s->e->room->of_sequence;
+    size_t out = rows_of(p, n_param);
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t k = 0; k < s->K; k++)
+        for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count)
+            for (size_t j = 0; j < c->J && counts(&p[i]); j++) {
+                memset(e, 0, c->n_seq * sizeof *e);
+                dots_with_vector(c->n_seq, c->first, p[i].row_count, dy + j * c->n * out + at, out,
+                                 s->e->room->base[k] + p[i].offset, e);
+                add(s, j, k, slot_of(s, use, &p[i]), c->n_seq);
+            }
+    phase_enter(before);
+}
+
+static void scale(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat, const real *dy)
+{
+    struct products *s = context;
+    size_t d = p->row_count;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t k = 0; k < s->K && counts(p); k++) {
+        rows_scale(c->n, d, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
+        add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);
+    }
+    phase_enter(before);
+}
+
+static void embed(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
+                  const real *dy)
+{
+    struct products *s = context;
+    size_t d = p->col_count;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t k = 0; k < s->K; k++) {
+        embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, s->e->room->base[k] + p->offset,
+                          s->e->room->product);
+        add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);
+    }
+    phase_enter(before);
+}
+
+enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
+                           struct state *const *risk, double *e_out, double *loss, double *mean_weight)
+{
+    struct engine_room *room = e->room;
+    struct products s = {.e = e, .J = J, .K = K, .n = r->n, .risk = risk, .out = e_out};
+    const struct sink sink = {
+        .context = &s, .begin = begin, .end = end, .linear = linear, .bias = bias, .scale = scale, .embed = embed};
+    const enum outputs which = objective_outputs(o);
+    size_t size = J * K * slot_count(e->layout) * r->n;
+    enum status st = OK;
+    memset(e_out, 0, size * sizeof *e_out);
+    memset(loss, 0, J * r->n * sizeof *loss);
+    memset(mean_weight, 0, J * r->n * sizeof *mean_weight);
+    passes_cut(e, r, which);
+    for (size_t p = 0; p < room->n_pass; p++) {
+        struct batch b;
+        enum status now;
+        pass_pack(e, r, p, which, &b);
+        s.instance = room->mine + room->start[p];
+        now = pass_forward(e, J, o, &b);
+        if (now > st) st = now;
+        pass_losses(e, J, o, r, p, &b, NULL, loss, mean_weight);
+        now = model_backward(e->model, e->weights, &b, J, &sink);
+        if (now > st) st = now;
+    }
+    comm_sum_double(e->grid->world, e_out, size);
+    comm_sum_double(e->grid->data, loss, J * r->n);
+    comm_sum_double(e->grid->data, mean_weight, J * r->n);
+    for (size_t i = 0; i < r->n; i++)
+        for (size_t j = 0; j < J && !dataset_labels(r->data, r->row[i]); j++) mean_weight[j * r->n + i] = NAN;
+    return grid_agree(e->grid, st);
+}

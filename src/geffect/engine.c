@@ -1,0 +1,152 @@
+/* Lists of rows -> shares of the data ranks -> passes of packed batches; and every buffer that a pass needs. */
+#include "unlearn/geffect_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+static size_t widest_product(const struct layout *l)
+{
+    size_t widest = l->word_count;
+    const enum role fused[][3] = {{ROLE_Q, ROLE_K, ROLE_V}, {ROLE_GATE, ROLE_UP, N_ROLE}, {ROLE_O, N_ROLE, N_ROLE}};
+    for (size_t i = 0; i < sizeof fused / sizeof *fused; i++) {
+        size_t width = 0;
+        for (int k = 0; k < 3; k++) {
+            const struct param *p = fused[i][k] == N_ROLE ? NULL : layout_find(l, 1, fused[i][k]);
+            if (p) width += p->row_count;
+        }
+        if (width > widest) widest = width;
+    }
+    return widest;
+}
+
+static void take_all(struct arena *a, struct engine *e, struct engine_room *room)
+{
+    size_t n = room->most.rows;
+    room->cost = arena_take(a, n, sizeof *room->cost);
+    room->owner = arena_take(a, n, sizeof *room->owner);
+    room->split = arena_take(a, split_scratch(n, e->grid->data_size), 1);
+    room->mine = arena_take(a, n, sizeof *room->mine);
+    room->row = arena_take(a, n, sizeof *room->row);
+    room->start = arena_take(a, n + 1, sizeof *room->start);
+    room->dnll = arena_take(a, e->tokens, sizeof *room->dnll);
+    room->coef = arena_take(a, e->tokens, sizeof *room->coef);
+    room->share = arena_take(a, e->tokens, sizeof *room->share);
+    room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
+    room->base = arena_take(a, room->most.risks, sizeof *room->base);
+    room->product = arena_take(a, room->most.risks ? e->tokens * widest_product(e->layout) : 0, sizeof *room->product);
+}
+
+/* Every array of a batch of `tokens` rows, each sequence of one token at the least. */
+static size_t batch_bytes(size_t tokens)
+{
+    struct arena a;
+    arena_measure(&a);
+    for (int i = 0; i < 4; i++) arena_take(&a, tokens + 1, sizeof(size_t));
+    for (int i = 0; i < 3; i++) arena_take(&a, tokens, sizeof(int32_t));
+    return a.used;
+}
+
+enum status engine_room_new(struct engine *e, const struct engine_limits *most, bool count_only, size_t *bytes)
+{
+    enum status st = OK;
+    struct engine_room *room = NULL;
+    struct arena count;
+    TRY_NEW(room, 1);
+    room->most = *most;
+    arena_measure(&count);
+    take_all(&count, e, room);
+    if (bytes) *bytes = count.used + batch_bytes(e->tokens);
+    if (!count_only) {
+        TRY(arena_new(count.used, &room->own));
+        TRY(arena_new(batch_bytes(e->tokens), &room->batch));
+        take_all(&room->own, e, room);
+        e->room = room;
+        room = NULL;
+    }
+done:
+    if (room) arena_free(&room->own), arena_free(&room->batch);
+    free(room);
+    return st;
+}
+
+void engine_room_free(struct engine *e)
+{
+    if (!e->room) return;
+    arena_free(&e->room->own);
+    arena_free(&e->room->batch);
+    free(e->room);
+    e->room = NULL;
+}
+
+enum outputs objective_outputs(const struct objective *o)
+{
+    return objective_needs(o) & NEEDS_POSITIONS ? OUTPUTS_ALL : OUTPUTS_LABELLED;
+}
+
+/* Products are linear in the length, attention is quadratic. */
+static double row_cost(const struct layout *l, size_t length)
+{
+    double t = (double)length;
+    return t * ((double)l->elements + 2.0 * t * (double)(l->shape->heads * l->shape->head_dim * l->shape->blocks));
+}
+
+void rows_weights(const struct objective *o, const struct rows *r, double *weight)
+{
+    double sum = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        weight[i] = objective_mass(o, dataset_length(r->data, r->row[i]), dataset_labels(r->data, r->row[i]));
+        sum += weight[i];
+    }
+    for (size_t i = 0; i < r->n && sum > 0; i++) weight[i] /= sum;
+}
+
+/* Passes of like size: a short last one would waste the products' speed. */
+static size_t pass_tokens(const struct engine *e, const struct rows *r)
+{
+    const struct engine_room *room = e->room;
+    size_t sum = 0, longest = 0, n, even;
+    for (size_t i = 0; i < room->n_mine; i++) {
+        size_t length = dataset_length(r->data, room->row[i]);
+        sum += length;
+        if (length > longest) longest = length;
+    }
+    n = (sum + e->tokens - 1) / e->tokens;
+    even = n ? sum / n + longest : e->tokens;
+    return even < e->tokens ? even : e->tokens;
+}
+
+void passes_cut(struct engine *e, const struct rows *r, enum outputs which)
+{
+    struct engine_room *room = e->room;
+    room->n_mine = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        bool idle = which == OUTPUTS_LABELLED && !dataset_labels(r->data, r->row[i]);
+        room->cost[i] = idle ? 0 : row_cost(e->layout, dataset_length(r->data, r->row[i]));
+    }
+    split_balanced(r->n, room->cost, e->grid->data_size, room->split, room->owner);
+    for (size_t i = 0; i < r->n; i++) {
+        if (room->owner[i] != e->grid->data_rank || room->cost[i] == 0) continue;
+        room->mine[room->n_mine] = i;
+        room->row[room->n_mine++] = r->row[i];
+    }
+    room->n_pass = batch_cut(r->data, room->n_mine, room->row, pass_tokens(e, r), room->start);
+}
+
+void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b)
+{
+    struct engine_room *room = e->room;
+    size_t first = room->start[p], n = room->start[p + 1] - first;
+    arena_rewind(&room->batch, 0);
+    batch_pack(r->data, n, room->row + first, which, &room->batch, b);
+}
+
+size_t slot_count(const struct layout *l) { return l->n_param + l->shape->tied; }
+
+size_t slot_layer(const struct layout *l, size_t slot)
+{
+    return slot < l->n_param ? l->param[slot].layer : l->shape->blocks + 2;
+}
+
+const struct param *slot_param(const struct layout *l, size_t slot)
+{
+    return slot < l->n_param ? &l->param[slot] : layout_find(l, l->shape->blocks + 2, ROLE_HEAD);
+}

@@ -1,0 +1,45 @@
+/* Likelihoods and gradients of a list of rows: risks, batches, regularisers. */
+#include "unlearn/geffect_priv.h"
+#include <math.h>
+#include <string.h>
+
+static enum status worse(enum status a, enum status b) { return a > b ? a : b; }
+
+enum status engine_nll(struct engine *e, struct state *weights, const struct rows *r, double *nll)
+{
+    struct engine_room *room = e->room;
+    enum status st = OK;
+    memset(nll, 0, r->label_first[r->data->n_row] * sizeof *nll);
+    passes_cut(e, r, OUTPUTS_LABELLED);
+    for (size_t p = 0; p < room->n_pass; p++) {
+        struct batch b;
+        pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
+        st = worse(st, model_forward(e->model, weights, &b));
+        for (size_t i = 0; i < b.n_seq; i++) {
+            size_t row = room->row[room->start[p] + i], at = b.out_first[i];
+            memcpy(nll + r->label_first[row], model_nll(e->model) + at, (b.out_first[i + 1] - at) * sizeof *nll);
+        }
+    }
+    comm_sum_double(e->grid->data, nll, r->label_first[r->data->n_row]);
+    return grid_agree(e->grid, st);
+}
+
+enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                            struct state *gradient, double *loss)
+{
+    struct gradient_sink context = {.gradient = gradient};
+    const struct sink sink = sink_gradient(&context);
+    const enum outputs which = objective_outputs(o);
+    enum status st = OK;
+    memset(loss, 0, r->n * sizeof *loss);
+    passes_cut(e, r, which);
+    for (size_t p = 0; p < e->room->n_pass; p++) {
+        struct batch b;
+        pass_pack(e, r, p, which, &b);
+        st = worse(st, pass_forward(e, 1, o, &b));
+        pass_losses(e, 1, o, r, p, &b, weight, loss, NULL);
+        st = worse(st, model_backward(e->model, e->weights, &b, 1, &sink));
+    }
+    comm_sum_double(e->grid->data, loss, r->n);
+    return grid_agree(e->grid, st);
+}

@@ -1,0 +1,105 @@
+/* unlearn: the command line, the start and the end of a process, one task, one exit status for all.
+ * The story itself is in task/unlearn.c. */
+#include "unlearn/parallel.h"
+#include "unlearn/task.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum action { RUN, ENCODE, HELP, VERSION };
+struct command {
+    enum action action;
+    struct options options;
+    const char *model_dir, *file; /* of --encode */
+};
+
+static enum status hours(const char *text, double *out)
+{
+    char *end = NULL;
+    *out = text ? strtod(text, &end) : 0;
+    if (!text || end == text || *end || !(*out > 0)) return fail(ERR_USAGE, "--max-hours: needs a positive number");
+    return OK;
+}
+
+static enum status option(struct command *c, char **argv, int argc, int *i)
+{
+    const char *a = argv[*i];
+    if (!strcmp(a, "--check")) return c->options.check = true, OK;
+    if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
+    if (!strcmp(a, "--help") || !strcmp(a, "-h")) return c->action = HELP, OK;
+    if (!strcmp(a, "--version")) return c->action = VERSION, OK;
+    if (!strcmp(a, "--restart")) return fail(ERR_USAGE, "--restart: not built yet");
+    if (!strcmp(a, "--max-hours")) {
+        enum status st = hours(*i + 1 < argc ? argv[++*i] : NULL, &c->options.max_hours);
+        return st == OK ? fail(ERR_USAGE, "--max-hours: not built yet") : st;
+    }
+    if (!strcmp(a, "--encode")) {
+        if (*i + 2 >= argc) return fail(ERR_USAGE, "--encode: needs MODEL_DIR and FILE.jsonl");
+        c->action = ENCODE, c->model_dir = argv[++*i], c->file = argv[++*i];
+        return OK;
+    }
+    return fail(ERR_USAGE, "%s: there is no such option; see unlearn --help", a);
+}
+
+/* Arguments behind the input file are overrides. */
+static enum status parse(int argc, char **argv, char **overrides, struct command *c)
+{
+    enum status st = OK;
+    c->options.override = overrides;
+    for (int i = 1; i < argc && st == OK; i++) {
+        if (argv[i][0] == '-' && argv[i][1])
+            st = option(c, argv, argc, &i);
+        else if (strchr(argv[i], '=') && c->options.input)
+            overrides[c->options.n_override++] = argv[i];
+        else if (!c->options.input)
+            c->options.input = argv[i];
+        else
+            st = fail(ERR_USAGE, "%s: is neither an option nor key.sub=value; see unlearn --help", argv[i]);
+    }
+    if (st == OK && c->action == RUN && !c->options.input)
+        st = fail(ERR_USAGE, "no input file: unlearn [options] input.yaml [key.sub=value ...]; see unlearn --help");
+    return st;
+}
+
+static enum status print(enum status (*text)(struct text *))
+{
+    struct text t = {0};
+    enum status st = text(&t);
+    if (st == OK) fputs(t.data, stdout);
+    text_free(&t);
+    return st;
+}
+
+/* Everything but a run is for one process; the others of a job stay silent. */
+static enum status act(const struct command *c, bool first)
+{
+    if (c->action == RUN) return task_run(&c->options);
+    if (!first) return OK;
+    if (c->action == ENCODE) return task_encode(c->model_dir, c->file);
+    return print(c->action == HELP ? task_help : task_version);
+}
+
+int main(int argc, char **argv)
+{
+    struct command c = {0};
+    struct grid *world = NULL;
+    char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
+    bool first = true;
+    enum status st;
+    signal(SIGPIPE, SIG_IGN);
+    phase_enter(PHASE_OTHER);
+    TRY(parallel_start(&argc, &argv));
+    TRY(grid_new(parallel_job_size(), 1, &world));
+    first = world->rank == 0;
+    st = parse(argc, argv, overrides, &c);
+    if (st == OK) st = act(&c, first);
+    st = grid_agree(world, st);
+done:
+    if (first && fflush(stdout) && st == OK) st = fail(ERR_IO, "standard output: cannot be written");
+    if (first && st != OK) fprintf(stderr, "unlearn: error: %s\n", fail_message());
+    grid_free(world);
+    parallel_end();
+    free(overrides);
+    return status_exit(st);
+}

@@ -1,0 +1,174 @@
+/* Backward of the decoder, block by block in reverse, for J deltas stacked as rows. It only makes activation gradients;
+ * every use of a tensor is handed to a sink, which may form weight gradients (sink_gradient) or inner products. */
+#include "decoder.h"
+#include <assert.h>
+
+struct pass { /* what every step of one backward needs */
+    struct model *m;
+    const struct batch *b;
+    struct cut cut; /* of rows */
+    const struct sink *sink;
+    real *w; /* the layer acquired */
+    size_t layer;
+};
+
+static void give_linear(const struct pass *p, enum role role, size_t n_param, const real *x, const real *dy)
+{
+    p->sink->linear(p->sink->context, p->layer, layout_find(p->m->layout, p->layer, role), n_param, &p->cut, x, dy);
+}
+
+static void give_bias(const struct pass *p, enum role role, size_t n_param, const real *dy)
+{
+    const struct param *param = layout_find(p->m->layout, p->layer, role);
+    if (param) p->sink->bias(p->sink->context, p->layer, param, n_param, &p->cut, dy);
+}
+
+/* Norm's own parameters, then dx += its backward of dn. */
+static void norm_step(const struct pass *p, enum role weight, enum role bias, const real *x, const real *mean,
+                      const real *r, const real *dn, real *dx)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    enum norm_kind kind = l->shape->norm;
+    norm_hat(kind, p->cut.n, m->d, x, mean, r, m->xhat);
+    p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), &p->cut, m->xhat, dn);
+    give_bias(p, bias, 1, dn);
+    norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, tensor(l, p->w, p->layer, weight), dn, dx);
+}
+
+/* a = norm(x) again: cheaper than keeping it */
+static void norm_again(const struct pass *p, enum role weight, enum role bias, const real *x, real *mean, real *r)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    norm_forward(l->shape->norm, p->cut.n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, bias),
+                 l->shape->norm_eps, m->a, mean, r);
+}
+
+/* From dx at the MLP's output to dn at its normed input (still to be summed over the tensor ranks); m->a holds that
+ * input. */
+static void mlp_step(const struct pass *p, const struct block_kept *k, real *dn)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t n = p->cut.n, N = p->cut.J * n;
+    enum role up = s->gated ? ROLE_GATE : ROLE_UP;
+    activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
+    give_linear(p, ROLE_DOWN, 1, m->act, m->dx);
+    give_bias(p, ROLE_DOWN_BIAS, 1, m->dx);
+    linear_backward_input(N, m->d, m->f, m->dx, m->d, tensor(l, p->w, p->layer, ROLE_DOWN), 0, m->dact, m->f);
+    activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->dup);
+    give_linear(p, up, s->gated ? 2 : 1, m->a, m->dup);
+    give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup);
+    linear_backward_input(N, m->up, m->d, m->dup, m->up, tensor(l, p->w, p->layer, up), 0, dn, m->d);
+}
+
+/* The same for attention. */
+static void attention_step(const struct pass *p, const struct block_kept *k, real *dn)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    const struct attention at = model_attention(m, p->b);
+    size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
+    give_linear(p, ROLE_O, 1, k->att, m->dx);
+    give_bias(p, ROLE_O_BIAS, 1, m->dx);
+    linear_backward_input(J * n, m->d, m->att, m->dx, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
+    attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
+    rotary_apply(-1, J, n, p->b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
+                 m->dqkv, m->qkv);
+    give_linear(p, ROLE_Q, parts, m->a, m->dqkv);
+    give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
+    linear_backward_input(J * n, m->qkv, m->d, m->dqkv, m->qkv, tensor(l, p->w, p->layer, ROLE_Q), 0, dn, m->d);
+}
+
+static void block_sequential(const struct pass *p, struct block_kept *k)
+{
+    struct model *m = p->m;
+    size_t size = p->cut.J * p->cut.n * m->d;
+    norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2);
+    mlp_step(p, k, m->dn);
+    sum_tensor(m, m->dn, size);
+    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, m->dn, m->dx);
+    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
+    attention_step(p, k, m->dn);
+    sum_tensor(m, m->dn, size);
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
+}
+
+/* Both halves read dx before either changes it. */
+static void block_parallel(const struct pass *p, struct block_kept *k)
+{
+    struct model *m = p->m;
+    size_t size = p->cut.J * p->cut.n * m->d;
+    bool one = m->layout->shape->one_norm;
+    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
+    attention_step(p, k, m->dn);
+    if (!one) norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2);
+    mlp_step(p, k, m->dn2);
+    if (one) math_add(size, m->dn2, m->dn);
+    sum_tensor(m, m->dn, size);
+    if (!one) {
+        sum_tensor(m, m->dn2, size);
+        norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2, m->dn2, m->dx);
+    }
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
+}
+
+/* From dlogits to dx behind the last block; rows of outputs. */
+static void head(struct pass *p, struct state *weights)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const struct batch *b = p->b;
+    const struct shape *s = l->shape;
+    struct cut rows = p->cut;
+    size_t N = rows.J * b->n_out, keeper;
+    p->cut = (struct cut){.J = rows.J, .n = b->n_out, .n_seq = b->n_seq, .first = b->out_first};
+    p->layer = s->blocks + 2;
+    keeper = layout_find(l, p->layer, ROLE_HEAD)->layer;
+    p->w = state_acquire(weights, keeper);
+    p->sink->begin(p->sink->context, keeper);
+    give_linear(p, ROLE_HEAD, 1, m->h, m->dlogits);
+    give_bias(p, ROLE_HEAD_BIAS, 1, m->dlogits);
+    linear_backward_input(N, m->words, m->d, m->dlogits, m->words, tensor(l, p->w, p->layer, ROLE_HEAD), 0, m->dh, m->d);
+    p->sink->end(p->sink->context, keeper);
+    state_release(weights, keeper);
+    sum_tensor(m, m->dh, N * m->d);
+    p->layer = s->blocks + 1;
+    p->w = state_acquire(weights, p->layer);
+    p->sink->begin(p->sink->context, p->layer);
+    math_fill(N * m->d, 0, m->dn);
+    norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->mean, m->r, m->dh, m->dn);
+    p->sink->end(p->sink->context, p->layer);
+    state_release(weights, p->layer);
+    rows_scatter(rows.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
+    p->cut = rows;
+}
+
+enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
+                           const struct sink *sink)
+{
+    struct pass p = {.m = m, .b = b, .sink = sink, .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
+    const struct layout *l = m->layout;
+    enum phase before = phase_enter(PHASE_BACKWARD);
+    assert(J >= 1 && J <= m->most.objectives);
+    head(&p, weights);
+    for (p.layer = l->shape->blocks; p.layer > 0; p.layer--) {
+        p.w = state_acquire(weights, p.layer);
+        sink->begin(sink->context, p.layer);
+        if (l->shape->parallel_residual)
+            block_parallel(&p, &m->kept[p.layer - 1]);
+        else
+            block_sequential(&p, &m->kept[p.layer - 1]);
+        sink->end(sink->context, p.layer);
+        state_release(weights, p.layer);
+    }
+    rows_clear(J, b->n_row, m->d, b->id, l->shape->pad, m->dx);
+    sink->begin(sink->context, 0);
+    sink->embed(sink->context, 0, layout_find(l, 0, ROLE_EMBED), &p.cut, b->id, m->dx);
+    sink->end(sink->context, 0);
+    phase_enter(before);
+    return OK;
+}

@@ -1,0 +1,47 @@
+/* The decoder's workspace: what one forward keeps for its backward, and the scratch of both. All rows are packed batch
+ * rows; widths are this process's share. Private to forward.c, backward.c and model.c. */
+#ifndef UNLEARN_DECODER_H
+#define UNLEARN_DECODER_H
+#include "unlearn/model.h"
+
+struct block_kept {   /* of one block, [rows] each */
+    real *x;          /* [d] input of the block */
+    real *mean1, *r1; /* of the first norm */
+    real *qkv;        /* [heads + 2 kv heads][head_dim] after bias and rotation */
+    real *att, *lse;  /* [heads][head_dim] attention's output; [heads] */
+    real *mid;        /* [d] after attention; parallel residual: unused */
+    real *mean2, *r2; /* of the second norm */
+    real *up;         /* [gated ? 2f : f] input of the activation */
+};
+struct model {
+    const struct layout *layout; /* borrowed */
+    const struct grid *grid;     /* borrowed */
+    struct model_limits most;
+    struct arena arena;
+    size_t d, f, qkv, att, up, words; /* widths of this process: hidden, columns, q+k+v, heads*head_dim, columns of up */
+    int *kv_of;                       /* [heads] */
+    real *cosine, *sine;              /* [longest][rotary_dim/2] */
+    struct block_kept *kept;          /* [blocks] */
+    real *x, *g, *mean, *r, *h;       /* last block's output [rows]; gathered outputs: [outputs][d] in, norm, out */
+    real *logits, *aside;             /* [outputs][words] */
+    double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
+    real *a, *part, *act, *scratch;                   /* forward: [rows][d] x2, [rows][f]; attention's */
+    real *dlogits;                                    /* [J][outputs][words] */
+    real *dx, *dn, *dn2, *dh;                         /* [J][rows][d] x3; [J][outputs][d] */
+    real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
+    real *xhat;                                       /* [rows][d] */
+};
+
+struct attention model_attention(const struct model *m, const struct batch *b);
+/* Weights of one role in a layer that is acquired at base; NULL when the layer has none. */
+static inline real *tensor(const struct layout *l, real *base, size_t layer, enum role role)
+{
+    const struct param *p = layout_find(l, layer, role);
+    return p ? base + p->offset : NULL;
+}
+/* Sums partial rows over the tensor ranks: one message, none for one rank. */
+static inline void sum_tensor(const struct model *m, real *x, size_t n)
+{
+    if (m->grid->tensor_size > 1) comm_sum_real(m->grid->tensor, x, n);
+}
+#endif

@@ -1,0 +1,181 @@
+/* Files of a directory that appear under their names together: each is written as NAME.tmp and synced; the commit renames
+ * them in the order they were begun, so the last one, which the others wait for, comes last.                          */
+#include "unlearn/model_priv.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const size_t COPY_MOST = (size_t)1 << 30;
+
+static enum status paths(const struct export *e, const char *name, char **final, struct text *temporary)
+{
+    enum status st = path_join(e->dir, name, final);
+    return st == OK ? text_print(temporary, "%s.tmp", *final) : st;
+}
+
+enum status export_open(const char *dir, struct export *e)
+{
+    *e = (struct export){.dir = dir, .fd = -1};
+    if (mkdir(dir, 0777) && errno != EEXIST) return fail(ERR_IO, "%s: cannot be made: %s", dir, strerror(errno));
+    return OK;
+}
+
+/* Room for one more name. */
+static enum status reserve(struct export *e)
+{
+    const size_t room = e->room ? 2 * e->room : 16;
+    char **name;
+    if (e->n < e->room) return OK;
+    if (!(name = realloc(e->name, room * sizeof *name)))
+        return fail(ERR_MEMORY, "%s: no memory for the names of %zu files", e->dir, room);
+    e->name = name;
+    e->room = room;
+    return OK;
+}
+
+enum status export_file(struct export *e, const char *name)
+{
+    enum status st = OK;
+    struct text temporary = {0};
+    char *path = NULL;
+    TRY(paths(e, name, &path, &temporary));
+    TRY(reserve(e));
+    if (!(e->name[e->n] = text_copy(name))) {
+        st = fail(ERR_MEMORY, "%s: no memory for its name", path);
+        goto done;
+    }
+    e->n++;
+    if ((e->fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+        st = fail(ERR_IO, "%s: cannot be written: %s", temporary.data, strerror(errno));
+done:
+    free(path);
+    text_free(&temporary);
+    return st;
+}
+
+enum status export_bytes(struct export *e, const void *bytes, size_t n)
+{
+    const unsigned char *from = bytes;
+    while (n) {
+        ssize_t w = write(e->fd, from, n);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) return fail(ERR_IO, "%s/%s: cannot be written: %s", e->dir, e->name[e->n - 1], strerror(errno));
+        from += w, n -= (size_t)w;
+    }
+    return OK;
+}
+
+enum status export_close(struct export *e)
+{
+    const bool synced = !fsync(e->fd), closed = !close(e->fd);
+    e->fd = -1;
+    if (synced && closed) return OK;
+    return fail(ERR_IO, "%s/%s: cannot be written: %s", e->dir, e->name[e->n - 1], strerror(errno));
+}
+
+enum status export_text(struct export *e, const char *name, const char *bytes, size_t n)
+{
+    enum status st = OK;
+    TRY(export_file(e, name));
+    TRY(export_bytes(e, bytes, n));
+    TRY(export_close(e));
+done:
+    return st;
+}
+
+/* With as few digits as give the same numbers again: 1e-5, not 1.0000000000000001e-5. */
+static char *shortest(const json_t *json)
+{
+    char *text = NULL;
+    bool same = false;
+    for (size_t digits = 15; digits <= 17 && !same; digits++) {
+        json_t *again;
+        free(text);
+        if (!(text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)))) return NULL;
+        again = json_loads(text, 0, NULL);
+        same = json_equal(json, again);
+        json_decref(again);
+    }
+    return text;
+}
+
+enum status export_json(struct export *e, const char *name, const json_t *json)
+{
+    enum status st = OK;
+    struct text t = {0};
+    char *text = shortest(json);
+    if (!text) {
+        st = fail(ERR_MEMORY, "%s/%s: no memory for its text", e->dir, name);
+        goto done;
+    }
+    TRY(text_print(&t, "%s\n", text));
+    TRY(export_text(e, name, t.data, t.n));
+done:
+    free(text);
+    text_free(&t);
+    return st;
+}
+
+enum status export_copy(struct export *e, const char *source, const char *name)
+{
+    enum status st = OK;
+    char *path = NULL, *text = NULL;
+    size_t n;
+    TRY(path_join(source, name, &path));
+    if (!file_exists(path)) goto done;
+    TRY(file_read(path, COPY_MOST, &text, &n));
+    TRY(export_text(e, name, text, n));
+done:
+    free(path);
+    free(text);
+    return st;
+}
+
+static enum status rename_one(const struct export *e, const char *name)
+{
+    enum status st = OK;
+    struct text temporary = {0};
+    char *path = NULL;
+    TRY(paths(e, name, &path, &temporary));
+    if (rename(temporary.data, path)) st = fail(ERR_IO, "%s: cannot be renamed: %s", temporary.data, strerror(errno));
+done:
+    free(path);
+    text_free(&temporary);
+    return st;
+}
+
+enum status export_commit(struct export *e)
+{
+    enum status st = OK;
+    int fd;
+    for (size_t i = 0; i < e->n; i++) TRY(rename_one(e, e->name[i]));
+    if ((fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(fd))
+        st = fail(ERR_IO, "%s: cannot be synced: %s", e->dir, strerror(errno));
+    if (fd >= 0) close(fd);
+    e->committed = st == OK;
+done:
+    return st;
+}
+
+static void remove_temporary(const struct export *e, const char *name)
+{
+    struct text temporary = {0};
+    char *path = NULL;
+    if (paths(e, name, &path, &temporary) == OK) unlink(temporary.data);
+    free(path);
+    text_free(&temporary);
+}
+
+void export_end(struct export *e)
+{
+    if (e->fd >= 0) close(e->fd);
+    for (size_t i = 0; i < e->n; i++) {
+        if (!e->committed) remove_temporary(e, e->name[i]);
+        free(e->name[i]);
+    }
+    free(e->name);
+    *e = (struct export){.fd = -1};
+}

@@ -1,0 +1,143 @@
+/* Forward of the decoder over a packed batch:
+ *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
+ *      logits = head(norm(x)) at the output rows only.
+ * Column-split products are local; the two row-split ones of a block end in one sum over the tensor ranks each (one
+ * together where the residual is parallel). */
+#include "decoder.h"
+#include <assert.h>
+#include <math.h>
+
+/* part = this process's share of the attention of `a` = norm(x); bias of the output product comes after the sum. */
+static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    const struct attention at = model_attention(m, b);
+    linear_forward(b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
+    if (s->qkv_bias) bias_add(b->n_row, m->qkv, tensor(l, base, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
+    rotary_apply(1, 1, b->n_row, b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
+                 k->qkv, m->qkv);
+    attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
+    linear_forward(b->n_row, m->d, m->att, k->att, m->att, tensor(l, base, layer, ROLE_O), m->part, m->d);
+}
+
+/* out = this process's share of the MLP of `a` = norm(x). */
+static void mlp_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k, real *out)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    enum role first = s->gated ? ROLE_GATE : ROLE_UP;
+    enum role bias = s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS;
+    linear_forward(b->n_row, m->up, m->d, m->a, m->d, tensor(l, base, layer, first), k->up, m->up);
+    if (s->mlp_bias) bias_add(b->n_row, m->up, tensor(l, base, layer, bias), k->up, m->up);
+    activation_forward(s->activation, s->gated, b->n_row, m->f, k->up, m->act);
+    linear_forward(b->n_row, m->d, m->f, m->act, m->f, tensor(l, base, layer, ROLE_DOWN), out, m->d);
+}
+
+/* y = x + the sum over tensor ranks of part (+ bias) */
+static void residual(struct model *m, size_t n, const real *x, real *part, const real *bias, real *y)
+{
+    sum_tensor(m, part, n * m->d);
+    math_copy(n * m->d, x, y);
+    math_add(n * m->d, part, y);
+    if (bias) bias_add(n, m->d, bias, y, m->d);
+}
+
+static void block_sequential(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t n = b->n_row;
+    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
+                 s->norm_eps, m->a, k->mean1, k->r1);
+    attention_part(m, b, w, layer, k);
+    residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_O_BIAS), k->mid);
+    norm_forward(s->norm, n, m->d, k->mid, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
+                 s->norm_eps, m->a, k->mean2, k->r2);
+    mlp_part(m, b, w, layer, k, m->part);
+    residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
+}
+
+static void block_parallel(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t n = b->n_row;
+    const real *out_bias = tensor(l, w, layer, ROLE_O_BIAS);
+    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
+                 s->norm_eps, m->a, k->mean1, k->r1);
+    attention_part(m, b, w, layer, k);
+    if (!s->one_norm)
+        norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
+                     s->norm_eps, m->a, k->mean2, k->r2);
+    mlp_part(m, b, w, layer, k, m->xhat);
+    math_add(n * m->d, m->xhat, m->part);
+    residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
+    if (out_bias) bias_add(n, m->d, out_bias, y, m->d);
+}
+
+static void embed(struct model *m, struct state *weights, const struct batch *b, real *x)
+{
+    const struct layout *l = m->layout;
+    real *w = state_acquire(weights, 0);
+    embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, tensor(l, w, 0, ROLE_EMBED), x);
+    state_release(weights, 0);
+    sum_tensor(m, x, b->n_row * m->d);
+}
+
+/* Final norm and head, at the output rows. */
+static void head(struct model *m, struct state *weights, const struct batch *b)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t norm = s->blocks + 1, layer = s->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
+    real *w = state_acquire(weights, norm);
+    rows_gather(b->n_out, b->out_row, m->d, m->x, m->g);
+    norm_forward(s->norm, b->n_out, m->d, m->g, tensor(l, w, norm, ROLE_NORM), tensor(l, w, norm, ROLE_NORM_BIAS),
+                 s->norm_eps, m->h, m->mean, m->r);
+    state_release(weights, norm);
+    w = state_acquire(weights, keeper);
+    linear_forward(b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
+    if (s->head_bias) bias_add(b->n_out, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), m->logits, m->words);
+    state_release(weights, keeper);
+}
+
+/* lse and nll from the vocabulary slices: a maximum, then sums and labels in one message. */
+static enum status likelihood(struct model *m, const struct batch *b)
+{
+    const struct layout *l = m->layout;
+    size_t n = b->n_out;
+    bool finite = true;
+    logits_max(n, m->words, m->logits, m->max);
+    if (m->grid->tensor_size > 1) comm_max_double(m->grid->tensor, m->max, n);
+    logits_sum(n, m->words, m->logits, m->max, m->sum);
+    logits_pick(n, m->words, l->word_first, m->logits, b->out_id, m->sum + n);
+    if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, m->sum, 2 * n);
+    for (size_t k = 0; k < n; k++) {
+        m->lse[k] = m->max[k] + log(m->sum[k]);
+        m->nll[k] = b->out_id[k] < 0 ? 0 : m->lse[k] - m->sum[n + k];
+        finite = finite && isfinite(m->lse[k]) && isfinite(m->nll[k]);
+    }
+    return finite ? OK : fail(ERR_NUMERIC, "forward: a log-likelihood is not finite; the weights have diverged");
+}
+
+enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
+{
+    const struct shape *s = m->layout->shape;
+    enum phase before = phase_enter(PHASE_FORWARD);
+    enum status st;
+    assert(b->n_row <= m->most.rows && b->n_out <= m->most.outputs && b->longest <= m->most.longest);
+    embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
+    for (size_t i = 0; i < s->blocks; i++) {
+        real *w = state_acquire(weights, i + 1), *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
+        if (s->parallel_residual)
+            block_parallel(m, b, w, i + 1, &m->kept[i], y);
+        else
+            block_sequential(m, b, w, i + 1, &m->kept[i], y);
+        state_release(weights, i + 1);
+    }
+    head(m, weights, b);
+    st = likelihood(m, b);
+    phase_enter(before);
+    return st;
+}

@@ -1,0 +1,144 @@
+/* The decoder's workspace: sizes first, every buffer once, nothing in the step. */
+#include "decoder.h"
+#include <math.h>
+#include <stdlib.h>
+
+static void take_kept(struct arena *a, const struct model *m, struct block_kept *k)
+{
+    size_t n = m->most.rows;
+    k->x = arena_take(a, n * m->d, sizeof(real));
+    k->mean1 = arena_take(a, n, sizeof(real));
+    k->r1 = arena_take(a, n, sizeof(real));
+    k->qkv = arena_take(a, n * m->qkv, sizeof(real));
+    k->att = arena_take(a, n * m->att, sizeof(real));
+    k->lse = arena_take(a, n * m->layout->head_count, sizeof(real));
+    k->mid = m->layout->shape->parallel_residual ? NULL : arena_take(a, n * m->d, sizeof(real));
+    k->mean2 = arena_take(a, n, sizeof(real));
+    k->r2 = arena_take(a, n, sizeof(real));
+    k->up = arena_take(a, n * m->up, sizeof(real));
+}
+
+static void take_outputs(struct arena *a, struct model *m)
+{
+    size_t n = m->most.outputs;
+    m->g = arena_take(a, n * m->d, sizeof(real));
+    m->mean = arena_take(a, n, sizeof(real));
+    m->r = arena_take(a, n, sizeof(real));
+    m->h = arena_take(a, n * m->d, sizeof(real));
+    m->logits = arena_take(a, n * m->words, sizeof(real));
+    m->max = arena_take(a, n, sizeof(double));
+    m->sum = arena_take(a, 2 * n, sizeof(double)); /* sum and pick side by side: one message */
+    m->pick = m->sum ? m->sum + n : NULL;
+    m->lse = arena_take(a, n, sizeof(double));
+    m->nll = arena_take(a, n, sizeof(double));
+    m->aside = m->most.aside ? arena_take(a, n * m->words, sizeof(real)) : NULL;
+    m->aside_lse = m->most.aside ? arena_take(a, n, sizeof(double)) : NULL;
+}
+
+static void take_backward(struct arena *a, struct model *m)
+{
+    size_t n = m->most.rows, J = m->most.objectives;
+    m->dlogits = arena_take(a, J * m->most.outputs * m->words, sizeof(real));
+    m->dh = arena_take(a, J * m->most.outputs * m->d, sizeof(real));
+    m->dx = arena_take(a, J * n * m->d, sizeof(real));
+    m->dn = arena_take(a, J * n * m->d, sizeof(real));
+    m->dn2 = m->layout->shape->parallel_residual ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
+    m->dup = arena_take(a, J * n * m->up, sizeof(real));
+    m->dact = arena_take(a, J * n * m->f, sizeof(real));
+    m->dqkv = arena_take(a, J * n * m->qkv, sizeof(real));
+    m->datt = arena_take(a, J * n * m->att, sizeof(real));
+}
+
+/* The same code measures and lays out. */
+static void take_all(struct arena *a, struct model *m)
+{
+    const struct layout *l = m->layout;
+    size_t n = m->most.rows, blocks = l->shape->blocks;
+    struct attention at = model_attention(m, NULL);
+    struct block_kept none;
+    m->kv_of = arena_take(a, l->head_count, sizeof *m->kv_of);
+    m->cosine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
+    m->sine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
+    m->kept = arena_take(a, blocks, sizeof *m->kept);
+    for (size_t i = 0; i < blocks; i++) take_kept(a, m, m->kept ? &m->kept[i] : &none);
+    m->x = arena_take(a, n * m->d, sizeof(real));
+    m->a = arena_take(a, n * m->d, sizeof(real));
+    m->part = arena_take(a, n * m->d, sizeof(real));
+    m->xhat = arena_take(a, n * m->d, sizeof(real));
+    m->act = arena_take(a, n * m->f, sizeof(real));
+    m->scratch = arena_take(a, attention_scratch(&at, m->most.longest), sizeof(real));
+    take_outputs(a, m);
+    take_backward(a, m);
+}
+
+static void fill_tables(struct model *m)
+{
+    const struct layout *l = m->layout;
+    size_t group = l->shape->heads / l->shape->kv_heads;
+    for (size_t h = 0; h < l->head_count; h++) m->kv_of[h] = (int)((l->head_first + h) / group - l->kv_first);
+    rotary_table(m->most.longest, l->shape->rotary_dim / 2, l->shape->frequency, m->cosine, m->sine);
+}
+
+enum status model_new(const struct layout *l, const struct grid *g, const struct model_limits *most, struct model **out,
+                      size_t *bytes)
+{
+    enum status st = OK;
+    struct arena count;
+    struct model *m = NULL;
+    if (out) *out = NULL;
+    TRY_NEW(m, 1);
+    m->layout = l;
+    m->grid = g;
+    m->most = *most;
+    m->d = l->shape->hidden;
+    m->f = l->column_count;
+    m->up = (l->shape->gated ? 2 : 1) * l->column_count;
+    m->att = l->head_count * l->shape->head_dim;
+    m->qkv = (l->head_count + 2 * l->kv_count) * l->shape->head_dim;
+    m->words = l->word_count;
+    arena_measure(&count);
+    take_all(&count, m);
+    if (bytes) *bytes = count.used;
+    if (out) {
+        TRY(arena_new(count.used, &m->arena));
+        take_all(&m->arena, m);
+        fill_tables(m);
+        *out = m;
+        m = NULL;
+    }
+done:
+    model_free(m);
+    return st;
+}
+
+void model_free(struct model *m)
+{
+    if (!m) return;
+    arena_free(&m->arena);
+    free(m);
+}
+
+struct attention model_attention(const struct model *m, const struct batch *b)
+{
+    const struct layout *l = m->layout;
+    return (struct attention){.n_seq = b ? b->n_seq : 0,
+                              .first = b ? b->first : NULL,
+                              .heads_q = l->head_count,
+                              .heads_kv = l->kv_count,
+                              .head_dim = l->shape->head_dim,
+                              .kv_of = m->kv_of,
+                              .scale = 1.0 / sqrt((double)l->shape->head_dim)};
+}
+
+const double *model_nll(const struct model *m) { return m->nll; }
+const double *model_lse(const struct model *m) { return m->lse; }
+real *model_logits(struct model *m) { return m->logits; }
+real *model_dlogits(struct model *m) { return m->dlogits; }
+const double *model_aside_lse(const struct model *m) { return m->aside_lse; }
+const real *model_aside_logits(const struct model *m) { return m->aside; }
+
+void model_set_aside(struct model *m, const struct batch *b)
+{
+    math_copy(b->n_out * m->words, m->logits, m->aside);
+    for (size_t k = 0; k < b->n_out; k++) m->aside_lse[k] = m->lse[k];
+}

@@ -1,0 +1,225 @@
+/* config.json -> struct shape. Every size is checked against a limit before anything is multiplied or allocated by it, so
+ * that no product of this room can overflow: the largest model allowed has fewer than 2^62 parameters.               */
+#include "unlearn/model_priv.h"
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONFIG_BYTES = 16 << 20 };
+static const size_t HIDDEN_MOST = 1 << 20, LAYERS_MOST = 10000, WORDS_MOST = 1 << 24, HEADS_MOST = 1 << 14,
+                    HEAD_DIM_MOST = 1 << 12, POSITIONS_MOST = (size_t)1 << 31;
+
+static const struct {
+    const char *name;
+    enum activation activation;
+} activations[] = {
+    {"silu", ACT_SILU},          {"swish", ACT_SILU}, {"gelu", ACT_GELU},
+    {"gelu_new", ACT_GELU_TANH}, {"relu", ACT_RELU},  {"gelu_pytorch_tanh", ACT_GELU_TANH},
+};
+
+static enum status need_size(const char *where, const json_t *config, const char *key, size_t most, size_t *out)
+{
+    if (!key_find(config, key)) return fail(ERR_INPUT, "%s: %s: is missing", where, key);
+    return key_size(where, config, key, 1, most, out);
+}
+
+static enum status read_flag(const char *where, const json_t *config, const struct flag *f, bool *out)
+{
+    *out = f->standard;
+    return f->key ? key_flag(where, config, f->key, out) : OK;
+}
+
+static enum status read_type(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    const char *type = NULL;
+    char list[256];
+    if (!json_is_object(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
+    TRY(key_text(where, config, "model_type", &type));
+    if (!type) return fail(ERR_INPUT, "%s: model_type: is missing", where);
+    if (!(s->row = architecture_find(type)))
+        return fail(ERR_INPUT, "%s: model_type \"%.40s\" is not built; %s are", where, type, architecture_list(list));
+    memcpy(s->model_type, s->row->model_type, strlen(s->row->model_type) + 1);
+    if (key_find(config, "quantization_config"))
+        return fail(ERR_INPUT, "%s: quantization_config: quantized weights are not built", where);
+done:
+    return st;
+}
+
+static enum status read_heads(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    TRY(need_size(where, config, "num_attention_heads", HEADS_MOST, &s->heads));
+    s->kv_heads = s->row->kv_heads && !json_object_get(config, "num_key_value_heads") ? s->row->kv_heads : s->heads;
+    if (!s->row->fused) {
+        TRY(key_size(where, config, "num_key_value_heads", 1, HEADS_MOST, &s->kv_heads));
+        TRY(key_size(where, config, "head_dim", 1, HEAD_DIM_MOST, &s->head_dim));
+    }
+    if (s->heads % s->kv_heads)
+        return fail(ERR_INPUT, "%s: num_attention_heads: %zu is no multiple of num_key_value_heads %zu", where, s->heads,
+                    s->kv_heads);
+    if (s->head_dim) return OK;
+    if (s->hidden % s->heads)
+        return fail(ERR_INPUT, "%s: hidden_size: %zu is no multiple of num_attention_heads %zu", where, s->hidden,
+                    s->heads);
+    s->head_dim = s->hidden / s->heads;
+    if (s->head_dim > HEAD_DIM_MOST)
+        return fail(ERR_INPUT, "%s: hidden_size: heads of %zu are larger than the %zu allowed", where, s->head_dim,
+                    HEAD_DIM_MOST);
+done:
+    return st;
+}
+
+static enum status read_sizes(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    TRY(need_size(where, config, "vocab_size", WORDS_MOST, &s->vocabulary));
+    TRY(need_size(where, config, "hidden_size", HIDDEN_MOST, &s->hidden));
+    TRY(need_size(where, config, "intermediate_size", WORDS_MOST, &s->intermediate));
+    TRY(need_size(where, config, "num_hidden_layers", LAYERS_MOST, &s->blocks));
+    s->positions = s->row->positions;
+    TRY(key_size(where, config, "max_position_embeddings", 1, POSITIONS_MOST, &s->positions));
+    TRY(read_heads(where, config, s));
+done:
+    return st;
+}
+
+static enum status read_activation(const char *where, const json_t *config, struct shape *s)
+{
+    const char *name = s->row->activation;
+    enum status st = key_text(where, config, "hidden_act", &name);
+    if (st != OK) return st;
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
+        if (!strcmp(name, activations[i].name)) {
+            s->activation = activations[i].activation;
+            return OK;
+        }
+    return fail(ERR_INPUT, "%s: hidden_act: \"%.40s\" is not built; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are",
+                where, name);
+}
+
+/* What the layers are made of: norms, residual, biases, MLP. */
+static enum status read_features(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    const struct architecture *row = s->row;
+    double range = 0;
+    bool refused = false;
+    s->norm = row->norm;
+    s->norm_bias = row->norm_bias;
+    s->norm_eps = row->eps;
+    s->gated = row->gated;
+    s->head_bias = row->head_bias;
+    TRY(key_number(where, config, row->eps_key, DBL_MIN, 1, &s->norm_eps));
+    TRY(key_number(where, config, "initializer_range", 0, 1e3, &range));
+    TRY(read_flag(where, config, &row->parallel, &s->parallel_residual));
+    TRY(read_flag(where, config, &row->qkv_bias, &s->qkv_bias));
+    TRY(read_flag(where, config, &row->out_bias, &s->out_bias));
+    TRY(read_flag(where, config, &row->mlp_bias, &s->mlp_bias));
+    TRY(read_flag(where, config, &row->tied, &s->tied));
+    s->one_norm = row->one_norm && s->parallel_residual;
+    TRY(read_activation(where, config, s));
+    if (row->refuse) TRY(key_flag(where, config, row->refuse, &refused));
+    if (refused) st = fail(ERR_INPUT, "%s: %s: is not built", where, row->refuse);
+done:
+    return st;
+}
+
+/* Attention that reaches back only so far. Absent, it is what transformers takes; null is none. */
+static enum status read_window(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    bool used = s->row->window == WINDOW_GIVEN;
+    if (s->row->window == WINDOW_ASKED) TRY(key_flag(where, config, "use_sliding_window", &used));
+    if (!used) return OK;
+    s->window = json_object_get(config, "sliding_window") ? 0 : 4096;
+    TRY(key_size(where, config, "sliding_window", 1, POSITIONS_MOST, &s->window));
+done:
+    return st;
+}
+
+static enum status read_token(const char *where, const json_t *j, const char *key, const struct shape *s, int32_t *out)
+{
+    if (!json_is_integer(j)) return fail(ERR_INPUT, "%s: %s: is not a whole number", where, key);
+    if (json_integer_value(j) < 0 || (uint64_t)json_integer_value(j) >= s->vocabulary)
+        return fail(ERR_INPUT, "%s: %s: %lld is not in the vocabulary of %zu", where, key,
+                    (long long)json_integer_value(j), s->vocabulary);
+    *out = (int32_t)json_integer_value(j);
+    return OK;
+}
+
+static enum status read_tokens(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    const json_t *bos = key_find(config, "bos_token_id"), *eos = key_find(config, "eos_token_id");
+    const json_t *pad = s->row->no_padding ? NULL : key_find(config, "pad_token_id");
+    s->bos = s->pad = -1;
+    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* counts from the end, as in Python */
+        s->pad = (int32_t)s->vocabulary - 1;
+    else if (pad)
+        TRY(read_token(where, pad, "pad_token_id", s, &s->pad));
+    if (bos) TRY(read_token(where, bos, "bos_token_id", s, &s->bos));
+    if (!eos) return OK;
+    if (!json_is_array(eos)) {
+        s->n_eos = 1;
+        return read_token(where, eos, "eos_token_id", s, s->eos);
+    }
+    if (json_array_size(eos) > MAX_EOS)
+        return fail(ERR_INPUT, "%s: eos_token_id: has more than %d tokens", where, MAX_EOS);
+    for (; s->n_eos < json_array_size(eos); s->n_eos++)
+        TRY(read_token(where, json_array_get(eos, s->n_eos), "eos_token_id", s, &s->eos[s->n_eos]));
+done:
+    return st;
+}
+
+enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out)
+{
+    enum status st = OK;
+    struct shape *s = *out = NULL;
+    TRY_NEW(s, 1);
+    TRY(json_parse(where, 0, json, n, &s->json));
+    TRY(read_type(where, s->json, s));
+    TRY(read_sizes(where, s->json, s));
+    TRY(read_features(where, s->json, s));
+    TRY(read_window(where, s->json, s));
+    TRY(read_tokens(where, s->json, s));
+    TRY(rope_read(where, s->json, s));
+    *out = s, s = NULL;
+done:
+    shape_free(s);
+    return st;
+}
+
+enum status shape_read(const char *dir, struct shape **out)
+{
+    enum status st = OK;
+    char *path = NULL, *text = NULL;
+    size_t n = 0;
+    *out = NULL;
+    TRY(path_join(dir, "config.json", &path));
+    TRY(file_read(path, CONFIG_BYTES, &text, &n));
+    TRY(shape_parse(path, text, n, out));
+done:
+    free(path);
+    free(text);
+    return st;
+}
+
+void shape_free(struct shape *s)
+{
+    if (!s) return;
+    json_decref(s->json);
+    free(s->frequency);
+    free(s);
+}
+
+bool shape_equal(const struct shape *a, const struct shape *b)
+{
+    return a->row->tensor == b->row->tensor && a->vocabulary == b->vocabulary && a->hidden == b->hidden &&
+           a->intermediate == b->intermediate && a->blocks == b->blocks && a->heads == b->heads &&
+           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied &&
+           a->norm_bias == b->norm_bias && a->one_norm == b->one_norm && a->gated == b->gated &&
+           a->qkv_bias == b->qkv_bias && a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias &&
+           a->head_bias == b->head_bias;
+}

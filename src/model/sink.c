@@ -1,0 +1,58 @@
+/* The sink that forms weight gradients: gradient += sum over rows of delta x^T and its like. */
+#include "unlearn/model.h"
+#include <assert.h>
+
+static void begin(void *context, size_t layer)
+{
+    struct gradient_sink *g = context;
+    g->base = state_acquire(g->gradient, layer);
+}
+
+static void end(void *context, size_t layer)
+{
+    struct gradient_sink *g = context;
+    state_commit(g->gradient, layer);
+    g->base = NULL;
+}
+
+static size_t rows_of(const struct param *p, size_t n_param)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
+    return rows;
+}
+
+static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
+                   const real *dy)
+{
+    struct gradient_sink *g = context;
+    size_t out = rows_of(p, n_param), in = p->col_count;
+    linear_backward_weight(c->n, out, in, dy, out, x, in, g->base + p->offset);
+}
+
+static void bias(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy)
+{
+    struct gradient_sink *g = context;
+    size_t out = rows_of(p, n_param);
+    bias_backward(c->n, out, dy, out, g->base + p->offset);
+}
+
+static void scale(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat, const real *dy)
+{
+    struct gradient_sink *g = context;
+    norm_backward_weight(c->n, p->row_count, xhat, dy, g->base + p->offset);
+}
+
+static void embed(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
+                  const real *dy)
+{
+    struct gradient_sink *g = context;
+    embedding_backward(c->n, p->col_count, id, p->piece[0].first, p->row_count, dy, g->base + p->offset);
+}
+
+struct sink sink_gradient(struct gradient_sink *g)
+{
+    g->base = NULL;
+    return (struct sink){
+        .context = g, .begin = begin, .end = end, .linear = linear, .bias = bias, .scale = scale, .embed = embed};
+}

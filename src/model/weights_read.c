@@ -1,0 +1,170 @@
+/* A checkpoint's tensors -> each process's part of a state. The first data rank of every tensor rank reads what its part
+ * needs, in large reads; the others receive it. A tensor split by columns is read whole, row by row.                 */
+#include "unlearn/model_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 16 << 20 };
+
+struct reader {
+    struct checkpoint *checkpoint;
+    unsigned char *buffer;
+    size_t room;
+    int fd; /* of file `open`; one at a time: there may be hundreds */
+    size_t open;
+};
+
+static enum status reader_new(const char *dir, const struct layout *l, struct reader *r)
+{
+    enum status st = OK;
+    *r = (struct reader){.fd = -1, .room = READ_BYTES};
+    TRY(checkpoint_open(dir, l, &r->checkpoint));
+    for (size_t i = 0; i < l->n_param; i++) {
+        const size_t row = l->param[i].cols * storage_size(r->checkpoint->at[i]->storage);
+        if (row > r->room) r->room = row;
+    }
+    TRY_NEW(r->buffer, r->room);
+done:
+    return st;
+}
+
+static void reader_free(struct reader *r)
+{
+    if (r->fd >= 0) close(r->fd);
+    free(r->buffer);
+    checkpoint_close(r->checkpoint);
+}
+
+static enum status use_file(struct reader *r, size_t which)
+{
+    uint64_t size;
+    if (r->fd >= 0 && r->open == which) return OK;
+    if (r->fd >= 0) close(r->fd);
+    r->open = which;
+    return safetensors_file(r->checkpoint->file[which]->path, &r->fd, &size);
+}
+
+static enum status check_finite(const char *path, const struct param *p, size_t row, size_t n, const real *x)
+{
+    size_t i = 0, at;
+    if (math_finite(n, x)) return OK;
+    while (isfinite((double)x[i])) i++;
+    at = (row + i / p->col_count) * p->cols + p->col_first + i % p->col_count;
+    return fail(ERR_INPUT, "%s: tensor %s: element %zu (row %zu, column %zu) is %g; the weights must be finite", path,
+                p->name, at, at / p->cols, at % p->cols, (double)x[i]);
+}
+
+/* Rows first ... first+n-1 of tensor i, this process's columns, to x [n][col_count]. */
+static enum status read_rows(struct reader *r, const struct param *p, size_t i, size_t first, size_t n, real *x)
+{
+    enum status st = OK;
+    const struct tensor *t = r->checkpoint->at[i];
+    const char *path = r->checkpoint->file[r->checkpoint->file_of[i]]->path;
+    const size_t element = storage_size(t->storage), row = p->cols * element, most = r->room / row;
+    for (size_t done_rows = 0, some; done_rows < n; done_rows += some) {
+        real *to = x + done_rows * p->col_count;
+        some = n - done_rows < most ? n - done_rows : most;
+        TRY(safetensors_pread(path, r->fd, t->begin + (first + done_rows) * row, some * row, r->buffer));
+        if (p->col_count == p->cols)
+            storage_load(t->storage, some * p->cols, r->buffer, to);
+        else
+            for (size_t k = 0; k < some; k++)
+                storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element,
+                             to + k * p->col_count);
+        TRY(check_finite(path, p, first + done_rows, some * p->col_count, to));
+    }
+done:
+    return st;
+}
+
+static enum status read_param(struct reader *r, const struct layout *l, size_t i, real *base)
+{
+    enum status st = OK;
+    const struct param *p = &l->param[i];
+    real *x = base + p->offset;
+    TRY(use_file(r, r->checkpoint->file_of[i]));
+    for (size_t k = 0; k < p->n_piece; k++) {
+        TRY(read_rows(r, p, i, p->piece[k].first, p->piece[k].count, x));
+        x += p->piece[k].count * p->col_count;
+    }
+done:
+    return st;
+}
+
+static enum status read_all(const char *dir, struct state *weights)
+{
+    enum status st = OK;
+    const struct layout *l = weights->layout;
+    struct reader r;
+    TRY(reader_new(dir, l, &r));
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        real *base = state_acquire(weights, layer);
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1] && st == OK; i++)
+            st = read_param(&r, l, i, base);
+        state_commit(weights, layer);
+        if (st != OK) goto done;
+    }
+done:
+    reader_free(&r);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- hash ----- */
+static uint64_t mix(uint64_t x) /* the finaliser of SplitMix64 (Steele, Lea & Flood 2014) */
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* The sum, over the elements counted here, of a hash of (tensor, place, value): the same however they are shared out. */
+static uint64_t hash_param(const struct param *p, const real *x)
+{
+    const uint64_t name = hash_bytes(p->name, strlen(p->name), 0);
+    uint64_t sum = 0, bits;
+    for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
+        const uint64_t row = param_global_row(p, i) * p->cols + p->col_first;
+        for (size_t c = 0; c < p->col_count; c++) {
+            const double value = (double)x[i * p->col_count + c];
+            memcpy(&bits, &value, sizeof bits);
+            sum += mix(mix(name + row + c) ^ bits);
+        }
+    }
+    return sum;
+}
+
+static uint64_t hash_all(const struct grid *g, struct state *weights)
+{
+    const struct layout *l = weights->layout;
+    uint64_t sum = 0;
+    double half[2];
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        const real *base = state_acquire(weights, layer);
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
+            sum += hash_param(&l->param[i], base + l->param[i].offset);
+        state_release(weights, layer);
+    }
+    half[0] = (double)(sum >> 32), half[1] = (double)(sum & 0xffffffffu); /* sums of halves are exact in double */
+    comm_sum_double(g->tensor, half, 2);
+    return ((uint64_t)half[0] << 32) + (uint64_t)half[1];
+}
+
+enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
+{
+    enum status st = OK;
+    const struct layout *l = weights->layout;
+    if (!g->data_rank) st = read_all(dir, weights);
+    TRY(grid_agree(g, st));
+    for (size_t layer = 0; layer < l->n_layer && g->data_size > 1; layer++) {
+        size_t first, count;
+        real *base = state_acquire(weights, layer);
+        layout_span(l, layer, &first, &count);
+        comm_broadcast(g->data, base + first, count * sizeof *base, 0);
+        state_commit(weights, layer);
+    }
+    if (hash) *hash = hash_all(g, weights);
+done:
+    return st;
+}

@@ -1,0 +1,290 @@
+/* A state -> an HF directory. World rank 0 writes; the tensor ranks of the first data rank send it what they count as
+ * theirs, a run of rows of one tensor at a time, so that no process ever holds a whole tensor for this. A failed write
+ * ends the writing, not the messages.                                                                                */
+#include "unlearn/model_priv.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SEND_REALS = 4 << 20 };
+static const uint64_t SHARD_MOST = 5000000000u;
+static const char *const carried[] = {"generation_config.json",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "special_tokens_map.json",
+                                      "added_tokens.json",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "tokenizer.model",
+                                      "chat_template.jinja"};
+
+/* ------------------------------------------------------------------------------------------------------- gathering ----- */
+/* Global rows first ... first+n-1 of one tensor at a time. */
+struct gather {
+    const struct grid *grid;
+    struct layout **of;   /* [tensor_size] rank 0: everybody's layout */
+    real *rows, *parcel;  /* [room] whole rows, on rank 0; what one rank has of them */
+    unsigned char *bytes; /* [room] elements as they are stored, on rank 0 */
+    size_t room;
+};
+
+static enum status gather_new(const struct grid *g, const struct layout *l, enum storage storage, struct gather *out)
+{
+    enum status st = OK;
+    *out = (struct gather){.grid = g, .room = SEND_REALS};
+    for (size_t i = 0; i < l->n_param; i++)
+        if (l->param[i].cols > out->room) out->room = l->param[i].cols;
+    TRY_NEW(out->parcel, out->room);
+    if (g->rank) goto done;
+    TRY_NEW(out->rows, out->room);
+    TRY_NEW(out->bytes, out->room * storage_size(storage));
+    TRY_NEW(out->of, (size_t)g->tensor_size);
+    for (int t = 0; t < g->tensor_size; t++) TRY(layout_new(l->shape, t, g->tensor_size, &out->of[t]));
+done:
+    return st;
+}
+
+static void gather_free(struct gather *g)
+{
+    for (int t = 0; g->of && t < g->grid->tensor_size; t++) layout_free(g->of[t]);
+    free(g->of);
+    free(g->rows);
+    free(g->parcel);
+    free(g->bytes);
+}
+
+/* What a process counts as its own of those rows, in local order: to a parcel when `own` (its part of the tensor) is given,
+ * from a parcel to `rows` when that is. Returns the size of the parcel. */
+static size_t parcel(const struct param *p, size_t first, size_t n, const real *own, real *rows, real *packed)
+{
+    size_t size = 0;
+    for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
+        const size_t row = param_global_row(p, i);
+        if (row < first || row >= first + n) continue;
+        if (own) math_copy(p->col_count, own + i * p->col_count, packed + size);
+        if (rows) math_copy(p->col_count, packed + size, rows + (row - first) * p->cols + p->col_first);
+        size += p->col_count;
+    }
+    return size;
+}
+
+/* The same call on every tensor rank of the first data rank; `own` is its part of tensor i. */
+static void gather_rows(const struct gather *g, const struct param *p, size_t i, size_t first, size_t n, const real *own)
+{
+    size_t size = parcel(p, first, n, own, NULL, g->parcel);
+    if (g->grid->rank) {
+        if (size) comm_send(g->grid->tensor, g->parcel, size * sizeof(real), 0, 0);
+        return;
+    }
+    parcel(p, first, n, NULL, g->rows, g->parcel);
+    for (int t = 1; t < g->grid->tensor_size; t++) {
+        const struct param *theirs = &g->of[t]->param[i];
+        if (!(size = parcel(theirs, first, n, NULL, NULL, NULL))) continue;
+        comm_receive(g->grid->tensor, g->parcel, size * sizeof(real), t, 0);
+        parcel(theirs, first, n, NULL, g->rows, g->parcel);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------------------- files ----- */
+struct plan { /* which tensor goes to which file */
+    size_t n_file;
+    size_t *file_of; /* [n_param] */
+    uint64_t total;  /* bytes of all tensors */
+    enum storage storage;
+};
+
+static uint64_t bytes_of(const struct plan *plan, const struct param *p)
+{
+    return (uint64_t)p->rows * p->cols * storage_size(plan->storage);
+}
+
+static enum status plan_new(const struct layout *l, enum storage storage, uint64_t most, struct plan *plan)
+{
+    enum status st = OK;
+    uint64_t size = 0;
+    *plan = (struct plan){.n_file = 1, .storage = storage};
+    TRY_NEW(plan->file_of, l->n_param);
+    for (size_t i = 0; i < l->n_param; i++) {
+        const uint64_t n = bytes_of(plan, &l->param[i]);
+        if (size && n > most - size) plan->n_file++, size = 0;
+        size = size + n < most ? size + n : most;
+        plan->total += n;
+        plan->file_of[i] = plan->n_file - 1;
+    }
+done:
+    return st;
+}
+
+static const char *file_name(const struct plan *plan, size_t file, char buffer[64])
+{
+    if (plan->n_file == 1)
+        snprintf(buffer, 64, "model.safetensors");
+    else
+        snprintf(buffer, 64, "model-%05zu-of-%05zu.safetensors", file + 1, plan->n_file);
+    return buffer;
+}
+
+static json_t *header_entry(const struct plan *plan, const struct param *p, uint64_t at)
+{
+    json_t *shape =
+        p->vector ? json_pack("[I]", (json_int_t)p->rows) : json_pack("[II]", (json_int_t)p->rows, (json_int_t)p->cols);
+    return json_pack("{s:s, s:o, s:[II]}", "dtype", safetensors_type(plan->storage), "shape", shape, "data_offsets",
+                     (json_int_t)at, (json_int_t)(at + bytes_of(plan, p)));
+}
+
+/* Length, JSON, and spaces that make the tensors begin at a multiple of 8. */
+static enum status write_header(struct export *e, const struct plan *plan, size_t file, const struct layout *l)
+{
+    enum status st = OK;
+    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    struct text t = {0};
+    char *json = NULL;
+    unsigned char length[8];
+    uint64_t at = 0;
+    int failed = 0;
+    for (size_t i = 0; i < l->n_param; i++) {
+        if (plan->file_of[i] != file) continue;
+        failed |= json_object_set_new(header, l->param[i].name, header_entry(plan, &l->param[i], at));
+        at += bytes_of(plan, &l->param[i]);
+    }
+    if (failed || !(json = json_dumps(header, JSON_COMPACT))) {
+        st = fail(ERR_MEMORY, "%s: no memory for the header of the weights", e->dir);
+        goto done;
+    }
+    TRY(text_print(&t, "%s%*s", json, (int)(7 - (strlen(json) + 7) % 8), ""));
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)t.n >> 8 * i);
+    TRY(export_bytes(e, length, sizeof length));
+    TRY(export_bytes(e, t.data, t.n));
+done:
+    json_decref(header);
+    free(json);
+    text_free(&t);
+    return st;
+}
+
+static enum status write_index(struct export *e, const struct plan *plan, const struct layout *l)
+{
+    enum status st = OK;
+    char name[64];
+    json_t *map = json_object();
+    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)plan->total, "weight_map", map);
+    int failed = !index;
+    for (size_t i = 0; i < l->n_param && !failed; i++)
+        failed = json_object_set_new(map, l->param[i].name, json_string(file_name(plan, plan->file_of[i], name)));
+    if (failed) st = fail(ERR_MEMORY, "%s: no memory for the index of the weights", e->dir);
+    if (st == OK) st = export_json(e, "model.safetensors.index.json", index);
+    json_decref(index);
+    return st;
+}
+
+static enum status write_config(struct export *e, const struct shape *s, enum storage storage)
+{
+    static const char *const name[N_STORAGE] = {
+        [STORE_F32] = "float32", [STORE_BF16] = "bfloat16", [STORE_F16] = "float16", [STORE_F64] = "float64"};
+    const bool old = json_object_get(s->json, "torch_dtype"), new = json_object_get(s->json, "dtype") || !old;
+    json_t *config = json_deep_copy(s->json);
+    enum status st;
+    if (old) json_object_set_new(config, "torch_dtype", json_string(name[storage]));
+    if (new) json_object_set_new(config, "dtype", json_string(name[storage]));
+    st = config ? export_json(e, "config.json", config) : fail(ERR_MEMORY, "%s: no memory for config.json", e->dir);
+    json_decref(config);
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- weights ----- */
+static enum status write_small(struct export *e, const char *source, const struct shape *s, enum storage storage)
+{
+    enum status st = OK;
+    TRY(write_config(e, s, storage));
+    for (size_t i = 0; source && i < sizeof carried / sizeof *carried; i++) TRY(export_copy(e, source, carried[i]));
+done:
+    return st;
+}
+
+/* Tensor i begins: of a new file, the header comes first. */
+static enum status next_tensor(struct export *e, const struct plan *plan, size_t i, const struct layout *l)
+{
+    enum status st = OK;
+    char name[64];
+    if (i && plan->file_of[i] == plan->file_of[i - 1]) return OK;
+    if (i) TRY(export_close(e));
+    TRY(export_file(e, file_name(plan, plan->file_of[i], name)));
+    TRY(write_header(e, plan, plan->file_of[i], l));
+done:
+    return st;
+}
+
+/* One tensor: gathers always, writes on rank 0 as long as st is OK. */
+static enum status write_tensor(struct export *e, const struct gather *g, enum storage storage, const struct param *p,
+                                size_t i, const real *own, enum status st)
+{
+    const size_t most = g->room / p->cols;
+    for (size_t first = 0, n; first < p->rows; first += n) {
+        n = p->rows - first < most ? p->rows - first : most;
+        gather_rows(g, p, i, first, n, own);
+        if (g->grid->rank || st != OK) continue;
+        storage_save(storage, n * p->cols, g->rows, g->bytes);
+        st = export_bytes(e, g->bytes, n * p->cols * storage_size(storage));
+    }
+    return st;
+}
+
+static enum status write_all(struct export *e, const struct gather *g, const struct plan *plan, struct state *weights)
+{
+    enum status st = OK;
+    const struct layout *l = weights->layout;
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        const real *base = state_acquire(weights, layer);
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+            const struct param *p = &l->param[i];
+            if (!g->grid->rank && st == OK) st = next_tensor(e, plan, i, l);
+            st = write_tensor(e, g, plan->storage, p, i, base + p->offset, st);
+        }
+        state_release(weights, layer);
+    }
+    return st;
+}
+
+/* The last file and the index, then everything under its name; weights of the other kind would be read instead. */
+static enum status finish(struct export *e, const struct plan *plan, const struct layout *l)
+{
+    enum status st = OK;
+    char *other = NULL;
+    TRY(export_close(e));
+    if (plan->n_file > 1) TRY(write_index(e, plan, l));
+    TRY(export_commit(e));
+    TRY(path_join(e->dir, plan->n_file > 1 ? "model.safetensors" : "model.safetensors.index.json", &other));
+    unlink(other);
+done:
+    free(other);
+    return st;
+}
+
+enum status weights_write_sharded(const char *dir, const char *source, const struct grid *g, struct state *weights,
+                                  enum storage storage, uint64_t most)
+{
+    enum status st = OK;
+    const struct layout *l = weights->layout;
+    struct export e = {.fd = -1};
+    struct plan plan = {0};
+    struct gather room = {0};
+    TRY(grid_agree(g, gather_new(g, l, storage, &room)));
+    TRY(grid_agree(g, plan_new(l, storage, most, &plan)));
+    if (!g->rank && (st = export_open(dir, &e)) == OK) st = write_small(&e, source, l->shape, storage);
+    TRY(grid_agree(g, st));
+    if (!g->data_rank) st = write_all(&e, &room, &plan, weights);
+    if (!g->rank && st == OK) st = finish(&e, &plan, l);
+    TRY(grid_agree(g, st));
+done:
+    export_end(&e);
+    gather_free(&room);
+    free(plan.file_of);
+    return st;
+}
+
+enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
+                          enum storage storage)
+{
+    return weights_write_sharded(dir, source, g, weights, storage, SHARD_MOST);
+}

@@ -1,0 +1,88 @@
+/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. */
+#include "unlearn/optim.h"
+#include <math.h>
+#include <stdlib.h>
+
+enum status optim_new(const struct optim_settings *set, const struct layout *l, struct optim **out)
+{
+    enum status st = OK;
+    struct optim *o = *out = NULL;
+    TRY_NEW(o, 1);
+    o->set = *set;
+    if (set->kind == OPTIM_ADAMW) {
+        TRY(state_new("first moment", l, &o->m));
+        TRY(state_new("second moment", l, &o->v));
+    }
+    *out = o, o = NULL;
+done:
+    optim_free(o);
+    return st;
+}
+
+void optim_free(struct optim *o)
+{
+    if (!o) return;
+    state_free(o->m);
+    state_free(o->v);
+    free(o);
+}
+
+double optim_rate(const struct optim_settings *set, size_t t)
+{
+    double left;
+    if (t < set->warmup) return set->lr * (double)t / (double)set->warmup;
+    if (set->schedule == LR_CONSTANT || set->steps <= set->warmup) return set->lr;
+    left = (double)(set->steps - t) / (double)(set->steps - set->warmup);
+    return set->schedule == LR_LINEAR ? set->lr * left : set->lr * 0.5 * (1 - cos(3.14159265358979323846 * left));
+}
+
+/* sum of squares of the rows that this process counts */
+static double owned_squares(const struct param *p, const real *x)
+{
+    return math_sum_squares(p->own_count * p->col_count, x + p->own_first * p->col_count);
+}
+
+double optim_norm(const struct grid *g, const struct state *gradient)
+{
+    const struct layout *l = gradient->layout;
+    double sum = 0;
+    for (size_t i = 0; i < l->n_param; i++) sum += owned_squares(&l->param[i], gradient->data + l->param[i].offset);
+    if (g->tensor_size > 1) comm_sum_double(g->tensor, &sum, 1);
+    return sqrt(sum);
+}
+
+static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, struct state *gradient,
+                         struct state *weights)
+{
+    const struct layout *l = weights->layout;
+    real *w = state_acquire(weights, layer), *g = state_acquire(gradient, layer);
+    real *m = o->m ? state_acquire(o->m, layer) : NULL, *v = o->v ? state_acquire(o->v, layer) : NULL;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        size_t n = p->row_count * p->col_count, at = p->offset;
+        if (m)
+            adamw_update(a, n, g + at, scale, m + at, v + at, w + at);
+        else
+            sgd_update(a->lr, a->decay, n, g + at, scale, w + at);
+    }
+    if (m) state_commit(o->m, layer), state_commit(o->v, layer);
+    state_release(gradient, layer);
+    state_commit(weights, layer);
+}
+
+void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights)
+{
+    const struct optim_settings *s = &o->set;
+    enum phase before = phase_enter(PHASE_OPTIMISER);
+    double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
+    struct adamw a = {.lr = optim_rate(s, o->done),
+                      .beta1 = s->beta1,
+                      .beta2 = s->beta2,
+                      .eps = s->eps,
+                      .decay = s->weight_decay,
+                      .step = o->done + 1};
+    for (size_t layer = 0; layer < weights->layout->n_layer; layer++)
+        update_layer(o, &a, scale, layer, gradient, weights);
+    o->done++;
+    phase_enter(before);
+}

@@ -1,0 +1,193 @@
+/* The files of a run as tables: geffect.h5 and train.h5. A new number to be stored is a row here. */
+#include "unlearn/output.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A field with "%s" in its name stands once per regulariser, whose name fills the "%s" of name and long_name. */
+static const struct field geffect_table[] = {
+    {"geffect",
+     {"step", "objective", "risk", "layer", "instance"},
+     FIELD_DOUBLE,
+     "nat2",
+     "G-effect: inner product of the risk's gradient and the gradient of the objective on one instance, in one layer",
+     "e[t,j,k,l,i] = <grad_l R_k(theta_t), grad_l L_j(s_i; theta_t)> (arXiv 2502.19301, definition 1, per instance)"},
+    {"instance_weight",
+     {"objective", "instance"},
+     FIELD_DOUBLE,
+     "1",
+     "weight of an instance in the objective over the whole forget set; sums to 1",
+     "L_j(D_u) = sum_i instance_weight[j,i] L_j(s_i)"},
+    {"instance_loss",
+     {"step", "objective", "instance"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the objective on one instance, not weighted",
+     "L_j(s_i; theta_t)"},
+    {"objective_weight",
+     {"step", "objective", "instance"},
+     FIELD_DOUBLE,
+     "1",
+     "mean token weight of an instance, or its sequence weight; NaN where the objective has none",
+     "mean_t w[j,i,t], as in wga: p^alpha (arXiv 2502.19301, equations 2, 4, 6)"},
+    {"risk_value",
+     {"step", "risk"},
+     FIELD_DOUBLE,
+     "nat",
+     "risk: mean negative log-likelihood of the labelled tokens",
+     "R_k(theta_t) = mean over the labelled tokens of D_k of -log p(token | before; theta_t)"},
+    {"loss",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "loss of the batch that the next update uses; NaN after the last one",
+     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+    {"geffect_%s",
+     {"step", "risk", "layer", "retain_instance"},
+     FIELD_DOUBLE,
+     "nat2",
+     "G-effect of the regulariser %s on one retain instance, not multiplied by its weight",
+     "e[t,k,l,i] = <grad_l R_k(theta_t), grad_l L_reg(s_i; theta_t)>"},
+    {"instance_weight_%s",
+     {"retain_instance"},
+     FIELD_DOUBLE,
+     "1",
+     "weight of a retain instance in the regulariser %s; sums to 1",
+     "L_reg(D) = sum_i w[i] L_reg(s_i)"},
+    {"instance_loss_%s",
+     {"step", "retain_instance"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the regulariser %s on one retain instance, not weighted",
+     "L_reg(s_i; theta_t)"},
+};
+
+static const struct field train_table[] = {
+    {"loss",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "loss of the batch of this update: the objective plus each regulariser times its weight",
+     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+    {"loss_objective", {"step"}, FIELD_DOUBLE, "nat", "the objective's part of the loss", "L(S_t; theta_t)"},
+    {"loss_%s",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the regulariser %s, not multiplied by its weight",
+     "L_reg(S_t; theta_t)"},
+    {"lr", {"step"}, FIELD_DOUBLE, "1", "learning rate of this update", NULL},
+    {"gradient_norm", {"step"}, FIELD_DOUBLE, "nat", "2-norm of the whole gradient before clipping", "|grad L|"},
+    {"tokens", {"step"}, FIELD_DOUBLE, "1", "tokens of the batch, the regularisers' included", NULL},
+    {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
+};
+
+/* A table with its regulariser rows written out; the texts made for them are kept until the file exists. */
+struct expanded {
+    struct field *field;
+    size_t n, n_text;
+    char **text;
+};
+
+static void expanded_free(struct expanded *e)
+{
+    for (size_t i = 0; e->text && i < e->n_text; i++) free(e->text[i]);
+    free(e->text);
+    free(e->field);
+}
+
+static enum status fill_in(struct expanded *e, const char *pattern, const char *name, const char **out)
+{
+    const char *hole = strstr(pattern, "%s");
+    struct text t = {0};
+    enum status st = OK;
+    TRY(text_add(&t, pattern, (size_t)(hole - pattern)));
+    TRY(text_print(&t, "%s%s", name, hole + 2));
+    *out = e->text[e->n_text++] = t.data;
+    return OK;
+done:
+    text_free(&t);
+    return st;
+}
+
+static enum status expand(const struct field *table, size_t n, size_t n_name, const char *const *name, struct expanded *e)
+{
+    enum status st = OK;
+    TRY_NEW(e->field, n * (n_name + 1));
+    TRY_NEW(e->text, 2 * n * (n_name + 1));
+    for (size_t i = 0; i < n; i++) {
+        bool each = strstr(table[i].name, "%s") != NULL;
+        for (size_t k = 0; k < (each ? n_name : 1); k++) {
+            struct field *f = &e->field[e->n++];
+            *f = table[i];
+            if (!each) continue;
+            TRY(fill_in(e, table[i].name, name[k], &f->name));
+            TRY(fill_in(e, table[i].long_name, name[k], &f->long_name));
+        }
+    }
+done:
+    return st;
+}
+
+static enum status create(const char *path, const char *title, size_t n_axis, const struct axis *axis,
+                          const struct expanded *e, size_t n_attribute, const struct attribute *attribute,
+                          struct file **out)
+{
+    enum status st = OK;
+    struct attribute *all = NULL;
+    TRY_NEW(all, n_attribute + 1);
+    all[0] = (struct attribute){"title", title};
+    for (size_t i = 0; i < n_attribute; i++) all[i + 1] = attribute[i];
+    TRY(file_create(path, n_axis, axis, e->n, e->field, n_attribute + 1, all, out));
+done:
+    free(all);
+    return st;
+}
+
+enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out)
+{
+    enum status st = OK;
+    struct expanded e = {0};
+    const struct axis axis[] = {
+        {.name = "step",
+         .long_name = "updates done: row t is the state before update t+1",
+         .units = "1",
+         .unlimited = true},
+        {.name = "objective", .long_name = "unlearning objective", .n = info->n_objective, .label = info->objective},
+        {.name = "risk", .long_name = "risk that is measured", .n = info->n_risk, .label = info->risk},
+        {.name = "layer", .long_name = "layer or parameter of the model", .n = info->n_layer, .label = info->layer},
+        {.name = "instance",
+         .long_name = "row of the forget file, from 0",
+         .units = "1",
+         .n = info->n_instance,
+         .value = info->instance},
+        {.name = "retain_instance",
+         .long_name = "row of the retain file, from 0",
+         .units = "1",
+         .n = info->n_retain_instance,
+         .value = info->retain_instance},
+    };
+    size_t n_axis = sizeof axis / sizeof *axis - (info->n_regularizer ? 0 : 1);
+    *out = NULL;
+    TRY(expand(geffect_table, sizeof geffect_table / sizeof *geffect_table, info->n_regularizer, info->regularizer, &e));
+    TRY(create(path, "G-effects of LLM unlearning", n_axis, axis, &e, info->n_attribute, info->attribute, out));
+done:
+    expanded_free(&e);
+    return st;
+}
+
+enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out)
+{
+    enum status st = OK;
+    struct expanded e = {0};
+    const struct axis axis = {.name = "step",
+                              .long_name = "update, from 0; the last row is the state after the last one",
+                              .units = "1",
+                              .unlimited = true};
+    *out = NULL;
+    TRY(expand(train_table, sizeof train_table / sizeof *train_table, info->n_regularizer, info->regularizer, &e));
+    TRY(create(path, "updates of a training run", 1, &axis, &e, info->n_attribute, info->attribute, out));
+done:
+    expanded_free(&e);
+    return st;
+}

@@ -1,0 +1,166 @@
+/* The input's objectives, regularisers and risks, checked against the objective table and the data. */
+#include "unlearn/task_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+static enum status resolve(const struct config_objective *from, unsigned kind, const char *what, struct objective *out)
+{
+    enum status st = OK;
+    char where[512];
+    snprintf(where, sizeof where, "%s", place_text(&from->place));
+    if (!objective_find(from->name, out) || !(objective_needs(out) & kind))
+        return fail(ERR_INPUT, "%s: there is no %s \"%s\" (unlearn --help lists them)", where, what, from->name);
+    for (size_t i = 0; i < from->n_setting && st == OK; i++) {
+        const struct config_setting *s = &from->setting[i];
+        snprintf(where, sizeof where, "%s", place_text(&s->place));
+        if (!s->is_number)
+            st = fail(ERR_INPUT, "%s: %s of %s must be a number, not \"%s\"", where, s->key, from->name, s->text);
+        else
+            st = objective_set(out, where, s->key, s->number);
+    }
+    return st;
+}
+
+static enum status regularizers(struct inputs *in)
+{
+    const struct config *c = in->config;
+    size_t batch = c->train.batch_size * c->train.accumulation;
+    enum status st = OK;
+    TRY_NEW(in->regularizer, c->n_regularizer);
+    in->n_regularizer = c->n_regularizer;
+    for (size_t i = 0; i < c->n_regularizer; i++) {
+        struct regularizer *r = &in->regularizer[i];
+        TRY(resolve(&c->regularizer[i], IS_REGULARIZER, "regularizer", &r->objective));
+        r->weight = c->regularizer[i].weight;
+        r->batch = c->regularizer[i].batch_size == CONFIG_AUTO ? batch : c->regularizer[i].batch_size;
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(objective_name(&in->regularizer[k].objective), objective_name(&r->objective))) {
+                st = fail(ERR_INPUT, "%s: regularizer %s stands twice", place_text(&c->regularizer[i].place),
+                          c->regularizer[i].name);
+                goto done;
+            }
+    }
+done:
+    return st;
+}
+
+/* A bare name takes its settings from `objective` where it is that one. */
+static enum status measured(struct inputs *in)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    in->n_measured = c->geffect.n_objective ? c->geffect.n_objective : 1;
+    TRY_NEW(in->measured, in->n_measured);
+    in->measured[0] = in->objective;
+    for (size_t j = 0; j < c->geffect.n_objective; j++) {
+        const struct config_objective *from = &c->geffect.objective[j];
+        bool same = !from->n_setting && c->objective.name && !strcmp(from->name, c->objective.name);
+        TRY(resolve(same ? &c->objective : from, IS_OBJECTIVE, "objective", &in->measured[j]));
+    }
+done:
+    return st;
+}
+
+/* The name, and with its settings where it repeats. */
+static enum status labels(struct inputs *in)
+{
+    enum status st = OK;
+    TRY_NEW(in->label, in->n_measured);
+    for (size_t j = 0; j < in->n_measured; j++) {
+        struct text name = {0}, full = {0};
+        bool repeats = false;
+        for (size_t k = 0; k < in->n_measured; k++)
+            repeats = repeats || (k != j && in->measured[k].row == in->measured[j].row);
+        TRY(objective_label(&in->measured[j], true, &full));
+        TRY(text_print(&name, "%s", repeats ? full.data : objective_name(&in->measured[j])));
+        text_free(&full);
+        in->label[j] = name.data;
+        for (size_t k = 0; k < j; k++)
+            if (!strcmp(in->label[k], in->label[j])) {
+                st = fail(ERR_INPUT, "%s: geffect.objectives: %s stands twice with the same settings", in->config->file,
+                          in->label[j]);
+                goto done;
+            }
+    }
+done:
+    return st;
+}
+
+enum status inputs_objectives(struct inputs *in)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    if (c->task == TASK_FINETUNE) {
+        objective_find("nll", &in->objective);
+        return OK;
+    }
+    TRY(resolve(&c->objective, IS_OBJECTIVE, "objective", &in->objective));
+    TRY(regularizers(in));
+    if (in->measures) {
+        TRY(measured(in));
+        TRY(labels(in));
+    }
+    in->needs_reference = in->trains && objective_needs(&in->objective) & NEEDS_REFERENCE;
+    for (size_t j = 0; j < in->n_measured; j++)
+        if (objective_needs(&in->measured[j]) & NEEDS_REFERENCE) in->needs_reference = true;
+    for (size_t i = 0; i < in->n_regularizer; i++)
+        if (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION) in->needs_distribution = true;
+done:
+    return st;
+}
+
+/* n of the rows first ... end-1, the first ones or evenly spread ones. */
+static enum status risk_rows(struct risk *k, size_t first, size_t end, size_t n, enum risk_draw draw)
+{
+    enum status st = OK;
+    size_t all = end - first;
+    k->n = n < all ? n : all;
+    TRY_NEW(k->row, k->n);
+    for (size_t i = 0; i < k->n; i++)
+        k->row[i] = first + (draw == RISK_SPREAD ? (size_t)((unsigned __int128)i * all / k->n) : i);
+done:
+    return st;
+}
+
+static enum status one_risk(struct inputs *in, const struct grid *world, const struct config_risk *from,
+                            const struct data_rule *rule, struct risk *k)
+{
+    size_t first = 0, end, labels = 0;
+    enum status st = OK;
+    k->name = from->name;
+    if (!strcmp(from->data, "forget")) {
+        k->data = in->forget;
+    } else if (!strcmp(from->data, "retain")) {
+        k->data = in->retain;
+        first = from->from == FROM_TRAINED ? in->held_out : 0;
+    } else {
+        const struct data_file f = {.path = from->data, .question = "question", .answer = "answer", .rows = SIZE_MAX};
+        TRY(inputs_dataset(world, &f, rule, &k->own));
+        k->data = k->own;
+    }
+    end = k->data == in->retain && from->from == FROM_HELD_OUT ? in->held_out : k->data->n_row;
+    if (first >= end) {
+        st = fail(ERR_INPUT, "%s: risk \"%s\" has no rows: nothing is held out", place_text(&from->place), from->name);
+        goto done;
+    }
+    TRY(risk_rows(k, first, end, from->rows == CONFIG_ALL ? SIZE_MAX : from->rows, from->draw));
+    for (size_t i = 0; i < k->n; i++) labels += dataset_labels(k->data, k->row[i]);
+    for (size_t i = 0; i < k->n && k->own; i++)
+        if (dataset_length(k->data, k->row[i]) > in->longest) in->longest = dataset_length(k->data, k->row[i]);
+    if (!labels)
+        st = fail(ERR_INPUT, "%s: risk \"%s\": none of its rows has a labelled token; raise data.max_length",
+                  k->data->path, from->name);
+done:
+    return st;
+}
+
+enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    TRY_NEW(in->risk, c->geffect.n_risk);
+    for (; in->n_risk < c->geffect.n_risk; in->n_risk++)
+        TRY(one_risk(in, world, &c->geffect.risk[in->n_risk], rule, &in->risk[in->n_risk]));
+done:
+    return st;
+}

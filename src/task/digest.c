@@ -1,0 +1,52 @@
+/* A hash of every value that decides the numbers, whatever its spelling or place: two inputs that give equal lines run the
+ * same computation. */
+#include "unlearn/task_priv.h"
+#include <string.h>
+
+static enum status settings(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st;
+    TRY(text_print(t, "task %d seed %llu init %d held_out %zu precision %d\n", (int)c->task, (unsigned long long)c->seed,
+                   (int)c->model.init, in->held_out, (int)c->precision));
+    if (in->trains) {
+        TRY(objective_label(&in->objective, true, t));
+        for (size_t i = 0; i < in->n_regularizer; i++) {
+            TRY(text_print(t, " + %.17g x %zu ", in->regularizer[i].weight, in->regularizer[i].batch));
+            TRY(objective_label(&in->regularizer[i].objective, true, t));
+        }
+        TRY(text_print(t, "\noptimizer %d %.17g %.17g %.17g %.17g %.17g %d %zu %.17g\n", (int)c->optimizer.name,
+                       c->optimizer.lr, c->optimizer.beta1, c->optimizer.beta2, c->optimizer.eps,
+                       c->optimizer.weight_decay, (int)c->optimizer.schedule, c->optimizer.warmup_steps,
+                       c->optimizer.clip));
+        TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
+                       c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));
+    }
+    if (in->measures) {
+        TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
+        for (size_t j = 0; j < in->n_measured; j++) {
+            TRY(text_print(t, " "));
+            TRY(objective_label(&in->measured[j], true, t));
+        }
+    }
+done:
+    return st;
+}
+
+static uint64_t mix(uint64_t h, uint64_t value) { return hash_bytes(&value, sizeof value, h); }
+
+uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference)
+{
+    struct text t = {0};
+    uint64_t h = 0;
+    if (settings(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
+    text_free(&t);
+    h = mix(mix(h, weights), reference);
+    if (in->forget) h = mix(h, in->forget->hash);
+    if (in->retain) h = mix(h, in->retain->hash);
+    for (size_t k = 0; k < in->n_risk; k++) {
+        h = mix(h, in->risk[k].data->hash);
+        h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
+    }
+    return h;
+}

@@ -1,0 +1,220 @@
+/* Reading: input file, config.json, tokenizer, data. World rank 0 touches the files, everybody receives what it read, so
+ * that no process can see another version of a file. */
+#include "unlearn/task_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_JSON = 16 << 20, MOST_INPUT = 1 << 20 };
+
+/* A text file on every process. */
+static enum status text_everywhere(const struct grid *world, const char *path, size_t most, char **text, size_t *n)
+{
+    enum status st = OK;
+    uint64_t size = 0;
+    *text = NULL;
+    if (world->rank == 0) st = file_read(path, most, text, n), size = *n;
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, &size, sizeof size, 0);
+    *n = (size_t)size;
+    if (world->rank && !(*text = calloc(*n + 1, 1))) st = fail(ERR_MEMORY, "%s: no memory for its %zu bytes", path, *n);
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, *text, *n, 0);
+done:
+    return st;
+}
+
+static enum status read_config(const struct options *o, const struct grid *world, struct inputs *in)
+{
+    enum status st;
+    char *text = NULL;
+    size_t n;
+    TRY(text_everywhere(world, o->input, MOST_INPUT, &text, &n));
+    st = config_parse(o->input, text, n, o->n_override, o->override, &in->config);
+    TRY(grid_agree(world, st));
+done:
+    free(text);
+    return st;
+}
+
+static enum status read_shape(const struct grid *world, const char *dir, struct shape **out)
+{
+    enum status st;
+    char *text = NULL, *path = NULL;
+    size_t n;
+    TRY(path_join(dir, "config.json", &path));
+    TRY(text_everywhere(world, path, MOST_JSON, &text, &n));
+    st = shape_parse(path, text, n, out);
+    TRY(grid_agree(world, st));
+done:
+    free(text);
+    free(path);
+    return st;
+}
+
+enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
+                           struct dataset **out)
+{
+    enum status st = OK;
+    unsigned char *bytes = NULL;
+    uint64_t size = 0;
+    size_t n = 0;
+    *out = NULL;
+    if (world->rank == 0) {
+        st = dataset_read(f, rule, out);
+        if (st == OK) st = dataset_pack(*out, &bytes, &n);
+        size = n;
+    }
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, &size, sizeof size, 0);
+    if (world->rank && !(bytes = malloc(size))) st = fail(ERR_MEMORY, "%s: no memory for its rows", f->path);
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, bytes, size, 0);
+    if (world->rank) st = dataset_unpack(bytes, size, out);
+    TRY(grid_agree(world, st));
+done:
+    free(bytes);
+    return st;
+}
+
+static enum status read_data(const struct grid *world, const struct config_data *d, const struct data_rule *rule,
+                             struct dataset **out)
+{
+    const struct data_file f = {.path = d->path,
+                                .question = d->question,
+                                .answer = d->answer,
+                                .text = d->text,
+                                .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
+    return d->path ? inputs_dataset(world, &f, rule, out) : OK;
+}
+
+/* Only rank 0 needs the tokenizer; the rule's numbers are the same everywhere. */
+static enum status open_rule(const struct grid *world, const struct inputs *in, struct tokenizer **tokenizer,
+                             struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    size_t words;
+    *rule = (struct data_rule){.max_length = c->data.max_length,
+                               .eos = in->shape->n_eos ? in->shape->eos[0] : -1,
+                               .vocabulary = in->shape->vocabulary};
+    if (!c->data.template)
+        rule->template = (struct template){c->data.question_start, c->data.question_end, c->data.answer_start};
+    else if (!template_named(c->data.template, &rule->template))
+        st = fail(ERR_INPUT, "%s: data.template: there is no template \"%s\"; use qa, llama2 or the three parts",
+                  place_text(&c->data.template_place), c->data.template);
+    if (st == OK && world->rank == 0) {
+        st = tokenizer_open(c->model.path, tokenizer);
+        if (st == OK && (words = tokenizer_vocabulary(*tokenizer)) > in->shape->vocabulary)
+            st = fail(ERR_INPUT, "%s/tokenizer.json: has ids up to %zu, but the embedding of config.json has %zu rows",
+                      c->model.path, words - 1, in->shape->vocabulary);
+    }
+    rule->tokenizer = *tokenizer;
+    return grid_agree(world, st);
+}
+
+static void warn_rows(const struct inputs *in, const struct dataset *d)
+{
+    if (!d) return;
+    if (d->n_cut)
+        log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
+                 d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);
+    if (d->n_unlabelled)
+        log_warn("%s: %zu row%s no labelled token left: kept with weight 0", d->path, d->n_unlabelled,
+                 d->n_unlabelled == 1 ? " has" : "s have");
+}
+
+static enum status check_lengths(struct inputs *in)
+{
+    const struct dataset *sets[] = {in->forget, in->retain};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; sets[k] && i < sets[k]->n_row; i++) {
+            size_t length = dataset_length(sets[k], i);
+            if (length > in->longest) in->longest = length;
+            if (in->shape->window && length > in->shape->window)
+                return fail(
+                    ERR_INPUT,
+                    "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
+                    "lower data.max_length",
+                    sets[k]->path, i + 1, length, in->shape->window);
+        }
+    if (in->longest > in->shape->positions)
+        log_warn("the longest row has %zu tokens, the model was made for %zu positions", in->longest,
+                 in->shape->positions);
+    return OK;
+}
+
+/* held_out: auto. Fine-tuning teaches all rows unless told otherwise: what is to be retained must be known first. */
+static size_t held_out(const struct config *c, const struct dataset *retain)
+{
+    if (c->data.held_out != CONFIG_AUTO) return c->data.held_out;
+    if (!retain || c->task == TASK_FINETUNE) return 0;
+    return retain->n_row >= 800 ? 400 : 0;
+}
+
+static enum status read_sets(struct inputs *in, const struct grid *world, const struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    enum status st;
+    TRY(read_data(world, &c->data.forget, rule, &in->forget));
+    TRY(read_data(world, &c->data.retain, rule, &in->retain));
+    in->held_out = held_out(c, in->retain);
+    if (in->retain && in->held_out >= in->retain->n_row) {
+        st = fail(ERR_INPUT, "%s: data.retain.held_out is %zu, but the file has %zu rows: none is left to train on",
+                  c->file, in->held_out, in->retain->n_row);
+        goto done;
+    }
+    warn_rows(in, in->forget);
+    warn_rows(in, in->retain);
+    TRY(check_lengths(in));
+    if (c->task == TASK_FINETUNE)
+        TRY(dataset_join(in->forget, in->retain, in->held_out, &in->train));
+    else
+        in->train = in->forget;
+done:
+    return st;
+}
+
+enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out)
+{
+    enum status st;
+    struct inputs *in = *out = NULL;
+    struct tokenizer *tokenizer = NULL;
+    struct data_rule rule;
+    enum phase before = phase_enter(PHASE_READ);
+    TRY_NEW(in, 1);
+    TRY(read_config(o, world, in));
+    in->trains = in->config->task == TASK_FINETUNE || in->config->task == TASK_UNLEARN;
+    in->measures =
+        in->config->task == TASK_GEFFECT || (in->config->task == TASK_UNLEARN && in->config->geffect.every > 0);
+    TRY(inputs_objectives(in));
+    TRY(read_shape(world, in->config->model.path, &in->shape));
+    TRY(open_rule(world, in, &tokenizer, &rule));
+    TRY(read_sets(in, world, &rule));
+    if (in->measures) TRY(inputs_risks(in, world, &rule));
+    *out = in, in = NULL;
+done:
+    tokenizer_free(tokenizer);
+    inputs_free(in);
+    phase_enter(before);
+    return grid_agree(world, st);
+}
+
+void inputs_free(struct inputs *in)
+{
+    if (!in) return;
+    for (size_t k = 0; k < in->n_risk; k++) {
+        dataset_free(in->risk[k].own);
+        free(in->risk[k].row);
+    }
+    for (size_t j = 0; in->label && j < in->n_measured; j++) free(in->label[j]);
+    free(in->label);
+    free(in->risk);
+    free(in->measured);
+    free(in->regularizer);
+    if (in->train != in->forget) dataset_free(in->train);
+    dataset_free(in->forget);
+    dataset_free(in->retain);
+    shape_free(in->shape);
+    config_free(in->config);
+    free(in);
+}

@@ -1,0 +1,107 @@
+/* One row of geffect.h5: risks and their gradients on their full sets, then all effects of all objectives in one stacked
+ * backward, then those of the regularisers on the retain rows. */
+#include "unlearn/task_priv.h"
+#include <math.h>
+#include <string.h>
+
+/* grad R_k of every risk, complete, and its value. */
+static enum status risk_gradients(struct run *r)
+{
+    struct objective nll;
+    enum status st = OK;
+    objective_find("nll", &nll);
+    for (size_t k = 0; k < r->in->n_risk; k++) {
+        const struct risk *risk = &r->in->risk[k];
+        struct rows rows = run_rows(r, risk->data, risk->n, risk->row);
+        rows_weights(&nll, &rows, r->weight);
+        math_fill(r->layout->size, 0, r->risk_gradient[k]->data);
+        TRY(engine_gradient(&r->engine, &nll, &rows, r->weight, r->risk_gradient[k], r->loss));
+        TRY(state_reduce(r->grid, r->risk_gradient[k]));
+        r->risk_value[k] = 0;
+        for (size_t i = 0; i < risk->n; i++) r->risk_value[k] += r->weight[i] * r->loss[i];
+        r->flops += 6 * plan_products(r->layout) * rows_tokens(&rows);
+    }
+done:
+    return st;
+}
+
+/* [J][K][slot][n] -> [J][K][label][n] */
+static void add_slots(struct run *r, size_t J, size_t n)
+{
+    size_t slots = slot_count(r->layout), labels = r->n_out_layer, K = r->in->n_risk;
+    memset(r->slab, 0, J * K * labels * n * sizeof *r->slab);
+    for (size_t jk = 0; jk < J * K; jk++)
+        for (size_t s = 0; s < slots; s++)
+            for (size_t i = 0; i < n; i++)
+                r->slab[(jk * labels + r->slot_out[s]) * n + i] += r->effect[(jk * slots + s) * n + i];
+}
+
+static enum status effects(struct run *r, size_t J, const struct objective *o, const struct rows *rows)
+{
+    size_t K = r->in->n_risk;
+    enum status st =
+        engine_effects(&r->engine, J, o, rows, K, r->risk_gradient, r->effect, r->effect_loss, r->mean_weight);
+    double passes = 2 + 2.0 * (double)K + 2.0 * (double)J;
+    for (size_t j = 0; j < J; j++)
+        if (objective_needs(&o[j]) & NEEDS_DISTRIBUTION) passes += 2;
+    r->flops += passes * plan_products(r->layout) * rows_tokens(rows);
+    add_slots(r, J, rows->n);
+    return st;
+}
+
+static enum status put_objectives(struct run *r, double batch_loss)
+{
+    enum status st = OK;
+    if (!r->geffect) return OK;
+    TRY(file_put(r->geffect, "geffect", r->slab));
+    TRY(file_put(r->geffect, "instance_loss", r->effect_loss));
+    TRY(file_put(r->geffect, "objective_weight", r->mean_weight));
+    TRY(file_put(r->geffect, "risk_value", r->risk_value));
+    TRY(file_put(r->geffect, "loss", &batch_loss));
+done:
+    return st;
+}
+
+const struct risk *regularized_rows(const struct inputs *in)
+{
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (in->risk[k].data == in->retain) return &in->risk[k];
+    return NULL;
+}
+
+static enum status put_regularizer(struct run *r, const char *name)
+{
+    char field[64];
+    enum status st = OK;
+    if (!r->geffect) return OK;
+    snprintf(field, sizeof field, "geffect_%s", name);
+    TRY(file_put(r->geffect, field, r->slab));
+    snprintf(field, sizeof field, "instance_loss_%s", name);
+    TRY(file_put(r->geffect, field, r->effect_loss));
+done:
+    return st;
+}
+
+enum status measure(struct run *r, size_t t, double batch_loss)
+{
+    const struct inputs *in = r->in;
+    const struct risk *retain = regularized_rows(in);
+    struct rows rows = run_rows(r, in->forget, in->forget->n_row, r->every_row);
+    enum status st;
+    TRY(risk_gradients(r));
+    TRY(effects(r, in->n_measured, in->measured, &rows));
+    phase_enter(PHASE_OUTPUT);
+    TRY(grid_agree(r->grid, put_objectives(r, batch_loss)));
+    phase_enter(PHASE_OTHER);
+    for (size_t i = 0; i < in->n_regularizer && retain; i++) {
+        rows = run_rows(r, in->retain, retain->n, retain->row);
+        TRY(effects(r, 1, &in->regularizer[i].objective, &rows));
+        TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
+    }
+    phase_enter(PHASE_OUTPUT);
+    st = r->geffect ? file_commit(r->geffect, (int64_t)t) : OK;
+    phase_enter(PHASE_OTHER);
+    TRY(grid_agree(r->grid, st));
+done:
+    return st;
+}

@@ -1,0 +1,142 @@
+/* Before the run: passes, memory per process, work. What is promised here is compared with the measured peak at the end. */
+#include "unlearn/task_priv.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { PASS_TOKENS = 1024 }; /* enough rows for the products' full speed */
+
+double plan_products(const struct layout *l)
+{
+    const struct shape *s = l->shape;
+    return (double)l->elements - (s->tied ? 0 : (double)s->vocabulary * (double)s->hidden);
+}
+
+/* Longest list of rows of any call; most objectives stacked; most labels. */
+static void limits(const struct inputs *in, const struct timetable *s, struct plan *p)
+{
+    size_t rows = s->batch;
+    if (in->forget && rows < in->forget->n_row) rows = in->forget->n_row;
+    for (size_t i = 0; i < in->n_regularizer; i++)
+        if (rows < in->regularizer[i].batch) rows = in->regularizer[i].batch;
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (rows < in->risk[k].n) rows = in->risk[k].n;
+    p->engine = (struct engine_limits){
+        .rows = rows, .objectives = in->n_measured ? in->n_measured : 1, .risks = in->measures ? in->n_risk : 0};
+    p->tokens = in->config->parallel.tokens == CONFIG_AUTO ? PASS_TOKENS : in->config->parallel.tokens;
+    if (p->tokens < in->longest) p->tokens = in->longest;
+    p->model = (struct model_limits){.rows = p->tokens,
+                                     .outputs = p->tokens,
+                                     .sequences = p->tokens,
+                                     .longest = in->longest,
+                                     .objectives = p->engine.objectives,
+                                     .aside = in->needs_distribution};
+}
+
+/* Weights; gradient; moments; the frozen copy; a gradient for every risk. */
+static size_t count_states(const struct inputs *in)
+{
+    size_t n = 1;
+    if (in->trains) n += 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0);
+    if (in->needs_distribution) n++;
+    return n + (in->measures ? in->n_risk : 0);
+}
+
+static size_t bytes_results(const struct inputs *in, const struct plan *p, const struct layout *l)
+{
+    size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
+    size_t sets = 0;
+    if (in->forget) sets += in->forget->first[in->forget->n_row];
+    if (in->retain) sets += in->retain->first[in->retain->n_row];
+    return p->engine.rows * (per_instance + 4) * sizeof(double) + sets * 3 * sizeof(int32_t);
+}
+
+static double tokens_of(const struct dataset *d, size_t n, const size_t *row)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)dataset_length(d, row ? row[i] : i);
+    return sum;
+}
+
+/* Nominal flops (2 N a token and product) of an update and of a measurement, by all processes. */
+static void work(const struct inputs *in, const struct timetable *s, struct plan *p, double N)
+{
+    double per_row = in->train ? tokens_of(in->train, in->train->n_row, NULL) / (double)in->train->n_row : 0;
+    double per_retain = in->retain ? tokens_of(in->retain, in->retain->n_row, NULL) / (double)in->retain->n_row : 0;
+    double K = (double)in->n_risk, J = (double)in->n_measured;
+    p->flops_update = 6 * N * per_row * (double)s->batch;
+    for (size_t i = 0; i < in->n_regularizer; i++)
+        p->flops_update += (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION ? 8 : 6) * N *
+                           per_retain * (double)in->regularizer[i].batch;
+    for (size_t k = 0; k < in->n_risk; k++)
+        p->flops_measure += 6 * N * tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (in->measures) p->flops_measure += (2 + 2 * K + 2 * J) * N * tokens_of(in->forget, in->forget->n_row, NULL);
+}
+
+/* Every process must have the memory before the large allocations start. */
+static enum status check_memory(const struct inputs *in, const struct plan *p)
+{
+    struct rlimit limit;
+    for (int k = 0; k < 2; k++)
+        if (!getrlimit(k ? RLIMIT_DATA : RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY &&
+            limit.rlim_cur < p->bytes)
+            return fail(ERR_MEMORY,
+                        "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, fewer risks or a "
+                        "smaller parallel.tokens",
+                        in->config->file, (double)p->bytes / 1e6, (double)limit.rlim_cur / 1e6);
+    if (memory_available() && (double)p->bytes * parallel_node_size() >
+                                  (double)memory_available() + (double)p->bytes_base * parallel_node_size())
+        return fail(ERR_MEMORY,
+                    "%s: needs %.0f MB a process, but this node has %.0f MB free for its %d: use more nodes, fewer "
+                    "risks or a smaller parallel.tokens",
+                    in->config->file, (double)p->bytes / 1e6, (double)memory_available() / 1e6, parallel_node_size());
+    return OK;
+}
+
+enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p)
+{
+    struct grid g = {.data_size = 1, .tensor_size = 1};
+    struct layout *l = NULL;
+    struct engine e = {0};
+    enum status st;
+    *p = (struct plan){.bytes_base = memory_resident()};
+    TRY(plan_layout(in, s, world, p));
+    limits(in, s, p);
+    g.data_size = p->data, g.tensor_size = p->tensor;
+    TRY(layout_new(in->shape, 0, p->tensor, &l));
+    TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
+    e.grid = &g, e.layout = l, e.tokens = p->tokens;
+    TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
+    p->n_state = count_states(in);
+    p->bytes_state = l->size * sizeof(real);
+    p->bytes_results = bytes_results(in, p, l);
+    p->bytes = p->bytes_base + p->n_state * p->bytes_state + p->bytes_model + p->bytes_engine + p->bytes_results;
+    work(in, s, p, plan_products(l));
+    TRY(check_memory(in, p));
+done:
+    layout_free(l);
+    return st;
+}
+
+enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out)
+{
+    enum status st = text_print(out, "layout     %d processes = data %d x tensor %d, %d thread%s each\n",
+                                p->data * p->tensor, p->data, p->tensor, p->threads, p->threads == 1 ? "" : "s");
+    if (st == OK && in->trains)
+        st = text_print(out, "updates    %zu of %zu rows (%zu rows to learn from), warm-up %zu\n", s->updates, s->batch,
+                        s->rows, s->warmup);
+    if (st == OK) st = text_print(out, "passes     at most %zu tokens; longest row %zu\n", p->tokens, in->longest);
+    if (st == OK)
+        st = text_print(
+            out,
+            "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s), %.1f activations, "
+            "%.1f products, %.1f results\n",
+            (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, p->n_state, (double)p->bytes_state / 1e6,
+            in->trains ? ", gradient, moments" : "", in->needs_distribution ? ", reference" : "",
+            in->measures ? ", risks" : "", (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6,
+            (double)p->bytes_results / 1e6);
+    if (st == OK)
+        st = text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->flops_update / 1e9,
+                        p->flops_measure / 1e9);
+    return st;
+}

@@ -1,0 +1,195 @@
+/* Everything a run allocates, once; its weights and reference values; its files. */
+#include "unlearn/task_priv.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static enum status new_states(struct run *r)
+{
+    const struct inputs *in = r->in;
+    enum status st = OK;
+    TRY(state_new("weights", r->layout, &r->weights));
+    if (in->needs_distribution) TRY(state_new("reference", r->layout, &r->reference));
+    if (in->measures) {
+        TRY_NEW(r->risk_gradient, in->n_risk);
+        for (size_t k = 0; k < in->n_risk; k++) TRY(state_new("risk gradient", r->layout, &r->risk_gradient[k]));
+    }
+    if (in->trains) {
+        const struct config *c = in->config;
+        const struct optim_settings set = {.kind = c->optimizer.name == OPTIMIZER_SGD ? OPTIM_SGD : OPTIM_ADAMW,
+                                           .schedule = c->optimizer.schedule == SCHEDULE_CONSTANT ? LR_CONSTANT
+                                                       : c->optimizer.schedule == SCHEDULE_LINEAR ? LR_LINEAR
+                                                                                                  : LR_COSINE,
+                                           .lr = c->optimizer.lr,
+                                           .beta1 = c->optimizer.beta1,
+                                           .beta2 = c->optimizer.beta2,
+                                           .eps = c->optimizer.eps,
+                                           .weight_decay = c->optimizer.weight_decay,
+                                           .clip = c->optimizer.clip,
+                                           .warmup = r->timetable->warmup,
+                                           .steps = r->timetable->updates};
+        TRY(state_new("gradient", r->layout, &r->gradient));
+        TRY(optim_new(&set, r->layout, &r->optim));
+    }
+done:
+    return st;
+}
+
+/* The labels of the files' `layer` axis, and where each tensor use is added. */
+static enum status new_labels(struct run *r)
+{
+    const struct layout *l = r->layout;
+    bool tensors = r->in->config->geffect.resolution == RESOLUTION_TENSOR;
+    size_t slots = slot_count(l);
+    enum status st = OK;
+    r->n_out_layer = tensors ? l->n_param : l->n_layer;
+    TRY_NEW(r->out_layer, r->n_out_layer);
+    TRY_NEW(r->slot_out, slots);
+    for (size_t i = 0; i < r->n_out_layer; i++) {
+        char buffer[32];
+        r->out_layer[i] = text_copy(tensors ? l->param[i].name : layer_name(l, i, buffer));
+        if (!r->out_layer[i]) {
+            st = fail(ERR_MEMORY, "memory: cannot allocate the labels of layers");
+            goto done;
+        }
+    }
+    for (size_t s = 0; s < slots; s++)
+        r->slot_out[s] = tensors ? (size_t)(slot_param(l, s) - l->param) : slot_layer(l, s);
+done:
+    return st;
+}
+
+static enum status new_lists(struct run *r)
+{
+    const struct inputs *in = r->in;
+    const struct plan *p = r->plan;
+    size_t rows = p->engine.rows, J = p->engine.objectives, K = p->engine.risks;
+    enum status st = OK;
+    TRY_NEW(r->every_row, in->train ? in->train->n_row : 0);
+    for (size_t i = 0; in->train && i < in->train->n_row; i++) r->every_row[i] = i;
+    TRY_NEW(r->batch_row, rows);
+    TRY_NEW(r->retain_row, rows);
+    TRY_NEW(r->weight, rows);
+    TRY_NEW(r->loss, rows);
+    TRY_NEW(r->risk_value, in->n_risk);
+    if (in->measures) {
+        TRY_NEW(r->effect, J * K * slot_count(r->layout) * rows);
+        TRY_NEW(r->effect_loss, J * rows);
+        TRY_NEW(r->mean_weight, J * rows);
+        TRY_NEW(r->slab, J * K * r->n_out_layer * rows);
+    }
+    if (in->needs_reference) {
+        TRY_NEW(r->label_first, in->forget->n_row + 1);
+        for (size_t i = 0; i < in->forget->n_row; i++)
+            r->label_first[i + 1] = r->label_first[i] + dataset_labels(in->forget, i);
+        TRY_NEW(r->nll_ref, r->label_first[in->forget->n_row]);
+    }
+done:
+    return st;
+}
+
+enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out)
+{
+    enum status st;
+    struct run *r = *out = NULL;
+    TRY_NEW(r, 1);
+    *out = r;
+    r->in = in, r->plan = p, r->timetable = s;
+    r->started = clock_seconds();
+    TRY(grid_new(p->data, p->tensor, &r->grid));
+    TRY(layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout));
+    math_threads(p->threads);
+    TRY(new_states(r));
+    TRY(new_labels(r));
+    TRY(new_lists(r));
+    TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
+    r->engine = (struct engine){.grid = r->grid,
+                                .layout = r->layout,
+                                .model = r->model,
+                                .weights = r->weights,
+                                .reference = r->reference,
+                                .tokens = p->tokens};
+    TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
+done:
+    return st;
+}
+
+void run_free(struct run *r)
+{
+    if (!r) return;
+    file_close(r->geffect);
+    file_close(r->train);
+    engine_room_free(&r->engine);
+    model_free(r->model);
+    optim_free(r->optim);
+    for (size_t k = 0; r->risk_gradient && k < r->in->n_risk; k++) state_free(r->risk_gradient[k]);
+    for (size_t i = 0; r->out_layer && i < r->n_out_layer; i++) free(r->out_layer[i]);
+    state_free(r->gradient);
+    state_free(r->reference);
+    state_free(r->weights);
+    layout_free(r->layout);
+    grid_free(r->grid);
+    free(r->risk_gradient), free(r->out_layer), free(r->slot_out), free(r->nll_ref), free(r->label_first);
+    free(r->every_row), free(r->batch_row), free(r->retain_row), free(r->weight), free(r->loss), free(r->risk_value);
+    free(r->effect), free(r->effect_loss), free(r->mean_weight), free(r->slab);
+    directory_free(r->directory);
+    free(r);
+}
+
+struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row)
+{
+    bool forget = d == r->in->forget;
+    return (struct rows){.data = d,
+                         .n = n,
+                         .row = row,
+                         .nll_ref = forget ? r->nll_ref : NULL,
+                         .label_first = forget ? r->label_first : NULL};
+}
+
+/* Reads DIR into s, or draws it. */
+static enum status fill(struct run *r, const char *dir, struct state *s, uint64_t *hash)
+{
+    if (r->in->config->model.init == INIT_PRETRAINED || strcmp(dir, r->in->config->model.path))
+        return weights_read(dir, r->grid, s, hash);
+    weights_random(r->in->shape, r->in->config->seed, s);
+    *hash = hash_bytes(&r->in->config->seed, sizeof r->in->config->seed, 1);
+    return OK;
+}
+
+static enum status check_reference(const struct run *r, const char *dir)
+{
+    struct shape *s = NULL;
+    enum status st = shape_read(dir, &s);
+    if (st == OK && !shape_equal(s, r->in->shape))
+        st = fail(ERR_INPUT, "%s: config.json does not describe the same model as that of %s", dir,
+                  r->in->config->model.path);
+    shape_free(s);
+    return grid_agree(r->grid, st);
+}
+
+/* Values of the reference first, with its weights in the model's own memory. */
+enum status run_weights(struct run *r)
+{
+    const struct config *c = r->in->config;
+    const char *reference = c->model.reference ? c->model.reference : c->model.path;
+    bool other = strcmp(reference, c->model.path) != 0, needed = r->in->needs_reference || r->in->needs_distribution;
+    enum phase before = phase_enter(PHASE_READ);
+    enum status st = OK;
+    if (other && needed) {
+        TRY(check_reference(r, reference));
+        TRY(fill(r, reference, r->weights, &r->hash_reference));
+    } else {
+        TRY(fill(r, c->model.path, r->weights, &r->hash_weights));
+    }
+    if (r->reference) math_copy(r->layout->size, r->weights->data, r->reference->data);
+    if (r->in->needs_reference) {
+        struct rows rows = run_rows(r, r->in->forget, r->in->forget->n_row, r->every_row);
+        TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
+    }
+    if (other && needed) TRY(fill(r, c->model.path, r->weights, &r->hash_weights));
+    if (!(other && needed)) r->hash_reference = r->hash_weights;
+done:
+    phase_enter(before);
+    return st;
+}

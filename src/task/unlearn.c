@@ -1,0 +1,81 @@
+/* The story of a run: read, plan, allocate; then for every update batch, forward, loss, backward, reduce, G-effect, update,
+ * write; at the end the model. */
+#include "unlearn/task_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum status put_update(struct run *r, size_t t, const struct update *u)
+{
+    const struct inputs *in = r->in;
+    double tokens = isnan(u->loss) ? NAN : (double)u->tokens; /* the last row has no update */
+    enum status st = OK;
+    if (!r->train) return OK;
+    TRY(file_put(r->train, "loss", &u->loss));
+    TRY(file_put(r->train, "loss_objective", &u->objective));
+    for (size_t i = 0; i < in->n_regularizer; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "loss_%s", objective_name(&in->regularizer[i].objective));
+        TRY(file_put(r->train, field, &u->part[i]));
+    }
+    TRY(file_put(r->train, "lr", &u->rate));
+    TRY(file_put(r->train, "gradient_norm", &u->norm));
+    TRY(file_put(r->train, "tokens", &tokens));
+    TRY(file_put(r->train, "seconds", &u->seconds));
+    TRY(file_commit(r->train, (int64_t)t));
+done:
+    return st;
+}
+
+/* Update t = 0 ... T-1 from the batch gradient that stands in r->gradient. */
+static enum status apply_update(struct run *r, size_t t, struct update *u)
+{
+    u->norm = optim_norm(r->grid, r->gradient);
+    u->rate = optim_rate(&r->optim->set, t);
+    if (!isfinite(u->norm) || !isfinite(u->loss))
+        return fail(ERR_NUMERIC, "update %zu: loss %g, gradient norm %g: the run has diverged; lower optimizer.lr", t,
+                    u->loss, u->norm);
+    optim_update(r->optim, r->gradient, u->norm, r->weights);
+    return OK;
+}
+
+static enum status one_update(struct run *r, size_t t, struct update *u)
+{
+    double began = clock_seconds();
+    bool measured = r->in->measures && timetable_measured(r->in->config, r->timetable, t);
+    enum status st;
+    TRY(update_gradient(r, t, u));
+    u->seconds = clock_seconds() - began;
+    if (measured) {
+        TRY(measure(r, t, u->loss));
+        report_measured(r, t);
+    }
+    began = clock_seconds();
+    TRY(grid_agree(r->grid, apply_update(r, t, u)));
+    u->seconds += clock_seconds() - began;
+    TRY(grid_agree(r->grid, put_update(r, t, u)));
+    report_update(r, t, u);
+done:
+    return st;
+}
+
+enum status unlearn(struct run *r)
+{
+    const struct inputs *in = r->in;
+    size_t T = r->timetable->updates;
+    double part[8];
+    struct update u = {.part = part}, end = {.loss = NAN, .objective = NAN, .rate = NAN, .norm = NAN, .seconds = NAN};
+    enum status st = OK;
+    for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
+    if (in->measures) {
+        TRY(measure(r, T, NAN));
+        report_measured(r, T);
+    }
+    if (in->trains) {
+        for (size_t i = 0; i < in->n_regularizer; i++) part[i] = NAN;
+        end.part = part;
+        TRY(grid_agree(r->grid, put_update(r, T, &end)));
+    }
+done:
+    return st;
+}

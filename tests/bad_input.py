@@ -1,0 +1,399 @@
+"""end to end: bad inputs are refused with one line that says where and what; odd but sound ones are not.
+
+    bad_input.py [WORD ...]     cases whose name contains one of the words
+
+Each case changes a sound input, its model (a copy) or its data files, and runs the program. It must end within 30 s with
+the exit status of the table, print exactly one line `unlearn: error: ...` that holds the words of the table, and leave
+nothing in the output directory that looks like a result."""
+import json
+import os
+import re
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+from harness import SHARED, Checks, precisions, program, run, run_input
+
+GOLDEN = SHARED / "golden/models/llama"
+SECONDS = 30
+
+
+# ------------------------------------------------------------------------------------------------- a sound input
+def sound():
+    return {
+        "task": "unlearn", "output": {"directory": "out"},
+        "model": {"path": "model", "reference": "reference"},
+        "data": {"template": "llama2", "max_length": 200, "forget": "forget.jsonl",
+                 "retain": {"path": "retain.jsonl", "held_out": 0}},
+        "objective": {"name": "npo", "beta": 0.05, "regularizer": [{"name": "kl", "weight": 1.0}]},
+        "optimizer": {"lr": 1e-3}, "train": {"steps": 2, "batch_size": 2, "accumulation": 1}, "geffect": {"every": 1},
+    }
+
+
+class Case:
+    """A directory with a sound input, its model and data, which the case's `damage` then spoils."""
+
+    def __init__(self, directory):
+        self.directory, self.input, self.options, self.text = directory, sound(), [], None
+        for name in ("model", "reference"):
+            shutil.copytree(GOLDEN / name, directory / name)
+        for name in ("forget.jsonl", "retain.jsonl", "idk.jsonl"):
+            shutil.copy(GOLDEN / name, directory)
+        for path in directory.rglob("*"):
+            os.chmod(path, 0o755 if path.is_dir() else 0o644)
+
+    def __truediv__(self, name):
+        return self.directory / name
+
+    def set(self, key, value):
+        """set("a.b.c", v): the input's key; v None removes it."""
+        *way, last = key.split(".")
+        at = self.input
+        for k in way:
+            at = at.setdefault(k, {}) if isinstance(at.get(k), dict) else at.__setitem__(k, {}) or at[k]
+        if value is None:
+            at.pop(last, None)
+        else:
+            at[last] = value
+
+
+def setting(key, value):
+    return lambda c: c.set(key, value)
+
+
+def removing(name):
+    return lambda c: (c / name).unlink()
+
+
+def writing(name, text):
+    def damage(c):
+        if isinstance(text, bytes):
+            (c / name).write_bytes(text)
+        else:
+            (c / name).write_text(text)
+    return damage
+
+
+def cutting(name, part):
+    def damage(c):
+        whole = (c / name).read_bytes()
+        (c / name).write_bytes(whole[:int(len(whole) * part)])
+    return damage
+
+
+def option(*words):
+    return lambda c: c.options.extend(words)
+
+
+def raw(text):
+    """The input file is this text instead."""
+    def damage(c):
+        c.text = text
+    return damage
+
+
+def json_file(name, change):
+    """change(parsed) alters the file in place."""
+    def damage(c):
+        value = json.loads((c / name).read_text())
+        change(value)
+        (c / name).write_text(json.dumps(value))
+    return damage
+
+
+def line(name, number, text):
+    """Replaces line `number` (from 1) of a file; text None empties the value instead."""
+    def damage(c):
+        lines = (c / name).read_text().split("\n")
+        lines[number - 1] = text
+        (c / name).write_text("\n".join(lines))
+    return damage
+
+
+def tensors(change):
+    """change(header, bytes) -> (header, bytes) of model/model.safetensors."""
+    def damage(c):
+        path = c / "model/model.safetensors"
+        whole = path.read_bytes()
+        n = int.from_bytes(whole[:8], "little")
+        header, data = change(json.loads(whole[8:8 + n]), bytearray(whole[8 + n:]))
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return damage
+
+
+def without(name):
+    """The file without one tensor, its bytes taken out as well."""
+    def change(header, data):
+        begin, end = header.pop(name)["data_offsets"]
+        for key, t in header.items():
+            if key != "__metadata__":
+                t["data_offsets"] = [o - (end - begin if o >= end else 0) for o in t["data_offsets"]]
+        return header, data[:begin] + data[end:]
+    return tensors(change)
+
+
+def described(name, **fields):
+    def change(header, data):
+        header[name].update(fields)
+        return header, data
+    return tensors(change)
+
+
+def valued(name, value):
+    """The tensor's third number becomes `value`."""
+    def change(header, data):
+        begin = header[name]["data_offsets"][0]
+        data[begin + 8:begin + 12] = np.float32(value).tobytes()
+        return header, data
+    return tensors(change)
+
+
+def finished(c):
+    """A run has been here."""
+    done = run_input(c.input, 1, precisions()[0], c.directory, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def extra_word(c):
+    """A token that the embedding has no row for, in the vocabulary and in a row."""
+    json_file("model/tokenizer.json", lambda t: t.setdefault("added_tokens", []).append(
+        {"id": 320, "content": "<extra>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": False}))(c)
+    row(2, answer="an <extra> word")(c)
+
+
+def row(number, **fields):
+    """Fields of a row of forget.jsonl; None removes one."""
+    def damage(c):
+        lines = (c / "forget.jsonl").read_text().splitlines()
+        value = {**json.loads(lines[number - 1]), **fields}
+        lines[number - 1] = json.dumps({k: v for k, v in value.items() if v is not None})
+        (c / "forget.jsonl").write_text("\n".join(lines) + "\n")
+    return damage
+
+
+def both(*damages):
+    return lambda c: [d(c) for d in damages]
+
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+WEIGHTS, ROWS, INPUT = "model/model.safetensors", "forget.jsonl", "input.yaml"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
+YAML = "task: unlearn\nmodel: {path: model}\ndata: {forget: forget.jsonl, retain: retain.jsonl}\noutput: {directory: out}\n"
+
+# name, how it is spoiled, words of the message (regular expressions), exit status, ranks
+TABLE = [
+    # the model
+    ("model directory missing", setting("model.path", "nowhere"), ["nowhere"], 1, 1),
+    ("reference missing", setting("model.reference", "nowhere"), ["nowhere"], 1, 1),
+    ("reference of another shape", setting("model.reference", str(SHARED / "golden/models/mistral/model")),
+     ["mistral|reference"], 1, 1),
+    ("no config", removing("model/config.json"), ["config.json"], 1, 1),
+    ("config cut", cutting("model/config.json", 0.5), [r"config.json:\d+"], 1, 1),
+    ("config without hidden_size", json_file("model/config.json", lambda c: c.pop("hidden_size")),
+     ["config.json", "hidden_size"], 1, 1),
+    ("config with huge layers", json_file("model/config.json", lambda c: c.update(num_hidden_layers=10**9)),
+     ["config.json", "num_hidden_layers"], 1, 1),
+    ("config with negative size", json_file("model/config.json", lambda c: c.update(intermediate_size=-72)),
+     ["config.json", "intermediate_size"], 1, 1),
+    ("unknown architecture", json_file("model/config.json", lambda c: c.update(model_type="resnet")),
+     ["config.json", "resnet"], 1, 1),
+    ("heads that do not divide", json_file("model/config.json", lambda c: c.update(num_attention_heads=3)),
+     ["config.json", "heads"], 1, 1),
+    ("unknown rope", json_file("model/config.json", lambda c: c.update(rope_scaling={"rope_type": "fancy", "factor": 2.0})),
+     ["config.json", "fancy"], 1, 1),
+    ("no weights", removing(WEIGHTS), ["model"], 1, 1),
+    ("weights cut", cutting(WEIGHTS, 0.5), ["model.safetensors"], 1, 1),
+    ("weights cut on two ranks", cutting(WEIGHTS, 0.5), ["model.safetensors"], 1, 2),
+    ("weights cut in the header", cutting(WEIGHTS, 0.001), ["model.safetensors"], 1, 1),
+    ("weights empty", writing(WEIGHTS, b""), ["model.safetensors"], 1, 1),
+    ("weights with a huge header", writing(WEIGHTS, b"\xff" * 7 + b"\x7f{}"), ["model.safetensors"], 1, 1),
+    ("weights are a pointer", writing(WEIGHTS, POINTER), ["model.safetensors"], 1, 1),
+    ("a tensor missing", without(Q), ["model.safetensors", Q], 1, 1),
+    ("a tensor missing, two ranks", without(Q), ["model.safetensors", Q], 1, 2),
+    ("a tensor of another shape", described(Q, shape=[16, 64]), ["model.safetensors", Q, "16|64"], 1, 1),
+    ("a tensor of integers", described(Q, dtype="I32"), ["model.safetensors", Q, "I32"], 1, 1),
+    ("a tensor past the end", described(Q, data_offsets=[10**9, 10**9 + 4096]), ["model.safetensors"], 1, 1),
+    ("a weight that is NaN", valued(Q, np.nan), [Q], 1, 1),
+    ("a weight that is infinite, two ranks", valued(Q, np.inf), [Q], 1, 2),
+    ("index leads out of the directory", both(removing(WEIGHTS), writing("model/model.safetensors.index.json", json.dumps(
+        {"metadata": {}, "weight_map": {Q: "../reference/model.safetensors"}}))), ["index.json"], 1, 1),
+    # the tokenizer
+    ("no tokenizer", removing("model/tokenizer.json"), ["tokenizer.json"], 1, 1),
+    ("tokenizer cut", cutting("model/tokenizer.json", 0.7), [r"tokenizer.json:\d+"], 1, 1),
+    ("tokenizer of an unknown kind", json_file("model/tokenizer.json", lambda t: t["model"].update(type="Magic")),
+     ["tokenizer.json", "Magic"], 1, 1),
+    ("tokenizer larger than the embedding", extra_word, [r"tokenizer.json|forget.jsonl:2", "320"], 1, 1),
+    # data files
+    ("forget file missing", removing(ROWS), [ROWS], 1, 1),
+    ("forget file is a directory", setting("data.forget", "model"), ["model"], 1, 1),
+    ("forget file is a device", setting("data.forget", "/dev/zero"), ["/dev/zero"], 1, 1),
+    ("forget file empty", writing(ROWS, ""), [ROWS], 1, 1),
+    ("forget file of empty lines", writing(ROWS, "\n\n\n"), [ROWS], 1, 1),
+    ("row without the key", row(3, answer=None), [ROWS + ":3", "answer"], 1, 1),
+    ("row without the key, two ranks", row(3, answer=None), [ROWS + ":3", "answer"], 1, 2),
+    ("row with a number for text", row(4, question=7), [ROWS + ":4", "question"], 1, 1),
+    ("row that is no JSON", line(ROWS, 5, '{"question": "a", "answer": '), [ROWS + ":5"], 1, 1),
+    ("row that is a list", line(ROWS, 2, "[1, 2]"), [ROWS + ":2"], 1, 1),
+    ("row in Latin-1", writing(ROWS, b'{"question": "\xe9", "answer": "b"}\n'), [ROWS + ":1"], 1, 1),
+    ("other keys asked for", setting("data.forget", {"path": ROWS, "answer": "reply"}), [ROWS + ":1", "reply"], 1, 1),
+    ("retain row without the key", line("retain.jsonl", 2, '{"question": "a"}'), ["retain.jsonl:2", "answer"], 1, 1),
+    ("no forget file given", setting("data.forget", None), ["data.forget"], 1, 1),
+    ("no retain file given", setting("data.retain", None), ["data.retain"], 1, 1),
+    ("more rows held out than there are", setting("data.retain.held_out", 100), ["held_out|retain.jsonl"], 1, 1),
+    # layouts
+    ("layout of another number of ranks", setting("parallel", {"data": 3, "tensor": 1}), ["parallel|data|ranks"], 1, 2),
+    ("tensor degree above the heads", setting("parallel", {"data": 1, "tensor": 5}), ["tensor", "heads"], 1, 5),
+    ("more data ranks than rows in a global batch", setting("parallel", {"data": 3, "tensor": 1}), ["data", "batch"], 1, 3),
+    # the output directory
+    ("output holds a finished run", finished, ["out", "overwrite"], 1, 1),
+    ("output holds a finished run, two ranks", finished, ["out", "overwrite"], 1, 2),
+    ("output is a file", writing("out", "here"), ["out"], 1, 1),
+    ("output below a file", setting("output.directory", "forget.jsonl/out"), ["forget.jsonl"], 1, 1),
+    # the input file
+    ("input missing", lambda c: c.options.append("nowhere.yaml"), ["nowhere.yaml"], 1, 1),
+    ("unknown key", raw(YAML + "trian: {steps: 2}\n"), [INPUT + ":5:1", "trian", "train"], 1, 1),
+    ("unknown key inside", raw(YAML + "train: {step: 2}\n"), [INPUT + ":5:9", "step"], 1, 1),
+    ("unknown key, two ranks", raw(YAML + "trian: {steps: 2}\n"), [INPUT + ":5:1", "trian"], 1, 2),
+    ("key twice", raw(YAML + "seed: 1\nseed: 2\n"), [INPUT + ":6", "seed"], 1, 1),
+    ("text for a number", raw(YAML + "train: {steps: many}\n"), [INPUT + ":5:16", "steps"], 1, 1),
+    ("number with a tail", raw(YAML + "optimizer: {lr: 0.5x}\n"), [INPUT + ":5:17", "lr"], 1, 1),
+    ("negative rate", raw(YAML + "optimizer: {lr: -1}\n"), [INPUT + ":5", "lr"], 1, 1),
+    ("rate NaN", raw(YAML + "optimizer: {lr: .nan}\n"), [INPUT + ":5", "lr"], 1, 1),
+    ("batch of none", raw(YAML + "train: {batch_size: 0}\n"), [INPUT + ":5", "batch_size"], 1, 1),
+    ("list for a mapping", raw(YAML + "train: [1, 2]\n"), [INPUT + ":5", "train"], 1, 1),
+    ("two documents", raw(YAML + "---\nseed: 1\n"), [INPUT + ":[56]"], 1, 1),
+    ("tab", raw(YAML + "train:\n\tsteps: 2\n"), [INPUT + ":6"], 1, 1),
+    ("unknown task", raw(YAML.replace("unlearn", "forget", 1)), [INPUT + ":1:7", "task"], 1, 1),
+    ("empty input", raw(""), [INPUT], 1, 1),
+    ("unknown objective", setting("objective.name", "nope"), [INPUT, "nope"], 1, 1),
+    ("parameter of another objective", setting("objective.alpha", 1.0), [INPUT, "alpha"], 1, 1),
+    ("objective out of range", setting("objective.beta", -1.0), [INPUT, "beta"], 1, 1),
+    ("regularizer as objective", setting("objective", {"name": "kl"}), [INPUT, "kl"], 1, 1),
+    ("objective as regularizer", setting("objective.regularizer", [{"name": "npo"}]), [INPUT, "npo"], 1, 1),
+    ("unknown template", setting("data.template", "chatty"), [INPUT, "chatty"], 1, 1),
+    ("risk on a file that is not there", setting("geffect.risks", {"unlearn": {"data": "nowhere.jsonl"}}),
+     ["nowhere.jsonl"], 1, 1),
+    # the command line
+    ("no arguments", lambda c: setattr(c, "options", None), [], 2, 1),
+    ("no arguments, two ranks", lambda c: setattr(c, "options", None), [], 2, 2),
+    ("unknown option", option("--frobnicate"), ["frobnicate"], 2, 1),
+    ("unknown option, two ranks", option("--frobnicate"), ["frobnicate"], 2, 2),
+    ("two inputs", option("other.yaml"), ["other.yaml|input"], 2, 1),
+    ("override of an unknown key", option("train.step=3"), ["train.step"], 1, 1),
+    ("override out of range", option("train.batch_size=0"), ["batch_size"], 1, 1),
+    ("encode without a file", lambda c: setattr(c, "options", ["--encode", "model"]), [], 2, 1),
+    ("encode of a missing file", lambda c: setattr(c, "options", ["--encode", "model", "nowhere.jsonl"]), ["nowhere"], 1, 1),
+]
+
+
+def command(case):
+    """The program's arguments: options, the input, overrides. None: no arguments at all."""
+    if case.options is None:
+        return []
+    if "--encode" in case.options or "nowhere.yaml" in case.options:
+        return case.options
+    first = [o for o in case.options if o.startswith("--")]
+    return [*first, "input.yaml", *[o for o in case.options if not o.startswith("--")]]
+
+
+def bad(checks, entry):
+    name, damage, words, status, ranks = entry
+    case = Case(checks.directory / re.sub(r"\W+", "-", name))
+    damage(case)
+    (case / "input.yaml").write_text(case.text if case.text is not None else json.dumps(case.input, indent=1))
+    before = results(case)
+    done = run(command(case), ranks, precisions()[0], case.directory, SECONDS)
+    lines = [s for s in done.stderr.splitlines() if s.startswith("unlearn: error: ")]
+    wrong = []
+    if done.returncode != status:
+        wrong.append(f"exit status {done.returncode}, not {status}")
+    if len(lines) != 1:
+        wrong.append(f"{len(lines)} error lines")
+    wrong += [f"no {w!r}" for w in words if not any(re.search(w, s) for s in lines)]
+    if results(case) != before:
+        wrong.append(f"left {results(case)}")
+    if "Sanitizer" in done.stderr or "runtime error" in done.stderr:
+        wrong.append("the sanitizer complains")
+    return checks.check(not wrong, name, "; ".join(wrong) + "\n  " + done.stderr.strip()[-1500:].replace("\n", "\n  "))
+
+
+def results(case):
+    """What looks like a result, with its time: a finished run stays as it was."""
+    return {str(p.relative_to(case.directory)): p.stat().st_mtime_ns
+            for p in case.directory.glob("out/*") if p.name in ("model", "geffect.h5", "train.h5")}
+
+
+# -------------------------------------------------------------------------------------------------- odd but sound
+def rows_without_labels(checks, ranks):
+    """A question that fills max_length leaves no answer: the row stays, with loss, effect and weight 0, and one warning."""
+    what = f"rows whose answer is cut away, {ranks} ranks"
+    case = Case(checks.directory / f"cut-{ranks}")
+    both(row(2, question="why " * 300), row(5, question="how " * 300))(case)
+    done = run_input(case.input, ranks, precisions()[0], case.directory)
+    if not checks.check(done.returncode == 0, what, done.stderr[-1500:]):
+        return
+    with h5py.File(case / "out/geffect.h5") as f:
+        weight, loss, effect = f["instance_weight"][()], f["instance_loss"][()], f["geffect"][()]
+    checks.check(effect.shape[-1] == 6 and (weight[:, [1, 4]] == 0).all() and (weight[:, [0, 2, 3, 5]] > 0).all()
+                 and abs(weight.sum() - 1) < 1e-12, f"{what}: weights", str(weight))
+    checks.check((loss[..., [1, 4]] == 0).all() and (effect[..., [1, 4]] == 0).all() and np.isfinite(effect).all()
+                 and (effect[..., 0] != 0).any(), f"{what}: losses and effects", str(loss))
+    log = (case / "out/run.log").read_text()
+    said = {s.strip() for s in log.splitlines() if re.search(r"\b2\b.*(answer|label)", s) and "warning" in s.lower()}
+    checks.check(len(said) == 1 and "forget.jsonl" in next(iter(said)), f"{what}: one warning with the count", log[-3000:])
+
+
+def odd_rows(checks):
+    """CRLF, a byte order mark, blank lines, escapes, other keys, an empty answer, no last newline: the same numbers."""
+    case = Case(checks.directory / "odd")
+    rows = [json.loads(s) for s in (case / ROWS).read_text().splitlines()]
+    text = "\r\n\r\n".join(json.dumps({"x": [1], **r, "z": None}, ensure_ascii=True) for r in rows)
+    (case / "odd.jsonl").write_bytes(text.encode())
+    losses = []
+    for name, forget in (("plain", ROWS), ("odd", "odd.jsonl")):
+        case.set("data.forget", forget)
+        case.set("output.directory", name)
+        done = run_input(case.input, 1, precisions()[0], case.directory)
+        if not checks.check(done.returncode == 0, f"odd rows: {name}", done.stderr[-1500:]):
+            return
+        with h5py.File(case / name / "geffect.h5") as f:
+            losses.append(f["instance_loss"][()])
+    checks.check(np.array_equal(*losses), "odd rows give the same losses")
+
+
+def words_of_the_program(checks):
+    """--help and --version succeed and say something, on standard output."""
+    for word in ("--help", "--version"):
+        for ranks in (1, 2):
+            done = run([word], ranks, precisions()[0], checks.directory, SECONDS)
+            checks.check(done.returncode == 0 and "unlearn" in done.stdout and not done.stderr, f"{word}, {ranks} ranks",
+                         done.stdout[-300:] + done.stderr[-300:])
+
+
+def main():
+    checks = Checks("bad")
+    if not GOLDEN.exists():
+        checks.skip(f"{GOLDEN} is not there")
+        checks.finish()
+    if not precisions():
+        checks.check(False, f"no program is built: {program()}")
+        checks.finish()
+    words = sys.argv[1:]
+    wanted = [e for e in TABLE if not words or any(w in e[0] for w in words)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda e: bad(checks, e), wanted))
+    if not words:
+        rows_without_labels(checks, 1)
+        rows_without_labels(checks, 2)
+        odd_rows(checks)
+        words_of_the_program(checks)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+/* The golden models of the shared material, for C tests: expected.h5 as plain arrays, and a model laid out over a grid. */
+#ifndef UNLEARN_TESTS_GOLDEN_H
+#define UNLEARN_TESTS_GOLDEN_H
+#include "near.h"
+
+#include "unlearn/data.h"
+#include "unlearn/geffect.h"
+#include "unlearn/model.h"
+#include "unlearn/parallel.h"
+#include <hdf5.h>
+
+#define TEST_OK(call)                                                \
+    do {                                                             \
+        if ((call) != OK) fail_msg("%s: %s", #call, fail_message()); \
+    } while (0)
+
+static inline size_t h5_size(hid_t file, const char *name)
+{
+    hid_t d = H5Dopen2(file, name, H5P_DEFAULT), s = H5Dget_space(d);
+    size_t n = (size_t)H5Sget_simple_extent_npoints(s);
+    H5Sclose(s), H5Dclose(d);
+    return n;
+}
+
+static inline void *h5_read(hid_t file, const char *name, hid_t type, size_t *n)
+{
+    hid_t d = H5Dopen2(file, name, H5P_DEFAULT);
+    void *x = calloc(h5_size(file, name), H5Tget_size(type));
+    H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, x);
+    if (n) *n = h5_size(file, name);
+    H5Dclose(d);
+    return x;
+}
+
+static inline double *h5_double(hid_t file, const char *name, size_t *n)
+{
+    return h5_read(file, name, H5T_NATIVE_DOUBLE, n);
+}
+
+/* tokens/SET/i of expected.h5 as a data set */
+static inline struct dataset *h5_dataset(hid_t file, const char *set)
+{
+    struct dataset *d = calloc(1, sizeof *d);
+    char name[128];
+    d->path = strdup(set);
+    d->first = calloc(1024, sizeof *d->first);
+    d->id = calloc(1 << 16, sizeof *d->id);
+    d->label = calloc(1 << 16, sizeof *d->label);
+    for (;; d->n_row++) {
+        size_t n;
+        int32_t *x;
+        snprintf(name, sizeof name, "tokens/%s/%zu", set, d->n_row);
+        if (H5Lexists(file, name, H5P_DEFAULT) <= 0) break;
+        snprintf(name, sizeof name, "tokens/%s/%zu/ids", set, d->n_row);
+        x = h5_read(file, name, H5T_NATIVE_INT32, &n);
+        memcpy(d->id + d->first[d->n_row], x, n * sizeof *x);
+        free(x);
+        snprintf(name, sizeof name, "tokens/%s/%zu/labels", set, d->n_row);
+        x = h5_read(file, name, H5T_NATIVE_INT32, &n);
+        memcpy(d->label + d->first[d->n_row], x, n * sizeof *x);
+        free(x);
+        d->first[d->n_row + 1] = d->first[d->n_row] + n;
+    }
+    return d;
+}
+
+struct golden { /* one golden model, its weights and its reference's, ready for passes */
+    struct grid *grid;
+    struct shape *shape;
+    struct layout *layout;
+    struct state *weights, *reference;
+    struct model *model;
+    struct engine engine;
+    struct dataset *forget, *retain;
+    size_t *every, *label_first;
+    double *nll_ref;
+    hid_t expected;
+};
+
+static inline struct rows golden_rows(struct golden *g, struct dataset *d)
+{
+    bool forget = d == g->forget;
+    return (struct rows){d, d->n_row, g->every, forget ? g->nll_ref : NULL, forget ? g->label_first : NULL};
+}
+
+/* false: the material is absent. J objectives, K risks, passes of `tokens`; tensor must divide the number of processes. */
+static inline bool golden_open(const char *name, int tensor, size_t J, size_t K, size_t tokens, bool poison,
+                               struct golden *g)
+{
+    char dir[5000], path[5100];
+    const char *root = shared_path("golden/models");
+    memset(g, 0, sizeof *g);
+    if (!root) return false;
+    snprintf(dir, sizeof dir, "%s/%s", root, name);
+    TEST_OK(grid_new(parallel_job_size() / tensor, tensor, &g->grid));
+    snprintf(path, sizeof path, "%s/expected.h5", dir);
+    g->expected = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    assert_true(g->expected >= 0);
+    g->forget = h5_dataset(g->expected, "forget");
+    g->retain = h5_dataset(g->expected, "retain");
+    snprintf(path, sizeof path, "%s/model", dir);
+    TEST_OK(shape_read(path, &g->shape));
+    TEST_OK(layout_new(g->shape, g->grid->tensor_rank, tensor, &g->layout));
+    TEST_OK(state_new("weights", g->layout, &g->weights));
+    TEST_OK(state_new("reference", g->layout, &g->reference));
+    TEST_OK(weights_read(path, g->grid, g->weights, NULL));
+    snprintf(path, sizeof path, "%s/reference", dir);
+    TEST_OK(weights_read(path, g->grid, g->reference, NULL));
+    if (poison) {
+        TEST_OK(state_poison(g->weights));
+        TEST_OK(state_poison(g->reference));
+    }
+    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true};
+    const struct engine_limits rows = {64, J, K};
+    TEST_OK(model_new(g->layout, g->grid, &most, &g->model, NULL));
+    g->engine = (struct engine){.grid = g->grid,
+                                .layout = g->layout,
+                                .model = g->model,
+                                .weights = g->weights,
+                                .reference = g->reference,
+                                .tokens = tokens};
+    TEST_OK(engine_room_new(&g->engine, &rows, false, NULL));
+    g->every = calloc(64, sizeof *g->every);
+    g->label_first = calloc(65, sizeof *g->label_first);
+    for (size_t i = 0; i < 64; i++) g->every[i] = i;
+    for (size_t i = 0; i < g->forget->n_row; i++)
+        g->label_first[i + 1] = g->label_first[i] + dataset_labels(g->forget, i);
+    g->nll_ref = calloc(g->label_first[g->forget->n_row], sizeof *g->nll_ref);
+    struct rows all = golden_rows(g, g->forget);
+    TEST_OK(engine_nll(&g->engine, g->reference, &all, g->nll_ref));
+    return true;
+}
+
+static inline void golden_close(struct golden *g)
+{
+    engine_room_free(&g->engine);
+    model_free(g->model);
+    state_free(g->weights), state_free(g->reference);
+    layout_free(g->layout);
+    shape_free(g->shape);
+    dataset_free(g->forget), dataset_free(g->retain);
+    free(g->every), free(g->label_first), free(g->nll_ref);
+    H5Fclose(g->expected);
+    grid_free(g->grid);
+}
+
+static inline struct objective golden_objective(const char *name, const char *key, double value)
+{
+    struct objective o;
+    assert_true(objective_find(name, &o));
+    if (key) TEST_OK(objective_set(&o, "test", key, value));
+    return o;
+}
+
+/* This process's part of one global tensor. */
+static inline void golden_slice(const struct param *p, const double *global, double *local)
+{
+    for (size_t piece = 0, row = 0; piece < p->n_piece; piece++)
+        for (size_t i = 0; i < p->piece[piece].count; i++, row++)
+            memcpy(local + row * p->col_count, global + (p->piece[piece].first + i) * p->cols + p->col_first,
+                   p->col_count * sizeof *local);
+}
+#endif

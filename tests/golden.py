@@ -1,0 +1,134 @@
+"""end to end: losses, risks, effects and an AdamW trajectory of tiny models, against the float64 reference.
+
+    golden.py [MODEL ...]       names of directories in SHARED/golden/models; --later: those of architectures to come
+
+One run of the program for each model, precision and layout of 1 to 4 ranks: npo + 1.0 kl, full batch, four updates,
+effects of ga and npo at each step; the first row of it is the model as given."""
+import json
+import sys
+
+import h5py
+import numpy as np
+from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input, safetensors
+
+MODELS = ["llama", "llama3", "mistral"]
+LATER = ["qwen2", "phi", "gpt_neox", "stablelm"]
+LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
+BETWEEN_LAYOUTS = 1e-10  # double
+RISKS = ["unlearn", "retain"]
+
+
+def settings(case, expected, tensor, ranks):
+    """The input of the run that trajectory/ of expected.h5 records."""
+    known = json.loads(expected.attrs["settings"])
+    npo = {"name": "npo", "beta": known["objectives"]["npo"]["beta"]}
+    rows = {k: len(expected[f"tokens/{k}"]) for k in ("forget", "retain")}
+    return {
+        "task": "unlearn",
+        "output": {"directory": "out"},
+        "model": {"path": str(case / "model"), "reference": str(case / "reference")},
+        "data": {"template": known["template"], "max_length": known["max_length"], "forget": str(case / "forget.jsonl"),
+                 "retain": {"path": str(case / "retain.jsonl"), "held_out": 0}},
+        "parallel": {"data": ranks // tensor, "tensor": tensor},
+        "objective": {**npo, "regularizer": [{"name": "kl", "weight": 1.0, "batch_size": rows["retain"]}]},
+        "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "schedule": "constant", "warmup_steps": 0},
+        "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,
+                  "shuffle": False, "pair_retain": "in_order"},
+        "geffect": {"every": 1, "objectives": ["ga", npo], "resolution": "tensor"},
+    }
+
+
+def read(directory):
+    """The arrays of geffect.h5 as float64, effects by name: effect[objective, risk] = [step, tensor, instance]."""
+    with h5py.File(directory / "geffect.h5") as f:
+        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "instance")}
+        got["tensor"] = labels(f["layer"])
+        got["objective"], got["risk"] = labels(f["objective"]), labels(f["risk"])
+        for j, objective in enumerate(got["objective"]):
+            for k, risk in enumerate(got["risk"]):
+                got["effect", objective.split("(")[0], risk] = f["geffect"][:, j, k]
+        for k, risk in enumerate(got["risk"]):
+            got["effect", "kl", risk] = f["geffect_kl"][:, k]
+        got["kl loss"], got["kl weight"] = f["instance_loss_kl"][()], f["instance_weight_kl"][()]
+    return got
+
+
+def start_pairs(got, expected):
+    """Step 0: what was measured of the model as given, and what the reference says."""
+    pairs = {}
+    for j, name in enumerate(["ga", "npo"]):
+        pairs[f"{name} loss"] = got["instance_loss"][0, j], expected[f"objective/{name}/sequence_loss"]
+        pairs[f"{name} weight"] = got["instance_weight"][j], expected[f"objective/{name}/weight"]
+    pairs["kl loss"] = got["kl loss"][0], expected["objective/kl/sequence_loss"]
+    pairs["kl weight"] = got["kl weight"], expected["objective/kl/weight"]
+    for name in ("ga", "npo", "kl"):
+        for risk in RISKS:
+            pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
+    for k, risk in enumerate(RISKS):
+        pairs[f"risk {risk}"] = got["risk_value"][0, k], expected[f"risk/{risk}"]
+    return pairs
+
+
+def trajectory_pairs(got, expected):
+    t = expected["trajectory"]
+    pairs = {"loss": (got["loss"][:-1], t["loss"][:-1])}
+    for k, risk in enumerate(RISKS):
+        pairs[f"risk {risk}"] = got["risk_value"][:, k], t[f"risk_{risk}"]
+        pairs[f"npo effect on {risk}"] = got["effect", "npo", risk].transpose(0, 2, 1), t[f"geffect_{risk}"]
+    return pairs
+
+
+def one_run(checks, name, precision, ranks, tensor, expected):
+    """-> what geffect.h5 holds, None where the run failed."""
+    what = f"{name}, {precision}, data {ranks // tensor} x tensor {tensor}"
+    directory = checks.directory / f"{name}-{precision}-{ranks}-{tensor}"
+    directory.mkdir()
+    done = run_input(settings(SHARED / "golden/models" / name, expected, tensor, ranks), ranks, precision, directory)
+    if not checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
+        return None
+    got, tensors, tolerance = read(directory / "out"), labels(expected["tensors"]), TOLERANCE[precision]
+    n_step = len(expected["trajectory/loss"])
+    if not checks.check(
+            sorted(got["tensor"]) == sorted(tensors) and got["risk"] == RISKS and len(got["objective"]) == 2
+            and list(got["step"]) == list(range(n_step)) and list(got["instance"]) == list(range(len(got["instance"])))
+            and np.isnan(got["loss"][-1]), f"{what}: names and steps",
+            f"{got['tensor']} {got['objective']} {got['risk']} {got['step']} {got['loss']}"):
+        return got
+    order = [got["tensor"].index(t) for t in tensors]
+    for key in got:
+        if key[0] == "effect":
+            got[key] = got[key][:, order]
+    checks.near(f"{what}: as given", start_pairs(got, expected), tolerance)
+    checks.near(f"{what}: trajectory", trajectory_pairs(got, expected), tolerance)
+    if precision == "double":
+        final = safetensors(directory / "out/model/model.safetensors")
+        want = expected["trajectory/final"]
+        checks.near(f"{what}: weights", {t: (final.get(t, np.nan), want[t]) for t in tensors}, tolerance)
+    return got
+
+
+def main():
+    wanted = [m for m in sys.argv[1:] if not m.startswith("-")] or (LATER if "--later" in sys.argv else MODELS)
+    checks = Checks("golden")
+    for name in wanted:
+        path = SHARED / "golden/models" / name / "expected.h5"
+        if not path.exists():
+            checks.skip(f"{path} is not there")
+            continue
+        with h5py.File(path) as expected:
+            for precision in precisions():
+                first = None
+                for ranks, tensor in LAYOUTS:
+                    got = one_run(checks, name, precision, ranks, tensor, expected)
+                    if first and got and precision == "double":
+                        checks.near(f"{name}, data {ranks // tensor} x tensor {tensor}: as on one rank",
+                                    {str(k): (np.nan_to_num(got[k]), np.nan_to_num(first[k])) for k in first
+                                     if k[0] == "effect" or k in ("loss", "risk_value", "instance_loss", "kl loss")}, BETWEEN_LAYOUTS)
+                    first = first or got
+    if not precisions():
+        checks.check(False, "no program is built")
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()

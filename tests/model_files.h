@@ -1,0 +1,80 @@
+/* For tests of the model room: scratch directories, and small models made by hand. */
+#ifndef UNLEARN_TESTS_MODEL_FILES_H
+#define UNLEARN_TESTS_MODEL_FILES_H
+#include "near.h"
+#include "unlearn/model_priv.h"
+#include <dirent.h>
+#include <unistd.h>
+
+/* A new directory under TMPDIR; remove_directory() takes its files and it away. */
+static inline void scratch_directory(char path[256])
+{
+    const char *root = getenv("TMPDIR");
+    snprintf(path, 256, "%s/unlearn-test-XXXXXX", root ? root : "/tmp");
+    if (!mkdtemp(path)) {
+        print_error("%s: cannot be made\n", path);
+        exit(1);
+    }
+}
+
+static inline void remove_directory(const char *path)
+{
+    char name[1024];
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(name, sizeof name, "%s/%s", path, e->d_name);
+        unlink(name);
+    }
+    if (d) closedir(d);
+    rmdir(path);
+}
+
+static inline void write_file(const char *dir, const char *name, const void *bytes, size_t n)
+{
+    char path[1024];
+    FILE *f;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (!(f = fopen(path, "wb")) || fwrite(bytes, 1, n, f) != n || fclose(f)) {
+        print_error("%s: cannot be written\n", path);
+        exit(1);
+    }
+}
+
+/* A config.json as the text of `base` with members of `changes` set (JSON objects; a null is set too). */
+static inline char *config_text(const char *base, const char *changes)
+{
+    json_t *config = json_loads(base, 0, NULL), *other = json_loads(changes, 0, NULL);
+    char *text;
+    json_object_update(config, other);
+    text = json_dumps(config, JSON_COMPACT);
+    json_decref(config);
+    json_decref(other);
+    return text;
+}
+
+static const char small_llama[] =
+    "{\"model_type\": \"llama\", \"vocab_size\": 37, \"hidden_size\": 24, \"intermediate_size\": 17,"
+    " \"num_hidden_layers\": 2, \"num_attention_heads\": 6, \"num_key_value_heads\": 3, \"bos_token_id\": 1,"
+    " \"eos_token_id\": 2, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64}";
+
+static inline struct shape *shape_with(const char *changes)
+{
+    char *text = config_text(small_llama, changes);
+    struct shape *s;
+    enum status st = shape_parse("config.json", text, strlen(text), &s);
+    free(text);
+    if (st != OK) {
+        print_error("%s\n", fail_message());
+        fail_clear();
+    }
+    return s;
+}
+
+/* In a parallel test: agree first, assert after. */
+static inline bool all_agree(const struct grid *g, bool good)
+{
+    const bool all = grid_agree(g, good ? OK : ERR_INTERNAL) == OK;
+    if (!all) fail_clear();
+    return all;
+}
+#endif

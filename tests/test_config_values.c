@@ -1,0 +1,433 @@
+/* config: what is written is what is read: defaults, short forms, spellings, overrides, and the way back.   NP: 1 */
+#include "near.h"
+
+#include "unlearn/config.h"
+
+#define BASE "model: {path: M}\ndata: {forget: F, retain: R}\n"
+
+static struct config *read_with(const char *file, const char *text, int n_override, char *const *override)
+{
+    struct config *c = NULL;
+    fail_clear();
+    if (config_parse(file, text, strlen(text), n_override, override, &c) != OK)
+        fail_msg("%s; for:\n%s", fail_message(), text);
+    return c;
+}
+static struct config *read_text(const char *text) { return read_with("in.yaml", text, 0, NULL); }
+
+static struct config *override_with(const char *text, const char *a, const char *b)
+{
+    char *const override[] = {(char *)(uintptr_t)a, (char *)(uintptr_t)b};
+    return read_with("in.yaml", text, b ? 2 : 1, override);
+}
+
+static char *written(const struct config *c)
+{
+    struct text t = {0};
+    assert_int_equal(config_write(c, &t), OK);
+    return t.data;
+}
+
+static void assert_data(const struct config_data *d, const char *path, size_t rows)
+{
+    assert_string_equal(d->path, path);
+    assert_string_equal(d->question, "question");
+    assert_string_equal(d->answer, "answer");
+    assert_null(d->text);
+    assert_int_equal(d->rows, rows);
+}
+
+static void assert_risk(const struct config_risk *r, const char *name, const char *data, size_t rows)
+{
+    assert_string_equal(r->name, name);
+    assert_string_equal(r->data, data);
+    assert_int_equal(r->rows, rows);
+    assert_int_equal(r->from, FROM_ALL);
+    assert_int_equal(r->draw, RISK_SPREAD);
+}
+
+static void the_defaults_of_data_and_model_are_those_of_the_design(void **state)
+{
+    struct config *c = read_text(BASE);
+    assert_int_equal(c->task, TASK_UNLEARN);
+    assert_int_equal(c->seed, 42);
+    assert_string_equal(c->file, "in.yaml");
+    assert_string_equal(c->text, BASE);
+    assert_string_equal(c->output_directory, "outputs/in");
+    assert_string_equal(c->model.path, "M");
+    assert_null(c->model.reference);
+    assert_int_equal(c->model.init, INIT_PRETRAINED);
+    assert_string_equal(c->data.template, "qa");
+    assert_null(c->data.question_start);
+    assert_null(c->data.question_end);
+    assert_null(c->data.answer_start);
+    assert_int_equal(c->data.max_length, 500);
+    assert_data(&c->data.forget, "F", CONFIG_ALL);
+    assert_data(&c->data.retain, "R", CONFIG_ALL);
+    assert_int_equal(c->data.held_out, CONFIG_AUTO);
+    assert_null(c->data.idk);
+    assert_int_equal(c->data.idk_draw, DRAW_RANDOM);
+    assert_int_equal(c->parallel.data, CONFIG_AUTO);
+    assert_int_equal(c->parallel.tensor, CONFIG_AUTO);
+    assert_int_equal(c->parallel.threads, CONFIG_AUTO);
+    assert_int_equal(c->parallel.tokens, CONFIG_AUTO);
+    assert_int_equal(c->parallel.shard, SHARD_NONE);
+    assert_int_equal(c->parallel.recompute, RECOMPUTE_AUTO);
+    config_free(c);
+}
+
+static void the_defaults_of_training_are_those_of_the_design(void **state)
+{
+    struct config *c = read_text(BASE);
+    assert_string_equal(c->objective.name, "npo");
+    assert_int_equal(c->objective.n_setting, 0);
+    assert_int_equal(c->n_regularizer, 0);
+    assert_int_equal(c->optimizer.name, OPTIMIZER_ADAMW);
+    assert_true(c->optimizer.lr == 1e-5 && c->optimizer.beta1 == 0.9 && c->optimizer.beta2 == 0.999);
+    assert_true(c->optimizer.eps == 1e-8 && c->optimizer.weight_decay == 0 && c->optimizer.clip == 0);
+    assert_int_equal(c->optimizer.schedule, SCHEDULE_LINEAR);
+    assert_int_equal(c->optimizer.warmup_steps, CONFIG_AUTO);
+    assert_true(c->train.epochs == 5);
+    assert_int_equal(c->train.steps, CONFIG_NULL);
+    assert_int_equal(c->train.batch_size, 4);
+    assert_int_equal(c->train.accumulation, 4);
+    assert_true(c->train.shuffle);
+    assert_int_equal(c->train.pair_retain, DRAW_RANDOM);
+    assert_int_equal(c->train.n_freeze, 0);
+    config_free(c);
+}
+
+static void the_defaults_of_measuring_and_saving_are_those_of_the_design(void **state)
+{
+    struct config *c = read_text(BASE);
+    assert_int_equal(c->geffect.every, 5);
+    assert_int_equal(c->geffect.n_objective, 0);
+    assert_int_equal(c->geffect.n_risk, 2);
+    assert_risk(&c->geffect.risk[0], "unlearn", "forget", CONFIG_ALL);
+    assert_risk(&c->geffect.risk[1], "retain", "retain", 400);
+    assert_int_equal(c->geffect.resolution, RESOLUTION_LAYER);
+    assert_int_equal(c->geffect.normalisation, NORM_TOKEN_MEAN);
+    assert_false(c->geffect.fidelity);
+    assert_int_equal(c->evaluate.every, 0);
+    assert_int_equal(c->evaluate.rows, 300);
+    assert_int_equal(c->evaluate.max_length, 200);
+    assert_int_equal(c->evaluate.n_metric, 1);
+    assert_string_equal(c->evaluate.metric[0], "all");
+    assert_int_equal(c->evaluate.n_set, 0);
+    assert_null(c->evaluate.retain_logs);
+    assert_int_equal(c->checkpoint.every, 0);
+    assert_int_equal(c->checkpoint.keep, 2);
+    assert_true(c->checkpoint.export);
+    assert_int_equal(c->precision, PRECISION_FLOAT32);
+    config_free(c);
+}
+
+static void the_output_directory_takes_the_name_of_the_input(void **state)
+{
+    static const char *const pair[][2] = {{"in.yaml", "outputs/in"},
+                                          {"a/b.c/run-1.json", "outputs/run-1"},
+                                          {"run.v2.yaml", "outputs/run.v2"},
+                                          {"plain", "outputs/plain"},
+                                          {"x/.hidden", "outputs/.hidden"}};
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
+        struct config *c = read_with(pair[i][0], BASE, 0, NULL);
+        assert_string_equal(c->output_directory, pair[i][1]);
+        config_free(c);
+    }
+}
+
+static void numbers_may_be_spelt_in_every_legal_way(void **state)
+{
+    static const struct {
+        const char *text;
+        double value;
+    } cases[] = {{"1e-5", 1e-5}, {"1.0e-5", 1e-5}, {"5", 5},   {"+5", 5},        {"5.", 5}, {".5", 0.5},     {"0", 0},
+                 {"0.10", 0.1},  {"1E+2", 100},    {"0e0", 0}, {"!!float 3", 3}, {"-0", 0}, {"1e308", 1e308}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, BASE "optimizer: {lr: %s}", cases[i].text);
+        struct config *c = read_text(text);
+        if (c->optimizer.lr != cases[i].value) fail_msg("%s became %g", cases[i].text, c->optimizer.lr);
+        config_free(c);
+    }
+    struct config *c = read_text(BASE "seed: 9223372036854775807\ntrain: {steps: 1e3, batch_size: 2.0, epochs: 0.25}");
+    assert_true(c->seed == INT64_MAX);
+    assert_int_equal(c->train.steps, 1000);
+    assert_int_equal(c->train.batch_size, 2);
+    assert_true(c->train.epochs == 0.25);
+    config_free(c);
+}
+
+static void short_forms_stand_for_their_key(void **state)
+{
+    struct config *c = read_text("model: {path: M}\n"
+                                 "data: {forget: F, retain: {path: R, held_out: 7, rows: 9}, idk: I, template: llama2}\n"
+                                 "objective: {name: wga, regularizer: kl}\n"
+                                 "optimizer: sgd\n"
+                                 "geffect: {every: 0, objectives: ga, risks: {a: forget, b: some/file.jsonl}}\n"
+                                 "evaluate: {sets: {forget: E}, metrics: [x, y]}\n");
+    assert_data(&c->data.forget, "F", CONFIG_ALL);
+    assert_data(&c->data.retain, "R", 9);
+    assert_int_equal(c->data.held_out, 7);
+    assert_string_equal(c->data.idk, "I");
+    assert_string_equal(c->data.template, "llama2");
+    assert_string_equal(c->objective.name, "wga");
+    assert_int_equal(c->n_regularizer, 1);
+    assert_string_equal(c->regularizer[0].name, "kl");
+    assert_true(c->regularizer[0].weight == 1);
+    assert_int_equal(c->regularizer[0].batch_size, CONFIG_AUTO);
+    assert_int_equal(c->optimizer.name, OPTIMIZER_SGD);
+    assert_int_equal(c->geffect.every, 0);
+    assert_int_equal(c->geffect.n_objective, 1);
+    assert_string_equal(c->geffect.objective[0].name, "ga");
+    assert_int_equal(c->geffect.n_risk, 2);
+    assert_risk(&c->geffect.risk[0], "a", "forget", CONFIG_ALL);
+    assert_risk(&c->geffect.risk[1], "b", "some/file.jsonl", CONFIG_ALL);
+    assert_string_equal(c->evaluate.set[0].name, "forget");
+    assert_string_equal(c->evaluate.set[0].path, "E");
+    assert_int_equal(c->evaluate.n_metric, 2);
+    assert_string_equal(c->evaluate.metric[1], "y");
+    config_free(c);
+}
+
+static void parameters_of_objectives_are_kept_with_their_places(void **state)
+{
+    struct config *c = read_text(BASE "objective:\n"
+                                      "  name: rmu\n"
+                                      "  layer: 1\n"
+                                      "  direction: u.json\n"
+                                      "  c: \"2\"\n"
+                                      "  beta: null\n"
+                                      "  regularizer:\n"
+                                      "    - {name: rr, layer: 2e0, weight: 0.5, batch_size: 3}\n"
+                                      "    - gd\n");
+    const struct config_objective *o = &c->objective, *r = c->regularizer;
+    assert_string_equal(place_text(&o->place), "in.yaml:4:9");
+    assert_int_equal(o->n_setting, 3);
+    assert_string_equal(o->setting[0].key, "layer");
+    assert_true(o->setting[0].is_number && o->setting[0].number == 1);
+    assert_string_equal(place_text(&o->setting[0].place), "in.yaml:5:10");
+    assert_string_equal(o->setting[1].text, "u.json");
+    assert_false(o->setting[1].is_number);
+    assert_false(o->setting[2].is_number);
+    assert_int_equal(c->n_regularizer, 2);
+    assert_int_equal(r[0].n_setting, 1);
+    assert_true(r[0].setting[0].is_number && r[0].setting[0].number == 2);
+    assert_true(r[0].weight == 0.5);
+    assert_int_equal(r[0].batch_size, 3);
+    assert_string_equal(r[1].name, "gd");
+    assert_int_equal(r[1].n_setting, 0);
+    config_free(c);
+}
+
+static void a_bare_name_to_measure_takes_the_settings_of_the_objective(void **state)
+{
+    struct config *c = read_text(BASE "objective: {name: wga, alpha: 0.5}\n"
+                                      "geffect: {objectives: [wga, {name: wga}, {name: wga, alpha: 2}, ga]}\n");
+    const struct config_objective *o = c->geffect.objective;
+    assert_int_equal(c->geffect.n_objective, 4);
+    assert_int_equal(o[0].n_setting, 1);
+    assert_true(o[0].setting[0].number == 0.5);
+    assert_int_equal(o[1].n_setting, 0);
+    assert_true(o[2].setting[0].number == 2);
+    assert_int_equal(o[3].n_setting, 0);
+    config_free(c);
+}
+
+static void a_template_in_parts_has_no_name_and_empty_parts(void **state)
+{
+    struct config *c = read_text("model: {path: M}\n"
+                                 "data: {forget: F, retain: R, template: {question_end: \"\\n\\n\", answer_start: ''}}");
+    assert_null(c->data.template);
+    assert_string_equal(c->data.question_start, "");
+    assert_string_equal(c->data.question_end, "\n\n");
+    assert_string_equal(c->data.answer_start, "");
+    config_free(c);
+}
+
+static void sections_may_be_left_empty_and_files_null(void **state)
+{
+    struct config *c = read_text("task: finetune\nmodel: {path: M}\ndata: {forget: null, retain: R, idk: ~}\n"
+                                 "train:\ngeffect: {risks: }\nobjective: \nguard: {}\nevaluate: {}\nparallel: null\n");
+    assert_null(c->data.forget.path);
+    assert_null(c->data.idk);
+    assert_int_equal(c->train.batch_size, 4);
+    assert_int_equal(c->geffect.n_risk, 2);
+    assert_string_equal(c->objective.name, "npo");
+    config_free(c);
+}
+
+/* every text means the same configuration */
+static void yaml_and_json_may_be_spelt_in_many_ways(void **state)
+{
+    static const char *const same[] = {
+        "seed: 7\nmodel:\n  path: a b/M\ndata:\n  forget: F\n  retain: R\noptimizer:\n  lr: 0.5\n  schedule: cosine\n",
+        "\xef\xbb\xbfseed: 7\r\nmodel:\r\n  path: a b/M\r\ndata:\r\n  forget: F\r\n  retain: R\r\noptimizer:\r\n"
+        "  lr: 0.5\r\n  schedule: cosine\r\n",
+        "{\"seed\": 7, \"model\": {\"path\": \"a b/M\"}, \"data\": {\"forget\": \"F\", \"retain\": {\"path\": \"R\"}},\n"
+        "\t\"optimizer\":{\"lr\":5e-1,\"schedule\":\"cosine\"},\"train\":{\"steps\":null,\"shuffle\":true}}",
+        "%YAML 1.1\n---\n'seed': 7 # a comment\nmodel: {path: 'a b/M'}\ndata: {forget: \"\\x46\", retain: R}\n"
+        "optimizer: {lr: 5.0e-1, schedule: \"cosine\"}\n...\n",
+        "seed: !!int 7\nmodel:\n  path: >\n    a\n    b/M\ndata:\n  forget: |\n    F\n  retain: !!str R\n"
+        "optimizer: !!map {lr: .5, schedule: cosine}\nparallel: {\"data\": \"auto\"}\n",
+    };
+    struct config *first = read_text(same[0]);
+    char *expected = written(first);
+    assert_string_equal(first->model.path, "a b/M");
+    for (size_t i = 1; i < sizeof same / sizeof *same; i++) {
+        struct config *c = read_text(same[i]);
+        char *got = written(c);
+        assert_string_equal(got, expected);
+        assert_string_equal(c->text, same[i]);
+        free(got);
+        config_free(c);
+    }
+    free(expected);
+    config_free(first);
+}
+
+static void what_is_written_reads_back_to_the_same(void **state)
+{
+    static const char *const inputs[] = {
+        BASE,
+        "seed: 0\nmodel: {path: \"a \\\"b\\\" \\\\ \xc3\xa9 \xf0\x9f\x98\x80 #: x\", reference: 'null', init: random}\n"
+        "data: {max_length: 2, template: {question_start: \"\\x07\\n\\t\\u2028\\ufeff\\x85\\uffff\", answer_start: ' "
+        "'},\n"
+        "  forget: {path: '010', question: 'yes', answer: '~', text: 'true', rows: 3},\n"
+        "  retain: {path: -x, held_out: 0}, idk: {path: 1e5, draw: in_order}}\n"
+        "parallel: {data: 2, tensor: 3, threads: 4, tokens: 5, recompute: none}\n"
+        "objective: {name: '1', a: 0.5, b: '0.5', c: x y, d: '', e: 1e-7, regularizer: [{name: kl, weight: 0.1, z: 3}, "
+        "gd]}\n"
+        "optimizer: {name: sgd, lr: 0.1, betas: [0.12345678901234567, 0], eps: 4e-300, weight_decay: 1e22, clip: 3,\n"
+        "  schedule: constant, warmup_steps: 0}\n"
+        "train: {epochs: 1e-3, steps: 0, batch_size: 1, accumulation: 9, shuffle: false, pair_retain: in_order}\n"
+        "geffect: {every: 0, objectives: [{name: x, k: -1}, '1', ga], risks: {'a: b': {data: P, from: held_out, draw: "
+        "first},\n"
+        "  'null': retain}, resolution: tensor}\n"
+        "evaluate: {rows: all, max_length: 1, metrics: [a, 'b,c'], sets: {f: F, 'g h': G}, retain_logs: L}\n"
+        "checkpoint: {keep: 1, export: false}\n"};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        struct config *c = read_text(inputs[i]);
+        char *once = written(c);
+        struct config *d = read_with("other.yaml", once, 0, NULL);
+        char *twice = written(d);
+        assert_string_equal(twice, once);
+        assert_string_equal(d->model.path, c->model.path);
+        assert_true(d->optimizer.eps == c->optimizer.eps && d->optimizer.beta1 == c->optimizer.beta1);
+        assert_int_equal(d->objective.n_setting, c->objective.n_setting);
+        for (size_t s = 0; s < c->objective.n_setting; s++) {
+            assert_string_equal(d->objective.setting[s].text, c->objective.setting[s].text);
+            assert_int_equal(d->objective.setting[s].is_number, c->objective.setting[s].is_number);
+        }
+        if (c->data.question_start) assert_string_equal(d->data.question_start, c->data.question_start);
+        assert_string_equal(d->output_directory, "outputs/in");
+        free(once), free(twice);
+        config_free(c), config_free(d);
+    }
+}
+
+static void every_line_written_has_a_meaning_and_every_key_is_described(void **state)
+{
+    struct config *c = read_text(BASE "objective: {name: npo, beta: 0.5, regularizer: kl}");
+    struct text described = {0};
+    char *text = written(c), *save = NULL;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (!strstr(line, "  # ") && strcmp(line, "    unlearn:") != 0 && strcmp(line, "    retain:") != 0)
+            fail_msg("no comment: %s", line);
+    assert_int_equal(config_describe(&described), OK);
+    static const char *const some[] = {"\ntask ", "\ntrain.epochs ", "a number above 0 ",
+                                       "1.0e-05", "by task",         "required"};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) assert_non_null(strstr(described.data, some[i]));
+    text_free(&described);
+    free(text);
+    config_free(c);
+}
+
+static void an_override_replaces_or_adds_any_key(void **state)
+{
+    struct config *c = override_with(BASE "train: {epochs: 3}", "train.epochs=7", "train.batch_size=2");
+    assert_true(c->train.epochs == 7);
+    assert_int_equal(c->train.batch_size, 2);
+    assert_string_equal(c->text, BASE "train: {epochs: 3}");
+    struct place epochs = config_place(c, "train.epochs"), shuffle = config_place(c, "train.shuffle");
+    assert_string_equal(place_text(&epochs), "command line: train.epochs=7");
+    assert_string_equal(place_text(&shuffle), "in.yaml");
+    config_free(c);
+    c = override_with(BASE, "train={epochs: 2, steps: 3}", "train.steps=null");
+    assert_true(c->train.epochs == 2);
+    assert_int_equal(c->train.steps, CONFIG_NULL);
+    config_free(c);
+    c = override_with(BASE, "seed=1", "seed=2");
+    assert_int_equal(c->seed, 2);
+    config_free(c);
+    c = override_with("data: {forget: F, retain: R}", "model.path=M", NULL);
+    config_free(c);
+}
+
+static void an_override_enters_short_forms_and_defaults(void **state)
+{
+    struct config *c = override_with(BASE, "data.forget.rows=10", "geffect.risks.retain.rows=20");
+    assert_data(&c->data.forget, "F", 10);
+    assert_int_equal(c->geffect.n_risk, 2);
+    assert_risk(&c->geffect.risk[0], "unlearn", "forget", CONFIG_ALL);
+    assert_risk(&c->geffect.risk[1], "retain", "retain", 20);
+    config_free(c);
+    c = override_with(BASE "objective: wga", "objective.alpha=0.5", "objective.regularizer=kl");
+    assert_string_equal(c->objective.name, "wga");
+    assert_true(c->objective.setting[0].number == 0.5);
+    assert_string_equal(place_text(&c->objective.setting[0].place), "command line: objective.alpha=0.5");
+    assert_string_equal(c->regularizer[0].name, "kl");
+    config_free(c);
+    c = override_with(BASE "objective: {name: npo, regularizer: [kl]}", "objective.regularizer.weight=3",
+                      "geffect.risks.more=x.jsonl");
+    assert_true(c->n_regularizer == 1 && c->regularizer[0].weight == 3);
+    assert_risk(&c->geffect.risk[2], "more", "x.jsonl", CONFIG_ALL);
+    config_free(c);
+    c = override_with(BASE, "objective.beta=0.1", "data.idk.path=refusals = all.txt");
+    assert_string_equal(c->objective.name, "npo");
+    assert_true(c->objective.setting[0].number == 0.1);
+    assert_string_equal(c->data.idk, "refusals = all.txt");
+    config_free(c);
+    c = override_with(BASE, "optimizer.lr=1e-4", "objective.regularizer={name: gd}");
+    assert_true(c->optimizer.lr == 1e-4);
+    config_free(c);
+}
+
+static void places_lead_to_what_was_written(void **state)
+{
+    struct config *c =
+        read_text("model:\n  path: M\ndata:\n  forget: F\n  retain: {rows: 3, path: R}\n  template: llama2\n"
+                  "parallel: {tensor: 2}\ngeffect:\n  risks:\n    a: {rows: 3, data: x}\n");
+    struct place tensor = config_place(c, "parallel.tensor");
+    assert_string_equal(place_text(&c->model.place), "in.yaml:2:9");
+    assert_string_equal(place_text(&c->data.forget.place), "in.yaml:4:11");
+    assert_string_equal(place_text(&c->data.retain.place), "in.yaml:5:27");
+    assert_string_equal(place_text(&c->data.template_place), "in.yaml:6:13");
+    assert_string_equal(place_text(&c->parallel.place), "in.yaml:7:11");
+    assert_string_equal(place_text(&tensor), "in.yaml:7:20");
+    assert_string_equal(place_text(&c->geffect.risk[0].place), "in.yaml:10:24");
+    config_free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_defaults_of_data_and_model_are_those_of_the_design),
+        cmocka_unit_test(the_defaults_of_training_are_those_of_the_design),
+        cmocka_unit_test(the_defaults_of_measuring_and_saving_are_those_of_the_design),
+        cmocka_unit_test(the_output_directory_takes_the_name_of_the_input),
+        cmocka_unit_test(numbers_may_be_spelt_in_every_legal_way),
+        cmocka_unit_test(short_forms_stand_for_their_key),
+        cmocka_unit_test(parameters_of_objectives_are_kept_with_their_places),
+        cmocka_unit_test(a_bare_name_to_measure_takes_the_settings_of_the_objective),
+        cmocka_unit_test(a_template_in_parts_has_no_name_and_empty_parts),
+        cmocka_unit_test(sections_may_be_left_empty_and_files_null),
+        cmocka_unit_test(yaml_and_json_may_be_spelt_in_many_ways),
+        cmocka_unit_test(what_is_written_reads_back_to_the_same),
+        cmocka_unit_test(every_line_written_has_a_meaning_and_every_key_is_described),
+        cmocka_unit_test(an_override_replaces_or_adds_any_key),
+        cmocka_unit_test(an_override_enters_short_forms_and_defaults),
+        cmocka_unit_test(places_lead_to_what_was_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,251 @@
+/* model: config.json.                                                                                     NP: 1 */
+#include "model_files.h"
+
+static const double TOL = 1e-15; /* relative: a power, a product or two in double */
+
+static void expect_refused(const char *changes, const char *fragment)
+{
+    char *text = config_text(small_llama, changes);
+    struct shape *s;
+    enum status st = shape_parse("config.json", text, strlen(text), &s);
+    if (st != ERR_INPUT || !strstr(fail_message(), fragment) || strncmp(fail_message(), "config.json: ", 13) != 0)
+        fail_msg("%s: %s", changes, st == OK ? "accepted" : fail_message());
+    assert_null(s);
+    fail_clear();
+    free(text);
+}
+
+static void sizes_are_read_and_defaults_filled_in(void **state)
+{
+    struct shape *s = shape_with("{}");
+    assert_non_null(s);
+    assert_string_equal(s->model_type, "llama");
+    assert_int_equal(s->vocabulary, 37);
+    assert_int_equal(s->hidden, 24);
+    assert_int_equal(s->intermediate, 17);
+    assert_int_equal(s->blocks, 2);
+    assert_int_equal(s->heads, 6);
+    assert_int_equal(s->kv_heads, 3);
+    assert_int_equal(s->head_dim, 4);
+    assert_int_equal(s->positions, 64);
+    assert_int_equal(s->norm, NORM_RMS);
+    assert_near(s->norm_eps, 1e-6, 0);
+    assert_int_equal(s->activation, ACT_SILU);
+    assert_true(s->gated);
+    assert_false(s->tied || s->qkv_bias || s->out_bias || s->mlp_bias || s->head_bias || s->norm_bias);
+    assert_false(s->parallel_residual || s->one_norm);
+    assert_int_equal(s->window, 0);
+    assert_int_equal(s->bos, 1);
+    assert_int_equal(s->n_eos, 1);
+    assert_int_equal(s->eos[0], 2);
+    assert_int_equal(s->rotary_dim, 4);
+    assert_near(s->frequency[0], 1, 0);
+    assert_near(s->frequency[1], 0.01, TOL);
+    shape_free(s);
+}
+
+static void heads_follow_from_what_is_given(void **state)
+{
+    struct shape *s = shape_with("{\"head_dim\": 10, \"num_key_value_heads\": null}");
+    assert_int_equal(s->head_dim, 10);
+    assert_int_equal(s->kv_heads, 6);
+    shape_free(s);
+    s = shape_with("{\"head_dim\": null, \"hidden_act\": \"gelu_new\", \"attention_bias\": true, \"mlp_bias\": true}");
+    assert_int_equal(s->head_dim, 4);
+    assert_int_equal(s->activation, ACT_GELU_TANH);
+    assert_true(s->qkv_bias && s->out_bias && s->mlp_bias);
+    shape_free(s);
+}
+
+static void end_tokens_may_be_one_many_or_none(void **state)
+{
+    struct shape *s = shape_with("{\"eos_token_id\": [36, 0, 5], \"bos_token_id\": null}");
+    assert_int_equal(s->n_eos, 3);
+    assert_int_equal(s->eos[0], 36);
+    assert_int_equal(s->eos[2], 5);
+    assert_int_equal(s->bos, -1);
+    shape_free(s);
+    s = shape_with("{\"eos_token_id\": null}");
+    assert_int_equal(s->n_eos, 0);
+    shape_free(s);
+}
+
+static void each_architecture_has_its_own_defaults(void **state)
+{
+    struct shape *s = shape_with("{\"model_type\": \"mistral\"}");
+    assert_int_equal(s->window, 4096);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"mistral\", \"sliding_window\": null}");
+    assert_int_equal(s->window, 0);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"mistral\", \"sliding_window\": 48}");
+    assert_int_equal(s->window, 48);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"qwen2\", \"sliding_window\": 48, \"tie_word_embeddings\": true}");
+    assert_int_equal(s->window, 0);
+    assert_true(s->tied && s->qkv_bias && !s->out_bias);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"qwen2\", \"sliding_window\": 48, \"use_sliding_window\": true}");
+    assert_int_equal(s->window, 48);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"gpt_neox\", \"hidden_size\": 48}");
+    assert_int_equal(s->kv_heads, 6);
+    assert_int_equal(s->rotary_dim, 2);
+    assert_int_equal(s->activation, ACT_GELU);
+    assert_true(s->parallel_residual && !s->one_norm && s->norm_bias && s->qkv_bias && s->mlp_bias && !s->head_bias);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"phi\"}");
+    assert_int_equal(s->rotary_dim, 2);
+    assert_true(s->parallel_residual && s->one_norm && s->head_bias && s->norm == NORM_LAYER && !s->gated);
+    assert_near(s->norm_eps, 1e-5, 0);
+    shape_free(s);
+}
+
+/* Expected: rotary_frequencies() of the reference, with theta 500000 and heads of 8: the first is kept, the second mixed, the
+ * others are divided. */
+static void rotary_frequencies_are_scaled_in_both_styles(void **state)
+{
+    static const char *const llama3[] = {
+        "{\"head_dim\": 8, \"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0,"
+        " \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 512}}",
+        "{\"head_dim\": 8, \"max_position_embeddings\": 512, \"rope_theta\": null, \"rope_parameters\": {\"rope_type\": "
+        "\"llama3\", \"factor\": 8.0,"
+        " \"rope_theta\": 500000, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0}}",
+    };
+    static const double expected[] = {1.0, 0.0273441373147213, 0.00017677669529663688, 6.647869871181236e-06};
+    for (size_t i = 0; i < 2; i++) {
+        struct shape *s = shape_with(llama3[i]);
+        for (size_t k = 0; k < 4; k++) assert_near(s->frequency[k] / expected[k], 1, 4 * TOL);
+        shape_free(s);
+    }
+    struct shape *s = shape_with("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}");
+    assert_near(s->frequency[0], 0.25, 0);
+    assert_near(s->frequency[1] / 0.0025, 1, TOL);
+    shape_free(s);
+}
+
+static void sizes_that_make_no_model_are_refused(void **state)
+{
+    static const char *const keys[] = {"vocab_size",        "hidden_size",         "intermediate_size",
+                                       "num_hidden_layers", "num_attention_heads", "max_position_embeddings"};
+    static const char *const values[] = {"0",          "-1",   "24.0", "\"24\"", "9223372036854775807",
+                                         "4294967300", "true", "[24]", "1e3"};
+    char changes[128];
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+            snprintf(changes, sizeof changes, "{\"%s\": %s}", keys[k], values[v]);
+            expect_refused(changes, keys[k]);
+        }
+    for (size_t k = 0; k + 1 < sizeof keys / sizeof *keys; k++) {
+        snprintf(changes, sizeof changes, "{\"%s\": null}", keys[k]);
+        expect_refused(changes, "is missing");
+    }
+    expect_refused("{\"num_key_value_heads\": 4}", "no multiple of num_key_value_heads 4");
+    expect_refused("{\"num_key_value_heads\": 0}", "num_key_value_heads: 0 is outside");
+    expect_refused("{\"hidden_size\": 25}", "hidden_size: 25 is no multiple");
+    expect_refused("{\"head_dim\": 0}", "head_dim");
+    expect_refused("{\"head_dim\": 5}", "an even number can");
+    expect_refused("{\"num_hidden_layers\": 1000000000}", "num_hidden_layers");
+}
+
+static void what_would_change_the_numbers_is_refused_by_name(void **state)
+{
+    expect_refused("{\"model_type\": \"mamba\"}", "model_type \"mamba\" is not built; llama, mistral, qwen2");
+    expect_refused("{\"model_type\": null}", "model_type: is missing");
+    expect_refused("{\"model_type\": 7}", "model_type: is not a text");
+    expect_refused("{\"quantization_config\": {}}", "quantization_config");
+    expect_refused("{\"hidden_act\": \"quick_gelu\"}", "hidden_act: \"quick_gelu\"");
+    expect_refused("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}}", "\"yarn\" is not built");
+    expect_refused("{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2}}", "\"dynamic\" is not built");
+    expect_refused("{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "\"longrope\" is not built");
+    expect_refused("{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", "differ by layer");
+    expect_refused("{\"rope_scaling\": {\"type\": \"linear\"}}", "factor: is missing");
+    expect_refused("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "factor: 0 is outside");
+    expect_refused("{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
+                   " \"high_freq_factor\": 4}}",
+                   "is not above low_freq_factor");
+    expect_refused("{\"rope_scaling\": 4}", "rope_scaling: is not an object");
+    expect_refused("{\"rope_theta\": 0}", "rope_theta");
+    expect_refused("{\"rope_theta\": -10000}", "rope_theta");
+    expect_refused("{\"rope_theta\": \"10000\"}", "rope_theta: is not a number");
+    expect_refused("{\"rope_parameters\": {\"partial_rotary_factor\": 0.5}}", "partial_rotary_factor");
+    expect_refused("{\"rms_norm_eps\": 0}", "rms_norm_eps");
+    expect_refused("{\"rms_norm_eps\": -1e-5}", "rms_norm_eps");
+    expect_refused("{\"tie_word_embeddings\": 1}", "tie_word_embeddings: is neither true nor false");
+    expect_refused("{\"model_type\": \"phi\", \"qk_layernorm\": true}", "qk_layernorm: is not built");
+    expect_refused("{\"initializer_range\": -0.02}", "initializer_range");
+}
+
+static void tokens_outside_the_vocabulary_are_refused(void **state)
+{
+    expect_refused("{\"eos_token_id\": 37}", "eos_token_id: 37 is not in the vocabulary of 37");
+    expect_refused("{\"eos_token_id\": -1}", "eos_token_id: -1");
+    expect_refused("{\"eos_token_id\": [2, 4294967298]}", "eos_token_id: 4294967298");
+    expect_refused("{\"eos_token_id\": 2.5}", "eos_token_id: is not a whole number");
+    expect_refused("{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}", "more than 8");
+    expect_refused("{\"bos_token_id\": 99}", "bos_token_id: 99");
+}
+
+static void text_that_is_no_object_is_refused_with_its_place(void **state)
+{
+    static const struct {
+        const char *text, *fragment;
+    } bad[] = {{"", "config.json:1:"},
+               {"[]", "config.json: is not a JSON object"},
+               {"{\"model_type\": \"llama\",\n \"vocab_size\": NaN}", "config.json:2:"},
+               {"{\"model_type\": \"llama\", \"rope_theta\": 1e999}", "config.json:1:"},
+               {"{\"vocab_size\": 18446744073709551653}", "config.json:1:"},
+               {"{\"vocab_size\": 1, \"vocab_siz\\u0065\": 2}", "duplicate"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct shape *s;
+        assert_int_equal(shape_parse("config.json", bad[i].text, strlen(bad[i].text), &s), ERR_INPUT);
+        if (!strstr(fail_message(), bad[i].fragment)) fail_msg("%s: %s", bad[i].text, fail_message());
+        fail_clear();
+    }
+}
+
+static void shapes_are_equal_when_the_tensors_are(void **state)
+{
+    struct shape *a = shape_with("{}"), *b = shape_with("{\"rope_theta\": 77, \"eos_token_id\": 4}");
+    struct shape *c = shape_with("{\"tie_word_embeddings\": true}"), *d = shape_with("{\"intermediate_size\": 18}");
+    assert_true(shape_equal(a, b));
+    assert_false(shape_equal(a, c));
+    assert_false(shape_equal(a, d));
+    shape_free(a), shape_free(b), shape_free(c), shape_free(d);
+}
+
+static void configs_of_real_models_are_read_and_unknown_keys_ignored(void **state)
+{
+    static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+    char name[512];
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct shape *s;
+        snprintf(name, sizeof name, "golden/models/%s/model/config.json", models[i]);
+        if (!shared_path(name)) skip();
+        *strrchr(strcpy(name, shared_path(name)), '/') = 0;
+        if (shape_read(name, &s) != OK) fail_msg("%s", fail_message());
+        assert_int_equal(s->heads, 4);
+        assert_int_equal(s->kv_heads, i < 4 ? 2 : 4);
+        assert_int_equal(s->rotary_dim, models[i][0] == 'p' ? 4 : i < 4 ? 8 : 2);
+        assert_int_equal(s->tied, i == 1 || i == 3);
+        shape_free(s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_are_read_and_defaults_filled_in),
+        cmocka_unit_test(heads_follow_from_what_is_given),
+        cmocka_unit_test(end_tokens_may_be_one_many_or_none),
+        cmocka_unit_test(each_architecture_has_its_own_defaults),
+        cmocka_unit_test(rotary_frequencies_are_scaled_in_both_styles),
+        cmocka_unit_test(sizes_that_make_no_model_are_refused),
+        cmocka_unit_test(what_would_change_the_numbers_is_refused_by_name),
+        cmocka_unit_test(tokens_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(text_that_is_no_object_is_refused_with_its_place),
+        cmocka_unit_test(shapes_are_equal_when_the_tensors_are),
+        cmocka_unit_test(configs_of_real_models_are_read_and_unknown_keys_ignored),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
