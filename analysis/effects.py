@@ -15,7 +15,9 @@ EMBEDDING = re.compile(r"^embed$|(?:^|\.)(?:embed_tokens|embed_in|wte)\.")
 
 
 def groups_of(layers):
-    """The group of each label of the axis `layer`, be it a layer (layers.3) or a tensor (model.layers.3.mlp.up_proj.weight)."""
+    """The group of each label of the axis `layer`, be it a layer (layers.3) or a tensor (model.layers.3.mlp.up_proj.weight).
+
+    Tied embeddings are one tensor: by tensor, their use as output layer counts in `embed`; by layer, in `lm`."""
     blocks = [BLOCK.search(name) for name in layers]
     count = 1 + max((int(b.group(1)) for b in blocks if b), default=0)
     groups = []

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from effects import MEANING, Run
 
@@ -87,6 +88,7 @@ def draw(run):
         a.set_axisbelow(True)
         a.spines[["top", "right"]].set_visible(False)
         a.margins(x=0.01)
+        a.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure

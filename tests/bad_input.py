@@ -190,8 +190,8 @@ TABLE = [
     # the model
     ("model directory missing", setting("model.path", "nowhere"), ["nowhere"], 1, 1),
     ("reference missing", setting("model.reference", "nowhere"), ["nowhere"], 1, 1),
-    ("reference of another shape", setting("model.reference", str(SHARED / "golden/models/mistral/model")),
-     ["mistral|reference"], 1, 1),
+    ("reference of another shape", setting("model.reference", str(SHARED / "golden/models/llama3/model")),
+     ["llama3|reference"], 1, 1),
     ("no config", removing("model/config.json"), ["config.json"], 1, 1),
     ("config cut", cutting("model/config.json", 0.5), [r"config.json:\d+"], 1, 1),
     ("config without hidden_size", json_file("model/config.json", lambda c: c.pop("hidden_size")),

@@ -113,6 +113,8 @@ static void endless_nesting_is_refused_at_level_33(void **state)
     assert_refused(repeated("", "{a: ", 100000), "nested deeper than 32 levels");
     assert_refused(repeated("", "- ", 100000), "nested deeper than 32 levels");
     assert_refused(repeated("train: ", "[", 32), "nested deeper than 32 levels"); /* with the input itself: 33 */
+    assert_refused(repeated("train: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "]", 31),
+                   "model.path is missing"); /* 32 are read */
 }
 
 static void aliases_that_would_grow_without_end_are_refused(void **state)

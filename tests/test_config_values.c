@@ -291,7 +291,7 @@ static void what_is_written_reads_back_to_the_same(void **state)
     static const char *const inputs[] = {
         BASE,
         "seed: 0\nmodel: {path: \"a \\\"b\\\" \\\\ \xc3\xa9 \xf0\x9f\x98\x80 #: x\", reference: 'null', init: random}\n"
-        "data: {max_length: 2, template: {question_start: \"\\x07\\n\\t\\u2028\\ufeff\\x85\\uffff\", answer_start: ' "
+        "data: {max_length: 2, template: {question_start: \"\\x07\\n\\t \\u2028 \\ufeff\\x85\\uffff\", answer_start: ' "
         "'},\n"
         "  forget: {path: '010', question: 'yes', answer: '~', text: 'true', rows: 3},\n"
         "  retain: {path: -x, held_out: 0}, idk: {path: 1e5, draw: in_order}}\n"

@@ -58,6 +58,18 @@ static void linear_layers_agree_with_plain_sums(void **state)
     free(x), free(w), free(y), free(dy), free(dx), free(dw), free(want), free(want_w);
 }
 
+static void one_row_is_a_row_of_many(void **state)
+{
+    enum { OUT = 50, IN = 70 };
+    real *x = random_reals(1, 2 * IN), *w = random_reals(2, OUT * IN), *both = noise(2 * OUT), *one = noise(OUT);
+    double *want = doubles(OUT, both);
+    linear_forward(2, OUT, IN, x, IN, w, both, OUT);
+    linear_forward(1, OUT, IN, x + IN, IN, w, one, OUT);
+    for (size_t i = 0; i < OUT; i++) want[i] = both[OUT + i];
+    assert_true(error_of(OUT, one, want) < TOL);
+    free(x), free(w), free(both), free(one), free(want);
+}
+
 static void linear_backwards_are_adjoints_of_the_forward(void **state)
 {
     enum { N = 33, OUT = 20, IN = 41 };
@@ -203,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_split_below_any_limit_are_the_same),
         cmocka_unit_test(linear_layers_agree_with_plain_sums),
+        cmocka_unit_test(one_row_is_a_row_of_many),
         cmocka_unit_test(linear_backwards_are_adjoints_of_the_forward),
         cmocka_unit_test(empty_dimensions_are_legal),
         cmocka_unit_test(biases_are_added_to_rows_and_gathered_from_columns),

@@ -286,42 +286,68 @@ static void a_deleted_file_is_noticed(void **state)
     fail_clear();
 }
 
-/* Child: writes rows until the limit on file size stops it (EFBIG, where a full disk gives ENOSPC). Its exit status counts
- * the rows committed; 199: the file could not be created; 200 and more: something else than the orderly failure. */
+/* Child: writes rows, each a chunk of its own, until the limit on file size stops it (EFBIG, where a full disk gives ENOSPC).
+ * Its exit status counts the rows committed; 99: the file could not be created; more: no orderly failure. */
+enum { FULL_WIDE = 12000, FULL_ROWS = 20 };
+
 static int write_until_full(const char *path, rlim_t most)
 {
+    static int64_t place[FULL_WIDE];
+    static double wide[FULL_WIDE];
+    const struct axis full_axes[] = {{.name = "step", .unlimited = true},
+                                     {.name = "row", .n = FULL_WIDE, .value = place}};
+    const struct field field = {"wide", {"step", "row"}, FIELD_DOUBLE, "1", "wide", NULL};
+    const struct rlimit limit = {most, most};
     struct file *f;
-    size_t t = 0;
-    struct rlimit limit = {most, most};
+    int t = 0;
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGSEGV, SIG_DFL); /* cmocka's handler would go on with the tests here */
-    if (setrlimit(RLIMIT_FSIZE, &limit)) return 201;
-    if (create(path, &f) != OK) return strstr(fail_message(), "File too large") ? 199 : 202;
-    while (t < 60 && put_row(f, t) == OK && file_commit(f, 5 * (int64_t)t) == OK) t++;
-    size_t committed = file_rows(f);
-    if (file_close(f) == OK && t < 60) return 203;
-    if (t < 60 && !strstr(fail_message(), "File too large")) return 204;
-    return (int)committed;
+    if (setrlimit(RLIMIT_FSIZE, &limit)) return 101;
+    if (file_create(path, 2, full_axes, 1, &field, 0, NULL, &f) != OK)
+        return strstr(fail_message(), "File too large") ? 99 : 102;
+    for (; t < FULL_ROWS; t++) {
+        for (int i = 0; i < FULL_WIDE; i++) wide[i] = t + i * 0.5;
+        if (file_put(f, "wide", wide) != OK || file_commit(f, t) != OK) break;
+    }
+    if ((file_close(f) == OK) != (t == FULL_ROWS)) return 103;
+    return t == FULL_ROWS || strstr(fail_message(), "File too large") ? t : 104;
+}
+
+static void assert_wide_rows(const char *path, hsize_t n)
+{
+    static double wide[FULL_WIDE * (FULL_ROWS + 1)];
+    int64_t step[FULL_ROWS + 1];
+    hid_t f = open_read(path);
+    assert_int_equal(read_all(f, "step", H5T_NATIVE_INT64, FULL_ROWS + 1, step), n);
+    assert_true(read_all(f, "wide", H5T_NATIVE_DOUBLE, FULL_WIDE * (FULL_ROWS + 1), wide) >= n * FULL_WIDE);
+    for (hsize_t t = 0; t < n; t++)
+        for (int i = 0; i < FULL_WIDE; i++) assert_near(wide[t * FULL_WIDE + (hsize_t)i], (double)t + i * 0.5, 0);
+    H5Fclose(f);
 }
 
 static void a_full_disk_is_reported_and_the_committed_rows_stay(void **state)
 {
-    size_t failures = 0;
-    for (rlim_t most = 1 << 10; most < 1000 << 10; most += 7 << 10) {
-        unlink("full.h5");
-        pid_t child = fork();
+    bool seen[FULL_ROWS + 1] = {false};
+    int not_created = 0, kinds = 0;
+    for (rlim_t most = 1 << 10; most < 3 << 20; most += 59 << 10) {
+        pid_t child;
         int how;
-        if (!child) exit(write_until_full("full.h5", most)); /* through HDF5's own exit handler */
+        unlink("full.h5");
+        if (!(child = fork())) exit(write_until_full("full.h5", most)); /* through all exit handlers */
         assert_int_equal(waitpid(child, &how, 0), child);
         assert_true(WIFEXITED(how));
-        if (WEXITSTATUS(how) >= 200) fail_msg("limit %zu: child says %d", (size_t)most, WEXITSTATUS(how));
-        if (WEXITSTATUS(how) < 60) failures++;
-        if (WEXITSTATUS(how) == 199)
+        how = WEXITSTATUS(how);
+        if (how > 99) fail_msg("limit %zu: child says %d", (size_t)most, how);
+        if (how == 99) {
             assert_false(file_exists("full.h5"));
-        else
-            assert_rows("full.h5", (size_t)WEXITSTATUS(how));
+            not_created++;
+        } else {
+            assert_wide_rows("full.h5", (hsize_t)how);
+            seen[how] = true;
+        }
     }
-    assert_true(failures > 3);
+    for (int t = 0; t <= FULL_ROWS; t++) kinds += seen[t];
+    assert_true(not_created > 0 && kinds > 10 && seen[FULL_ROWS]);
 }
 
 static int enter(void **state)

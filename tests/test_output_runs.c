@@ -137,7 +137,7 @@ static void an_effect_is_found_where_it_was_put(void **state)
 
 static void training_has_a_row_per_update_and_one_more(void **state)
 {
-    struct train_file_info info = {.n_regularizer = 2, .regularizer = regularizer};
+    struct train_file_info info = {.objective = "npo", .n_regularizer = 2, .regularizer = regularizer};
     struct file *f;
     const char *const field[] = {"loss", "loss_objective", "loss_gd", "loss_kl",
                                  "lr",   "gradient_norm",  "tokens",  "seconds"};
@@ -153,6 +153,9 @@ static void training_has_a_row_per_update_and_one_more(void **state)
     hid_t h = H5Fopen("train.h5", H5F_ACC_RDONLY, H5P_DEFAULT), d = H5Dopen2(h, "loss_kl", H5P_DEFAULT);
     assert_true(H5Dread(d, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, loss) >= 0);
     assert_near(loss[1], 1.5, 0);
+    char text[256];
+    text_attribute(h, "loss_objective", "long_name", text);
+    assert_string_equal(text, "value of the objective npo");
     assert_true(isnan(loss[2]));
     H5Dclose(d), H5Fclose(h);
 }

@@ -114,7 +114,9 @@ enum status export_copy(struct export *e, const char *source, const char *name);
 enum status export_commit(struct export *e);
 void export_end(struct export *e); /* without commit, removes what was written */
 
-/** weights_write with files of at most `most` bytes of tensors (one tensor may be larger).        Collective over grid. */
-enum status weights_write_sharded(const char *dir, const char *source, const struct grid *g, struct state *weights,
-                                  enum storage storage, uint64_t most);
+/* weights_read and weights_write with buffers and files of given sizes. At least a row of a tensor fits in a buffer, and a
+ * tensor in a file, whatever the size.                                                            Collective over grid. */
+enum status weights_read_by(size_t buffer, const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
+enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                             struct state *weights, enum storage storage);
 #endif

@@ -53,18 +53,32 @@ static void pack_rows(const struct task *t, size_t n, const real *from, size_t l
     }
 }
 
-/* Panels of scale times the transpose; keys beyond the last are 0. A few rows at a time: rows lie some multiple of a large
- * power of two apart, where a cache holds only few. */
+typedef real real4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+/* A square of 4 x 4, turned: two rounds of pairing rows */
+static inline void turn4(real scale, const real *from, size_t ld, real *to)
+{
+    real4 a = scale * *(const real4 *)from, b = scale * *(const real4 *)(from + ld);
+    real4 c = scale * *(const real4 *)(from + 2 * ld), d = scale * *(const real4 *)(from + 3 * ld);
+    real4 ac = __builtin_shufflevector(a, c, 0, 4, 1, 5), bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
+    real4 ac2 = __builtin_shufflevector(a, c, 2, 6, 3, 7), bd2 = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+    *(real4 *)to = __builtin_shufflevector(ac, bd, 0, 4, 1, 5);
+    *(real4 *)(to + TILE_PANEL) = __builtin_shufflevector(ac, bd, 2, 6, 3, 7);
+    *(real4 *)(to + 2 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 0, 4, 1, 5);
+    *(real4 *)(to + 3 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 2, 6, 3, 7);
+}
+
+/* Panels of scale times the transpose; keys beyond the last are 0. */
 static void pack_columns(const struct task *t, real scale, const real *from, real *to)
 {
-    for (size_t first = 0; first < up_to(TILE_PANEL, t->length); first += TILE_PAD) {
+    for (size_t first = 0; first < up_to(TILE_PANEL, t->length); first += 4) {
         real *panel = to + first / TILE_PANEL * TILE_PANEL * t->dim + first % TILE_PANEL;
         const real *row = from + first * t->row;
-        size_t n = t->length > first ? smaller(TILE_PAD, t->length - first) : 0;
-        for (size_t c = 0; c < t->dim && n == TILE_PAD; c++)
-            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = scale * row[r * t->row + c];
-        for (size_t c = 0; c < t->dim && n < TILE_PAD; c++)
-            for (size_t r = 0; r < TILE_PAD; r++) panel[c * TILE_PANEL + r] = r < n ? scale * row[r * t->row + c] : 0;
+        size_t c = 0;
+        for (; first + 4 <= t->length && c + 4 <= t->dim; c += 4) turn4(scale, row + c, t->row, panel + c * TILE_PANEL);
+        for (; c < t->dim; c++)
+            for (size_t r = 0; r < 4; r++)
+                panel[c * TILE_PANEL + r] = first + r < t->length ? scale * row[r * t->row + c] : 0;
     }
 }
 

@@ -36,15 +36,23 @@ static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
         for (size_t j = 0; j < n; j++) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
 }
 
+#ifdef REAL_float
+#define GEMM cblas_sgemm
+#define GEMV cblas_sgemv
+#else
+#define GEMM cblas_dgemm
+#define GEMV cblas_dgemv
+#endif
+
 static void gemm_blas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                       const real *b, size_t ldb, real beta, real *c, size_t ldc)
 {
-    enum CBLAS_TRANSPOSE opa = ta ? CblasTrans : CblasNoTrans, opb = tb ? CblasTrans : CblasNoTrans;
-#ifdef REAL_float
-    cblas_sgemm(CblasRowMajor, opa, opb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
-#else
-    cblas_dgemm(CblasRowMajor, opa, opb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
-#endif
+    if (m == 1 && tb && !ta) { /* one row of x: a product would first copy all of the weights, four times as long */
+        scale_rows(1, n, beta, c, ldc);
+        GEMV(CblasRowMajor, CblasNoTrans, (int)n, (int)k, alpha, b, (int)ldb, a, 1, 1, c, 1);
+    } else
+        GEMM(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha,
+             a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
 }
 
 void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,

@@ -21,17 +21,25 @@ void logits_max(size_t n, size_t v, const real *logits, double *max)
     for (size_t k = 0; k < n; k++) max[k] = row_max(v, logits + k * v);
 }
 
+enum { PIECE = 1024 }; /* columns whose exponentials are kept, to be summed after */
+
+static double row_sum_exp(size_t v, const real *z, struct split m)
+{
+    real e[PIECE];
+    double total = 0;
+    for (size_t first = 0; first < v; first += PIECE) {
+        size_t here = smaller(PIECE, v - first);
+#pragma omp simd
+        for (size_t c = 0; c < here; c++) e[c] = real_exp(z[first + c] - m.high - m.low);
+        total += row_sum(here, e);
+    }
+    return total;
+}
+
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum)
 {
 #pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
-    for (size_t k = 0; k < n; k++) {
-        const real *z = logits + k * v;
-        struct split m = split(max[k]);
-        double total = 0;
-#pragma omp simd reduction(+ : total)
-        for (size_t c = 0; c < v; c++) total += real_exp(z[c] - m.high - m.low);
-        sum[k] = total;
-    }
+    for (size_t k = 0; k < n; k++) sum[k] = row_sum_exp(v, logits + k * v, split(max[k]));
 }
 
 static inline bool is_here(int32_t id, size_t first, size_t v)

@@ -16,10 +16,10 @@ struct reader {
     size_t open;
 };
 
-static enum status reader_new(const char *dir, const struct layout *l, struct reader *r)
+static enum status reader_new(size_t buffer, const char *dir, const struct layout *l, struct reader *r)
 {
     enum status st = OK;
-    *r = (struct reader){.fd = -1, .room = READ_BYTES};
+    *r = (struct reader){.fd = -1, .room = buffer};
     TRY(checkpoint_open(dir, l, &r->checkpoint));
     for (size_t i = 0; i < l->n_param; i++) {
         const size_t row = l->param[i].cols * storage_size(r->checkpoint->at[i]->storage);
@@ -93,12 +93,12 @@ done:
     return st;
 }
 
-static enum status read_all(const char *dir, struct state *weights)
+static enum status read_all(size_t buffer, const char *dir, struct state *weights)
 {
     enum status st = OK;
     const struct layout *l = weights->layout;
     struct reader r;
-    TRY(reader_new(dir, l, &r));
+    TRY(reader_new(buffer, dir, l, &r));
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         real *base = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1] && st == OK; i++)
@@ -151,11 +151,11 @@ static uint64_t hash_all(const struct grid *g, struct state *weights)
     return ((uint64_t)half[0] << 32) + (uint64_t)half[1];
 }
 
-enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
+enum status weights_read_by(size_t buffer, const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
 {
     enum status st = OK;
     const struct layout *l = weights->layout;
-    if (!g->data_rank) st = read_all(dir, weights);
+    if (!g->data_rank) st = read_all(buffer, dir, weights);
     TRY(grid_agree(g, st));
     for (size_t layer = 0; layer < l->n_layer && g->data_size > 1; layer++) {
         size_t first, count;
@@ -167,4 +167,9 @@ enum status weights_read(const char *dir, const struct grid *g, struct state *we
     if (hash) *hash = hash_all(g, weights);
 done:
     return st;
+}
+
+enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
+{
+    return weights_read_by(READ_BYTES, dir, g, weights, hash);
 }

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SEND_REALS = 4 << 20 };
-static const uint64_t SHARD_MOST = 5000000000u;
+enum { BUFFER_REALS = 4 << 20 };
+static const uint64_t FILE_BYTES = 5000000000u;
 static const char *const carried[] = {"generation_config.json",
                                       "tokenizer.json",
                                       "tokenizer_config.json",
@@ -29,10 +29,11 @@ struct gather {
     size_t room;
 };
 
-static enum status gather_new(const struct grid *g, const struct layout *l, enum storage storage, struct gather *out)
+static enum status gather_new(size_t buffer, const struct grid *g, const struct layout *l, enum storage storage,
+                              struct gather *out)
 {
     enum status st = OK;
-    *out = (struct gather){.grid = g, .room = SEND_REALS};
+    *out = (struct gather){.grid = g, .room = buffer};
     for (size_t i = 0; i < l->n_param; i++)
         if (l->param[i].cols > out->room) out->room = l->param[i].cols;
     TRY_NEW(out->parcel, out->room);
@@ -261,16 +262,16 @@ done:
     return st;
 }
 
-enum status weights_write_sharded(const char *dir, const char *source, const struct grid *g, struct state *weights,
-                                  enum storage storage, uint64_t most)
+enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                             struct state *weights, enum storage storage)
 {
     enum status st = OK;
     const struct layout *l = weights->layout;
     struct export e = {.fd = -1};
     struct plan plan = {0};
     struct gather room = {0};
-    TRY(grid_agree(g, gather_new(g, l, storage, &room)));
-    TRY(grid_agree(g, plan_new(l, storage, most, &plan)));
+    TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
+    TRY(grid_agree(g, plan_new(l, storage, file, &plan)));
     if (!g->rank && (st = export_open(dir, &e)) == OK) st = write_small(&e, source, l->shape, storage);
     TRY(grid_agree(g, st));
     if (!g->data_rank) st = write_all(&e, &room, &plan, weights);
@@ -286,5 +287,5 @@ done:
 enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
                           enum storage storage)
 {
-    return weights_write_sharded(dir, source, g, weights, storage, SHARD_MOST);
+    return weights_write_by(BUFFER_REALS, FILE_BYTES, dir, source, g, weights, storage);
 }

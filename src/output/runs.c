@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A field with "%s" in its name stands once per regulariser, whose name fills the "%s" of name and long_name. */
+/* A field with "%s" in its name stands once per regulariser, whose name fills the "%s" of name and long_name. Otherwise a
+ * "%s" in long_name is the name of the objective. */
 static const struct field geffect_table[] = {
     {"geffect",
      {"step", "objective", "risk", "layer", "instance"},
@@ -69,7 +70,7 @@ static const struct field train_table[] = {
      "nat",
      "loss of the batch of this update: the objective plus each regulariser times its weight",
      "L(S_t; theta_t) + sum over regularisers of weight times value"},
-    {"loss_objective", {"step"}, FIELD_DOUBLE, "nat", "the objective's part of the loss", "L(S_t; theta_t)"},
+    {"loss_objective", {"step"}, FIELD_DOUBLE, "nat", "value of the objective %s", "L(S_t; theta_t)"},
     {"loss_%s",
      {"step"},
      FIELD_DOUBLE,
@@ -101,6 +102,7 @@ static enum status fill_in(struct expanded *e, const char *pattern, const char *
     const char *hole = strstr(pattern, "%s");
     struct text t = {0};
     enum status st = OK;
+    if (!hole) return OK;
     TRY(text_add(&t, pattern, (size_t)(hole - pattern)));
     TRY(text_print(&t, "%s%s", name, hole + 2));
     *out = e->text[e->n_text++] = t.data;
@@ -110,7 +112,8 @@ done:
     return st;
 }
 
-static enum status expand(const struct field *table, size_t n, size_t n_name, const char *const *name, struct expanded *e)
+static enum status expand(const struct field *table, size_t n, const char *objective, size_t n_name,
+                          const char *const *name, struct expanded *e)
 {
     enum status st = OK;
     TRY_NEW(e->field, n * (n_name + 1));
@@ -120,9 +123,8 @@ static enum status expand(const struct field *table, size_t n, size_t n_name, co
         for (size_t k = 0; k < (each ? n_name : 1); k++) {
             struct field *f = &e->field[e->n++];
             *f = table[i];
-            if (!each) continue;
-            TRY(fill_in(e, table[i].name, name[k], &f->name));
-            TRY(fill_in(e, table[i].long_name, name[k], &f->long_name));
+            TRY(fill_in(e, table[i].name, each ? name[k] : objective, &f->name));
+            TRY(fill_in(e, table[i].long_name, each ? name[k] : objective, &f->long_name));
         }
     }
 done:
@@ -169,7 +171,8 @@ enum status geffect_file_create(const char *path, const struct geffect_file_info
     };
     size_t n_axis = sizeof axis / sizeof *axis - (info->n_regularizer ? 0 : 1);
     *out = NULL;
-    TRY(expand(geffect_table, sizeof geffect_table / sizeof *geffect_table, info->n_regularizer, info->regularizer, &e));
+    TRY(expand(geffect_table, sizeof geffect_table / sizeof *geffect_table, NULL, info->n_regularizer, info->regularizer,
+               &e));
     TRY(create(path, "G-effects of LLM unlearning", n_axis, axis, &e, info->n_attribute, info->attribute, out));
 done:
     expanded_free(&e);
@@ -185,7 +188,8 @@ enum status train_file_create(const char *path, const struct train_file_info *in
                               .units = "1",
                               .unlimited = true};
     *out = NULL;
-    TRY(expand(train_table, sizeof train_table / sizeof *train_table, info->n_regularizer, info->regularizer, &e));
+    TRY(expand(train_table, sizeof train_table / sizeof *train_table, info->objective, info->n_regularizer,
+               info->regularizer, &e));
     TRY(create(path, "updates of a training run", 1, &axis, &e, info->n_attribute, info->attribute, out));
 done:
     expanded_free(&e);

@@ -8,7 +8,7 @@
 static enum status put_update(struct run *r, size_t t, const struct update *u)
 {
     const struct inputs *in = r->in;
-    double tokens = (double)u->tokens;
+    double tokens = isnan(u->loss) ? NAN : (double)u->tokens; /* the last row has no update */
     enum status st = OK;
     if (!r->train) return OK;
     TRY(file_put(r->train, "loss", &u->loss));

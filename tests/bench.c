@@ -1,0 +1,198 @@
+/* make bench: a training step and an effect pass on three shapes, as one JSON line each, so that runs can be compared.
+ *      bench SHAPE THREADS [REPETITIONS]       under mpirun for more processes (data parallel)
+ * Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
+ * parameters but the input embedding. ratio = flops / seconds / (sgemm rate of the same process, best of 5 of a 2048-cube,
+ * times the processes). Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
+#include "unlearn/geffect.h"
+#include "unlearn/optim.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *config;
+} shapes[] = {
+    {"M1", "{\"model_type\":\"llama\",\"hidden_size\":288,\"num_hidden_layers\":6,\"num_attention_heads\":6,"
+           "\"intermediate_size\":768,\"vocab_size\":4096,\"max_position_embeddings\":1024,\"eos_token_id\":0}"},
+    {"M2", "{\"model_type\":\"gpt_neox\",\"hidden_size\":512,\"num_hidden_layers\":6,\"num_attention_heads\":8,"
+           "\"intermediate_size\":2048,\"vocab_size\":4096,\"max_position_embeddings\":1024,\"eos_token_id\":0,"
+           "\"hidden_act\":\"gelu\"}"},
+    {"M3", "{\"model_type\":\"llama\",\"hidden_size\":768,\"num_hidden_layers\":12,\"num_attention_heads\":12,"
+           "\"intermediate_size\":2048,\"vocab_size\":4096,\"max_position_embeddings\":1024,\"eos_token_id\":0}"},
+};
+enum { BATCH = 16, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
+
+struct bench {
+    const char *name;
+    int threads;
+    struct grid *grid;
+    struct shape *shape;
+    struct layout *layout;
+    struct state *weights, *gradient, *risk[K];
+    struct optim *optim;
+    struct engine engine;
+    struct dataset *forget, *train;
+    size_t *every;
+    double *weight, *loss, *mean, *effect;
+};
+
+/* Rows of `part` as [ids, tokens of the prompt]; without the file rows of the lengths' mean, prompts a third. */
+static struct dataset *read_rows(const json_t *root, const char *part, size_t rows)
+{
+    struct dataset *d = calloc(1, sizeof *d);
+    const json_t *list = json_object_get(root, part);
+    size_t n = list ? json_array_size(list) : rows;
+    d->path = strdup(part);
+    d->first = calloc(n + 1, sizeof *d->first);
+    d->id = calloc(n * 512, sizeof *d->id);
+    d->label = calloc(n * 512, sizeof *d->label);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *ids = list ? json_array_get(json_array_get(list, i), 0) : NULL;
+        size_t length = ids ? json_array_size(ids) : 30 + (i * 37) % 60;
+        size_t prompt = ids ? (size_t)json_integer_value(json_array_get(json_array_get(list, i), 1)) : length / 3;
+        for (size_t t = 0; t < length; t++) {
+            size_t at = d->first[i] + t;
+            d->id[at] =
+                (int32_t)(ids ? json_integer_value(json_array_get(ids, t)) : (long)((i * 101 + t * 977) % VOCABULARY));
+            d->label[at] = t < prompt ? LABEL_NONE : d->id[at];
+        }
+        d->first[i + 1] = d->first[i] + length;
+    }
+    d->n_row = n;
+    return d;
+}
+
+static void must(enum status st)
+{
+    if (st == OK) return;
+    fprintf(stderr, "bench: %s\n", fail_message());
+    parallel_abort(1);
+}
+
+static void prepare(struct bench *b, const char *config)
+{
+    const char *shared = getenv("SHARED");
+    char path[4096];
+    json_t *root = NULL;
+    struct optim_settings set = {
+        .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
+    struct model_limits most = {TOKENS, TOKENS, TOKENS, 512, 1, false};
+    struct engine_limits rows = {256, 1, K};
+    struct model *model;
+    snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
+    if (json_read(path, 1 << 24, &root) != OK) fail_clear();
+    b->forget = read_rows(root, "du", 40);
+    b->train = read_rows(root, "train", 128);
+    json_decref(root);
+    must(shape_parse("bench", config, strlen(config), &b->shape));
+    must(grid_new(parallel_job_size(), 1, &b->grid));
+    must(layout_new(b->shape, 0, 1, &b->layout));
+    must(state_new("weights", b->layout, &b->weights));
+    must(state_new("gradient", b->layout, &b->gradient));
+    for (int k = 0; k < K; k++) {
+        must(state_new("risk", b->layout, &b->risk[k]));
+        weights_random(b->shape, 7 + (uint64_t)k, b->risk[k]);
+    }
+    must(optim_new(&set, b->layout, &b->optim));
+    weights_random(b->shape, 1, b->weights);
+    must(model_new(b->layout, b->grid, &most, &model, NULL));
+    b->engine =
+        (struct engine){.grid = b->grid, .layout = b->layout, .model = model, .weights = b->weights, .tokens = TOKENS};
+    must(engine_room_new(&b->engine, &rows, false, NULL));
+    b->every = calloc(256, sizeof *b->every);
+    for (size_t i = 0; i < 256; i++) b->every[i] = i;
+    b->weight = calloc(256, sizeof *b->weight);
+    b->loss = calloc(256, sizeof *b->loss);
+    b->mean = calloc(256, sizeof *b->mean);
+    b->effect = calloc(K * slot_count(b->layout) * 256, sizeof *b->effect);
+}
+
+static void step(struct bench *b, size_t t)
+{
+    struct objective nll;
+    struct rows rows = {b->train, BATCH, b->every + (t * BATCH) % 128, NULL, NULL};
+    objective_find("nll", &nll);
+    rows_weights(&nll, &rows, b->weight);
+    math_fill(b->layout->size, 0, b->gradient->data);
+    must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
+    must(state_reduce(b->grid, b->gradient));
+    optim_update(b->optim, b->gradient, optim_norm(b->grid, b->gradient), b->weights);
+}
+
+static void effects(struct bench *b)
+{
+    struct objective ga;
+    struct rows rows = {b->forget, b->forget->n_row, b->every, NULL, NULL};
+    objective_find("ga", &ga);
+    must(engine_effects(&b->engine, 1, &ga, &rows, K, b->risk, b->effect, b->loss, b->mean));
+}
+
+static double tokens(const struct dataset *d, size_t n) { return (double)d->first[n]; }
+
+/* Median of the repetitions' seconds; the worst process counts. */
+static void report(struct bench *b, const char *what, size_t sequences, double n_tokens, double factor, int n,
+                   double *seconds)
+{
+    double N = (double)b->layout->elements - (double)b->shape->vocabulary * (double)b->shape->hidden;
+    double rate = math_gemm_rate(2048), median, gflop = factor * N * n_tokens / 1e9;
+    comm_max_double(b->grid->world, seconds, (size_t)n);
+    comm_sum_double(b->grid->world, &rate, 1);
+    for (int i = 0; i < n; i++)
+        for (int j = i; j > 0 && seconds[j] < seconds[j - 1]; j--) {
+            double s = seconds[j];
+            seconds[j] = seconds[j - 1], seconds[j - 1] = s;
+        }
+    median = seconds[n / 2];
+    if (b->grid->rank) return;
+    printf(
+        "{\"what\": \"%s\", \"shape\": \"%s\", \"ranks\": %d, \"threads\": %d, \"parameters\": %zu, \"sequences\": %zu, "
+        "\"tokens\": %.0f, \"seconds\": %.4f, \"least\": %.4f, \"sequences_per_s\": %.2f, \"gflops\": %.2f, "
+        "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"precision\": \"%s\"}\n",
+        what, b->name, b->grid->size, b->threads, b->layout->elements, sequences, n_tokens, median, seconds[0],
+        (double)sequences / median, gflop / median, rate / 1e9, gflop * 1e9 / median / rate,
+        sizeof(real) == 8 ? "float64" : "float32");
+    fflush(stdout);
+}
+
+static void phases(const struct bench *b)
+{
+    if (b->grid->rank || !getenv("PHASES")) return;
+    for (int p = 0; p < N_PHASE; p++)
+        fprintf(stderr, "%-20s %.3f\n", phase_text((enum phase)p), phase_seconds((enum phase)p));
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1};
+    int n = argc > 3 ? atoi(argv[3]) : 5;
+    double *seconds;
+    const char *config = NULL;
+    must(parallel_start(&argc, &argv));
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
+        if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;
+    if (!config || b.threads < 1 || n < 1) {
+        fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS]\n");
+        return 2;
+    }
+    math_threads(b.threads);
+    prepare(&b, config);
+    seconds = calloc((size_t)n, sizeof *seconds);
+    for (int i = -1; i < n; i++) { /* the first warms up */
+        double began = clock_seconds();
+        step(&b, (size_t)(i + 1));
+        if (i >= 0) seconds[i] = clock_seconds() - began;
+    }
+    double per_step = tokens(b.train, 128) / 128 * BATCH;
+    report(&b, "step", BATCH, per_step, 6, n, seconds);
+    phases(&b);
+    for (int i = -1; i < n; i++) {
+        double began = clock_seconds();
+        effects(&b);
+        if (i >= 0) seconds[i] = clock_seconds() - began;
+    }
+    report(&b, "effects", b.forget->n_row, tokens(b.forget, b.forget->n_row), 2 + 2.0 * K + 2, n, seconds);
+    phases(&b);
+    free(seconds);
+    parallel_end();
+    return 0;
+}
