@@ -115,6 +115,7 @@ static void patterns_mean_what_they_mean_in_oniguruma(void **state)
         {REGEX("\\\\p{Han}+"), "\xe6\xbc\xa2|\xe3\x80\x81", "\xe6\xbc\xa2\xe3\x80\x81", "\xe6\xbc\xa2 \xe3\x80\x81"},
         {REGEX("\\\\p{^L}"), "ab|1", "ab1", "ab 1"},
         {REGEX("(?i:'s|'ll)"), "I|'LL|go", "I'LLgo", "I 'LL go"},
+        {REGEX(" ?[^(\\\\s|[.,])]+"), " ab|(|,", " ab(,", " ab ( ,"},
         {REGEX("^b"), "a\n|b", "a\nb", "a\n b"},
     };
     run_samples("pre_tokenizer", N_OF(samples), samples, NULL);
@@ -159,6 +160,7 @@ static void normalisers_change_text_before_it_is_split(void **state)
         {"{\"type\": \"NFC\"}", "\xc3\xa9", "e\xcc\x81", "\xc3\xa9"},
         {"{\"type\": \"NFD\"}", "e\xcc\x81", "\xc3\xa9", "e\xcc\x81"},
         {"{\"type\": \"NFKC\"}", "fi", "\xef\xac\x81", "fi"},
+        {"{\"type\": \"NFKC\"}", "", "\xe3\x8b\xbf", "\xe3\x8b\xbf"}, /* younger than the package's table */
         {"{\"type\": \"NFKD\"}",
          "e\xcc\x81"
          "1",

@@ -82,11 +82,11 @@ static void offer(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t
     if (p->key != UINT64_MAX) heap_push(w, (struct candidate){(uint64_t)p->rank << 32 | (uint32_t)left, p->id});
 }
 
-/* At most one candidate for each neighbouring pair at first and two more for each merge: 3n in all. */
+/* One candidate for each neighbouring pair at first; a merge takes one out and puts at most two in: fewer than 2n. */
 static enum status merge(const struct bpe *b, struct bpe_work *w)
 {
     struct symbol *s = w->symbol;
-    enum status st = grow((void **)&w->heap, &w->heap_room, 3 * w->n, sizeof *w->heap);
+    enum status st = grow((void **)&w->heap, &w->heap_room, 2 * w->n, sizeof *w->heap);
     if (st != OK) return st;
     w->n_heap = 0;
     for (size_t i = 1; i < w->n; i++) offer(b, w, (int32_t)i - 1, (int32_t)i);

@@ -69,7 +69,7 @@ static enum status posix_add(const char *where, const char *s, size_t *i, struct
             *i += strlen(classes[k].name) - 1;
             return text_print(out, "%s", classes[k].members);
         }
-    return refuse(where, s, "a class inside a class");
+    return refuse(where, s, "an unknown [:class:]");
 }
 
 /* \p{Name} at s[*i]: names of scripts mean the script itself in Ruby, and its extensions too in PCRE2. */
@@ -133,20 +133,30 @@ static enum status class_open(const char *where, const char *s, size_t *i, struc
     return text_print(out, inverse ? "[^" : "[");
 }
 
+/* A class inside another adds its members to those of the outer one, so its brackets are left out. */
+static enum status class_nest(const char *where, const char *s, size_t i)
+{
+    if (s[i + 1] == '^') return refuse(where, s, "an inverse class inside a class");
+    return s[i + 1] == ']' ? refuse(where, s, "an empty class") : OK;
+}
+
 static enum status translate(const char *where, const char *s, size_t n, struct text *out)
 {
     enum status st = OK;
-    bool inside = false;
+    int depth = 0; /* of open classes */
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '\\' && i + 1 < n && (unsigned char)s[i + 1] < 0x80) {
-            TRY(escape_add(where, s, &i, inside, out));
+            TRY(escape_add(where, s, &i, depth > 0, out));
+        } else if (depth && s[i] == '[' && s[i + 1] == ':') {
+            TRY(posix_add(where, s, &i, out));
         } else if (s[i] == '[') {
-            TRY(inside ? posix_add(where, s, &i, out) : class_open(where, s, &i, out));
-            inside = true;
+            TRY(depth++ ? class_nest(where, s, i) : class_open(where, s, &i, out));
+        } else if (depth > 1 && s[i] == ']') {
+            depth--;
         } else {
-            if (inside && s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
-            if (!inside) TRY(option_check(where, s, i));
-            if (s[i] == ']') inside = false;
+            if (depth && s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
+            if (!depth) TRY(option_check(where, s, i));
+            if (depth && s[i] == ']') depth--;
             TRY(text_add(out, s + i, 1));
         }
     }

@@ -99,8 +99,11 @@ enum status plan_make(const struct inputs *in, const struct timetable *s, const 
     struct layout *l = NULL;
     struct engine e = {0};
     enum status st;
-    *p = (struct plan){.bytes_base = memory_resident()};
+    *p = (struct plan){0};
     TRY(plan_layout(in, s, world, p));
+    math_threads(p->threads);
+    math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
+    p->bytes_base = memory_resident();
     limits(in, s, p);
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));

@@ -99,7 +99,6 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     r->started = clock_seconds();
     TRY(grid_new(p->data, p->tensor, &r->grid));
     TRY(layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout));
-    math_threads(p->threads);
     TRY(new_states(r));
     TRY(new_labels(r));
     TRY(new_lists(r));
