@@ -48,6 +48,8 @@ void inputs_free(struct inputs *in);
 enum status inputs_objectives(struct inputs *in);
 /** Rows of every risk. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+/** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
+enum status inputs_lengths(struct inputs *in, const struct dataset *d);
 /** One process reads a data file, all receive it. Only rank 0 needs a rule with a tokenizer.   Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
                            struct dataset **out);
@@ -114,14 +116,18 @@ struct run {
     double started;
     uint64_t hash_weights, hash_reference;
 };
+/** Everything of a run but its weights; *out also on failure.                                  Collective over the job. */
 enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
-/** geffect.h5, train.h5, input.yaml. */
-enum status run_files(struct run *r, const struct options *o);
+/** The output directory with run.log, then input.yaml, geffect.h5, train.h5. Collective over the job. */
+enum status run_directory(struct run *r, const struct options *o);
+enum status run_files(struct run *r);
+/** Ends the files: what could not be written to them is a failure of the run. Collective over the job. */
+enum status run_close(struct run *r);
 
 double rows_tokens(const struct rows *r);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */

@@ -1,4 +1,5 @@
-/* The files of a run, opened before anything costly: output directory, run.log, input.yaml, geffect.h5, train.h5. */
+/* The files of a run: its directory and run.log before anything costly; input.yaml, geffect.h5, train.h5 when the weights
+ * have been read, so that bad ones leave nothing that looks like a result. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -116,19 +117,34 @@ done:
     return st;
 }
 
-enum status run_files(struct run *r, const struct options *o)
+enum status run_directory(struct run *r, const struct options *o)
 {
     const char *dir = r->in->config->output_directory;
     char *log = NULL;
-    struct about about;
     enum status st = OK;
     if (r->grid->rank) return grid_agree(r->grid, OK);
     TRY(directory_prepare(dir, o->overwrite, &r->directory));
     TRY(path_join(dir, "run.log", &log));
     TRY(log_open(log, false));
-    describe(r, &about);
-    TRY(open_files(r, &about));
 done:
     free(log);
     return grid_agree(r->grid, st);
+}
+
+enum status run_files(struct run *r)
+{
+    struct about about;
+    enum status st = OK;
+    if (r->grid->rank == 0) {
+        describe(r, &about);
+        st = open_files(r, &about);
+    }
+    return grid_agree(r->grid, st);
+}
+
+enum status run_close(struct run *r)
+{
+    enum status st = file_close(r->geffect), train = file_close(r->train);
+    r->geffect = r->train = NULL;
+    return grid_agree(r->grid, st != OK ? st : train);
 }

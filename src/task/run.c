@@ -111,7 +111,7 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
                                 .tokens = p->tokens};
     TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
 done:
-    return st;
+    return r && r->grid ? grid_agree(r->grid, st) : st;
 }
 
 void run_free(struct run *r)
@@ -156,11 +156,22 @@ static enum status fill(struct run *r, const char *dir, struct state *s, uint64_
     return OK;
 }
 
+/* Both go through one forward, so what it computes must be the same too. */
+static bool same_function(const struct shape *a, const struct shape *b)
+{
+    if (a->norm != b->norm || a->norm_eps != b->norm_eps || a->activation != b->activation ||
+        a->parallel_residual != b->parallel_residual || a->rotary_dim != b->rotary_dim)
+        return false;
+    for (size_t k = 0; k < a->rotary_dim / 2; k++)
+        if (a->frequency[k] != b->frequency[k]) return false;
+    return true;
+}
+
 static enum status check_reference(const struct run *r, const char *dir)
 {
     struct shape *s = NULL;
     enum status st = shape_read(dir, &s);
-    if (st == OK && !shape_equal(s, r->in->shape))
+    if (st == OK && !(shape_equal(s, r->in->shape) && same_function(s, r->in->shape)))
         st = fail(ERR_INPUT, "%s: config.json does not describe the same model as that of %s", dir,
                   r->in->config->model.path);
     shape_free(s);

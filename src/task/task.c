@@ -40,13 +40,13 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
 {
     struct run *r = NULL;
     enum status st;
-    st = run_new(in, p, s, &r);
-    if (!r || !r->grid) goto done;
-    TRY(grid_agree(r->grid, st));
-    TRY(run_files(r, o));
+    TRY(run_new(in, p, s, &r));
+    TRY(run_directory(r, o));
     report_start(r);
     TRY(run_weights(r));
+    TRY(run_files(r));
     TRY(unlearn(r));
+    TRY(run_close(r));
     TRY(export_model(r));
     report_end(r);
 done:
