@@ -75,9 +75,10 @@ $B/rooms.a: $(OBJ)
 	@rm -f $@; $(AR) rcs $@ $^
 $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
-	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+	$(Q)$(LINK) -o $@ $^ $(LIBS) $(CMOCKA)
+$(TESTS): CMOCKA = -lcmocka
 tests: $(TESTS)
-objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o)
+objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $B/tests/bench.o
 
 # Written anew only when it changes: other flags rebuild everything, another commit only what names it.
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
@@ -134,6 +135,11 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done
 
+SHAPES    = M1 M2 M3
+THREADS   = $(shell nproc)
+bench: $B/tests/bench           # speed of a step and of an effect pass, a JSON line each; SHAPES="M1 M2 M3" THREADS=
+	@for s in $(SHAPES); do SHARED='$(SHARED)' $B/tests/bench $$s $(THREADS) || exit 1; done
+
 # ---------------------------------------------------------------------------------------------------- install, clean
 install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
 	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
@@ -146,5 +152,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects deps venv transformers test lint install clean help always
+.PHONY: all tests objects deps venv transformers test lint bench install clean help always
 .SECONDARY:
