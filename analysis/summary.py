@@ -21,6 +21,16 @@ def print_table(effect, steps, risk_value, every):
         print(f"{steps[t]:12d}" + "".join(f"{x:12.4g}" for x in numbers))
 
 
+def print_brief(run):
+    """What a reader wants first: each risk before and after, the strongest moment of each effect."""
+    for name, value in run.risk_value.items():
+        print(f"risk {name}: {value[0]:.4g} at step {run.steps[0]}, {value[-1]:.4g} at step {run.steps[-1]} (nats per answer token)")
+    for e in run.effects:
+        peak = max(range(len(run.steps)), key=lambda t: abs(e.total[t]) if e.total[t] == e.total[t] else 0)
+        parts = ", ".join(f"{g} {v[peak]:.3g}" for g, v in e.group.items())
+        print(f"effect of {e.source} on {e.risk}: strongest at step {run.steps[peak]}: {e.total[peak]:.4g} = {parts}")
+
+
 def as_json(run):
     return {"file": run.path, "title": run.title, "step": [int(s) for s in run.steps],
             "risk_value": {r: plain(v) for r, v in run.risk_value.items()},
@@ -32,6 +42,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("file", help="geffect.h5 of a run")
     arguments.add_argument("--json", action="store_true", help="the same as JSON, for programs")
+    arguments.add_argument("--brief", action="store_true", help="a few lines: risks before and after, strongest effects")
     arguments.add_argument("--every", type=int, default=1, metavar="N", help="print every N-th measured step only")
     chosen = arguments.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
@@ -42,6 +53,9 @@ def main():
     if chosen.json:
         json.dump(as_json(run), sys.stdout, indent=1)
         print()
+        return
+    if chosen.brief:
+        print_brief(run)
         return
     print(f"{chosen.file}: {len(run.steps)} measured steps")
     print("groups: " + "; ".join(f"{g}: {MEANING[g]}" for g in run.effects[0].group))
