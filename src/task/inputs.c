@@ -136,6 +136,10 @@ static enum status check_lengths(struct inputs *in)
                     "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
                     "lower data.max_length",
                     sets[k]->path, i + 1, length, in->shape->window);
+            if (in->shape->learned_positions && length > in->shape->positions)
+                return fail(ERR_INPUT,
+                            "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length",
+                            sets[k]->path, i + 1, length, in->shape->positions);
         }
     if (in->longest > in->shape->positions)
         log_warn("the longest row has %zu tokens, the model was made for %zu positions", in->longest,
