@@ -75,9 +75,10 @@ $B/rooms.a: $(OBJ)
 	@rm -f $@; $(AR) rcs $@ $^
 $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
-	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+	$(Q)$(LINK) -o $@ $^ $(LIBS) $(CMOCKA)
+$(TESTS): CMOCKA = -lcmocka
 tests: $(TESTS)
-objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o)
+objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $B/tests/bench.o
 
 # Written anew only when it changes: other flags rebuild everything, another commit only what names it.
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }

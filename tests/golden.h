@@ -74,7 +74,7 @@ struct golden { /* one golden model, its weights and its reference's, ready for 
     struct dataset *forget, *retain;
     size_t *every, *label_first;
     double *nll_ref;
-    hid_t expected;
+    hid_t expected; /* 0: made by hand */
 };
 
 static inline struct rows golden_rows(struct golden *g, struct dataset *d)
@@ -83,35 +83,15 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
     return (struct rows){d, d->n_row, g->every, forget ? g->nll_ref : NULL, forget ? g->label_first : NULL};
 }
 
-/* false: the material is absent. J objectives, K risks, passes of `tokens`; tensor must divide the number of processes. */
-static inline bool golden_open(const char *name, int tensor, size_t J, size_t K, size_t tokens, bool poison,
-                               struct golden *g)
+/* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
+static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
 {
-    char dir[5000], path[5100];
-    const char *root = shared_path("golden/models");
-    memset(g, 0, sizeof *g);
-    if (!root) return false;
-    snprintf(dir, sizeof dir, "%s/%s", root, name);
-    TEST_OK(grid_new(parallel_job_size() / tensor, tensor, &g->grid));
-    snprintf(path, sizeof path, "%s/expected.h5", dir);
-    g->expected = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    assert_true(g->expected >= 0);
-    g->forget = h5_dataset(g->expected, "forget");
-    g->retain = h5_dataset(g->expected, "retain");
-    snprintf(path, sizeof path, "%s/model", dir);
-    TEST_OK(shape_read(path, &g->shape));
-    TEST_OK(layout_new(g->shape, g->grid->tensor_rank, tensor, &g->layout));
-    TEST_OK(state_new("weights", g->layout, &g->weights));
-    TEST_OK(state_new("reference", g->layout, &g->reference));
-    TEST_OK(weights_read(path, g->grid, g->weights, NULL));
-    snprintf(path, sizeof path, "%s/reference", dir);
-    TEST_OK(weights_read(path, g->grid, g->reference, NULL));
+    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true};
+    const struct engine_limits rows = {64, J, K};
     if (poison) {
         TEST_OK(state_poison(g->weights));
         TEST_OK(state_poison(g->reference));
     }
-    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true};
-    const struct engine_limits rows = {64, J, K};
     TEST_OK(model_new(g->layout, g->grid, &most, &g->model, NULL));
     g->engine = (struct engine){.grid = g->grid,
                                 .layout = g->layout,
@@ -128,6 +108,42 @@ static inline bool golden_open(const char *name, int tensor, size_t J, size_t K,
     g->nll_ref = calloc(g->label_first[g->forget->n_row], sizeof *g->nll_ref);
     struct rows all = golden_rows(g, g->forget);
     TEST_OK(engine_nll(&g->engine, g->reference, &all, g->nll_ref));
+}
+
+/* Reads a model laid out over g->grid; false: the material is absent. */
+static inline bool golden_read(const char *name, struct golden *g)
+{
+    char dir[5000], path[5100];
+    const char *root = shared_path("golden/models");
+    if (!root) return false;
+    snprintf(dir, sizeof dir, "%s/%s", root, name);
+    snprintf(path, sizeof path, "%s/expected.h5", dir);
+    g->expected = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    assert_true(g->expected >= 0);
+    g->forget = h5_dataset(g->expected, "forget");
+    g->retain = h5_dataset(g->expected, "retain");
+    snprintf(path, sizeof path, "%s/model", dir);
+    TEST_OK(shape_read(path, &g->shape));
+    TEST_OK(layout_new(g->shape, g->grid->tensor_rank, g->grid->tensor_size, &g->layout));
+    TEST_OK(state_new("weights", g->layout, &g->weights));
+    TEST_OK(state_new("reference", g->layout, &g->reference));
+    TEST_OK(weights_read(path, g->grid, g->weights, NULL));
+    snprintf(path, sizeof path, "%s/reference", dir);
+    TEST_OK(weights_read(path, g->grid, g->reference, NULL));
+    return true;
+}
+
+/* false: the material is absent. J objectives, K risks, passes of `tokens`; tensor must divide the number of processes. */
+static inline bool golden_open(const char *name, int tensor, size_t J, size_t K, size_t tokens, bool poison,
+                               struct golden *g)
+{
+    memset(g, 0, sizeof *g);
+    TEST_OK(grid_new(parallel_job_size() / tensor, tensor, &g->grid));
+    if (!golden_read(name, g)) {
+        grid_free(g->grid);
+        return false;
+    }
+    golden_ready(g, J, K, tokens, poison);
     return true;
 }
 
@@ -140,7 +156,7 @@ static inline void golden_close(struct golden *g)
     shape_free(g->shape);
     dataset_free(g->forget), dataset_free(g->retain);
     free(g->every), free(g->label_first), free(g->nll_ref);
-    H5Fclose(g->expected);
+    if (g->expected > 0) H5Fclose(g->expected);
     grid_free(g->grid);
 }
 

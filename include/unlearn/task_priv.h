@@ -111,7 +111,7 @@ struct run {
     struct directory *directory;                /* rank 0 only */
     double gemm_rate;                           /* flop/s of one process, measured */
     double flops;                               /* nominal, of the job */
-    double started;
+    double started;                             /* clock at the first update */
     uint64_t hash_weights, hash_reference;
 };
 enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
@@ -120,8 +120,10 @@ void run_free(struct run *r);
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
-/** geffect.h5, train.h5, input.yaml. */
-enum status run_files(struct run *r, const struct options *o);
+/** Output directory and run.log. Collective over the job. */
+enum status run_directory(struct run *r, const struct options *o);
+/** geffect.h5, train.h5, input.yaml. Collective over the job. */
+enum status run_files(struct run *r);
 
 double rows_tokens(const struct rows *r);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */

@@ -2,6 +2,8 @@
 #include "unlearn/objective_priv.h"
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct objective_row table[] = {
@@ -72,13 +74,25 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
     return st;
 }
 
+/* The fewest digits that read back to the same number: two settings never look alike. */
+static enum status add_number(double value, struct text *out)
+{
+    char digits[32];
+    for (int n = 6; n <= 17; n++) {
+        snprintf(digits, sizeof digits, "%.*g", n, value);
+        if (strtod(digits, NULL) == value) break;
+    }
+    return text_print(out, "%s", digits);
+}
+
 enum status objective_label(const struct objective *o, bool all, struct text *out)
 {
     size_t shown = 0;
     enum status st = text_print(out, "%s", o->row->name);
     for (size_t k = 0; k < n_parameter(o->row) && st == OK; k++) {
         if (!all && o->parameter[k] == o->row->parameter[k].standard) continue;
-        st = text_print(out, "%s%s=%g", shown++ ? "," : "(", o->row->parameter[k].name, o->parameter[k]);
+        st = text_print(out, "%s%s=", shown++ ? "," : "(", o->row->parameter[k].name);
+        if (st == OK) st = add_number(o->parameter[k], out);
     }
     return st == OK && shown ? text_print(out, ")") : st;
 }

@@ -1,4 +1,5 @@
-/* The files of a run, opened before anything costly: output directory, run.log, input.yaml, geffect.h5, train.h5. */
+/* The files of a run. Directory and run.log come before anything costly; input.yaml, geffect.h5 and train.h5 only when all
+ * input has proved good, so that a refused run leaves nothing that looks like results. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -116,19 +117,38 @@ done:
     return st;
 }
 
-enum status run_files(struct run *r, const struct options *o)
+/* Overwriting would replace the user's own file. */
+static enum status check_input(const char *input, const char *dir)
+{
+    char *echo = NULL, *a = NULL, *b = NULL;
+    enum status st = path_join(dir, "input.yaml", &echo);
+    if (st == OK) a = realpath(input, NULL), b = realpath(echo, NULL);
+    if (a && b && !strcmp(a, b))
+        st =
+            fail(ERR_INPUT, "%s: is the place of the resolved input: move it, or choose another output.directory", input);
+    free(echo), free(a), free(b);
+    return st;
+}
+
+enum status run_directory(struct run *r, const struct options *o)
 {
     const char *dir = r->in->config->output_directory;
     char *log = NULL;
-    struct about about;
     enum status st = OK;
     if (r->grid->rank) return grid_agree(r->grid, OK);
+    TRY(check_input(o->input, dir));
     TRY(directory_prepare(dir, o->overwrite, &r->directory));
     TRY(path_join(dir, "run.log", &log));
     TRY(log_open(log, false));
-    describe(r, &about);
-    TRY(open_files(r, &about));
 done:
     free(log);
     return grid_agree(r->grid, st);
+}
+
+enum status run_files(struct run *r)
+{
+    struct about about;
+    if (r->grid->rank) return grid_agree(r->grid, OK);
+    describe(r, &about);
+    return grid_agree(r->grid, open_files(r, &about));
 }

@@ -107,6 +107,7 @@ enum status plan_make(const struct inputs *in, const struct timetable *s, const 
     limits(in, s, p);
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
+    if (world->rank == 0 && in->config->model.init == INIT_PRETRAINED) TRY(weights_check(in->config->model.path, l));
     TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
     e.grid = &g, e.layout = l, e.tokens = p->tokens;
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));

@@ -96,7 +96,6 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY_NEW(r, 1);
     *out = r;
     r->in = in, r->plan = p, r->timetable = s;
-    r->started = clock_seconds();
     TRY(grid_new(p->data, p->tensor, &r->grid));
     TRY(layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout));
     TRY(new_states(r));

@@ -43,9 +43,10 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     st = run_new(in, p, s, &r);
     if (!r || !r->grid) goto done;
     TRY(grid_agree(r->grid, st));
-    TRY(run_files(r, o));
+    TRY(run_directory(r, o));
     report_start(r);
     TRY(run_weights(r));
+    TRY(run_files(r));
     TRY(unlearn(r));
     TRY(export_model(r));
     report_end(r);

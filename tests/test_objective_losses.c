@@ -1,0 +1,205 @@
+/* objective: losses and derivatives of one sequence.                                                             NP: 1 */
+#include "near.h"
+#include "unlearn/objective.h"
+#include <float.h>
+
+enum { N = 5 };
+static const double nll[N] = {0.1, 2.5, 0.7, 4.2, 1e-3}, before[N] = {0.3, 1.9, 0.9, 3.0, 0.2};
+
+static struct objective named(const char *name)
+{
+    struct objective o;
+    assert_true(objective_find(name, &o));
+    return o;
+}
+
+static double loss(const struct objective *o, size_t n, const double *x, const double *reference)
+{
+    double slope[128], weight;
+    return objective_token(o, n, x, reference, slope, &weight);
+}
+
+/* No gradient flows through weights, but none of these has any that is not the derivative itself. */
+static void derivatives_are_central_differences(void **state)
+{
+    const char *const names[] = {"ga", "npo", "gd", "nll"};
+    const double h = 1e-5;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        struct objective o = named(names[k]);
+        double slope[N], weight, x[N];
+        objective_token(&o, N, nll, before, slope, &weight);
+        for (size_t t = 0; t < N; t++) {
+            double more, less;
+            memcpy(x, nll, sizeof x);
+            x[t] = nll[t] + h, more = loss(&o, N, x, before);
+            x[t] = nll[t] - h, less = loss(&o, N, x, before);
+            assert_near(slope[t], (more - less) / (2 * h), 1e-9);
+        }
+    }
+}
+
+static void losses_are_what_their_equations_say(void **state)
+{
+    struct objective ga = named("ga"), gd = named("gd"), npo = named("npo");
+    double sum = 0, margin = 0, slope[N], weight, value;
+    for (size_t t = 0; t < N; t++) sum += nll[t], margin += nll[t] - before[t];
+    assert_near(loss(&ga, N, nll, NULL), -sum / N, 1e-15);
+    assert_near(loss(&gd, N, nll, NULL), sum / N, 1e-15);
+    value = objective_token(&npo, N, nll, before, slope, &weight);
+    assert_near(value, 2 / 0.5 * log(1 + exp(-0.5 * margin)), 1e-14);
+    assert_near(weight, 2 * exp(-0.5 * margin) / (1 + exp(-0.5 * margin)), 1e-14);
+    for (size_t t = 0; t < N; t++) assert_near(slope[t], -weight, 0);
+}
+
+static void npo_at_the_reference_is_ga_of_the_sum(void **state)
+{
+    struct objective npo = named("npo");
+    double slope[N], weight;
+    assert_near(objective_token(&npo, N, nll, nll, slope, &weight), 4 * log(2), 1e-15);
+    assert_near(weight, 1, 0);
+}
+
+static void objectives_without_a_weight_say_nan(void **state)
+{
+    const char *const names[] = {"ga", "gd", "nll"};
+    double slope[N], weight;
+    for (int k = 0; k < 3; k++) {
+        struct objective o = named(names[k]);
+        weight = 0;
+        objective_token(&o, N, nll, NULL, slope, &weight);
+        assert_true(isnan(weight));
+    }
+}
+
+/* DESIGN.md: a destroyed model reaches 90 nats per token; 100 of them, against a reference that knows them or the other
+ * way round, must stay finite; so must p = 0 in floats (nll 1e5). */
+static void a_destroyed_model_has_finite_losses_and_weights(void **state)
+{
+    static const double level[] = {0, 90, 1e5};
+    struct objective npo = named("npo"), ga = named("ga");
+    double x[100], reference[100], slope[100], weight, value;
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) {
+            double margin = 100 * (level[a] - level[b]);
+            for (int t = 0; t < 100; t++) x[t] = level[a], reference[t] = level[b];
+            value = objective_token(&npo, 100, x, reference, slope, &weight);
+            assert_true(isfinite(value) && isfinite(weight) && weight >= 0 && weight <= 2);
+            for (int t = 0; t < 100; t++) assert_true(isfinite(slope[t]));
+            if (margin < 0) { /* -(2/beta) log sigmoid of a large negative: 2 |margin| */
+                assert_near(value, -2 * margin, 1e-12);
+                assert_near(weight, 2, 1e-15);
+            }
+            if (margin > 0) assert_true(value >= 0 && value < 1e-300 && weight < 1e-300);
+            assert_true(isfinite(objective_token(&ga, 100, x, NULL, slope, &weight)));
+        }
+}
+
+static void a_small_beta_weighs_every_sequence_alike(void **state)
+{
+    struct objective npo = named("npo");
+    double slope[N], weight;
+    assert_int_equal(objective_set(&npo, "test", "beta", 1e-9), OK);
+    assert_true(isfinite(objective_token(&npo, N, nll, before, slope, &weight)));
+    assert_near(weight, 1, 1e-8);
+}
+
+static void no_label_is_no_loss(void **state)
+{
+    const char *const names[] = {"ga", "npo", "gd", "nll"};
+    for (int k = 0; k < 4; k++) {
+        struct objective o = named(names[k]);
+        double weight = 0;
+        assert_true(objective_token(&o, 0, NULL, NULL, NULL, &weight) == 0);
+        assert_true(isnan(weight));
+    }
+}
+
+static void sequences_weigh_by_labels_by_positions_or_alike(void **state)
+{
+    struct objective ga = named("ga"), npo = named("npo"), kl = named("kl");
+    assert_near(objective_mass(&ga, 20, 7), 7, 0);
+    assert_near(objective_mass(&npo, 20, 7), 1, 0);
+    assert_near(objective_mass(&kl, 20, 7), 20, 0);
+    assert_near(objective_mass(&ga, 20, 0), 0, 0);
+    assert_near(objective_mass(&npo, 20, 0), 0, 0);
+    assert_near(objective_mass(&kl, 20, 0), 20, 0);
+}
+
+static void labels_name_parameters_that_differ_or_all(void **state)
+{
+    struct objective npo = named("npo"), ga = named("ga");
+    struct text label = {0}, all = {0}, changed = {0}, plain = {0};
+    assert_int_equal(objective_label(&npo, false, &label), OK);
+    assert_string_equal(label.data, "npo");
+    assert_int_equal(objective_label(&npo, true, &all), OK);
+    assert_string_equal(all.data, "npo(beta=0.5)");
+    assert_int_equal(objective_set(&npo, "test", "beta", 0.1), OK);
+    assert_int_equal(objective_label(&npo, false, &changed), OK);
+    assert_string_equal(changed.data, "npo(beta=0.1)");
+    assert_int_equal(objective_label(&ga, true, &plain), OK);
+    assert_string_equal(plain.data, "ga");
+    text_free(&label), text_free(&all), text_free(&changed), text_free(&plain);
+}
+
+static void two_settings_never_share_a_label(void **state)
+{
+    struct objective one = named("npo"), two = named("npo");
+    struct text a = {0}, b = {0};
+    assert_int_equal(objective_set(&one, "test", "beta", 0.12345678), OK);
+    assert_int_equal(objective_set(&two, "test", "beta", 0.12345679), OK);
+    assert_int_equal(objective_label(&one, true, &a), OK);
+    assert_int_equal(objective_label(&two, true, &b), OK);
+    assert_string_not_equal(a.data, b.data);
+    text_free(&a), text_free(&b);
+}
+
+static void refuse(const char *name, const char *key, double value, const char *words)
+{
+    struct objective o = named(name);
+    assert_int_equal(objective_set(&o, "in.yaml:3:5", key, value), ERR_INPUT);
+    if (strncmp(fail_message(), "in.yaml:3:5: ", 13) || !strstr(fail_message(), words))
+        fail_msg("%s: not \"%s\"", fail_message(), words);
+    fail_clear();
+}
+
+static void parameters_out_of_range_are_refused_by_name(void **state)
+{
+    refuse("npo", "beta", 0, "beta of npo");
+    refuse("npo", "beta", -1, "beta of npo");
+    refuse("npo", "beta", NAN, "beta of npo");
+    refuse("npo", "beta", INFINITY, "beta of npo");
+}
+
+static void unknown_parameters_are_answered_with_those_that_there_are(void **state)
+{
+    refuse("npo", "alpha", 1, "its parameters: beta");
+    refuse("ga", "beta", 1, "its parameters: none");
+}
+
+static void there_is_no_objective_of_another_name(void **state)
+{
+    struct objective o;
+    assert_false(objective_find("", &o));
+    assert_false(objective_find("NPO", &o));
+    assert_false(objective_find("npo ", &o));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(derivatives_are_central_differences),
+        cmocka_unit_test(losses_are_what_their_equations_say),
+        cmocka_unit_test(npo_at_the_reference_is_ga_of_the_sum),
+        cmocka_unit_test(objectives_without_a_weight_say_nan),
+        cmocka_unit_test(a_destroyed_model_has_finite_losses_and_weights),
+        cmocka_unit_test(a_small_beta_weighs_every_sequence_alike),
+        cmocka_unit_test(no_label_is_no_loss),
+        cmocka_unit_test(sequences_weigh_by_labels_by_positions_or_alike),
+        cmocka_unit_test(labels_name_parameters_that_differ_or_all),
+        cmocka_unit_test(two_settings_never_share_a_label),
+        cmocka_unit_test(parameters_out_of_range_are_refused_by_name),
+        cmocka_unit_test(unknown_parameters_are_answered_with_those_that_there_are),
+        cmocka_unit_test(there_is_no_objective_of_another_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
