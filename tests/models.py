@@ -1,6 +1,6 @@
 """end to end: families and shapes beyond the golden ones, made here with the reference and compared with it.
 
-    models.py [NAME ...]        names of the cases below
+    models.py [NAME ...]        names of the cases below; refused: rows that are too long
 
 Each case is a tiny model of random weights, half fitted to a few rows: one run of the program for each layout, compared as
 golden.py does, in tensors' effects, losses, risks and the weights after an update; and what was written, loaded by
@@ -12,7 +12,7 @@ import warnings
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, error, precisions
+from harness import SHARED, Checks, error, precisions, run_input
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -27,7 +27,7 @@ if not (SHARED / "reference/reference.py").exists():
     sys.exit(77)
 sys.path.insert(0, str(SHARED / "reference"))
 import reference
-from golden import one_run
+from golden import one_run, settings
 
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (4, 2)]}
 SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
@@ -142,6 +142,21 @@ def one_case(checks, name):
             check_written(checks, name, written, expected)
 
 
+def check_refused(checks, name, given, options, changes, said):
+    """A model whose rows are too long for it: a case with another configuration."""
+    architecture, usual, _ = CASES[name]
+    case = checks.directory / f"{name}-short"
+    make_case(case, architecture, usual | given, options)
+    for which in ("model", "reference"):
+        path = case / which / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with h5py.File(case / "expected.h5") as expected:
+        what = settings(case, expected, 1, 1)
+    what["data"]["max_length"] = 160
+    done = run_input(what, 1, precisions()[0], case)
+    checks.check(done.returncode == 1 and said in done.stderr, f"{name}, rows that are too long", done.stderr[-500:])
+
+
 def main():
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
@@ -149,9 +164,13 @@ def main():
     rope = reference.rotary_frequencies
     reference.rotary_frequencies = lambda c: (yarn_frequencies(c)[0] if c.rope_parameters["rope_type"] == "yarn" else rope(c))
     checks = Checks("models")
-    for name in sys.argv[1:] or CASES:
+    for name in sys.argv[1:] or [*CASES, "refused"]:
         torch.set_default_dtype(torch.float64)
-        one_case(checks, name)
+        if name == "refused":
+            check_refused(checks, "mistral-grouped", {}, {}, {"sliding_window": 48}, "more than the model's sliding window of 48")
+            check_refused(checks, "gpt2", {"n_positions": 60}, {"max_length": 60}, {}, "the model has learned 60 positions")
+        else:
+            one_case(checks, name)
     checks.finish()
 
 
