@@ -75,9 +75,10 @@ $B/rooms.a: $(OBJ)
 	@rm -f $@; $(AR) rcs $@ $^
 $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
-	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+	$(Q)$(LINK) -o $@ $^ $(LIBS) $(CMOCKA)
+$(TESTS): CMOCKA = -lcmocka
 tests: $(TESTS)
-objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o)
+objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard tests/fuzz_*.c)) $B/tests/bench.o
 
 # Written anew only when it changes: other flags rebuild everything, another commit only what names it.
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
@@ -142,6 +143,22 @@ demo:                           # installs what is missing, then learns, forgets
 	@SHARED='$(SHARED)' PYTHON='$(VENV)/bin/python' sh inputs/demo.sh
 bench: $B/tests/bench           # speed of a training step and an effect pass; a JSON line each
 	@SHARED='$(SHARED)' sh tests/bench.sh
+
+FUZZERS      = $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))
+FUZZ_SECONDS = 60
+fuzz:                           # hostile headers, config.json, tokenizer.json; needs clang; FUZZ_SECONDS= for each
+	@OMPI_CC=clang MPICH_CC=clang $(AGAIN) PRECISION=double B=build/fuzz FUZZ=1 \
+	   CFLAGS='-O1 -g -fno-openmp -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
+	@for f in $(FUZZERS); do mkdir -p build/fuzz/found/$$f && build/fuzz/tests/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) \
+	   -rss_limit_mb=2048 -timeout=10 -max_len=4096 -verbosity=1 -dict=tests/corpus/$$f.dict -artifact_prefix=build/fuzz/$$f- \
+	   build/fuzz/found/$$f tests/corpus/$$f >build/fuzz/$$f.log 2>&1 || { tail -n 60 build/fuzz/$$f.log; exit 1; }; \
+	   echo "fuzz: $$f: nothing found in `sed -n 's/^Done \([0-9]*\) runs.*/\1/p' build/fuzz/$$f.log` runs"; done
+fuzzers: $(FUZZERS:%=$B/tests/fuzz_%)
+ifdef FUZZ
+$B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
+	@$(SAY) 'link $@'
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+endif
 
 # ---------------------------------------------------------------------------------------------------- install, clean
 install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double

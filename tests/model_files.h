@@ -57,6 +57,19 @@ static const char small_llama[] =
     " \"num_hidden_layers\": 2, \"num_attention_heads\": 6, \"num_key_value_heads\": 3, \"bos_token_id\": 1,"
     " \"eos_token_id\": 2, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64}";
 
+/* What no golden model has; to be set in small_llama. */
+static const char *const further_kinds[] = {
+    "{\"model_type\": \"qwen3\", \"head_dim\": 10}",
+    "{\"model_type\": \"phi\", \"qk_layernorm\": true, \"num_key_value_heads\": 2}",
+    "{\"model_type\": \"stablelm\", \"head_dim\": 8, \"qk_layernorm\": true, \"num_key_value_heads\": 2}",
+    "{\"model_type\": \"stablelm\", \"head_dim\": 8, \"qk_layernorm\": true, \"num_key_value_heads\": 1}",
+    "{\"model_type\": \"gemma\", \"head_dim\": 6, \"num_key_value_heads\": 1}",
+    "{\"model_type\": \"olmo2\", \"num_key_value_heads\": 2, \"attention_bias\": true}",
+    "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"n_positions\": 11, \"n_inner\": 17}",
+    "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"tie_word_embeddings\": false}",
+};
+enum { N_FURTHER = sizeof further_kinds / sizeof *further_kinds };
+
 static inline struct shape *shape_with(const char *changes)
 {
     char *text = config_text(small_llama, changes);

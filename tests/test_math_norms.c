@@ -16,10 +16,11 @@ static void plain_norm(const struct norm_case *o, const double *x, double *y)
         const double *row = x + i * D;
         double mean = 0, square = 0;
         for (size_t c = 0; c < D; c++) mean += row[c] / D;
-        if (o->kind == NORM_RMS) mean = 0;
+        if (o->kind != NORM_LAYER) mean = 0;
         for (size_t c = 0; c < D; c++) square += (row[c] - mean) * (row[c] - mean) / D;
         for (size_t c = 0; c < D; c++)
-            y[i * D + c] = (row[c] - mean) / sqrt(square + EPS) * (o->w ? o->w[c] : 1) + (o->b ? o->b[c] : 0);
+            y[i * D + c] = (row[c] - mean) / sqrt(square + EPS) * (o->w ? o->w[c] + (o->kind == NORM_RMS_OFFSET) : 1) +
+                           (o->b ? o->b[c] : 0);
     }
 }
 
@@ -64,6 +65,45 @@ static void norms_agree_with_twins_and_differences(void **state)
             norm_agrees_with_its_twin(kind, NULL, NULL, offset);
         }
     free(w), free(b);
+}
+
+/* Columns in two parts, the second with columns that the first has too: the norm of the whole. */
+static void a_norm_in_parts_is_the_norm(void **state)
+{
+    enum { CUT = 20, BOTH = 5, LEFT = CUT, RIGHT = D - CUT + BOTH };
+    real *x = random_reals(1, N * D), *dy = random_reals(2, J * N * D), *y = noise(N * D), r[N], *dx = noise(J * N * D);
+    real *left = noise(N * LEFT), *right = noise(N * RIGHT), *dleft = noise(J * N * LEFT), *dright = noise(J * N * RIGHT);
+    double sum[2][N], along[2][J * N], error[2] = {0};
+    norm_forward(NORM_RMS, N, D, x, NULL, NULL, EPS, y, NULL, r);
+    math_fill(J * N * D, 0, dx);
+    norm_backward(NORM_RMS, J, N, D, y, r, NULL, dy, dx);
+    columns_take(N, LEFT, x, D, left);
+    columns_take(N, RIGHT, x + CUT - BOTH, D, right);
+    norm_part_squares(N, LEFT, 0, LEFT, left, sum[0]);
+    norm_part_squares(N, RIGHT, BOTH, RIGHT - BOTH, right, sum[1]);
+    for (size_t i = 0; i < N; i++) sum[0][i] += sum[1][i];
+    norm_part_forward(N, LEFT, D, sum[0], EPS, left, r);
+    norm_part_forward(N, RIGHT, D, sum[0], EPS, right, r);
+    columns_take(J * N, LEFT, dy, D, dleft);
+    columns_take(J * N, RIGHT, dy + CUT - BOTH, D, dright);
+    for (size_t i = 0; i < J * N; i++) /* in the columns of both, half the delta is here and half there */
+        for (size_t c = 0; c < BOTH; c++) dright[i * RIGHT + c] /= 2, dleft[i * LEFT + CUT - BOTH + c] /= 2;
+    norm_part_along(J, N, LEFT, left, dleft, along[0]);
+    norm_part_along(J, N, RIGHT, right, dright, along[1]);
+    for (size_t i = 0; i < J * N; i++) along[0][i] += along[1][i];
+    norm_part_backward(J, N, LEFT, D, 0, LEFT, left, r, along[0], dleft);
+    norm_part_backward(J, N, RIGHT, D, BOTH, RIGHT - BOTH, right, r, along[0], dright);
+    for (size_t i = 0; i < J * N; i++)
+        for (size_t c = 0; c < D; c++) {
+            double got = c < LEFT ? (double)dleft[i * LEFT + c] : 0;
+            if (c >= CUT - BOTH) got += (double)dright[i * RIGHT + c - CUT + BOTH];
+            error[0] = fmax(error[0], fabs(got - (double)dx[i * D + c]));
+        }
+    for (size_t i = 0; i < N; i++)
+        for (size_t c = 0; c < RIGHT; c++)
+            error[1] = fmax(error[1], fabs((double)right[i * RIGHT + c] - (double)y[i * D + CUT - BOTH + c]));
+    assert_true(error[0] < 10 * TOL && error[1] < 10 * TOL);
+    free(x), free(dy), free(y), free(dx), free(left), free(right), free(dleft), free(dright);
 }
 
 /* y is linear in w: <dw, w> = <dy, y> without b */
@@ -130,7 +170,7 @@ static void rotary_turns_pairs_and_leaves_the_rest(void **state)
                                                              *y = noise(2 * ROWS * LD);
             double want[ROWS * LD];
             math_copy(2 * ROWS * LD, x, y);
-            rotary_table(POSITIONS, half, frequency, cosine, sine);
+            rotary_table(POSITIONS, half, frequency, 1, cosine, sine);
             rotary_apply(direction, 2, ROWS, position, HEADS, HEAD, 2 * half, cosine, sine, y, LD);
             for (size_t j = 0; j < 2; j++) {
                 plain_rotary(direction, half, frequency, x + j * ROWS * LD, want);
@@ -146,7 +186,7 @@ static void turning_back_is_inverse_and_adjoint(void **state)
     real cosine[POSITIONS * 4], sine[POSITIONS * 4], *x = random_reals(1, ROWS * LD), *y = random_reals(2, ROWS * LD);
     real *turned = noise(ROWS * LD), *back = noise(ROWS * LD);
     double *want = doubles(ROWS * LD, x);
-    rotary_table(POSITIONS, 4, frequency, cosine, sine);
+    rotary_table(POSITIONS, 4, frequency, 1, cosine, sine);
     math_copy(ROWS * LD, x, turned);
     rotary_apply(1, 1, ROWS, position, HEADS, HEAD, 8, cosine, sine, turned, LD);
     math_copy(ROWS * LD, y, back);
@@ -161,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_agree_with_twins_and_differences),
+        cmocka_unit_test(a_norm_in_parts_is_the_norm),
         cmocka_unit_test(norm_weight_gradients_are_adjoint_and_added),
         cmocka_unit_test(a_row_of_zeros_stays_finite),
         cmocka_unit_test(rotary_turns_pairs_and_leaves_the_rest),

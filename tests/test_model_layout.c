@@ -11,7 +11,9 @@ static const char *const kinds[] = {
     "{\"model_type\": \"gpt_neox\", \"hidden_size\": 48}",
     "{\"model_type\": \"stablelm\", \"num_key_value_heads\": 3, \"head_dim\": 8}",
 };
-enum { N_KIND = sizeof kinds / sizeof *kinds };
+enum { N_GIVEN = sizeof kinds / sizeof *kinds, N_KIND = N_GIVEN + N_FURTHER };
+
+static struct shape *kind(size_t k) { return shape_with(k < N_GIVEN ? kinds[k] : further_kinds[k - N_GIVEN]); }
 
 static struct layout *layout_of(const struct shape *s, int rank, int size)
 {
@@ -31,9 +33,9 @@ static void count_owned(const struct param *p, int *count)
 static void every_element_is_counted_by_exactly_one_process(void **state)
 {
     for (size_t k = 0; k < N_KIND; k++) {
-        struct shape *s = shape_with(kinds[k]);
+        struct shape *s = kind(k);
         for (int size = 1; size <= (int)s->heads; size++) {
-            struct layout *l[8];
+            struct layout *l[8] = {0};
             for (int t = 0; t < size; t++) l[t] = layout_of(s, t, size);
             for (size_t i = 0; i < l[0]->n_param; i++) {
                 const struct param *p = &l[0]->param[i];
@@ -53,7 +55,7 @@ static void every_element_is_counted_by_exactly_one_process(void **state)
 static void pieces_lie_in_their_tensor_and_make_up_the_local_rows(void **state)
 {
     for (size_t k = 0; k < N_KIND; k++) {
-        struct shape *s = shape_with(kinds[k]);
+        struct shape *s = kind(k);
         for (int size = 1; size <= (int)s->heads; size++)
             for (int t = 0; t < size; t++) {
                 struct layout *l = layout_of(s, t, size);
@@ -75,7 +77,7 @@ static void pieces_lie_in_their_tensor_and_make_up_the_local_rows(void **state)
 static void parameters_of_a_layer_stand_one_behind_the_other_in_order_of_role(void **state)
 {
     for (size_t k = 0; k < N_KIND; k++) {
-        struct shape *s = shape_with(kinds[k]);
+        struct shape *s = kind(k);
         for (int t = 0; t < 4; t++) {
             struct layout *l = layout_of(s, t, 4);
             size_t at = 0, elements = 0;
@@ -89,12 +91,12 @@ static void parameters_of_a_layer_stand_one_behind_the_other_in_order_of_role(vo
                     assert_int_equal(p->layer, layer);
                     assert_int_equal(p->offset, at);
                     if (i > l->layer_first[layer])
-                        assert_true(p->role > p[-1].role);
+                        assert_true(p->role > p[-1].role || (s->qk_norm == QK_EACH && p->role == p[-1].role));
                     else
                         assert_int_equal(first, at);
                     at += p->row_count * p->col_count;
                     elements += p->rows * p->cols;
-                    assert_ptr_equal(layout_find(l, layer, p->role), p);
+                    assert_true(layout_find(l, layer, p->role)->role == p->role && layout_find(l, layer, p->role) <= p);
                 }
                 if (count) assert_int_equal(first + count, at);
             }
@@ -149,6 +151,45 @@ static void a_fused_tensor_is_regrouped_into_queries_keys_values(void **state)
     assert_int_equal(param_global_row(p, 17), 57);
     layout_free(l);
     shape_free(s);
+}
+
+static void parts_of_a_fused_tensor_may_stand_one_behind_the_other_and_matrices_transposed(void **state)
+{
+    struct shape *s = shape_with(further_kinds[6]); /* gpt2, heads 4 wide */
+    struct layout *l = layout_of(s, 1, 4);          /* heads 2 and 3 of 6 */
+    const struct param *p = layout_find(l, 1, ROLE_Q);
+    static const size_t first[] = {8, 12, 32, 36, 56, 60};
+    assert_string_equal(p->name, "transformer.h.0.attn.c_attn.weight");
+    assert_true(p->transposed && p->rows == 72 && p->cols == 24);
+    assert_true(param_file_rows(p) == 24 && param_file_cols(p) == 72);
+    for (size_t i = 0; i < 6; i++) assert_int_equal(p->piece[i].first, first[i]);
+    p = layout_find(l, 0, ROLE_POSITION);
+    assert_true(!p->transposed && p->rows == 11 && p->cols == 24 && p->own_count == 0 && p->row_count == 11);
+    layout_free(l);
+    shape_free(s);
+}
+
+static void norms_of_queries_and_keys_are_shared_kept_by_head_or_split(void **state)
+{
+    struct shape *s = shape_with(further_kinds[0]);
+    struct layout *l = layout_of(s, 1, 2);
+    const struct param *p = layout_find(l, 2, ROLE_K_NORM);
+    assert_true(p->rows == 10 && p->row_count == 10 && p->own_count == 0 && p->shared);
+    layout_free(l), shape_free(s);
+    s = shape_with(further_kinds[2]); /* 6 heads, 2 key-value heads, 3 processes: the second has heads of both */
+    l = layout_of(s, 1, 3);
+    p = layout_find(l, 1, ROLE_Q_NORM);
+    assert_string_equal(p[3].name, "model.layers.0.self_attn.q_layernorm.norms.3.weight");
+    for (size_t h = 0; h < 6; h++) assert_true(p[h].row_count == (h == 2 || h == 3 ? 8 : 0) && !p[h].shared);
+    p = layout_find(l, 1, ROLE_K_NORM);
+    assert_true(p[0].row_count == 8 && p[0].own_count == 0 && p[0].shared);
+    assert_true(p[1].row_count == 8 && p[1].own_count == 8 && p[1].shared);
+    layout_free(l), shape_free(s);
+    s = shape_with(further_kinds[5]);
+    l = layout_of(s, 1, 3);
+    p = layout_find(l, 1, ROLE_Q_NORM);
+    assert_true(p->rows == 24 && p->row_count == 8 && p->piece[0].first == 8 && !p->shared);
+    layout_free(l), shape_free(s);
 }
 
 static void a_tied_head_is_the_embedding(void **state)
@@ -246,6 +287,8 @@ int main(void)
         cmocka_unit_test(parameters_of_a_layer_stand_one_behind_the_other_in_order_of_role),
         cmocka_unit_test(a_process_keeps_the_keys_and_values_of_its_query_heads),
         cmocka_unit_test(a_fused_tensor_is_regrouped_into_queries_keys_values),
+        cmocka_unit_test(parts_of_a_fused_tensor_may_stand_one_behind_the_other_and_matrices_transposed),
+        cmocka_unit_test(norms_of_queries_and_keys_are_shared_kept_by_head_or_split),
         cmocka_unit_test(a_tied_head_is_the_embedding),
         cmocka_unit_test(layers_have_names),
         cmocka_unit_test(more_processes_than_heads_are_refused),

@@ -101,6 +101,66 @@ static void each_architecture_has_its_own_defaults(void **state)
     shape_free(s);
 }
 
+static void what_changes_nothing_is_no_reason_to_refuse(void **state)
+{
+    struct shape *s =
+        shape_with("{\"final_logit_softcapping\": null, \"residual_multiplier\": 1.0, \"logit_scale\": 1,"
+                   " \"num_experts\": 0, \"alibi\": false, \"scale_attn_weights\": true, \"no_rope_layers\": [],"
+                   " \"partial_rotary_factor\": 1.0, \"use_mrope\": false, \"some_new_key\": {\"a\": 1}}");
+    assert_non_null(s);
+    shape_free(s);
+}
+
+static void further_families_have_their_own_defaults(void **state)
+{
+    struct shape *s = shape_with("{\"model_type\": \"qwen3\"}");
+    assert_true(s->head_dim == 128 && s->qk_norm == QK_SHARED && !s->qk_norm_bias && !s->qkv_bias && s->norm == NORM_RMS);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"phi\", \"qk_layernorm\": true}");
+    assert_true(s->qk_norm == QK_SHARED && s->qk_norm_bias && s->norm == NORM_LAYER);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"stablelm\", \"head_dim\": 8}");
+    assert_true(s->qk_norm == QK_NONE && s->embed_scale == 1 && s->pad == -1);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"gemma\", \"hidden_act\": \"gelu\"}");
+    assert_true(s->head_dim == 256 && s->norm == NORM_RMS_OFFSET && s->activation == ACT_GELU_TANH && s->tied &&
+                s->pad == 0);
+    assert_near(s->embed_scale, sqrt(24), TOL);
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"olmo2\", \"pad_token_id\": null}");
+    assert_true(s->post_norm && s->qk_norm == QK_WHOLE && s->pad == -1);
+    assert_near(s->norm_eps, 1e-5, 0);
+    shape_free(s);
+    s = shape_with(further_kinds[7]);
+    assert_true(s->learned_positions && s->positions == 1024 && s->intermediate == 96 && !s->rotary_dim && !s->tied);
+    shape_free(s);
+}
+
+/* Expected: transformers' yarn with theta 10000, heads of 16, 64 positions, factor 4, in float64. */
+static void yarn_mixes_frequencies_and_scales_what_rotates(void **state)
+{
+    static const double expected[] = {1,
+                                      0.23717082451262847,
+                                      0.050000000000000003,
+                                      0.0079056941504209478,
+                                      0.0025000000000000001,
+                                      0.00079056941504209474,
+                                      0.00025000000000000001,
+                                      7.9056941504209485e-05};
+    struct shape *s = shape_with("{\"head_dim\": 16, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0,"
+                                 " \"original_max_position_embeddings\": 64}}");
+    for (size_t k = 0; k < 8; k++) assert_near(s->frequency[k] / expected[k], 1, 4 * TOL);
+    assert_near(s->rotary_scale, 0.1 * log(4.0) + 1, TOL);
+    shape_free(s);
+    s = shape_with(
+        "{\"head_dim\": 16, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 0.5}}");
+    assert_near(s->rotary_scale, 0.5, 0);
+    shape_free(s);
+    s = shape_with("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"mscale\": 2.0, \"mscale_all_dim\": 0.5}}");
+    assert_near(s->rotary_scale, (0.2 * log(4.0) + 1) / (0.05 * log(4.0) + 1), TOL);
+    shape_free(s);
+}
+
 /* Expected: rotary_frequencies() of the reference, with theta 500000 and heads of 8: the first is kept, the second mixed, the
  * others are divided. */
 static void rotary_frequencies_are_scaled_in_both_styles(void **state)
@@ -155,7 +215,9 @@ static void what_would_change_the_numbers_is_refused_by_name(void **state)
     expect_refused("{\"model_type\": 7}", "model_type: is not a text");
     expect_refused("{\"quantization_config\": {}}", "quantization_config");
     expect_refused("{\"hidden_act\": \"quick_gelu\"}", "hidden_act: \"quick_gelu\"");
-    expect_refused("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}}", "\"yarn\" is not built");
+    expect_refused("{\"rope_scaling\": {\"type\": \"yarn\"}}", "factor: is missing");
+    expect_refused("{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}}",
+                   "rope_theta: 1 is not above");
     expect_refused("{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2}}", "\"dynamic\" is not built");
     expect_refused("{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "\"longrope\" is not built");
     expect_refused("{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", "differ by layer");
@@ -172,7 +234,22 @@ static void what_would_change_the_numbers_is_refused_by_name(void **state)
     expect_refused("{\"rms_norm_eps\": 0}", "rms_norm_eps");
     expect_refused("{\"rms_norm_eps\": -1e-5}", "rms_norm_eps");
     expect_refused("{\"tie_word_embeddings\": 1}", "tie_word_embeddings: is neither true nor false");
-    expect_refused("{\"model_type\": \"phi\", \"qk_layernorm\": true}", "qk_layernorm: is not built");
+    expect_refused("{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor: 0.5 does not go with llama");
+    expect_refused("{\"attention_multiplier\": 0.1}", "attention_multiplier: changes the numbers");
+    expect_refused("{\"logit_scale\": 0.1}", "logit_scale: changes the numbers");
+    expect_refused("{\"residual_multiplier\": 2}", "residual_multiplier: changes the numbers");
+    expect_refused("{\"final_logit_softcapping\": 30.0}", "final_logit_softcapping: changes the numbers");
+    expect_refused("{\"attn_logit_softcapping\": 50.0}", "attn_logit_softcapping: changes the numbers");
+    expect_refused("{\"num_local_experts\": 8}", "num_local_experts: changes the numbers");
+    expect_refused("{\"clip_qkv\": 8}", "clip_qkv: changes the numbers");
+    expect_refused("{\"use_bidirectional_attention\": true}", "use_bidirectional_attention: changes the numbers");
+    expect_refused("{\"model_type\": \"gpt2\", \"scale_attn_weights\": false}",
+                   "scale_attn_weights: changes the numbers");
+    expect_refused("{\"scale_attn_by_inverse_layer_idx\": true}", "scale_attn_by_inverse_layer_idx: changes the numbers");
+    expect_refused("{\"model_type\": \"gpt2\"}", "n_embd: is missing");
+    expect_refused("{\"model_type\": \"stablelm\", \"head_dim\": 8, \"qk_layernorm\": true, \"num_hidden_layers\": 10000,"
+                   " \"num_attention_heads\": 16000, \"num_key_value_heads\": null}",
+                   "heads with a norm each are more than");
     expect_refused("{\"initializer_range\": -0.02}", "initializer_range");
 }
 
@@ -240,6 +317,9 @@ int main(void)
         cmocka_unit_test(end_tokens_may_be_one_many_or_none),
         cmocka_unit_test(each_architecture_has_its_own_defaults),
         cmocka_unit_test(rotary_frequencies_are_scaled_in_both_styles),
+        cmocka_unit_test(yarn_mixes_frequencies_and_scales_what_rotates),
+        cmocka_unit_test(what_changes_nothing_is_no_reason_to_refuse),
+        cmocka_unit_test(further_families_have_their_own_defaults),
         cmocka_unit_test(sizes_that_make_no_model_are_refused),
         cmocka_unit_test(what_would_change_the_numbers_is_refused_by_name),
         cmocka_unit_test(tokens_outside_the_vocabulary_are_refused),

@@ -7,18 +7,26 @@ static double part_of(const struct param *p, size_t row, size_t column, int tens
     return (double)((p->layer * 31 + p->role * 11 + row * 7 + column) % 50 + 1) * (data_rank + 1) + 100 * tensor_rank;
 }
 
-/* Sum over the data ranks, and over the tensor ranks that keep key-value head h where it is one of those. */
+/* Whether tensor rank t of `all` has that global row of parameter i. */
+static bool keeps(struct layout *const *all, int t, size_t i, size_t row)
+{
+    const struct param *p = &all[t]->param[i];
+    for (size_t k = 0; k < p->row_count; k++)
+        if (param_global_row(p, k) == row) return true;
+    return false;
+}
+
+/* Sum over the data ranks, and over the tensor ranks that have the row where it is one of those that are shared: a key-value
+ * head's, or a norm's of all heads. */
 static double expected(const struct grid *g, struct layout *const *all, size_t i, size_t row, size_t column)
 {
     const struct param *p = &all[g->tensor_rank]->param[i];
-    const bool kv = p->role == ROLE_K || p->role == ROLE_V || p->role == ROLE_K_BIAS || p->role == ROLE_V_BIAS;
+    const bool shared = param_by_kv_heads(all[0], p) || p->role == ROLE_K_NORM || p->role == ROLE_K_NORM_BIAS ||
+                        ((p->role == ROLE_Q_NORM || p->role == ROLE_Q_NORM_BIAS) && p->rows == all[0]->shape->head_dim);
     double sum = 0;
-    for (int t = 0; t < g->tensor_size; t++) {
-        const struct layout *l = all[t];
-        const size_t d = l->shape->head_dim, h = row / d;
-        const bool keeps = kv ? h >= l->kv_first && h < l->kv_first + l->kv_count : t == g->tensor_rank;
-        for (int r = 0; keeps && r < g->data_size; r++) sum += part_of(&l->param[i], row, column, t, r);
-    }
+    for (int t = 0; t < g->tensor_size; t++)
+        for (int r = 0; (shared ? keeps(all, t, i, row) : t == g->tensor_rank) && r < g->data_size; r++)
+            sum += part_of(&all[t]->param[i], row, column, t, r);
     return sum;
 }
 
@@ -74,13 +82,14 @@ static void a_reduction_sums_over_data_ranks_and_over_those_who_share_a_row(void
         "{\"model_type\": \"qwen2\", \"num_key_value_heads\": 2, \"tie_word_embeddings\": true}",
         "{\"model_type\": \"gpt_neox\", \"hidden_size\": 48}",
     };
+    enum { N_KIND = sizeof kinds / sizeof *kinds };
     const int size = parallel_node_size(); /* tests run on one node */
     for (int tensor = 1; tensor <= size; tensor++) {
         struct grid *g;
         if (size % tensor) continue;
         assert_int_equal(grid_new(size / tensor, tensor, &g), OK);
-        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-            struct shape *s = shape_with(kinds[k]);
+        for (size_t k = 0; k < N_KIND + N_FURTHER; k++) {
+            struct shape *s = shape_with(k < N_KIND ? kinds[k] : further_kinds[k - N_KIND]);
             assert_true(reduces(g, s));
             shape_free(s);
         }

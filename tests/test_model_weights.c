@@ -153,6 +153,126 @@ static void what_was_written_reads_back_bit_for_bit(void **state)
     assert_true(comes_back(golden(3), 1, STORE_F16, 700, (uint64_t)1 << 40));
 }
 
+/* Exact in every storage: a value for each element of the model. */
+static real element(size_t i, size_t row, size_t column) { return (real)((i * 31 + row * 7 + column) % 251) - 100; }
+
+/* Sets this process's part of every tensor, or counts what is not so. */
+static size_t elements(const struct state *w, bool set)
+{
+    size_t wrong = 0;
+    for (size_t i = 0; i < w->layout->n_param; i++) {
+        const struct param *p = &w->layout->param[i];
+        for (size_t r = 0; r < p->row_count; r++)
+            for (size_t c = 0; c < p->col_count; c++) {
+                real *x = w->data + p->offset + r * p->col_count + c,
+                     want = element(i, param_global_row(p, r), p->col_first + c);
+                if (set) *x = want;
+                wrong += *x != want;
+            }
+    }
+    return wrong;
+}
+
+/* A new directory whose name every process knows. */
+static void common_directory(char dir[256])
+{
+    struct grid *g;
+    assert_int_equal(grid_new(parallel_node_size(), 1, &g), OK);
+    if (!g->rank) scratch_directory(dir);
+    comm_broadcast(g->world, dir, 256, 0);
+    grid_free(g);
+}
+
+/* Writes a model of these shapes with `tensor` processes, in buffers and files of so many numbers. The directory gets a
+ * config.json: what the shape was made of. */
+static void write_kind(const struct shape *s, const char *dir, int tensor, size_t buffer, uint64_t most)
+{
+    struct loaded m = {0};
+    bool good = grid_new(parallel_node_size() / tensor, tensor, &m.grid) == OK &&
+                layout_new(s, m.grid->tensor_rank, tensor, &m.layout) == OK &&
+                state_new("weights", m.layout, &m.weights) == OK;
+    assert_true(all_agree(m.grid, good));
+    elements(m.weights, true);
+    if (weights_write_by(buffer, most, dir, NULL, m.grid, m.weights, STORE_F32) != OK) fail_msg("%s", fail_message());
+    loaded_free(&m);
+}
+
+static void further_families_come_back_bit_for_bit_in_every_layout(void **state)
+{
+    static const size_t buffer[] = {1, 100, 1 << 20};
+    const int size = parallel_node_size();
+    for (size_t k = 0; k < N_FURTHER; k++)
+        for (int tensor = 1; tensor <= size; tensor *= 2) {
+            struct shape *s = shape_with(further_kinds[k]);
+            char dir[256] = "";
+            struct loaded m;
+            uint64_t hash, again;
+            common_directory(dir);
+            write_kind(s, dir, tensor, buffer[k % 3], k % 2 ? 5000 : (uint64_t)1 << 40);
+            m = load_by(buffer[(k + 1) % 3], dir, size / tensor, &hash);
+            assert_true(all_agree(m.grid, shape_equal(s, m.shape) && !elements(m.weights, false)));
+            loaded_free(&m);
+            m = load_by(buffer[(k + 2) % 3], dir, tensor, &again);
+            assert_true(all_agree(m.grid, hash == again && !elements(m.weights, false)));
+            comm_barrier(m.grid->world);
+            if (!m.grid->rank) remove_directory(dir);
+            loaded_free(&m);
+            shape_free(s);
+        }
+}
+
+/* The header of the only file with every "transformer. replaced by ", spaces at the end instead. */
+static void take_prefix_away(const char *dir)
+{
+    static const char prefix[] = "\"transformer.";
+    char *bytes, *to, *end;
+    char path[512];
+    size_t n;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(file_read(path, 1 << 24, &bytes, &n), OK);
+    end = bytes + 8 + (unsigned char)bytes[0] + 256 * (unsigned char)bytes[1];
+    to = bytes + 8;
+    for (char *from = to; from < end;) {
+        if (!strncmp(from, prefix, sizeof prefix - 1)) from += sizeof prefix - 1, *to++ = '"';
+        if (from < end) *to++ = *from++;
+    }
+    while (to < end) *to++ = ' ';
+    write_file(dir, "model.safetensors", bytes, n);
+    free(bytes);
+}
+
+static void gpt2_is_stored_transposed_and_may_come_without_its_prefix(void **state)
+{
+    struct shape *s = shape_with(further_kinds[6]);
+    struct checkpoint *c;
+    struct loaded m;
+    const struct param *p;
+    char dir[256] = "";
+    float x[2];
+    uint64_t size;
+    int fd;
+    common_directory(dir);
+    write_kind(s, dir, parallel_node_size(), 50, (uint64_t)1 << 40);
+    m = load(dir, 1, NULL);
+    if (!m.grid->rank) take_prefix_away(dir);
+    comm_barrier(m.grid->world);
+    assert_int_equal(checkpoint_open(dir, m.layout, &c), OK);
+    p = layout_find(m.layout, 2, ROLE_UP); /* [17][24] here, [24][17] in the file */
+    assert_string_equal(c->at[p - m.layout->param]->name, "h.1.mlp.c_fc.weight");
+    assert_true(c->at[p - m.layout->param]->dim[0] == 24 && c->at[p - m.layout->param]->dim[1] == 17);
+    assert_int_equal(safetensors_file(c->file[0]->path, &fd, &size), OK);
+    assert_int_equal(safetensors_pread(dir, fd, c->at[p - m.layout->param]->begin + 4 * (3 * 17 + 5), sizeof x, x), OK);
+    assert_near(x[0], element((size_t)(p - m.layout->param), 5, 3), 0);
+    assert_near(x[1], element((size_t)(p - m.layout->param), 6, 3), 0);
+    close(fd);
+    checkpoint_close(c);
+    assert_int_equal(weights_read(dir, m.grid, m.weights, NULL), OK);
+    assert_true(all_agree(m.grid, !elements(m.weights, false)));
+    if (!m.grid->rank) remove_directory(dir);
+    loaded_free(&m);
+    shape_free(s);
+}
+
 static void a_directory_gets_its_config_and_tokenizer_and_no_leftovers(void **state)
 {
     const char *dir = golden(0);
@@ -336,6 +456,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_process_gets_its_part_of_the_file_in_every_layout),
         cmocka_unit_test(the_hash_sees_one_changed_or_two_exchanged_elements),
         cmocka_unit_test(what_was_written_reads_back_bit_for_bit),
+        cmocka_unit_test(further_families_come_back_bit_for_bit_in_every_layout),
+        cmocka_unit_test(gpt2_is_stored_transposed_and_may_come_without_its_prefix),
         cmocka_unit_test(a_directory_gets_its_config_and_tokenizer_and_no_leftovers),
         cmocka_unit_test(a_directory_that_cannot_be_written_fails_on_every_process),
         cmocka_unit_test(a_full_disk_leaves_what_was_there_and_fails_on_every_process),

@@ -28,7 +28,11 @@ double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5 or of
 void math_add(size_t n, const real *x, real *y);                            /* y += x */
 void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y); /* y[row] = x[row] w, elementwise */
 void math_fill(size_t n, real value, real *x);
+void math_scale(size_t n, real a, real *x); /* x = a x */
 void math_copy(size_t n, const real *x, real *y);
+/* rows of d between a matrix with rows of ld and one without gaps */
+void columns_take(size_t n, size_t d, const real *x, size_t ld, real *y);
+void columns_put(size_t n, size_t d, const real *x, real *y, size_t ld);
 void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);        /* y[row] += b */
 void bias_backward(size_t n, size_t d, const real *dy, size_t ldy, real *db); /* db += sum over rows of dy */
 double math_dot(size_t n, const real *x, const real *y);                      /* products of reals, summed in double */
@@ -41,8 +45,9 @@ void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x
 void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, double *e);
 
 /* ----------------------------------------------------------------------------------------------------- norms ----- */
-enum norm_kind { NORM_RMS, NORM_LAYER };
-/* y = xhat w (+ b); rms: xhat = x r, r = 1/sqrt(mean x^2 + eps); layer: xhat = (x - mean) r, r = 1/sqrt(var + eps).
+enum norm_kind { NORM_RMS, NORM_RMS_OFFSET, NORM_LAYER };
+/* y = xhat w (+ b); rms: xhat = x r, r = 1/sqrt(mean x^2 + eps); layer: xhat = (x - mean) r, r = 1/sqrt(var + eps);
+ * rms offset: y = xhat (1 + w).
  * w, b may be NULL (1, 0). Keeps mean [n] (layer only) and r [n] for the backward. */
 void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
                   real *y, real *mean, real *r);
@@ -53,12 +58,21 @@ void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real
                    const real *dy, real *dx);
 /* dw [d] += sum over rows of dy xhat  (one delta per row) */
 void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, real *dw);
+/* A root-mean-square norm over rows of `whole` columns of which d are here, so that sums of others come between:
+ * sum [n] of x^2, added up -> x becomes xhat, r [n] is kept; the backward has along [J][n] = sum of dy xhat, and
+ * dy becomes r dy in all columns, less r xhat along / whole in the columns first ... first+count-1. */
+void norm_part_squares(size_t n, size_t d, size_t first, size_t count, const real *x, double *sum);
+void norm_part_forward(size_t n, size_t d, size_t whole, const double *sum, double eps, real *x, real *r);
+void norm_part_along(size_t J, size_t n, size_t d, const real *xhat, const real *dy, double *along);
+void norm_part_backward(size_t J, size_t n, size_t d, size_t whole, size_t first, size_t count, const real *xhat,
+                        const real *r, const double *along, real *dy);
 
 /* ---------------------------------------------------------------------------------------------------- rotary ----- */
 /* Rotates, in place, the first `dim` entries of each of `heads` heads of size head_dim in x [n][ldx] (HF's half-split
  * pairs: entry k turns with k + dim/2) by angle position[r] * frequency[k]. cosine, sine: [positions][dim/2]. The
- * backward is the rotation by the opposite angle: direction = -1. J stacks rows: x [J*n][ldx]. */
-void rotary_table(size_t positions, size_t half, const double *frequency, real *cosine, real *sine);
+ * backward is the rotation by the opposite angle: direction = -1. J stacks rows: x [J*n][ldx]. `scale` is of both tables:
+ * what rotates is multiplied by it. */
+void rotary_table(size_t positions, size_t half, const double *frequency, double scale, real *cosine, real *sine);
 void rotary_apply(int direction, size_t J, size_t n, const int32_t *position, size_t heads, size_t head_dim, size_t dim,
                   const real *cosine, const real *sine, real *x, size_t ldx);
 

@@ -10,6 +10,12 @@
 
 /* ------------------------------------------------------------------------------------- shape: config.json read ----- */
 enum { MAX_EOS = 8 };
+enum qk_norm { /* a norm of the queries and keys before they rotate */
+               QK_NONE,
+               QK_SHARED, /* over each head, all heads with one weight */
+               QK_EACH,   /* over each head, a tensor of weights for every head */
+               QK_WHOLE   /* over all heads together */
+};
 struct shape {
     char model_type[32];
     size_t vocabulary, hidden, intermediate, blocks, heads, kv_heads, head_dim, positions;
@@ -19,11 +25,17 @@ struct shape {
     bool tied;              /* lm_head shares the embedding's tensor */
     bool parallel_residual; /* attention and MLP read the same input: x + attention + mlp */
     bool one_norm;          /* and the same norm of it (phi) */
+    bool post_norm;         /* the norms stand behind attention and MLP: x + norm(attention(x)) */
+    enum qk_norm qk_norm;   /* of the kind of the other norms */
+    bool qk_norm_bias;
     bool qkv_bias, out_bias, mlp_bias, head_bias;
     bool gated; /* act(gate x) * (up x), else act(up x) */
     enum activation activation;
-    size_t rotary_dim;         /* leading entries of a head that rotate; even */
+    size_t rotary_dim;         /* leading entries of a head that rotate; even; 0: none does */
     double *frequency;         /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
+    double rotary_scale;       /* of what rotates: 1 but for yarn */
+    double embed_scale;        /* of the embedding's rows */
+    bool learned_positions;    /* added to the embedding: a sequence longer than `positions` is refused */
     size_t window;             /* sliding window, 0: none; a longer sequence is refused */
     int32_t bos, eos[MAX_EOS]; /* bos -1: none */
     int32_t pad; /* its row of the embedding gets no gradient as an input (transformers' padding_idx); -1: none */
@@ -42,10 +54,12 @@ bool shape_equal(const struct shape *a, const struct shape *b); /* same tensors:
 /* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
 /* clang-format off */
 enum role { /* what a tensor is in its layer; the order is the order in memory, so that fused products are contiguous */
-    ROLE_EMBED,
+    ROLE_EMBED, ROLE_POSITION,
     ROLE_NORM1, ROLE_NORM1_BIAS,
     ROLE_Q, ROLE_K, ROLE_V,
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS,
+    ROLE_Q_NORM, ROLE_K_NORM,
+    ROLE_Q_NORM_BIAS, ROLE_K_NORM_BIAS,
     ROLE_O, ROLE_O_BIAS,
     ROLE_NORM2, ROLE_NORM2_BIAS,
     ROLE_GATE, ROLE_UP,
@@ -63,6 +77,7 @@ struct param {
     enum role role;
     size_t layer;
     bool vector;
+    bool transposed;   /* the file has it as [cols][rows] */
     size_t rows, cols; /* global shape */
     size_t n_piece;    /* runs of global rows, in local order; usually one */
     struct piece {
@@ -92,7 +107,8 @@ struct layout {
 /** Any tensor_size up to the number of heads; a larger one is ERR_INPUT naming the layouts that would work.      Local. */
 enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, struct layout **out);
 void layout_free(struct layout *l);
-/** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding). */
+/** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding;
+ *  QK_EACH: the first head's, the others follow it). */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
 const char *layer_name(const struct layout *l, size_t layer,
                        char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
@@ -147,7 +163,7 @@ struct cut { /* how stacked rows belong to objectives and sequences */
  * one forward's x [n][...]. `first` cuts the n rows into the batch's sequences. A layer's calls stand between begin and
  * end; `layer` is the one that keeps the tensors. `use` is the layer that acts: with tied embeddings the head's use of
  * the embedding's tensor says lm_head. `p` is the first of n_param parameters whose rows stand one below the other (q, k,
- * v; gate, up): dy has their columns side by side. */
+ * v; gate, up; the norms of each head): dy has their columns side by side. */
 struct sink {
     void *context;
     void (*begin)(void *context, size_t layer);
@@ -155,10 +171,12 @@ struct sink {
     void (*linear)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy); /* y = x W^T; x [n][in], dy [J][n][out] */
     void (*bias)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy);
-    void (*scale)(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat,
-                  const real *dy); /* norm weight: the gradient is the sum of xhat dy; both [..][d] */
+    /* Norm weights: the gradient is the sum of xhat dy; xhat [n][width], dy [J][n][width]. A width of several times the
+     * parameters' rows repeats them (heads that share a weight); then n_param is 1. */
+    void (*scale)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t width,
+                  const real *xhat, const real *dy);
     void (*embed)(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
-                  const real *dy); /* dy [J][n][d] */
+                  const real *dy); /* rows looked up by token or position; dy [J][n][d] */
 };
 /* The plain sink: adds the gradient (J = 1) to a state. */
 struct gradient_sink {

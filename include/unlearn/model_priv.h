@@ -12,7 +12,15 @@ enum window {
     WINDOW_NEVER,
     WINDOW_GIVEN,
     WINDOW_ASKED
-}; /* sliding_window: unknown, counts, counts with use_sliding_window */
+};           /* sliding_window: unknown, counts, counts with use_sliding_window */
+enum fused { /* one tensor for q, k and v (no grouped heads) */
+             FUSED_NOT,
+             FUSED_BY_HEAD, /* of each head its rows of q, then k, then v */
+             FUSED_BY_PART  /* q of all heads, then k, then v */
+};
+struct size_keys { /* names in config.json */
+    const char *hidden, *intermediate, *blocks, *heads, *positions, *activation;
+};
 struct architecture {
     const char *model_type;
     const char *const *tensor; /* [N_ROLE] names, # stands for the block; NULL: none such in this family */
@@ -20,17 +28,27 @@ struct architecture {
     const char *eps_key;
     double eps;
     bool norm_bias, gated, head_bias;
-    bool fused;      /* one tensor for q, k, v: per head its rows of q, then k, then v (no grouped heads) */
-    bool no_padding; /* the embedding has no padding_idx in transformers */
-    bool one_norm;   /* a parallel residual has one norm for attention and MLP */
+    enum fused fused;
+    bool transposed;        /* the blocks' matrices are stored as [in][out] */
+    bool no_padding;        /* the embedding has no padding_idx in transformers */
+    bool one_norm;          /* a parallel residual has one norm for attention and MLP */
+    bool post_norm;         /* norms stand behind attention and MLP */
+    bool scaled_embedding;  /* by the root of the hidden size */
+    bool learned_positions; /* instead of rotary ones */
+    enum qk_norm qk_norm;   /* where the flag says that there is one */
+    bool qk_norm_bias;
     const char *activation;
-    struct flag parallel, qkv_bias, out_bias, mlp_bias, tied;
+    bool tanh_for_gelu; /* "gelu" means gelu_tanh */
+    const struct size_keys *key;
+    const char *prefix; /* of all names, which older files leave away; NULL: none */
+    struct flag parallel, qkv_bias, out_bias, mlp_bias, tied, has_qk_norm;
     const char *theta_key;    /* of the style without rope_parameters */
     const char *fraction_key; /* part of a head that rotates; NULL: all of it */
     double fraction;
-    size_t kv_heads, positions; /* where config.json does not say; kv_heads 0: as many as heads */
+    size_t kv_heads, head_dim, positions; /* where config.json does not say; 0: as many as heads, hidden / heads */
+    size_t inner;    /* the MLP's columns in hidden sizes where config.json does not say; 0: it must */
+    int32_t padding; /* token + 1 of padding_idx where config.json does not say; 0: none */
     enum window window;
-    const char *refuse; /* a flag that changes the numbers and is not built; NULL: none */
 };
 /** NULL: not built. */
 const struct architecture *architecture_find(const char *model_type);
@@ -46,7 +64,7 @@ enum status key_text(const char *where, const json_t *object, const char *key, c
 /** The member unless it is null. */
 const json_t *key_find(const json_t *object, const char *key);
 
-/** s->rotary_dim and s->frequency from config.json; head_dim and positions are known.                              Local. */
+/** s->rotary_dim, s->frequency and s->rotary_scale from config.json; head_dim and positions are known.                              Local. */
 enum status rope_read(const char *where, const json_t *config, struct shape *s);
 
 /* -------------------------------------------------------------------------------------------------------- layout ----- */
@@ -54,6 +72,11 @@ enum status rope_read(const char *where, const json_t *config, struct shape *s);
 void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
 /** Whether key-value head h is kept by more than one of the tensor ranks.                                         Local. */
 bool layout_kv_shared(const struct shape *s, int tensor_size, size_t h);
+/** Whether the rows of p are those of the key-value heads, head after head.                                       Local. */
+bool param_by_kv_heads(const struct layout *l, const struct param *p);
+/** Rows and columns of the tensor in a file: exchanged where it is stored transposed. */
+size_t param_file_rows(const struct param *p);
+size_t param_file_cols(const struct param *p);
 /** Global row of local row i. */
 size_t param_global_row(const struct param *p, size_t i);
 

@@ -95,14 +95,20 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
     phase_enter(before);
 }
 
-static void scale(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat, const real *dy)
+static void scale(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t width,
+                  const real *xhat, const real *dy)
 {
     struct products *s = context;
-    size_t d = p->row_count;
+    size_t rows = rows_of(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
-    for (size_t k = 0; k < s->K && counts(p); k++) {
-        rows_scale(c->n, d, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
-        add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);
+    for (size_t k = 0; k < s->K; k++) {
+        size_t at = 0;
+        rows_scale(c->n * (width / rows), rows, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
+        for (size_t i = 0; i < n_param; i++) {
+            const size_t own = n_param == 1 ? width : p[i].row_count;
+            if (counts(&p[i])) add_dots(s, k, slot_of(s, use, &p[i]), c, own, at, width, s->e->room->product, dy);
+            at += own;
+        }
     }
     phase_enter(before);
 }
@@ -113,7 +119,7 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     struct products *s = context;
     size_t d = p->col_count;
     enum phase before = phase_enter(PHASE_PRODUCTS);
-    for (size_t k = 0; k < s->K; k++) {
+    for (size_t k = 0; k < s->K && counts(p); k++) {
         embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, s->e->room->base[k] + p->offset,
                           s->e->room->product);
         add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);

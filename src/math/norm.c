@@ -1,6 +1,6 @@
 /* Root-mean-square and layer norm, row by row; means in double.
  *      rms    xhat = x r,  r = 1/sqrt(mean x^2 + eps)           layer  xhat = (x - mean) r,  r = 1/sqrt(var + eps)
- *      y = xhat w + b,   g = dy w
+ *      y = xhat w + b,   g = dy w                                  offset: 1 + w for w
  *      rms    dx = r (g - xhat mean(g xhat))                    layer  dx = r (g - mean(g) - xhat mean(g xhat))       */
 #include "unlearn/math_priv.h"
 
@@ -17,12 +17,14 @@ static void row_hat(size_t d, const real *restrict x, real mean, real r, real *r
     for (size_t c = 0; c < d; c++) y[c] = (x[c] - mean) * r;
 }
 
-static void row_affine(size_t d, const real *restrict w, const real *restrict b, real *restrict y)
+static real offset_of(enum norm_kind kind) { return kind == NORM_RMS_OFFSET; }
+
+static void row_affine(size_t d, real offset, const real *restrict w, const real *restrict b, real *restrict y)
 {
     if (w && b)
-        for (size_t c = 0; c < d; c++) y[c] = y[c] * w[c] + b[c];
+        for (size_t c = 0; c < d; c++) y[c] = y[c] * (offset + w[c]) + b[c];
     else if (w)
-        for (size_t c = 0; c < d; c++) y[c] *= w[c];
+        for (size_t c = 0; c < d; c++) y[c] *= offset + w[c];
     else if (b)
         for (size_t c = 0; c < d; c++) y[c] += b[c];
 }
@@ -38,7 +40,7 @@ void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const 
         r[i] = (real)(1 / sqrt(square + eps));
         if (kind == NORM_LAYER) mean[i] = centre;
         row_hat(d, row, centre, r[i], y + i * d);
-        row_affine(d, w, b, y + i * d);
+        row_affine(d, offset_of(kind), w, b, y + i * d);
     }
 }
 
@@ -52,17 +54,18 @@ static void row_backward(enum norm_kind kind, size_t d, const real *restrict xha
                          const real *restrict dy, real *restrict dx)
 {
     double sum = 0, along = 0; /* of g and of g xhat */
+    const real offset = offset_of(kind);
     real a, b;
 #pragma omp simd reduction(+ : sum, along)
     for (size_t c = 0; c < d; c++) {
-        double g = w ? (double)dy[c] * w[c] : dy[c];
+        double g = w ? (double)dy[c] * (offset + w[c]) : dy[c];
         sum += g;
         along += g * xhat[c];
     }
     a = kind == NORM_LAYER ? (real)(sum / (double)d) : 0;
     b = (real)(along / (double)d);
 #pragma omp simd
-    for (size_t c = 0; c < d; c++) dx[c] += r * ((w ? dy[c] * w[c] : dy[c]) - a - xhat[c] * b);
+    for (size_t c = 0; c < d; c++) dx[c] += r * ((w ? dy[c] * (offset + w[c]) : dy[c]) - a - xhat[c] * b);
 }
 
 void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real *xhat, const real *r, const real *w,
@@ -90,4 +93,40 @@ void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, 
 {
 #pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
     for (size_t c = 0; c < d; c += COLUMNS) add_column_dots(n, smaller(COLUMNS, d - c), d, xhat + c, dy + c, dw + c);
+}
+
+/* ------------------------------------------------------------------------------------------- rows in several parts ----- */
+void norm_part_squares(size_t n, size_t d, size_t first, size_t count, const real *x, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) sum[i] = row_dot(count, x + i * d + first, x + i * d + first);
+}
+
+void norm_part_forward(size_t n, size_t d, size_t whole, const double *sum, double eps, real *x, real *r)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) {
+        r[i] = (real)(1 / sqrt(sum[i] / (double)whole + eps));
+        for (size_t c = 0; c < d; c++) x[i * d + c] *= r[i];
+    }
+}
+
+void norm_part_along(size_t J, size_t n, size_t d, const real *xhat, const real *dy, double *along)
+{
+#pragma omp parallel for collapse(2) schedule(static) if (J * n * d > WORTH_A_TEAM)
+    for (size_t j = 0; j < J; j++)
+        for (size_t i = 0; i < n; i++) along[j * n + i] = row_dot(d, xhat + i * d, dy + (j * n + i) * d);
+}
+
+void norm_part_backward(size_t J, size_t n, size_t d, size_t whole, size_t first, size_t count, const real *xhat,
+                        const real *r, const double *along, real *dy)
+{
+#pragma omp parallel for collapse(2) schedule(static) if (J * n * d > WORTH_A_TEAM)
+    for (size_t j = 0; j < J; j++)
+        for (size_t i = 0; i < n; i++) {
+            const real *hat = xhat + i * d, mean = (real)(along[j * n + i] / (double)whole);
+            real *row = dy + (j * n + i) * d;
+            for (size_t c = first; c < first + count; c++) row[c] -= hat[c] * mean;
+            for (size_t c = 0; c < d; c++) row[c] *= r[i];
+        }
 }

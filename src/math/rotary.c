@@ -1,14 +1,14 @@
 /* Rotary positions, Hugging Face's half-split pairs: (x_k, x_{k+half}) turns by angle position * frequency_k.          */
 #include "unlearn/math_priv.h"
 
-void rotary_table(size_t positions, size_t half, const double *frequency, real *cosine, real *sine)
+void rotary_table(size_t positions, size_t half, const double *frequency, double scale, real *cosine, real *sine)
 {
 #pragma omp parallel for schedule(static) if (positions * half > WORTH_A_TEAM)
     for (size_t p = 0; p < positions; p++)
         for (size_t k = 0; k < half; k++) {
             double angle = (double)p * frequency[k];
-            cosine[p * half + k] = (real)cos(angle);
-            sine[p * half + k] = (real)sin(angle);
+            cosine[p * half + k] = (real)(scale * cos(angle));
+            sine[p * half + k] = (real)(scale * sin(angle));
         }
 }
 

@@ -14,6 +14,24 @@ void math_fill(size_t n, real value, real *x)
     for (size_t i = 0; i < n; i++) x[i] = value;
 }
 
+void math_scale(size_t n, real a, real *x)
+{
+#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) x[i] *= a;
+}
+
+void columns_take(size_t n, size_t d, const real *x, size_t ld, real *y)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++) memcpy(y + r * d, x + r * ld, d * sizeof *y);
+}
+
+void columns_put(size_t n, size_t d, const real *x, real *y, size_t ld)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++) memcpy(y + r * ld, x + r * d, d * sizeof *y);
+}
+
 void math_copy(size_t n, const real *x, real *y)
 {
 #pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)

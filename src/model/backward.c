@@ -31,7 +31,7 @@ static void norm_step(const struct pass *p, enum role weight, enum role bias, co
     const struct layout *l = m->layout;
     enum norm_kind kind = l->shape->norm;
     norm_hat(kind, p->cut.n, m->d, x, mean, r, m->xhat);
-    p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), &p->cut, m->xhat, dn);
+    p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), 1, &p->cut, m->d, m->xhat, dn);
     give_bias(p, bias, 1, dn);
     norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, tensor(l, p->w, p->layer, weight), dn, dx);
 }
@@ -45,9 +45,8 @@ static void norm_again(const struct pass *p, enum role weight, enum role bias, c
                  l->shape->norm_eps, m->a, mean, r);
 }
 
-/* From dx at the MLP's output to dn at its normed input (still to be summed over the tensor ranks); m->a holds that
- * input. */
-static void mlp_step(const struct pass *p, const struct block_kept *k, real *dn)
+/* From dy at the MLP's output to dn at its input (still to be summed over the tensor ranks); m->a holds that input. */
+static void mlp_step(const struct pass *p, const struct block_kept *k, const real *dy, real *dn)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
@@ -55,9 +54,9 @@ static void mlp_step(const struct pass *p, const struct block_kept *k, real *dn)
     size_t n = p->cut.n, N = p->cut.J * n;
     enum role up = s->gated ? ROLE_GATE : ROLE_UP;
     activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
-    give_linear(p, ROLE_DOWN, 1, m->act, m->dx);
-    give_bias(p, ROLE_DOWN_BIAS, 1, m->dx);
-    linear_backward_input(N, m->d, m->f, m->dx, m->d, tensor(l, p->w, p->layer, ROLE_DOWN), 0, m->dact, m->f);
+    give_linear(p, ROLE_DOWN, 1, m->act, dy);
+    give_bias(p, ROLE_DOWN_BIAS, 1, dy);
+    linear_backward_input(N, m->d, m->f, dy, m->d, tensor(l, p->w, p->layer, ROLE_DOWN), 0, m->dact, m->f);
     activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->dup);
     give_linear(p, up, s->gated ? 2 : 1, m->a, m->dup);
     give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup);
@@ -65,19 +64,20 @@ static void mlp_step(const struct pass *p, const struct block_kept *k, real *dn)
 }
 
 /* The same for attention. */
-static void attention_step(const struct pass *p, const struct block_kept *k, real *dn)
+static void attention_step(const struct pass *p, const struct block_kept *k, const real *dy, real *dn)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, p->b);
     size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
-    give_linear(p, ROLE_O, 1, k->att, m->dx);
-    give_bias(p, ROLE_O_BIAS, 1, m->dx);
-    linear_backward_input(J * n, m->d, m->att, m->dx, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
+    give_linear(p, ROLE_O, 1, k->att, dy);
+    give_bias(p, ROLE_O_BIAS, 1, dy);
+    linear_backward_input(J * n, m->d, m->att, dy, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
     attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
     rotary_apply(-1, J, n, p->b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
                  m->dqkv, m->qkv);
+    if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, p->w, p->layer, k);
     give_linear(p, ROLE_Q, parts, m->a, m->dqkv);
     give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
     linear_backward_input(J * n, m->qkv, m->d, m->dqkv, m->qkv, tensor(l, p->w, p->layer, ROLE_Q), 0, dn, m->d);
@@ -88,11 +88,11 @@ static void block_sequential(const struct pass *p, struct block_kept *k)
     struct model *m = p->m;
     size_t size = p->cut.J * p->cut.n * m->d;
     norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2);
-    mlp_step(p, k, m->dn);
+    mlp_step(p, k, m->dx, m->dn);
     sum_tensor(m, m->dn, size);
     norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, m->dn, m->dx);
     norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
-    attention_step(p, k, m->dn);
+    attention_step(p, k, m->dx, m->dn);
     sum_tensor(m, m->dn, size);
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
 }
@@ -104,9 +104,9 @@ static void block_parallel(const struct pass *p, struct block_kept *k)
     size_t size = p->cut.J * p->cut.n * m->d;
     bool one = m->layout->shape->one_norm;
     norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
-    attention_step(p, k, m->dn);
+    attention_step(p, k, m->dx, m->dn);
     if (!one) norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2);
-    mlp_step(p, k, m->dn2);
+    mlp_step(p, k, m->dx, m->dn2);
     if (one) math_add(size, m->dn2, m->dn);
     sum_tensor(m, m->dn, size);
     if (!one) {
@@ -114,6 +114,25 @@ static void block_parallel(const struct pass *p, struct block_kept *k)
         norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2, m->dn2, m->dx);
     }
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
+}
+
+/* The norms stand behind: dx passes each branch by, and through its norm into it. */
+static void block_post_norm(const struct pass *p, struct block_kept *k)
+{
+    struct model *m = p->m;
+    size_t n = p->cut.n, size = p->cut.J * n * m->d;
+    math_fill(size, 0, m->dn2);
+    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->out2, NULL, k->r2, m->dx, m->dn2);
+    math_copy(n * m->d, k->mid, m->a);
+    mlp_step(p, k, m->dn2, m->dn);
+    sum_tensor(m, m->dn, size);
+    math_add(size, m->dn, m->dx);
+    math_fill(size, 0, m->dn2);
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->out1, NULL, k->r1, m->dx, m->dn2);
+    math_copy(n * m->d, k->x, m->a);
+    attention_step(p, k, m->dn2, m->dn);
+    sum_tensor(m, m->dn, size);
+    math_add(size, m->dn, m->dx);
 }
 
 /* From dlogits to dx behind the last block; rows of outputs. */
@@ -158,15 +177,20 @@ enum status model_backward(struct model *m, struct state *weights, const struct 
     for (p.layer = l->shape->blocks; p.layer > 0; p.layer--) {
         p.w = state_acquire(weights, p.layer);
         sink->begin(sink->context, p.layer);
-        if (l->shape->parallel_residual)
+        if (l->shape->post_norm)
+            block_post_norm(&p, &m->kept[p.layer - 1]);
+        else if (l->shape->parallel_residual)
             block_parallel(&p, &m->kept[p.layer - 1]);
         else
             block_sequential(&p, &m->kept[p.layer - 1]);
         sink->end(sink->context, p.layer);
         state_release(weights, p.layer);
     }
-    rows_clear(J, b->n_row, m->d, b->id, l->shape->pad, m->dx);
     sink->begin(sink->context, 0);
+    if (l->shape->learned_positions)
+        sink->embed(sink->context, 0, layout_find(l, 0, ROLE_POSITION), &p.cut, b->position, m->dx);
+    if (l->shape->embed_scale != 1) math_scale(J * b->n_row * m->d, (real)l->shape->embed_scale, m->dx);
+    rows_clear(J, b->n_row, m->d, b->id, l->shape->pad, m->dx);
     sink->embed(sink->context, 0, layout_find(l, 0, ROLE_EMBED), &p.cut, b->id, m->dx);
     sink->end(sink->context, 0);
     phase_enter(before);

@@ -18,7 +18,7 @@ static const char *shape_text(size_t n, const size_t *dim, char buffer[128])
 
 static enum status check_tensor(const char *path, const struct param *p, const struct tensor *t)
 {
-    const size_t want[] = {p->rows, p->cols}, n = p->vector ? 1 : 2;
+    const size_t want[] = {param_file_rows(p), param_file_cols(p)}, n = p->vector ? 1 : 2;
     char a[128], b[128];
     if (!t)
         return fail(ERR_INPUT, "%s: tensor %s of shape %s is missing; config.json asks for it", path, p->name,
@@ -30,6 +30,20 @@ static enum status check_tensor(const char *path, const struct param *p, const s
         return fail(ERR_INPUT, "%s: tensor %s: is of type %s; F32, BF16, F16 and F64 can be read", path, p->name,
                     t->type);
     return OK;
+}
+
+/* What older files call it: without the prefix. */
+static const char *old_name(const struct layout *l, const struct param *p)
+{
+    const char *prefix = l->shape->row->prefix;
+    const size_t n = prefix ? strlen(prefix) : 0;
+    return n && !strncmp(p->name, prefix, n) ? p->name + n : p->name;
+}
+
+static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p)
+{
+    const struct tensor *t = safetensors_find(f, p->name);
+    return t ? t : safetensors_find(f, old_name(l, p));
 }
 
 /* ---------------------------------------------------------------------------------------------------- the index ----- */
@@ -61,13 +75,14 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
         const json_t *name = json_object_get(map, p->name);
+        if (!name) name = json_object_get(map, old_name(l, p));
         if (!name) TRY(check_tensor(path, p, NULL));
         if (!plain_name(name)) {
             st = fail(ERR_INPUT, "%s: tensor %s: its file must be a plain name, in the same directory", path, p->name);
             goto done;
         }
         TRY(open_file(c, dir, json_string_value(name), &c->file_of[i]));
-        c->at[i] = safetensors_find(c->file[c->file_of[i]], p->name);
+        c->at[i] = find(c->file[c->file_of[i]], l, p);
         TRY(check_tensor(c->file[c->file_of[i]]->path, p, c->at[i]));
     }
 done:
@@ -97,7 +112,7 @@ static enum status open_single(struct checkpoint *c, const char *path, const str
     TRY(safetensors_open(path, &c->file[0]));
     c->n_file = 1;
     for (size_t i = 0; i < l->n_param; i++) {
-        c->at[i] = safetensors_find(c->file[0], l->param[i].name);
+        c->at[i] = find(c->file[0], l, &l->param[i]);
         TRY(check_tensor(path, &l->param[i], c->at[i]));
     }
 done:

@@ -2,16 +2,19 @@
  * rows; widths are this process's share. Private to forward.c, backward.c and model.c. */
 #ifndef UNLEARN_DECODER_H
 #define UNLEARN_DECODER_H
-#include "unlearn/model.h"
+#include "unlearn/model_priv.h"
 
-struct block_kept {   /* of one block, [rows] each */
-    real *x;          /* [d] input of the block */
-    real *mean1, *r1; /* of the first norm */
-    real *qkv;        /* [heads + 2 kv heads][head_dim] after bias and rotation */
-    real *att, *lse;  /* [heads][head_dim] attention's output; [heads] */
-    real *mid;        /* [d] after attention; parallel residual: unused */
-    real *mean2, *r2; /* of the second norm */
-    real *up;         /* [gated ? 2f : f] input of the activation */
+struct block_kept {    /* of one block, [rows] each */
+    real *x;           /* [d] input of the block */
+    real *mean1, *r1;  /* of the first norm */
+    real *qkv;         /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
+    real *qk_hat[2];   /* a norm of queries and keys: [heads][head_dim], [kv heads][head_dim] normalised */
+    real *qk_r[2];     /* [heads] and [kv heads], or [1] of a norm over all heads */
+    real *out1, *out2; /* norms behind: [d] what attention and MLP gave */
+    real *att, *lse;   /* [heads][head_dim] attention's output; [heads] */
+    real *mid;         /* [d] after attention; parallel residual: unused */
+    real *mean2, *r2;  /* of the second norm */
+    real *up;          /* [gated ? 2f : f] input of the activation */
 };
 struct model {
     const struct layout *layout; /* borrowed */
@@ -30,7 +33,15 @@ struct model {
     real *dx, *dn, *dn2, *dh;                         /* [J][rows][d] x3; [J][outputs][d] */
     real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
     real *xhat;                                       /* [rows][d] */
+    real *q1, *q2, *q_mean;                           /* a norm of queries and keys: [J][rows][att] x2, [rows][heads] */
+    double *q_sum;                                    /* [J][rows] */
 };
+
+/* Of queries and keys between bias and rotation, in place in k->qkv; and backward, in place in m->dqkv, with what the sink
+ * needs. A tensor rank has whole heads; only a norm over all of them needs the others.  Collective over the tensor ranks. */
+void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k);
+void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
+                      const struct block_kept *k);
 
 struct attention model_attention(const struct model *m, const struct batch *b);
 /* Weights of one role in a layer that is acquired at base; NULL when the layer has none. */

@@ -1,6 +1,6 @@
 /* Forward of the decoder over a packed batch:
  *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
- *      logits = head(norm(x)) at the output rows only.
+ *      logits = head(norm(x)) at the output rows only. With norms behind: x += norm(O attention(...x)), and so on.
  * Column-split products are local; the two row-split ones of a block end in one sum over the tensor ranks each (one
  * together where the residual is parallel). */
 #include "decoder.h"
@@ -15,6 +15,7 @@ static void attention_part(struct model *m, const struct batch *b, real *base, s
     const struct attention at = model_attention(m, b);
     linear_forward(b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
     if (s->qkv_bias) bias_add(b->n_row, m->qkv, tensor(l, base, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
+    if (s->qk_norm) qk_norm_forward(m, b->n_row, base, layer, k);
     rotary_apply(1, 1, b->n_row, b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
                  k->qkv, m->qkv);
     attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
@@ -58,6 +59,30 @@ static void block_sequential(struct model *m, const struct batch *b, real *w, si
     residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
 }
 
+/* y = x + norm(the sum over tensor ranks of m->part (+ bias)); out keeps what is normed. */
+static void residual_normed(struct model *m, size_t n, const real *x, const real *bias, enum role norm, real *w,
+                            size_t layer, real *out, real *r, real *y)
+{
+    const struct layout *l = m->layout;
+    sum_tensor(m, m->part, n * m->d);
+    math_copy(n * m->d, m->part, out);
+    if (bias) bias_add(n, m->d, bias, out, m->d);
+    norm_forward(l->shape->norm, n, m->d, out, tensor(l, w, layer, norm), NULL, l->shape->norm_eps, y, NULL, r);
+    math_add(n * m->d, x, y);
+}
+
+static void block_post_norm(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+{
+    const struct layout *l = m->layout;
+    size_t n = b->n_row;
+    math_copy(n * m->d, k->x, m->a);
+    attention_part(m, b, w, layer, k);
+    residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
+    math_copy(n * m->d, k->mid, m->a);
+    mlp_part(m, b, w, layer, k, m->part);
+    residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
+}
+
 static void block_parallel(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
@@ -79,10 +104,16 @@ static void block_parallel(struct model *m, const struct batch *b, real *w, size
 static void embed(struct model *m, struct state *weights, const struct batch *b, real *x)
 {
     const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
     real *w = state_acquire(weights, 0);
     embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, tensor(l, w, 0, ROLE_EMBED), x);
-    state_release(weights, 0);
     sum_tensor(m, x, b->n_row * m->d);
+    if (s->embed_scale != 1) math_scale(b->n_row * m->d, (real)s->embed_scale, x);
+    if (s->learned_positions) {
+        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, tensor(l, w, 0, ROLE_POSITION), m->part);
+        math_add(b->n_row * m->d, m->part, x);
+    }
+    state_release(weights, 0);
 }
 
 /* Final norm and head, at the output rows. */
@@ -130,7 +161,9 @@ enum status model_forward(struct model *m, struct state *weights, const struct b
     embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
     for (size_t i = 0; i < s->blocks; i++) {
         real *w = state_acquire(weights, i + 1), *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
-        if (s->parallel_residual)
+        if (s->post_norm)
+            block_post_norm(m, b, w, i + 1, &m->kept[i], y);
+        else if (s->parallel_residual)
             block_parallel(m, b, w, i + 1, &m->kept[i], y);
         else
             block_sequential(m, b, w, i + 1, &m->kept[i], y);

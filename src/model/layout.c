@@ -1,4 +1,4 @@
-/* Which part of each tensor a process keeps. A tensor is a matrix of two of five dimensions; a dimension is kept whole or
+/* Which part of each tensor a process keeps. A tensor is a matrix of two of these dimensions; a dimension is kept whole or
  * split over the tensor ranks, and so the split of every tensor follows from its row of the table below:
  *     y = x W^T is split by rows where its outputs are heads, MLP columns or words, and by columns where its inputs are. */
 #include "unlearn/model_priv.h"
@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { ALIGN = 16 }; /* reals: every layer starts on a cache line */
-enum dim { DIM_ONE, DIM_HIDDEN, DIM_WORDS, DIM_HEADS, DIM_KV, DIM_COLUMNS, DIM_FUSED, N_DIM };
+enum dim { DIM_ONE, DIM_HIDDEN, DIM_WORDS, DIM_POSITIONS, DIM_HEADS, DIM_KV, DIM_HEAD, DIM_COLUMNS, DIM_FUSED, N_DIM };
 enum scope { IN_EMBED, IN_BLOCK, IN_NORM, IN_HEAD };
 
 static const struct {
@@ -25,13 +25,20 @@ static const struct {
     [ROLE_UP_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},   [ROLE_DOWN] = {IN_BLOCK, DIM_HIDDEN, DIM_COLUMNS},
     [ROLE_DOWN_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},  [ROLE_NORM] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
     [ROLE_NORM_BIAS] = {IN_NORM, DIM_HIDDEN, DIM_ONE},   [ROLE_HEAD] = {IN_HEAD, DIM_WORDS, DIM_HIDDEN},
-    [ROLE_HEAD_BIAS] = {IN_HEAD, DIM_WORDS, DIM_ONE},
+    [ROLE_HEAD_BIAS] = {IN_HEAD, DIM_WORDS, DIM_ONE},    [ROLE_POSITION] = {IN_EMBED, DIM_POSITIONS, DIM_HIDDEN},
+    [ROLE_Q_NORM] = {IN_BLOCK, DIM_HEADS, DIM_ONE},      [ROLE_Q_NORM_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},
+    [ROLE_K_NORM] = {IN_BLOCK, DIM_KV, DIM_ONE},         [ROLE_K_NORM_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
 };
 
 static bool present(const struct shape *s, enum role role)
 {
     const bool without[N_ROLE] = {
+        [ROLE_POSITION] = !s->learned_positions,
         [ROLE_NORM1_BIAS] = !s->norm_bias,
+        [ROLE_Q_NORM] = !s->qk_norm,
+        [ROLE_K_NORM] = !s->qk_norm,
+        [ROLE_Q_NORM_BIAS] = !s->qk_norm_bias,
+        [ROLE_K_NORM_BIAS] = !s->qk_norm_bias,
         [ROLE_K] = s->row->fused,
         [ROLE_V] = s->row->fused,
         [ROLE_Q_BIAS] = !s->qkv_bias,
@@ -51,9 +58,19 @@ static bool present(const struct shape *s, enum role role)
     return !without[role];
 }
 
+static bool is_qk_norm(enum role role) { return role >= ROLE_Q_NORM && role <= ROLE_K_NORM_BIAS; }
+
 static enum dim row_dim(const struct shape *s, enum role role)
 {
+    if (is_qk_norm(role) && s->qk_norm != QK_WHOLE) return DIM_HEAD;
     return form[role].rows == DIM_HEADS && s->row->fused ? DIM_FUSED : form[role].rows;
+}
+
+/* Tensors of one role in a block. */
+static size_t role_count(const struct shape *s, enum role role)
+{
+    if (!is_qk_norm(role) || s->qk_norm != QK_EACH) return 1;
+    return form[role].rows == DIM_HEADS ? s->heads : s->kv_heads;
 }
 
 /* A dimension of the whole model, and the run of it that this process keeps. DIM_FUSED counts its rows; the runs of it are
@@ -66,6 +83,8 @@ static void dim_range(const struct layout *l, enum dim dim, size_t *all, size_t 
         [DIM_ONE] = {1, 0, 1},
         [DIM_HIDDEN] = {s->hidden, 0, s->hidden},
         [DIM_WORDS] = {s->vocabulary, l->word_first, l->word_count},
+        [DIM_POSITIONS] = {s->positions, 0, s->positions},
+        [DIM_HEAD] = {d, 0, d},
         [DIM_HEADS] = {s->heads * d, l->head_first * d, l->head_count * d},
         [DIM_KV] = {s->kv_heads * d, l->kv_first * d, l->kv_count * d},
         [DIM_COLUMNS] = {s->intermediate, l->column_first, l->column_count},
@@ -102,8 +121,10 @@ static void set_owned(const struct layout *l, struct param *p)
 {
     const enum dim rows = row_dim(l->shape, p->role), cols = form[p->role].cols;
     size_t head_first, head_count, kv_first, kv_count;
-    p->own_count = p->row_count;
-    if (rows == DIM_HIDDEN && (cols == DIM_ONE || cols == DIM_HIDDEN) && l->tensor_rank) p->own_count = 0;
+    const bool replicated =
+        (rows == DIM_HIDDEN || rows == DIM_POSITIONS || rows == DIM_HEAD) && (cols == DIM_ONE || cols == DIM_HIDDEN);
+    p->own_count = replicated && l->tensor_rank ? 0 : p->row_count;
+    p->shared = rows == DIM_HEAD && l->tensor_size > 1; /* each rank has its heads' share of the gradient */
     if (rows != DIM_KV) return;
     for (size_t h = l->kv_first; h < l->kv_first + l->kv_count; h++)
         p->shared |= layout_kv_shared(l->shape, l->tensor_size, h);
@@ -113,25 +134,49 @@ static void set_owned(const struct layout *l, struct param *p)
     p->own_count = p->row_count - p->own_first;
 }
 
-/* The file has, head by head, rows of q, k and v; here all q rows come first, then k, then v. */
-static void fused_pieces(const struct layout *l, struct param *p)
+/* The norm of head h alone: kept by those who have the head, as h of its key-value heads for k. */
+static void set_head(const struct layout *l, struct param *p, size_t h)
 {
-    const size_t d = l->shape->head_dim, n = l->head_count;
-    for (size_t part = 0; part < 3; part++)
-        for (size_t h = 0; h < n; h++) p->piece[part * n + h] = (struct piece){(3 * (l->head_first + h) + part) * d, d};
+    const bool kv = form[p->role].rows == DIM_KV;
+    const size_t first = kv ? l->kv_first : l->head_first, count = kv ? l->kv_count : l->head_count;
+    size_t head_first, head_count, kv_first, kv_count;
+    p->shared = kv && layout_kv_shared(l->shape, l->tensor_size, h);
+    p->row_count = p->piece[0].count = h >= first && h < first + count ? l->shape->head_dim : 0;
+    p->own_count = p->row_count;
+    if (!kv || !l->tensor_rank) return;
+    heads_of(l->shape, l->tensor_size, l->tensor_rank - 1, &head_first, &head_count, &kv_first, &kv_count);
+    if (h < kv_first + kv_count) p->own_count = 0;
 }
 
-static enum status param_name(const char *pattern, size_t block, char **out)
+/* The file has rows of q, k and v for each head, or all of each; here all q rows come first, then k, then v. */
+static void fused_pieces(const struct layout *l, struct param *p)
 {
-    const char *hash = strchr(pattern, '#');
+    const size_t d = l->shape->head_dim, n = l->head_count, all = l->shape->heads;
+    for (size_t part = 0; part < 3; part++)
+        for (size_t h = 0; h < n; h++)
+            p->piece[part * n + h] =
+                (struct piece){(l->shape->row->fused == FUSED_BY_PART ? part * all + l->head_first + h
+                                                                      : 3 * (l->head_first + h) + part) *
+                                   d,
+                               d};
+}
+
+/* The first # stands for the block, a second for the head. */
+static enum status param_name(const char *pattern, size_t block, size_t head, char **out)
+{
+    enum status st = OK;
+    const size_t number[] = {block, head};
+    const char *hash;
     struct text t = {0};
-    enum status st = hash ? text_print(&t, "%.*s%zu%s", (int)(hash - pattern), pattern, block, hash + 1)
-                          : text_add(&t, pattern, strlen(pattern));
+    for (size_t k = 0; (hash = strchr(pattern, '#')); pattern = hash + 1)
+        TRY(text_print(&t, "%.*s%zu", (int)(hash - pattern), pattern, number[k++]));
+    TRY(text_add(&t, pattern, strlen(pattern)));
+done:
     *out = t.data;
     return st;
 }
 
-static enum status param_make(struct layout *l, size_t layer, enum role role)
+static enum status param_make(struct layout *l, size_t layer, enum role role, size_t head)
 {
     enum status st = OK;
     const struct shape *s = l->shape;
@@ -142,7 +187,8 @@ static enum status param_make(struct layout *l, size_t layer, enum role role)
     p->role = role;
     p->layer = layer;
     p->vector = form[role].cols == DIM_ONE;
-    TRY(param_name(s->row->tensor[role], layer - 1, &p->name));
+    p->transposed = !p->vector && s->row->transposed && form[role].scope == IN_BLOCK;
+    TRY(param_name(s->row->tensor[role], layer - 1, head, &p->name));
     dim_range(l, rows, &p->rows, &first, &p->row_count);
     dim_range(l, form[role].cols, &p->cols, &p->col_first, &p->col_count);
     p->n_piece = rows == DIM_FUSED ? 3 * l->head_count : 1;
@@ -152,6 +198,7 @@ static enum status param_make(struct layout *l, size_t layer, enum role role)
     else
         p->piece[0] = (struct piece){first, p->row_count};
     set_owned(l, p);
+    if (role_count(s, role) > 1) set_head(l, p, head);
     p->offset = l->size;
     l->size += p->row_count * p->col_count;
     l->elements += p->rows * p->cols;
@@ -165,16 +212,23 @@ static enum scope scope_of(const struct layout *l, size_t layer)
     return layer <= l->shape->blocks ? IN_BLOCK : layer == l->shape->blocks + 1 ? IN_NORM : IN_HEAD;
 }
 
+static bool present_in(const struct layout *l, size_t layer, enum role role)
+{
+    return form[role].scope == scope_of(l, layer) && present(l->shape, role);
+}
+
 static enum status params_make(struct layout *l)
 {
     enum status st = OK;
-    TRY_NEW(l->param, l->n_layer * N_ROLE);
+    const size_t heads = l->shape->qk_norm == QK_EACH ? l->shape->heads + l->shape->kv_heads : 0;
+    TRY_NEW(l->param, l->n_layer * (N_ROLE + heads));
     TRY_NEW(l->layer_first, l->n_layer + 1);
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         l->layer_first[layer] = l->n_param;
         l->size = (l->size + ALIGN - 1) / ALIGN * ALIGN;
         for (enum role role = 0; role < N_ROLE; role++)
-            if (form[role].scope == scope_of(l, layer) && present(l->shape, role)) TRY(param_make(l, layer, role));
+            for (size_t h = 0; h < role_count(l->shape, role) && present_in(l, layer, role); h++)
+                TRY(param_make(l, layer, role, h));
     }
     l->layer_first[l->n_layer] = l->n_param;
     l->size = (l->size + ALIGN - 1) / ALIGN * ALIGN;
@@ -246,6 +300,11 @@ void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *co
     *first = begin->offset;
     *count = last->offset + last->row_count * last->col_count - *first;
 }
+
+bool param_by_kv_heads(const struct layout *l, const struct param *p) { return row_dim(l->shape, p->role) == DIM_KV; }
+
+size_t param_file_rows(const struct param *p) { return p->transposed ? p->cols : p->rows; }
+size_t param_file_cols(const struct param *p) { return p->transposed ? p->rows : p->cols; }
 
 size_t param_global_row(const struct param *p, size_t i)
 {

@@ -3,6 +3,17 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* What a norm of queries and keys keeps. */
+static void take_kept_norm(struct arena *a, const struct model *m, struct block_kept *k)
+{
+    const struct layout *l = m->layout;
+    const size_t heads[2] = {l->head_count, l->kv_count}, n = m->most.rows;
+    for (int i = 0; i < 2 && l->shape->qk_norm; i++) {
+        k->qk_hat[i] = arena_take(a, n * heads[i] * l->shape->head_dim, sizeof(real));
+        k->qk_r[i] = arena_take(a, n * heads[i], sizeof(real));
+    }
+}
+
 static void take_kept(struct arena *a, const struct model *m, struct block_kept *k)
 {
     size_t n = m->most.rows;
@@ -16,6 +27,9 @@ static void take_kept(struct arena *a, const struct model *m, struct block_kept 
     k->mean2 = arena_take(a, n, sizeof(real));
     k->r2 = arena_take(a, n, sizeof(real));
     k->up = arena_take(a, n * m->up, sizeof(real));
+    k->out1 = m->layout->shape->post_norm ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    k->out2 = m->layout->shape->post_norm ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    take_kept_norm(a, m, k);
 }
 
 static void take_outputs(struct arena *a, struct model *m)
@@ -37,16 +51,22 @@ static void take_outputs(struct arena *a, struct model *m)
 
 static void take_backward(struct arena *a, struct model *m)
 {
+    const struct shape *s = m->layout->shape;
     size_t n = m->most.rows, J = m->most.objectives;
     m->dlogits = arena_take(a, J * m->most.outputs * m->words, sizeof(real));
     m->dh = arena_take(a, J * m->most.outputs * m->d, sizeof(real));
     m->dx = arena_take(a, J * n * m->d, sizeof(real));
     m->dn = arena_take(a, J * n * m->d, sizeof(real));
-    m->dn2 = m->layout->shape->parallel_residual ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
+    m->dn2 = s->parallel_residual || s->post_norm ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
     m->dup = arena_take(a, J * n * m->up, sizeof(real));
     m->dact = arena_take(a, J * n * m->f, sizeof(real));
     m->dqkv = arena_take(a, J * n * m->qkv, sizeof(real));
     m->datt = arena_take(a, J * n * m->att, sizeof(real));
+    if (!s->qk_norm) return;
+    m->q1 = arena_take(a, J * n * m->att, sizeof(real));
+    m->q2 = arena_take(a, J * n * m->att, sizeof(real));
+    m->q_mean = arena_take(a, n * m->layout->head_count, sizeof(real));
+    m->q_sum = arena_take(a, J * n, sizeof(double));
 }
 
 /* The same code measures and lays out. */
@@ -76,7 +96,8 @@ static void fill_tables(struct model *m)
     const struct layout *l = m->layout;
     size_t group = l->shape->heads / l->shape->kv_heads;
     for (size_t h = 0; h < l->head_count; h++) m->kv_of[h] = (int)((l->head_first + h) / group - l->kv_first);
-    rotary_table(m->most.longest, l->shape->rotary_dim / 2, l->shape->frequency, m->cosine, m->sine);
+    rotary_table(m->most.longest, l->shape->rotary_dim / 2, l->shape->frequency, l->shape->rotary_scale, m->cosine,
+                 m->sine);
 }
 
 enum status model_new(const struct layout *l, const struct grid *g, const struct model_limits *most, struct model **out,

@@ -1,6 +1,7 @@
 /* Rotary frequencies: position t turns pair k of a head by the angle t f[k], f[k] = theta^(-2k/dim), k < dim/2 (Su et al.
  * 2021), optionally scaled for longer texts: linear divides by a factor; llama3 divides long waves by it, leaves short ones
- * and mixes between. Always in double.                                                                               */
+ * and mixes between; yarn mixes by the number of turns of a pair over the original length (Peng et al. 2023), and scales what
+ * rotates. Always in double.                                                                                         */
 #include "unlearn/model_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@ static const size_t POSITIONS_MOST = (size_t)1 << 31;
 
 struct rope {
     const char *type;
-    double theta, fraction, factor, low, high;
+    double theta, fraction, factor, low, high, scale;
+    bool whole_ramp; /* yarn: its ends are rounded outwards to whole pairs */
     size_t original; /* positions that the model was first trained on */
 };
 
@@ -35,28 +37,78 @@ static enum status need(const char *where, const struct rope *r, const json_t *s
     return key_number(where, scaling, key, FACTOR_LEAST, FACTOR_MOST, out);
 }
 
-static enum status scaling_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+static enum status original_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
 {
     enum status st = OK;
     const char *at = "original_max_position_embeddings";
+    TRY(key_size(where, scaling, at, 1, POSITIONS_MOST, &r->original));
+    TRY(key_size(where, config, at, 1, POSITIONS_MOST, &r->original));
+done:
+    return st;
+}
+
+static double yarn_scale(double factor, double by) { return factor <= 1 ? 1 : 0.1 * by * log(factor) + 1; }
+
+/* Absent, null and 0 are the same for the numbers of yarn. */
+static enum status yarn_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+{
+    enum status st = OK;
+    double scale = 0, all = 0;
+    r->high = 32, r->low = 1;
+    r->whole_ramp = true;
+    TRY(key_number(where, scaling, "mscale", 0, FACTOR_MOST, &scale));
+    TRY(key_number(where, scaling, "mscale_all_dim", 0, FACTOR_MOST, &all));
+    r->scale =
+        scale > 0 && all > 0 ? yarn_scale(r->factor, scale) / yarn_scale(r->factor, all) : yarn_scale(r->factor, 1);
+    TRY(key_number(where, scaling, "attention_factor", FACTOR_LEAST, FACTOR_MOST, &r->scale));
+    TRY(key_number(where, scaling, "beta_fast", FACTOR_LEAST, FACTOR_MOST, &r->high));
+    TRY(key_number(where, scaling, "beta_slow", FACTOR_LEAST, FACTOR_MOST, &r->low));
+    TRY(key_flag(where, scaling, "truncate", &r->whole_ramp));
+    TRY(original_read(where, config, scaling, r));
+    if (!(r->theta > 1)) st = fail(ERR_INPUT, "%s: rope_theta: %g is not above 1; yarn needs it", where, r->theta);
+done:
+    return st;
+}
+
+static enum status scaling_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+{
+    enum status st = OK;
     if (!scaling) return OK;
     TRY(key_text(where, scaling, "type", &r->type));
     TRY(key_text(where, scaling, "rope_type", &r->type));
     TRY(key_number(where, scaling, "rope_theta", THETA_LEAST, THETA_MOST, &r->theta));
     TRY(key_number(where, scaling, "partial_rotary_factor", 0, 1, &r->fraction));
     if (!strcmp(r->type, "default")) return OK;
-    if (strcmp(r->type, "linear") != 0 && strcmp(r->type, "llama3") != 0)
-        return fail(ERR_INPUT, "%s: rotary scaling \"%s\" is not built; default, linear and llama3 are", where, r->type);
+    if (strcmp(r->type, "linear") != 0 && strcmp(r->type, "llama3") != 0 && strcmp(r->type, "yarn") != 0)
+        return fail(ERR_INPUT, "%s: rotary scaling \"%.40s\" is not built; default, linear, llama3 and yarn are", where,
+                    r->type);
     TRY(need(where, r, scaling, "factor", &r->factor));
     if (!strcmp(r->type, "linear")) return OK;
+    if (!strcmp(r->type, "yarn")) return yarn_read(where, config, scaling, r);
     TRY(need(where, r, scaling, "low_freq_factor", &r->low));
     TRY(need(where, r, scaling, "high_freq_factor", &r->high));
     if (!(r->high > r->low))
         return fail(ERR_INPUT, "%s: high_freq_factor: %g is not above low_freq_factor %g", where, r->high, r->low);
-    TRY(key_size(where, scaling, at, 1, POSITIONS_MOST, &r->original));
-    TRY(key_size(where, config, at, 1, POSITIONS_MOST, &r->original));
+    TRY(original_read(where, config, scaling, r));
 done:
     return st;
+}
+
+/* The pair, as a real number, that turns so many times over the original length. */
+static double pair_of_turns(const struct rope *r, size_t dim, double turns)
+{
+    return (double)dim * log((double)r->original / (turns * 2 * M_PI)) / (2 * log(r->theta));
+}
+
+/* Pairs below `low` stay, those above `high` are slowed by the factor. */
+static double yarn(const struct rope *r, size_t dim, size_t k, double f)
+{
+    double low = pair_of_turns(r, dim, r->high), high = pair_of_turns(r, dim, r->low), slowed;
+    if (r->whole_ramp) low = floor(low), high = ceil(high);
+    low = fmax(low, 0), high = fmin(high, (double)dim - 1);
+    if (low == high) high += 0.001;
+    slowed = fmin(fmax(((double)k - low) / (high - low), 0), 1);
+    return f / r->factor * slowed + f * (1 - slowed);
 }
 
 static double frequency(const struct rope *r, size_t dim, size_t k)
@@ -64,6 +116,7 @@ static double frequency(const struct rope *r, size_t dim, size_t k)
     double f = 1.0 / pow(r->theta, (double)(2 * k) / (double)dim), turns, smooth;
     if (!strcmp(r->type, "default")) return f;
     if (!strcmp(r->type, "linear")) return f / r->factor;
+    if (!strcmp(r->type, "yarn")) return yarn(r, dim, k, f);
     turns = (double)r->original / (2 * M_PI / f); /* of this pair over the original length */
     if (turns < r->low) return f / r->factor;
     if (turns > r->high) return f;
@@ -76,8 +129,11 @@ enum status rope_read(const char *where, const json_t *config, struct shape *s)
     enum status st = OK;
     const struct architecture *row = s->row;
     const json_t *scaling = NULL;
-    struct rope r = {.type = "default", .theta = 10000, .fraction = 1, .original = s->positions};
+    struct rope r = {.type = "default", .theta = 10000, .fraction = 1, .scale = 1, .original = s->positions};
 
+    s->rotary_scale = 1;
+    if (s->learned_positions) return OK;
+    if (!row->fraction_key) TRY(key_number(where, config, "partial_rotary_factor", 0, 1, &r.fraction));
     if (row->fraction_key) {
         r.fraction = row->fraction;
         TRY(key_number(where, config, row->fraction_key, 0, 1, &r.fraction));
@@ -91,6 +147,7 @@ enum status rope_read(const char *where, const json_t *config, struct shape *s)
     if (s->rotary_dim % 2 || !s->rotary_dim)
         return fail(ERR_INPUT, "%s: %zu of the %zu entries of a head would rotate; an even number can", where,
                     s->rotary_dim, s->head_dim);
+    s->rotary_scale = r.scale;
     TRY_NEW(s->frequency, s->rotary_dim / 2);
     for (size_t k = 0; k < s->rotary_dim / 2; k++) s->frequency[k] = frequency(&r, s->rotary_dim, k);
 done:

@@ -8,7 +8,7 @@
 
 enum { CONFIG_BYTES = 16 << 20 };
 static const size_t HIDDEN_MOST = 1 << 20, LAYERS_MOST = 10000, WORDS_MOST = 1 << 24, HEADS_MOST = 1 << 14,
-                    HEAD_DIM_MOST = 1 << 12, POSITIONS_MOST = (size_t)1 << 31;
+                    HEAD_DIM_MOST = 1 << 12, HEADS_IN_ALL_MOST = 1 << 17, POSITIONS_MOST = (size_t)1 << 31;
 
 static const struct {
     const char *name;
@@ -30,6 +30,55 @@ static enum status read_flag(const char *where, const json_t *config, const stru
     return f->key ? key_flag(where, config, f->key, out) : OK;
 }
 
+/* What some models of these families do beside what is built. Given a value that changes nothing, they are fine. */
+static const struct {
+    const char *key, *none; /* JSON; NULL: any value but false changes the numbers */
+} refused[] = {
+    {"quantization_config", NULL},
+    {"attention_multiplier", NULL},
+    {"embedding_multiplier", "1"},
+    {"residual_multiplier", "1"},
+    {"logits_scaling", "1"},
+    {"logit_scale", "1"},
+    {"final_logit_softcapping", NULL},
+    {"attn_logit_softcapping", NULL},
+    {"query_pre_attn_scalar", NULL},
+    {"clip_qkv", NULL},
+    {"alibi", NULL},
+    {"attention_chunk_size", NULL},
+    {"no_rope_layers", "[]"},
+    {"num_experts", "0"},
+    {"num_local_experts", "0"},
+    {"use_bidirectional_attention", NULL},
+    {"add_cross_attention", NULL},
+    {"scale_attn_weights", "true"},
+    {"is_encoder_decoder", NULL},
+    {"scale_attn_by_inverse_layer_idx", NULL},
+    {"use_mrope", NULL},
+};
+
+static bool changes_nothing(const json_t *j, const char *none)
+{
+    json_t *k;
+    bool same;
+    if (json_is_false(j)) return !none || strcmp(none, "true") != 0;
+    if (!none) return false;
+    k = json_loads(none, JSON_DECODE_ANY, NULL);
+    same = json_is_number(k) ? json_is_number(j) && json_number_value(j) == json_number_value(k) : json_equal(j, k);
+    json_decref(k);
+    return same;
+}
+
+static enum status read_refused(const char *where, const json_t *config)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const json_t *j = key_find(config, refused[i].key);
+        if (j && !changes_nothing(j, refused[i].none))
+            return fail(ERR_INPUT, "%s: %s: changes the numbers and is not built", where, refused[i].key);
+    }
+    return OK;
+}
+
 static enum status read_type(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
@@ -41,8 +90,7 @@ static enum status read_type(const char *where, const json_t *config, struct sha
     if (!(s->row = architecture_find(type)))
         return fail(ERR_INPUT, "%s: model_type \"%.40s\" is not built; %s are", where, type, architecture_list(list));
     memcpy(s->model_type, s->row->model_type, strlen(s->row->model_type) + 1);
-    if (key_find(config, "quantization_config"))
-        return fail(ERR_INPUT, "%s: quantization_config: quantized weights are not built", where);
+    TRY(read_refused(where, config));
 done:
     return st;
 }
@@ -50,23 +98,24 @@ done:
 static enum status read_heads(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
-    TRY(need_size(where, config, "num_attention_heads", HEADS_MOST, &s->heads));
+    TRY(need_size(where, config, s->row->key->heads, HEADS_MOST, &s->heads));
     s->kv_heads = s->row->kv_heads && !json_object_get(config, "num_key_value_heads") ? s->row->kv_heads : s->heads;
     if (!s->row->fused) {
         TRY(key_size(where, config, "num_key_value_heads", 1, HEADS_MOST, &s->kv_heads));
+        s->head_dim = json_object_get(config, "head_dim") ? 0 : s->row->head_dim;
         TRY(key_size(where, config, "head_dim", 1, HEAD_DIM_MOST, &s->head_dim));
     }
     if (s->heads % s->kv_heads)
-        return fail(ERR_INPUT, "%s: num_attention_heads: %zu is no multiple of num_key_value_heads %zu", where, s->heads,
-                    s->kv_heads);
+        return fail(ERR_INPUT, "%s: %s: %zu is no multiple of num_key_value_heads %zu", where, s->row->key->heads,
+                    s->heads, s->kv_heads);
     if (s->head_dim) return OK;
     if (s->hidden % s->heads)
-        return fail(ERR_INPUT, "%s: hidden_size: %zu is no multiple of num_attention_heads %zu", where, s->hidden,
-                    s->heads);
+        return fail(ERR_INPUT, "%s: %s: %zu is no multiple of %s %zu", where, s->row->key->hidden, s->hidden,
+                    s->row->key->heads, s->heads);
     s->head_dim = s->hidden / s->heads;
     if (s->head_dim > HEAD_DIM_MOST)
-        return fail(ERR_INPUT, "%s: hidden_size: heads of %zu are larger than the %zu allowed", where, s->head_dim,
-                    HEAD_DIM_MOST);
+        return fail(ERR_INPUT, "%s: %s: heads of %zu are larger than the %zu allowed", where, s->row->key->hidden,
+                    s->head_dim, HEAD_DIM_MOST);
 done:
     return st;
 }
@@ -74,12 +123,16 @@ done:
 static enum status read_sizes(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
+    const struct size_keys *key = s->row->key;
     TRY(need_size(where, config, "vocab_size", WORDS_MOST, &s->vocabulary));
-    TRY(need_size(where, config, "hidden_size", HIDDEN_MOST, &s->hidden));
-    TRY(need_size(where, config, "intermediate_size", WORDS_MOST, &s->intermediate));
-    TRY(need_size(where, config, "num_hidden_layers", LAYERS_MOST, &s->blocks));
+    TRY(need_size(where, config, key->hidden, HIDDEN_MOST, &s->hidden));
+    TRY(need_size(where, config, key->blocks, LAYERS_MOST, &s->blocks));
+    s->intermediate = s->row->inner * s->hidden;
+    if (!s->intermediate || key_find(config, key->intermediate))
+        TRY(need_size(where, config, key->intermediate, WORDS_MOST, &s->intermediate));
     s->positions = s->row->positions;
-    TRY(key_size(where, config, "max_position_embeddings", 1, POSITIONS_MOST, &s->positions));
+    TRY(key_size(where, config, key->positions, 1, s->row->learned_positions ? WORDS_MOST : POSITIONS_MOST,
+                 &s->positions));
     TRY(read_heads(where, config, s));
 done:
     return st;
@@ -88,15 +141,16 @@ done:
 static enum status read_activation(const char *where, const json_t *config, struct shape *s)
 {
     const char *name = s->row->activation;
-    enum status st = key_text(where, config, "hidden_act", &name);
+    enum status st = key_text(where, config, s->row->key->activation, &name);
     if (st != OK) return st;
+    if (s->row->tanh_for_gelu && !strcmp(name, "gelu")) name = "gelu_pytorch_tanh";
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
         if (!strcmp(name, activations[i].name)) {
             s->activation = activations[i].activation;
             return OK;
         }
-    return fail(ERR_INPUT, "%s: hidden_act: \"%.40s\" is not built; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are",
-                where, name);
+    return fail(ERR_INPUT, "%s: %s: \"%.40s\" is not built; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are", where,
+                s->row->key->activation, name);
 }
 
 /* What the layers are made of: norms, residual, biases, MLP. */
@@ -105,7 +159,7 @@ static enum status read_features(const char *where, const json_t *config, struct
     enum status st = OK;
     const struct architecture *row = s->row;
     double range = 0;
-    bool refused = false;
+    bool has_qk_norm;
     s->norm = row->norm;
     s->norm_bias = row->norm_bias;
     s->norm_eps = row->eps;
@@ -120,8 +174,15 @@ static enum status read_features(const char *where, const json_t *config, struct
     TRY(read_flag(where, config, &row->tied, &s->tied));
     s->one_norm = row->one_norm && s->parallel_residual;
     TRY(read_activation(where, config, s));
-    if (row->refuse) TRY(key_flag(where, config, row->refuse, &refused));
-    if (refused) st = fail(ERR_INPUT, "%s: %s: is not built", where, row->refuse);
+    TRY(read_flag(where, config, &row->has_qk_norm, &has_qk_norm));
+    s->post_norm = row->post_norm;
+    s->qk_norm = has_qk_norm ? row->qk_norm : QK_NONE;
+    s->qk_norm_bias = has_qk_norm && row->qk_norm_bias;
+    s->embed_scale = row->scaled_embedding ? sqrt((double)s->hidden) : 1;
+    s->learned_positions = row->learned_positions;
+    if (s->qk_norm == QK_EACH && s->blocks * (s->heads + s->kv_heads) > HEADS_IN_ALL_MOST)
+        st = fail(ERR_INPUT, "%s: qk_layernorm: %zu heads with a norm each are more than the %zu allowed", where,
+                  s->blocks * (s->heads + s->kv_heads), HEADS_IN_ALL_MOST);
 done:
     return st;
 }
@@ -155,6 +216,8 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
     const json_t *bos = key_find(config, "bos_token_id"), *eos = key_find(config, "eos_token_id");
     const json_t *pad = s->row->no_padding ? NULL : key_find(config, "pad_token_id");
     s->bos = s->pad = -1;
+    if (!json_object_get(config, "pad_token_id") && (size_t)s->row->padding <= s->vocabulary)
+        s->pad = s->row->padding - 1;
     if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* counts from the end, as in Python */
         s->pad = (int32_t)s->vocabulary - 1;
     else if (pad)
@@ -218,8 +281,8 @@ bool shape_equal(const struct shape *a, const struct shape *b)
 {
     return a->row->tensor == b->row->tensor && a->vocabulary == b->vocabulary && a->hidden == b->hidden &&
            a->intermediate == b->intermediate && a->blocks == b->blocks && a->heads == b->heads &&
-           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied &&
-           a->norm_bias == b->norm_bias && a->one_norm == b->one_norm && a->gated == b->gated &&
-           a->qkv_bias == b->qkv_bias && a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias &&
-           a->head_bias == b->head_bias;
+           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied && a->qk_norm == b->qk_norm &&
+           (!a->learned_positions || a->positions == b->positions) && a->norm_bias == b->norm_bias &&
+           a->one_norm == b->one_norm && a->gated == b->gated && a->qkv_bias == b->qkv_bias &&
+           a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias && a->head_bias == b->head_bias;
 }

@@ -37,10 +37,12 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
     bias_backward(c->n, out, dy, out, g->base + p->offset);
 }
 
-static void scale(void *context, size_t use, const struct param *p, const struct cut *c, const real *xhat, const real *dy)
+static void scale(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t width,
+                  const real *xhat, const real *dy)
 {
     struct gradient_sink *g = context;
-    norm_backward_weight(c->n, p->row_count, xhat, dy, g->base + p->offset);
+    size_t rows = rows_of(p, n_param);
+    norm_backward_weight(c->n * (width / rows), rows, xhat, dy, g->base + p->offset);
 }
 
 static void embed(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,

@@ -89,7 +89,7 @@ void state_commit(struct state *s, size_t layer)
 /* --------------------------------------------------------------------------------------------------- reduce, dot ----- */
 /* Copies the rows of key-value heads that several ranks keep between the state (here) and a buffer that has all of them,
  * whoever keeps them; returns the buffer's size. */
-static size_t shared_rows(const struct layout *l, const struct param *p, real *here, real *buffer, bool back)
+static size_t shared_heads(const struct layout *l, const struct param *p, real *here, real *buffer, bool back)
 {
     const size_t block = l->shape->head_dim * p->col_count;
     size_t n = 0;
@@ -107,17 +107,27 @@ static size_t shared_rows(const struct layout *l, const struct param *p, real *h
     return n;
 }
 
-static bool is_kv(const struct param *p)
+/* The same for a tensor that is shared as a whole or not at all, the same on all ranks. */
+static size_t shared_whole(const struct param *p, real *here, real *buffer, bool back)
 {
-    return p->role == ROLE_K || p->role == ROLE_V || p->role == ROLE_K_BIAS || p->role == ROLE_V_BIAS;
+    const size_t n = p->row_count * p->col_count;
+    if (!p->shared) return 0;
+    if (buffer && back)
+        math_copy(n, buffer, here + p->offset);
+    else if (buffer)
+        math_copy(n, here + p->offset, buffer);
+    return p->rows * p->cols;
 }
 
 /* All shared rows of one layer to the buffer or back; the buffer's size. */
 static size_t shared_of_layer(const struct layout *l, size_t layer, real *here, real *buffer, bool back)
 {
     size_t n = 0;
-    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
-        if (is_kv(&l->param[i])) n += shared_rows(l, &l->param[i], here, buffer ? buffer + n : NULL, back);
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        real *to = buffer ? buffer + n : NULL;
+        n += param_by_kv_heads(l, p) ? shared_heads(l, p, here, to, back) : shared_whole(p, here, to, back);
+    }
     return n;
 }
 

@@ -1,8 +1,11 @@
-/* Initial weights, as transformers draws them: every matrix normal(0, initializer_range), norms 1, biases 0. The element's
+/* Initial weights, as transformers draws them: every matrix normal(0, initializer_range), norms 1 (0 where 1 is added), biases 0. The element's
  * place in the whole model is the counter of its random number, so that every layout begins with the same model.     */
 #include "unlearn/model_priv.h"
 
-static bool is_norm(enum role role) { return role == ROLE_NORM1 || role == ROLE_NORM2 || role == ROLE_NORM; }
+static bool is_norm(enum role role)
+{
+    return role == ROLE_NORM1 || role == ROLE_NORM2 || role == ROLE_NORM || role == ROLE_Q_NORM || role == ROLE_K_NORM;
+}
 
 /* start: elements of the model before this tensor */
 static void draw(const struct param *p, uint64_t seed, uint64_t start, double range, real *x)
@@ -19,13 +22,14 @@ void weights_random(const struct shape *s, uint64_t seed, struct state *weights)
     const struct layout *l = weights->layout;
     const json_t *j = key_find(s->json, "initializer_range");
     const double range = j ? json_number_value(j) : 0.02;
+    const real unit = s->norm == NORM_RMS_OFFSET ? 0 : 1; /* the weight of a norm that only normalises */
     uint64_t start = 0;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         real *base = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             const struct param *p = &l->param[i];
             if (p->vector)
-                math_fill(p->row_count, is_norm(p->role) ? 1 : 0, base + p->offset);
+                math_fill(p->row_count, is_norm(p->role) ? unit : 0, base + p->offset);
             else
                 draw(p, seed, start, range, base + p->offset);
             start += p->rows * p->cols;

@@ -1,5 +1,6 @@
 /* A checkpoint's tensors -> each process's part of a state. The first data rank of every tensor rank reads what its part
- * needs, in large reads; the others receive it. A tensor split by columns is read whole, row by row.                 */
+ * needs, in large reads; the others receive it. A tensor split by columns is read whole, row by row; one that is stored
+ * transposed, the rows of the file that are columns here.                                                            */
 #include "unlearn/model_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -12,20 +13,24 @@ struct reader {
     struct checkpoint *checkpoint;
     unsigned char *buffer;
     size_t room;
-    int fd; /* of file `open`; one at a time: there may be hundreds */
+    real *line; /* a row of a transposed tensor */
+    int fd;     /* of file `open`; one at a time: there may be hundreds */
     size_t open;
 };
 
 static enum status reader_new(size_t buffer, const char *dir, const struct layout *l, struct reader *r)
 {
     enum status st = OK;
+    size_t longest = 0;
     *r = (struct reader){.fd = -1, .room = buffer};
     TRY(checkpoint_open(dir, l, &r->checkpoint));
     for (size_t i = 0; i < l->n_param; i++) {
-        const size_t row = l->param[i].cols * storage_size(r->checkpoint->at[i]->storage);
+        const size_t row = param_file_cols(&l->param[i]) * storage_size(r->checkpoint->at[i]->storage);
         if (row > r->room) r->room = row;
+        if (l->param[i].transposed && l->param[i].rows > longest) longest = l->param[i].rows;
     }
     TRY_NEW(r->buffer, r->room);
+    TRY_NEW(r->line, longest);
 done:
     return st;
 }
@@ -34,6 +39,7 @@ static void reader_free(struct reader *r)
 {
     if (r->fd >= 0) close(r->fd);
     free(r->buffer);
+    free(r->line);
     checkpoint_close(r->checkpoint);
 }
 
@@ -46,14 +52,17 @@ static enum status use_file(struct reader *r, size_t which)
     return safetensors_file(r->checkpoint->file[which]->path, &r->fd, &size);
 }
 
-static enum status check_finite(const char *path, const struct param *p, size_t row, size_t n, const real *x)
+/* x: n numbers, `width` of each row of the file from row and column on. */
+static enum status check_finite(const char *path, const struct param *p, size_t row, size_t column, size_t width,
+                                size_t n, const real *x)
 {
+    const size_t cols = param_file_cols(p);
     size_t i = 0, at;
     if (math_finite(n, x)) return OK;
     while (isfinite((double)x[i])) i++;
-    at = (row + i / p->col_count) * p->cols + p->col_first + i % p->col_count;
+    at = (row + i / width) * cols + column + i % width;
     return fail(ERR_INPUT, "%s: tensor %s: element %zu (row %zu, column %zu) is %g; the weights must be finite", path,
-                p->name, at, at / p->cols, at % p->cols, (double)x[i]);
+                p->name, at, at / cols, at % cols, (double)x[i]);
 }
 
 /* Rows first ... first+n-1 of tensor i, this process's columns, to x [n][col_count]. */
@@ -73,7 +82,32 @@ static enum status read_rows(struct reader *r, const struct param *p, size_t i, 
             for (size_t k = 0; k < some; k++)
                 storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element,
                              to + k * p->col_count);
-        TRY(check_finite(path, p, first + done_rows, some * p->col_count, to));
+        TRY(check_finite(path, p, first + done_rows, p->col_first, p->col_count, some * p->col_count, to));
+    }
+done:
+    return st;
+}
+
+/* A row of the file is a column here. */
+static enum status read_transposed(struct reader *r, const struct param *p, size_t i, real *x)
+{
+    enum status st = OK;
+    const struct tensor *t = r->checkpoint->at[i];
+    const char *path = r->checkpoint->file[r->checkpoint->file_of[i]]->path;
+    const size_t element = storage_size(t->storage), row = p->rows * element, most = r->room / row;
+    for (size_t c = 0; c < p->col_count; c++) {
+        const unsigned char *from = r->buffer + c % most * row;
+        size_t at = 0;
+        if (!(c % most))
+            TRY(safetensors_pread(path, r->fd, t->begin + (p->col_first + c) * row,
+                                  (p->col_count - c < most ? p->col_count - c : most) * row, r->buffer));
+        for (size_t k = 0; k < p->n_piece; k++) {
+            const size_t first = p->piece[k].first, count = p->piece[k].count;
+            storage_load(t->storage, count, from + first * element, r->line);
+            TRY(check_finite(path, p, p->col_first + c, first, count, count, r->line));
+            for (size_t n = 0; n < count; n++) x[(at + n) * p->col_count + c] = r->line[n];
+            at += count;
+        }
     }
 done:
     return st;
@@ -85,6 +119,7 @@ static enum status read_param(struct reader *r, const struct layout *l, size_t i
     const struct param *p = &l->param[i];
     real *x = base + p->offset;
     TRY(use_file(r, r->checkpoint->file_of[i]));
+    if (p->transposed) return read_transposed(r, p, i, x);
     for (size_t k = 0; k < p->n_piece; k++) {
         TRY(read_rows(r, p, i, p->piece[k].first, p->piece[k].count, x));
         x += p->piece[k].count * p->col_count;

@@ -1,5 +1,5 @@
 /* A state -> an HF directory. World rank 0 writes; the tensor ranks of the first data rank send it what they count as
- * theirs, a run of rows of one tensor at a time, so that no process ever holds a whole tensor for this. A failed write
+ * theirs, a run of the file's rows of one tensor at a time, so that no process ever holds a whole tensor for this. A failed write
  * ends the writing, not the messages.                                                                                */
 #include "unlearn/model_priv.h"
 #include <stdio.h>
@@ -20,7 +20,7 @@ static const char *const carried[] = {"generation_config.json",
                                       "chat_template.jinja"};
 
 /* ------------------------------------------------------------------------------------------------------- gathering ----- */
-/* Global rows first ... first+n-1 of one tensor at a time. */
+/* Rows first ... first+n-1 of one tensor in the file at a time. */
 struct gather {
     const struct grid *grid;
     struct layout **of;   /* [tensor_size] rank 0: everybody's layout */
@@ -35,7 +35,7 @@ static enum status gather_new(size_t buffer, const struct grid *g, const struct 
     enum status st = OK;
     *out = (struct gather){.grid = g, .room = buffer};
     for (size_t i = 0; i < l->n_param; i++)
-        if (l->param[i].cols > out->room) out->room = l->param[i].cols;
+        if (param_file_cols(&l->param[i]) > out->room) out->room = param_file_cols(&l->param[i]);
     TRY_NEW(out->parcel, out->room);
     if (g->rank) goto done;
     TRY_NEW(out->rows, out->room);
@@ -55,11 +55,28 @@ static void gather_free(struct gather *g)
     free(g->bytes);
 }
 
+/* parcel() of a tensor whose columns are the file's rows. */
+static size_t parcel_transposed(const struct param *p, size_t first, size_t n, const real *own, real *rows, real *packed)
+{
+    const size_t begin = first > p->col_first ? first : p->col_first, last = p->col_first + p->col_count,
+                 end = first + n < last ? first + n : last;
+    size_t size = 0;
+    for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
+        const size_t row = param_global_row(p, i);
+        for (size_t c = begin; c < end; c++, size++) {
+            if (own) packed[size] = own[i * p->col_count + c - p->col_first];
+            if (rows) rows[(c - first) * p->rows + row] = packed[size];
+        }
+    }
+    return size;
+}
+
 /* What a process counts as its own of those rows, in local order: to a parcel when `own` (its part of the tensor) is given,
  * from a parcel to `rows` when that is. Returns the size of the parcel. */
 static size_t parcel(const struct param *p, size_t first, size_t n, const real *own, real *rows, real *packed)
 {
     size_t size = 0;
+    if (p->transposed) return parcel_transposed(p, first, n, own, rows, packed);
     for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
         const size_t row = param_global_row(p, i);
         if (row < first || row >= first + n) continue;
@@ -128,8 +145,8 @@ static const char *file_name(const struct plan *plan, size_t file, char buffer[6
 
 static json_t *header_entry(const struct plan *plan, const struct param *p, uint64_t at)
 {
-    json_t *shape =
-        p->vector ? json_pack("[I]", (json_int_t)p->rows) : json_pack("[II]", (json_int_t)p->rows, (json_int_t)p->cols);
+    json_t *shape = p->vector ? json_pack("[I]", (json_int_t)p->rows)
+                              : json_pack("[II]", (json_int_t)param_file_rows(p), (json_int_t)param_file_cols(p));
     return json_pack("{s:s, s:o, s:[II]}", "dtype", safetensors_type(plan->storage), "shape", shape, "data_offsets",
                      (json_int_t)at, (json_int_t)(at + bytes_of(plan, p)));
 }
@@ -220,13 +237,13 @@ done:
 static enum status write_tensor(struct export *e, const struct gather *g, enum storage storage, const struct param *p,
                                 size_t i, const real *own, enum status st)
 {
-    const size_t most = g->room / p->cols;
-    for (size_t first = 0, n; first < p->rows; first += n) {
-        n = p->rows - first < most ? p->rows - first : most;
+    const size_t rows = param_file_rows(p), cols = param_file_cols(p), most = g->room / cols;
+    for (size_t first = 0, n; first < rows; first += n) {
+        n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
         if (g->grid->rank || st != OK) continue;
-        storage_save(storage, n * p->cols, g->rows, g->bytes);
-        st = export_bytes(e, g->bytes, n * p->cols * storage_size(storage));
+        storage_save(storage, n * cols, g->rows, g->bytes);
+        st = export_bytes(e, g->bytes, n * cols * storage_size(storage));
     }
     return st;
 }

@@ -3,6 +3,14 @@
 #include "unlearn/task_priv.h"
 #include <string.h>
 
+/* Exact values: labels round theirs. */
+static enum status exact(const struct objective *o, struct text *t)
+{
+    enum status st = text_print(t, " %s", objective_name(o));
+    for (int k = 0; k < MAX_PARAMETER && st == OK; k++) st = text_print(t, " %.17g", o->parameter[k]);
+    return st;
+}
+
 static enum status settings(const struct inputs *in, struct text *t)
 {
     const struct config *c = in->config;
@@ -10,10 +18,10 @@ static enum status settings(const struct inputs *in, struct text *t)
     TRY(text_print(t, "task %d seed %llu init %d held_out %zu precision %d\n", (int)c->task, (unsigned long long)c->seed,
                    (int)c->model.init, in->held_out, (int)c->precision));
     if (in->trains) {
-        TRY(objective_label(&in->objective, true, t));
+        TRY(exact(&in->objective, t));
         for (size_t i = 0; i < in->n_regularizer; i++) {
             TRY(text_print(t, " + %.17g x %zu ", in->regularizer[i].weight, in->regularizer[i].batch));
-            TRY(objective_label(&in->regularizer[i].objective, true, t));
+            TRY(exact(&in->regularizer[i].objective, t));
         }
         TRY(text_print(t, "\noptimizer %d %.17g %.17g %.17g %.17g %.17g %d %zu %.17g\n", (int)c->optimizer.name,
                        c->optimizer.lr, c->optimizer.beta1, c->optimizer.beta2, c->optimizer.eps,
@@ -25,8 +33,7 @@ static enum status settings(const struct inputs *in, struct text *t)
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
         for (size_t j = 0; j < in->n_measured; j++) {
-            TRY(text_print(t, " "));
-            TRY(objective_label(&in->measured[j], true, t));
+            TRY(exact(&in->measured[j], t));
         }
     }
 done:

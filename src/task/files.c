@@ -117,12 +117,26 @@ done:
     return st;
 }
 
+/* Overwriting would replace the user's own file. */
+static enum status check_input(const char *input, const char *dir)
+{
+    char *echo = NULL, *a = NULL, *b = NULL;
+    enum status st = path_join(dir, "input.yaml", &echo);
+    if (st == OK) a = realpath(input, NULL), b = realpath(echo, NULL);
+    if (a && b && !strcmp(a, b))
+        st =
+            fail(ERR_INPUT, "%s: is the place of the resolved input: move it, or choose another output.directory", input);
+    free(echo), free(a), free(b);
+    return st;
+}
+
 enum status run_directory(struct run *r, const struct options *o)
 {
     const char *dir = r->in->config->output_directory;
     char *log = NULL;
     enum status st = OK;
     if (r->grid->rank) return grid_agree(r->grid, OK);
+    TRY(check_input(o->input, dir));
     TRY(directory_prepare(dir, o->overwrite, &r->directory));
     TRY(path_join(dir, "run.log", &log));
     TRY(log_open(log, false));

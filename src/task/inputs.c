@@ -135,6 +135,10 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
                         "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
                         "lower data.max_length",
                         d->path, i + 1, length, in->shape->window);
+        if (in->shape->learned_positions && length > in->shape->positions)
+            return fail(ERR_INPUT,
+                        "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,
+                        i + 1, length, in->shape->positions);
     }
     if (in->longest > in->shape->positions && in->longest > before)
         log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", d->path, in->longest,

@@ -87,10 +87,10 @@ static double best_rate(const struct run *r, double total)
 
 void report_end(struct run *r)
 {
-    double total = clock_seconds() - r->started, work = 0, rate, mine[N_PHASE], *all;
+    double total = 0, work = 0, rate, mine[N_PHASE], *all;
     double peak = (double)memory_peak();
     int n = r->grid->size;
-    for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p);
+    for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p), total += mine[p];
     comm_max_double(r->grid->world, &peak, 1);
     if (!(all = calloc((size_t)n * N_PHASE, sizeof *all))) return;
     comm_gather_double(r->grid->world, mine, N_PHASE, all);

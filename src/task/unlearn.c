@@ -66,6 +66,7 @@ enum status unlearn(struct run *r)
     double part[8];
     struct update u = {.part = part}, end = {.loss = NAN, .objective = NAN, .rate = NAN, .norm = NAN, .seconds = NAN};
     enum status st = OK;
+    r->started = clock_seconds();
     for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
     if (in->measures) {
         TRY(measure(r, T, NAN));

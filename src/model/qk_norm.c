@@ -1,0 +1,98 @@
+/* Norms of queries and keys before they rotate, forward beside backward:
+ *      y = xhat w (+ b)        over each head, with one w for all heads or one for each (of memory [heads][head_dim]);
+ *                              or over all heads together, whose mean square is then a sum over the tensor ranks
+ * The deltas of a key head that several tensor ranks keep are partial sums there. Everything here is linear in them; what a
+ * norm over all heads takes from the total, only the rank that counts the head as its own may subtract.               */
+#include "decoder.h"
+
+struct half { /* the queries' columns of a row of q, k, v, or the keys' */
+    const struct param *weight, *bias;
+    size_t n_param, heads, at, width;
+    size_t rows; /* of the weights here: width, or head_dim where heads share them */
+};
+
+static struct half half_of(const struct model *m, size_t layer, bool keys)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    struct half h = {.weight = layout_find(l, layer, keys ? ROLE_K_NORM : ROLE_Q_NORM),
+                     .bias = layout_find(l, layer, keys ? ROLE_K_NORM_BIAS : ROLE_Q_NORM_BIAS),
+                     .n_param = 1,
+                     .heads = keys ? l->kv_count : l->head_count,
+                     .at = keys ? l->head_count * s->head_dim : 0};
+    h.width = h.heads * s->head_dim;
+    h.rows = s->qk_norm == QK_SHARED ? s->head_dim : h.width;
+    if (s->qk_norm == QK_EACH) h.n_param = keys ? s->kv_heads : s->heads;
+    return h;
+}
+
+static void sum_ranks(const struct model *m, double *x, size_t n)
+{
+    if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, x, n);
+}
+
+static void forward(struct model *m, size_t n, real *base, const struct half *h, real *qkv, real *hat, real *r)
+{
+    const struct shape *s = m->layout->shape;
+    if (s->qk_norm == QK_WHOLE) {
+        columns_take(n, h->width, qkv + h->at, m->qkv, hat);
+        norm_part_squares(n, h->width, h->weight->own_first, h->weight->own_count, hat, m->q_sum);
+        sum_ranks(m, m->q_sum, n);
+        norm_part_forward(n, h->width, h->weight->rows, m->q_sum, s->norm_eps, hat, r);
+    } else {
+        columns_take(n, h->width, qkv + h->at, m->qkv, m->q1);
+        norm_forward(s->norm, n * h->heads, s->head_dim, m->q1, NULL, NULL, s->norm_eps, hat, m->q_mean, r);
+    }
+    rows_scale(n * (h->width / h->rows), h->rows, hat, base + h->weight->offset, m->q1);
+    if (h->bias) bias_add(n * (h->width / h->rows), h->rows, base + h->bias->offset, m->q1, h->rows);
+    columns_put(n, h->width, m->q1, qkv + h->at, m->qkv);
+}
+
+void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct half h = half_of(m, layer, i);
+        forward(m, n, base, &h, k->qkv, k->qk_hat[i], k->qk_r[i]);
+    }
+}
+
+/* A bias that heads share sees the sum of their deltas. */
+static void give_bias(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, size_t layer)
+{
+    const size_t N = c->J * c->n, times = h->width / h->rows;
+    math_fill(N * h->rows, 0, m->q2);
+    for (size_t i = 0; i < N; i++)
+        for (size_t t = 0; t < times; t++) math_add(h->rows, m->q1 + (i * times + t) * h->rows, m->q2 + i * h->rows);
+    sink->bias(sink->context, layer, h->bias, 1, c, m->q2);
+}
+
+static void backward(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, real *base,
+                     size_t layer, const real *hat, const real *r)
+{
+    const struct shape *s = m->layout->shape;
+    const size_t N = c->J * c->n;
+    columns_take(N, h->width, m->dqkv + h->at, m->qkv, m->q1);
+    sink->scale(sink->context, layer, h->weight, h->n_param, c, h->width, hat, m->q1);
+    if (h->bias) give_bias(m, h, c, sink, layer);
+    rows_scale(N * (h->width / h->rows), h->rows, m->q1, base + h->weight->offset, m->q2);
+    if (s->qk_norm == QK_WHOLE) {
+        norm_part_along(c->J, c->n, h->width, hat, m->q2, m->q_sum);
+        sum_ranks(m, m->q_sum, N);
+        norm_part_backward(c->J, c->n, h->width, h->weight->rows, h->weight->own_first, h->weight->own_count, hat, r,
+                           m->q_sum, m->q2);
+        columns_put(N, h->width, m->q2, m->dqkv + h->at, m->qkv);
+    } else {
+        math_fill(N * h->width, 0, m->q1);
+        norm_backward(s->norm, c->J, c->n * h->heads, s->head_dim, hat, r, NULL, m->q2, m->q1);
+        columns_put(N, h->width, m->q1, m->dqkv + h->at, m->qkv);
+    }
+}
+
+void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
+                      const struct block_kept *k)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct half h = half_of(m, layer, i);
+        backward(m, &h, c, sink, base, layer, k->qk_hat[i], k->qk_r[i]);
+    }
+}

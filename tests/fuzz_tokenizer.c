@@ -1,0 +1,30 @@
+/* fuzz: tokenizer.json, and behind a zero byte a text that what was accepted encodes and decodes. */
+#include "fuzz.h"
+#include "unlearn/data.h"
+#include <string.h>
+
+static void check(const struct tokenizer *t, const char *text, size_t n)
+{
+    struct ids ids = {0};
+    struct text back = {0};
+    if (accepted(tokenizer_encode(t, text, n, true, &ids))) {
+        for (size_t i = 0; i < ids.n; i++) must(ids.data[i] >= 0 && (size_t)ids.data[i] < tokenizer_vocabulary(t));
+        accepted(tokenizer_decode(t, ids.data, ids.n, true, &back));
+    }
+    ids_free(&ids);
+    text_free(&back);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    static const char standard[] = "Hello  world, it's 2024! \xc3\xa9\xe4\xb8\xad <|end|>\n\n\tx";
+    const char *json = (const char *)bytes, *zero = n ? memchr(bytes, 0, n) : NULL;
+    const size_t length = zero ? (size_t)(zero - json) : n;
+    struct tokenizer *t;
+    if (accepted(tokenizer_parse("tokenizer.json", json, length, &t))) {
+        check(t, standard, sizeof standard - 1);
+        if (zero) check(t, zero + 1, n - length - 1);
+    }
+    tokenizer_free(t);
+    return 0;
+}

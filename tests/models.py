@@ -1,0 +1,178 @@
+"""end to end: families and shapes beyond the golden ones, made here with the reference and compared with it.
+
+    models.py [NAME ...]        names of the cases below; refused: rows that are too long
+
+Each case is a tiny model of random weights, half fitted to a few rows: one run of the program for each layout, compared as
+golden.py does, in tensors' effects, losses, risks and the weights after an update; and what was written, loaded by
+transformers. Needs torch and transformers (make transformers) and SHARED/reference."""
+import json
+import os
+import sys
+import warnings
+
+import h5py
+import numpy as np
+from harness import SHARED, Checks, error, precisions, run_input
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+try:
+    import torch
+    import transformers
+except ImportError as e:
+    print(f"skipped: {e}: make transformers")
+    sys.exit(77)
+if not (SHARED / "reference/reference.py").exists():
+    print(f"skipped: {SHARED}/reference/reference.py is not there")
+    sys.exit(77)
+sys.path.insert(0, str(SHARED / "reference"))
+import reference
+from golden import one_run, settings
+
+LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (4, 2)]}
+SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
+             max_position_embeddings=256)
+GPT2 = dict(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=256, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0)
+ODD = dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=1, head_dim=6)
+YARN = {"rope_theta": 10000.0, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+# name: architecture, configuration, and what write_case is told beside the defaults
+CASES = {
+    "llama-odd-heads": ("llama", ODD, {}),
+    "mistral-grouped": ("mistral", dict(num_attention_heads=6, num_key_value_heads=3, head_dim=10, sliding_window=None),
+                        dict(template="llama2")),
+    "qwen2-one-kv-head-float16": ("qwen2", dict(num_key_value_heads=1, tie_word_embeddings=True), dict(dtype="float16")),
+    "neox-parallel": ("gpt_neox", dict(num_attention_heads=2, rotary_pct=0.25, use_parallel_residual=True,
+                                       hidden_act="gelu"), {}),
+    "neox-sequential-bfloat16": ("gpt_neox", dict(rotary_pct=1.0, use_parallel_residual=False, hidden_act="gelu_new"),
+                                 dict(dtype="bfloat16")),
+    "phi-norms": ("phi", dict(num_key_value_heads=2, partial_rotary_factor=0.5, qk_layernorm=True, embd_pdrop=0.0,
+                              resid_pdrop=0.0), {}),
+    "stablelm-norms-parallel": ("stablelm", dict(num_key_value_heads=2, partial_rotary_factor=0.25, qk_layernorm=True,
+                                                 use_parallel_residual=True, use_qkv_bias=True), {}),
+    "stablelm-norms-one-kv-head": ("stablelm", dict(num_attention_heads=3, hidden_size=36, num_key_value_heads=1,
+                                                    partial_rotary_factor=0.5, qk_layernorm=True), {}),
+    "qwen3": ("qwen3", dict(num_key_value_heads=2, head_dim=12, attention_bias=True), {}),
+    "qwen3-odd-heads-truncated": ("qwen3", dict(ODD, tie_word_embeddings=True), dict(max_length=60)),
+    "gemma": ("gemma", dict(num_key_value_heads=1, head_dim=12, hidden_act="gelu_pytorch_tanh"), {}),
+    "olmo2": ("olmo2", dict(num_key_value_heads=2, attention_bias=True), dict(dtype="bfloat16")),
+    "olmo2-shared-keys": ("olmo2", dict(num_attention_heads=4, num_key_value_heads=1), {}),
+    "gpt2": ("gpt2", GPT2, {}),
+    "gpt2-odd-heads": ("gpt2", dict(GPT2, n_embd=30, n_head=3, n_inner=50, activation_function="gelu",
+                                    tie_word_embeddings=False), {}),
+    "llama-yarn": ("llama", dict(num_key_value_heads=2, rope_parameters=dict(YARN)), {}),
+}
+
+
+def config(architecture, **given):
+    """In place of reference.tiny_config: the sizes of SIZES unless gpt2's own are given."""
+    base = {} if architecture == "gpt2" else SIZES
+    return transformers.CONFIG_MAPPING[architecture](**{**base, **given})
+
+
+def yarn_frequencies(c):
+    """Peng et al. 2023, in float64: (inv_freq, scale of cos and sin)."""
+    rope, dim = c.rope_parameters, c.head_dim
+    pair = np.arange(0, dim, 2) / dim
+    plain = rope["rope_theta"] ** -pair
+    turning = lambda turns: dim * np.log(rope["original_max_position_embeddings"] / (2 * np.pi * turns)) / (
+        2 * np.log(rope["rope_theta"]))
+    low, high = max(np.floor(turning(32)), 0), min(np.ceil(turning(1)), dim - 1)
+    slowed = np.clip((np.arange(dim // 2) - low) / (high - low), 0, 1)
+    return torch.tensor(plain / rope["factor"] * slowed + plain * (1 - slowed)), 0.1 * np.log(rope["factor"]) + 1
+
+
+def make_exact(model):
+    """What reference.load does not know of: yarn's scale, and the scale of gemma's embedding, which is kept in float32."""
+    embedding = model.get_input_embeddings()
+    if hasattr(embedding, "embed_scale"):
+        embedding.embed_scale = torch.tensor(model.config.hidden_size, dtype=torch.float64).sqrt()
+    if (getattr(model.config, "rope_parameters", None) or {}).get("rope_type") == "yarn":
+        inv, scale = yarn_frequencies(model.config)
+        for m in model.modules():
+            if hasattr(m, "inv_freq"):
+                assert torch.allclose(inv, m.inv_freq.double(), rtol=1e-5) and abs(m.attention_scaling - scale) < 1e-6
+
+                def forward(x, position_ids, **_):
+                    angle = position_ids[..., None].double() * inv
+                    angle = torch.cat((angle, angle), -1)
+                    return (scale * angle.cos()).to(x.dtype), (scale * angle.sin()).to(x.dtype)
+                m.forward = forward
+    return model
+
+
+def load(where):
+    return make_exact(reference.exact_rotary(transformers.AutoModelForCausalLM.from_pretrained(
+        where, dtype=torch.float64, attn_implementation="eager").eval()))
+
+
+def make_case(directory, architecture, given, options):
+    known = dict(max_length=160, template="qa", dtype="float32") | options
+    reference.write_case(directory, architecture, 1, SHARED / "data/tofu", 3, known["template"], known["max_length"], 1, 1e-3,
+                         given, {"npo": {"beta": 0.05}}, known["dtype"], 6, False)
+
+
+def check_written(checks, name, where, expected):
+    """What the program wrote, as transformers reads it, against the reference's weights after the same update."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    wrong = {k: v for k, v in info.items() if v}
+    checks.check(not wrong and not said, f"{name}: loads in transformers without a warning", f"{wrong} {list(map(str, said))}")
+    other = type(model)(model.config).float().eval()
+    names = dict(other.named_parameters())
+    with torch.no_grad():
+        for k, value in expected["trajectory/final"].items():
+            names[k].copy_(torch.tensor(value[()]))
+        ids = torch.tensor(expected["tokens/forget/0/ids"][()][None].astype(np.int64))
+        got, want = (m(ids, use_cache=False).logits for m in (model.eval(), other))
+    checks.check(error(got, want) <= 1e-5, f"{name}: logits of what was written", f"{error(got, want):.3g}")
+
+
+def one_case(checks, name):
+    architecture, given, options = CASES[name]
+    case = checks.directory / name
+    make_case(case, architecture, given, options)
+    with h5py.File(case / "expected.h5") as expected:
+        for precision in precisions():
+            for ranks, tensor in LAYOUTS[precision]:
+                one_run(checks, case, precision, ranks, tensor, expected)
+        written = checks.directory / f"{name}-double-4-2/out/model"
+        if written.exists():
+            check_written(checks, name, written, expected)
+
+
+def check_refused(checks, name, given, options, changes, said):
+    """A model whose rows are too long for it: a case with another configuration."""
+    architecture, usual, _ = CASES[name]
+    case = checks.directory / f"{name}-short"
+    make_case(case, architecture, usual | given, options)
+    for which in ("model", "reference"):
+        path = case / which / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with h5py.File(case / "expected.h5") as expected:
+        what = settings(case, expected, 1, 1)
+    what["data"]["max_length"] = 160
+    done = run_input(what, 1, precisions()[0], case)
+    checks.check(done.returncode == 1 and said in done.stderr, f"{name}, rows that are too long", done.stderr[-500:])
+
+
+def main():
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    reference.tiny_config, reference.load = config, load
+    rope = reference.rotary_frequencies
+    reference.rotary_frequencies = lambda c: (yarn_frequencies(c)[0] if c.rope_parameters["rope_type"] == "yarn" else rope(c))
+    checks = Checks("models")
+    for name in sys.argv[1:] or [*CASES, "refused"]:
+        torch.set_default_dtype(torch.float64)
+        if name == "refused":
+            check_refused(checks, "mistral-grouped", {}, {}, {"sliding_window": 48}, "more than the model's sliding window of 48")
+            check_refused(checks, "gpt2", {"n_positions": 60}, {"max_length": 60}, {}, "the model has learned 60 positions")
+        else:
+            one_case(checks, name)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
