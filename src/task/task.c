@@ -58,6 +58,19 @@ done:
     return st;
 }
 
+/* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
+static enum status check_blas(const struct inputs *in)
+{
+    enum { BUFFER = 144 << 20 };
+    void *volatile room = malloc(BUFFER); /* volatile: or the pair is optimised away */
+    if (!room)
+        return fail(ERR_MEMORY,
+                    "%s: this process may not take another %d MB, which the BLAS library needs: see ulimit -v",
+                    in->config->file, BUFFER >> 20);
+    free(room);
+    return OK;
+}
+
 enum status task_run(const struct options *o)
 {
     struct inputs *in = NULL;
@@ -69,6 +82,7 @@ enum status task_run(const struct options *o)
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o, world, &in));
     st = timetable_new(in->config, in->train->n_row, &s);
+    if (st == OK) st = check_blas(in);
     if (st == OK) st = plan_make(in, &s, world, &p);
     TRY(grid_agree(world, st));
     if (o->check) {
