@@ -40,11 +40,12 @@ done:
     return st;
 }
 
-static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p)
+static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
+                       const struct grid *world)
 {
     struct run *r = NULL;
     enum status st;
-    TRY(run_new(in, p, s, &r));
+    TRY(run_new(in, p, s, world, &r));
     TRY(run_directory(r, o));
     report_start(r);
     TRY(run_weights(r));
@@ -89,7 +90,7 @@ enum status task_run(const struct options *o)
         st = check(in, &s, &p);
     } else {
         TRY(grid_agree(world, plan_memory(in, &p)));
-        st = run(o, in, &s, &p);
+        st = run(o, in, &s, &p, world);
     }
     TRY(grid_agree(world, st));
 done:
