@@ -164,7 +164,9 @@ enum status inputs_risks(struct inputs *in, const struct grid *world, const stru
     enum status st = OK;
     TRY_NEW(in->risk, c->geffect.n_risk);
     in->n_risk = c->geffect.n_risk;
-    for (size_t k = 0; k < in->n_risk; k++) TRY(one_risk(in, world, &c->geffect.risk[k], rule, &in->risk[k]));
 done:
+    st = grid_agree(world, st);
+    for (size_t k = 0; k < in->n_risk && st == OK; k++)
+        st = grid_agree(world, one_risk(in, world, &c->geffect.risk[k], rule, &in->risk[k]));
     return st;
 }

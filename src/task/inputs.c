@@ -41,7 +41,7 @@ static enum status read_shape(const struct grid *world, const char *dir, struct 
     enum status st;
     char *text = NULL, *path = NULL;
     size_t n;
-    TRY(path_join(dir, "config.json", &path));
+    TRY(grid_agree(world, path_join(dir, "config.json", &path)));
     TRY(text_everywhere(world, path, MOST_JSON, &text, &n));
     st = shape_parse(path, text, n, out);
     TRY(grid_agree(world, st));
@@ -201,10 +201,10 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     in->trains = in->config->task == TASK_FINETUNE || in->config->task == TASK_UNLEARN;
     in->measures =
         in->config->task == TASK_GEFFECT || (in->config->task == TASK_UNLEARN && in->config->geffect.every > 0);
-    TRY(inputs_objectives(in));
+    TRY(grid_agree(world, inputs_objectives(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
     TRY(open_rule(world, in, &tokenizer, &rule));
-    TRY(read_sets(in, world, &rule));
+    TRY(grid_agree(world, read_sets(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
     *out = in, in = NULL;
 done:
