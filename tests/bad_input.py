@@ -278,6 +278,18 @@ TABLE = [
     ("unknown template", setting("data.template", "chatty"), [INPUT, "chatty"], 1, 1),
     ("risk on a file that is not there", setting("geffect.risks", {"unlearn": {"data": "nowhere.jsonl"}}),
      ["nowhere.jsonl"], 1, 1),
+    ("rows held out of the forget file", setting("geffect.risks", {"unlearn": {"data": "forget", "from": "held_out"}}),
+     [INPUT, "held_out"], 1, 1),
+    ("risk on held-out rows where there are none", setting("geffect.risks", {"r": {"data": "retain", "from": "held_out"}}),
+     [INPUT, '"r"', "held out"], 1, 1),
+    ("risk on rows without a label", both(setting("geffect.risks", {"unlearn": "forget", "r": "long.jsonl"}),
+     writing("long.jsonl", json.dumps({"question": "why " * 400, "answer": "so"}) + "\n")), ["long.jsonl", '"r"', "label"], 1, 2),
+    ("no row with a label", both(setting("data.max_length", 4), setting("geffect.every", 0)), [ROWS, "label"], 1, 2),
+    ("epochs beyond any count", both(setting("train", {"epochs": 1e300}), lambda c: None), [INPUT, "epochs"], 1, 1),
+    ("reference that turns otherwise", json_file("reference/config.json", lambda c: c.update(rope_theta=77.0)),
+     ["reference", "config.json"], 1, 2),
+    ("objective measured twice", setting("geffect.objectives", ["ga", "ga"]), [INPUT, "ga", "twice"], 1, 1),
+    ("regularizer measured as objective", setting("geffect.objectives", ["ga", "kl"]), [INPUT, "kl"], 1, 2),
     # the command line
     ("no arguments", lambda c: setattr(c, "options", None), [], 2, 1),
     ("no arguments, two ranks", lambda c: setattr(c, "options", None), [], 2, 2),
@@ -325,7 +337,7 @@ def bad(checks, entry):
 def results(case):
     """What looks like a result, with its time: a finished run stays as it was."""
     return {str(p.relative_to(case.directory)): p.stat().st_mtime_ns
-            for p in case.directory.glob("out/*") if p.name in ("model", "geffect.h5", "train.h5")}
+            for p in case.directory.glob("out/*") if p.name in ("model", "geffect.h5", "train.h5", "input.yaml")}
 
 
 # -------------------------------------------------------------------------------------------------- odd but sound

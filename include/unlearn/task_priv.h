@@ -48,6 +48,8 @@ void inputs_free(struct inputs *in);
 enum status inputs_objectives(struct inputs *in);
 /** Rows of every risk. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+/** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
+enum status inputs_lengths(struct inputs *in, const struct dataset *d);
 /** One process reads a data file, all receive it. Only rank 0 needs a rule with a tokenizer.   Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
                            struct dataset **out);
@@ -79,6 +81,8 @@ struct plan {
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
 /** Layout, sizes of passes, memory and work of a run; refuses what cannot run.                                  Local. */
 enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
+/** Whether every process may take the planned memory, and this node has it.                                      Local. */
+enum status plan_memory(const struct inputs *in, const struct plan *p);
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all values that decide the numbers, whatever their spelling. */
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
@@ -112,18 +116,21 @@ struct run {
     double gemm_rate;                           /* flop/s of one process, measured */
     double flops;                               /* nominal, of the job */
     double started;                             /* clock at the first update */
-    uint64_t hash_weights, hash_reference;
 };
+/** Everything of a run but its weights; *out also on failure.                                  Collective over the job. */
 enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
+/** Hashes of the weights and the reference's, with memory for one of them only. Collective over the job. */
+enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
-/** Output directory and run.log. Collective over the job. */
+/** The output directory with run.log, then input.yaml, geffect.h5, train.h5. Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
-/** geffect.h5, train.h5, input.yaml. Collective over the job. */
 enum status run_files(struct run *r);
+/** Ends the files: what could not be written to them is a failure of the run. Collective over the job. */
+enum status run_close(struct run *r);
 
 double rows_tokens(const struct rows *r);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */

@@ -136,17 +136,21 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
     } else {
         const struct data_file f = {.path = from->data, .question = "question", .answer = "answer", .rows = SIZE_MAX};
         TRY(inputs_dataset(world, &f, rule, &k->own));
+        TRY(inputs_lengths(in, k->own));
         k->data = k->own;
     }
     end = k->data == in->retain && from->from == FROM_HELD_OUT ? in->held_out : k->data->n_row;
+    if (k->data != in->retain && from->from == FROM_HELD_OUT) {
+        st = fail(ERR_INPUT, "%s: risk \"%s\": from: held_out: only rows of data.retain are held out",
+                  place_text(&from->place), from->name);
+        goto done;
+    }
     if (first >= end) {
         st = fail(ERR_INPUT, "%s: risk \"%s\" has no rows: nothing is held out", place_text(&from->place), from->name);
         goto done;
     }
     TRY(risk_rows(k, first, end, from->rows == CONFIG_ALL ? SIZE_MAX : from->rows, from->draw));
     for (size_t i = 0; i < k->n; i++) labels += dataset_labels(k->data, k->row[i]);
-    for (size_t i = 0; i < k->n && k->own; i++)
-        if (dataset_length(k->data, k->row[i]) > in->longest) in->longest = dataset_length(k->data, k->row[i]);
     if (!labels)
         st = fail(ERR_INPUT, "%s: risk \"%s\": none of its rows has a labelled token; raise data.max_length",
                   k->data->path, from->name);
@@ -159,8 +163,8 @@ enum status inputs_risks(struct inputs *in, const struct grid *world, const stru
     const struct config *c = in->config;
     enum status st = OK;
     TRY_NEW(in->risk, c->geffect.n_risk);
-    for (; in->n_risk < c->geffect.n_risk; in->n_risk++)
-        TRY(one_risk(in, world, &c->geffect.risk[in->n_risk], rule, &in->risk[in->n_risk]));
+    in->n_risk = c->geffect.n_risk;
+    for (size_t k = 0; k < in->n_risk; k++) TRY(one_risk(in, world, &c->geffect.risk[k], rule, &in->risk[k]));
 done:
     return st;
 }

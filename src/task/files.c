@@ -1,5 +1,5 @@
-/* The files of a run. Directory and run.log come before anything costly; input.yaml, geffect.h5 and train.h5 only when all
- * input has proved good, so that a refused run leaves nothing that looks like results. */
+/* The files of a run: its directory and run.log before anything costly; input.yaml, geffect.h5, train.h5 when the weights
+ * have been read, so that bad ones leave nothing that looks like a result. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -148,7 +148,17 @@ done:
 enum status run_files(struct run *r)
 {
     struct about about;
-    if (r->grid->rank) return grid_agree(r->grid, OK);
-    describe(r, &about);
-    return grid_agree(r->grid, open_files(r, &about));
+    enum status st = OK;
+    if (r->grid->rank == 0) {
+        describe(r, &about);
+        st = open_files(r, &about);
+    }
+    return grid_agree(r->grid, st);
+}
+
+enum status run_close(struct run *r)
+{
+    enum status st = file_close(r->geffect), train = file_close(r->train);
+    r->geffect = r->train = NULL;
+    return grid_agree(r->grid, st != OK ? st : train);
 }

@@ -123,28 +123,34 @@ static void warn_rows(const struct inputs *in, const struct dataset *d)
                  d->n_unlabelled == 1 ? " has" : "s have");
 }
 
-static enum status check_lengths(struct inputs *in)
+enum status inputs_lengths(struct inputs *in, const struct dataset *d)
 {
-    const struct dataset *sets[] = {in->forget, in->retain};
-    for (size_t k = 0; k < 2; k++)
-        for (size_t i = 0; sets[k] && i < sets[k]->n_row; i++) {
-            size_t length = dataset_length(sets[k], i);
-            if (length > in->longest) in->longest = length;
-            if (in->shape->window && length > in->shape->window)
-                return fail(
-                    ERR_INPUT,
-                    "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
-                    "lower data.max_length",
-                    sets[k]->path, i + 1, length, in->shape->window);
-            if (in->shape->learned_positions && length > in->shape->positions)
-                return fail(ERR_INPUT,
-                            "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length",
-                            sets[k]->path, i + 1, length, in->shape->positions);
-        }
-    if (in->longest > in->shape->positions)
-        log_warn("the longest row has %zu tokens, the model was made for %zu positions", in->longest,
+    size_t before = in->longest;
+    warn_rows(in, d);
+    for (size_t i = 0; d && i < d->n_row; i++) {
+        size_t length = dataset_length(d, i);
+        if (length > in->longest) in->longest = length;
+        if (in->shape->window && length > in->shape->window)
+            return fail(ERR_INPUT,
+                        "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
+                        "lower data.max_length",
+                        d->path, i + 1, length, in->shape->window);
+        if (in->shape->learned_positions && length > in->shape->positions)
+            return fail(ERR_INPUT,
+                        "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,
+                        i + 1, length, in->shape->positions);
+    }
+    if (in->longest > in->shape->positions && in->longest > before)
+        log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", d->path, in->longest,
                  in->shape->positions);
     return OK;
+}
+
+/* Nothing could be learnt, and nothing would be said. */
+static enum status check_labels(const struct dataset *d)
+{
+    if (d->n_unlabelled < d->n_row) return OK;
+    return fail(ERR_INPUT, "%s: none of its rows has a labelled token to train on; raise data.max_length", d->path);
 }
 
 /* held_out: auto. Fine-tuning teaches all rows unless told otherwise: what is to be retained must be known first. */
@@ -167,13 +173,16 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
                   c->file, in->held_out, in->retain->n_row);
         goto done;
     }
-    warn_rows(in, in->forget);
-    warn_rows(in, in->retain);
-    TRY(check_lengths(in));
+    TRY(inputs_lengths(in, in->forget));
+    TRY(inputs_lengths(in, in->retain));
     if (c->task == TASK_FINETUNE)
         TRY(dataset_join(in->forget, in->retain, in->held_out, &in->train));
     else
         in->train = in->forget;
+    if (in->trains) TRY(check_labels(in->train));
+    for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
+        if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
+            in->regularizer[i].batch = in->train->n_row;
 done:
     return st;
 }

@@ -96,7 +96,9 @@ enum status measure(struct run *r, size_t t, double batch_loss)
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         rows = run_rows(r, in->retain, retain->n, retain->row);
         TRY(effects(r, 1, &in->regularizer[i].objective, &rows));
+        phase_enter(PHASE_OUTPUT);
         TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
+        phase_enter(PHASE_OTHER);
     }
     phase_enter(PHASE_OUTPUT);
     st = r->geffect ? file_commit(r->geffect, (int64_t)t) : OK;

@@ -74,7 +74,7 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
 }
 
 /* Every process must have the memory before the large allocations start. */
-static enum status check_memory(const struct inputs *in, const struct plan *p)
+enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
     struct rlimit limit;
     for (int k = 0; k < 2; k++)
@@ -116,7 +116,6 @@ enum status plan_make(const struct inputs *in, const struct timetable *s, const 
     p->bytes_results = bytes_results(in, p, l);
     p->bytes = p->bytes_base + p->n_state * p->bytes_state + p->bytes_model + p->bytes_engine + p->bytes_results;
     work(in, s, p, plan_products(l));
-    TRY(check_memory(in, p));
 done:
     layout_free(l);
     return st;

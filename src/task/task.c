@@ -3,19 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p, const struct grid *world)
+/* Everything short of the run; it needs memory for the weights only, so that it can be done elsewhere. */
+static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p)
 {
     struct text echo = {0}, plan = {0};
-    struct run *r = NULL;
+    uint64_t weights, reference;
     enum status st;
     TRY(config_write(in->config, &echo));
     TRY(plan_print(in, s, p, &plan));
-    TRY(run_new(in, p, s, &r));
-    TRY(run_weights(r));
-    log_info("%s\n%s\ndigest: %016llx", echo.data, plan.data,
-             (unsigned long long)plan_digest(in, r->hash_weights, r->hash_reference));
+    if (plan_memory(in, p) != OK) {
+        log_warn("%s", fail_message());
+        fail_clear();
+    }
+    TRY(run_hashes(in, p, &weights, &reference));
+    log_info("%s\n%s", echo.data, plan.data);
+    log_close(); /* warnings come before the digest, which is the last line */
+    log_info("digest: %016llx", (unsigned long long)plan_digest(in, weights, reference));
 done:
-    run_free(r);
     text_free(&echo);
     text_free(&plan);
     return st;
@@ -40,14 +44,13 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
 {
     struct run *r = NULL;
     enum status st;
-    st = run_new(in, p, s, &r);
-    if (!r || !r->grid) goto done;
-    TRY(grid_agree(r->grid, st));
+    TRY(run_new(in, p, s, &r));
     TRY(run_directory(r, o));
     report_start(r);
     TRY(run_weights(r));
     TRY(run_files(r));
     TRY(unlearn(r));
+    TRY(run_close(r));
     TRY(export_model(r));
     report_end(r);
 done:
@@ -68,7 +71,12 @@ enum status task_run(const struct options *o)
     st = timetable_new(in->config, in->train->n_row, &s);
     if (st == OK) st = plan_make(in, &s, world, &p);
     TRY(grid_agree(world, st));
-    st = o->check ? check(in, &s, &p, world) : run(o, in, &s, &p);
+    if (o->check) {
+        st = check(in, &s, &p);
+    } else {
+        TRY(grid_agree(world, plan_memory(in, &p)));
+        st = run(o, in, &s, &p);
+    }
     TRY(grid_agree(world, st));
 done:
     log_close();

@@ -17,8 +17,9 @@ static enum status add_part(struct run *r, const struct objective *o, double sca
     rows_weights(o, rows, r->weight);
     for (size_t i = 0; i < rows->n; i++) r->weight[i] *= scale;
     TRY(engine_gradient(&r->engine, o, rows, r->weight, r->gradient, r->loss));
+    rows_weights(o, rows, r->weight);
     for (size_t i = 0; i < rows->n; i++) sum += r->weight[i] * r->loss[i];
-    *loss = scale != 0 ? sum / scale : 0;
+    *loss = sum;
     r->flops += (objective_needs(o) & NEEDS_DISTRIBUTION ? 8 : 6) * plan_products(r->layout) * rows_tokens(rows);
 done:
     return st;
