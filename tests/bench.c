@@ -1,10 +1,11 @@
 /* make bench: a training step and an effect pass on three shapes, as one JSON line each, so that runs can be compared.
- *      bench SHAPE THREADS [REPETITIONS]       under mpirun for more processes (data parallel)
+ *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, or TENSOR of them tensor
  * Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
  * parameters but the input embedding. ratio = flops / seconds / (sgemm rate of the same process, best of 5 of a 2048-cube,
  * times the processes). Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ enum { BATCH = 16, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
 
 struct bench {
     const char *name;
-    int threads;
+    int threads, tensor;
+    double rate; /* of sgemm before the measurement; the better of before and after counts */
     struct grid *grid;
     struct shape *shape;
     struct layout *layout;
@@ -85,8 +87,8 @@ static void prepare(struct bench *b, const char *config)
     b->train = read_rows(root, "train", 128);
     json_decref(root);
     must(shape_parse("bench", config, strlen(config), &b->shape));
-    must(grid_new(parallel_job_size(), 1, &b->grid));
-    must(layout_new(b->shape, 0, 1, &b->layout));
+    must(grid_new(parallel_job_size() / b->tensor, b->tensor, &b->grid));
+    must(layout_new(b->shape, b->grid->tensor_rank, b->tensor, &b->layout));
     must(state_new("weights", b->layout, &b->weights));
     must(state_new("gradient", b->layout, &b->gradient));
     for (int k = 0; k < K; k++) {
@@ -134,7 +136,7 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
                    double *seconds)
 {
     double N = (double)b->layout->elements - (double)b->shape->vocabulary * (double)b->shape->hidden;
-    double rate = math_gemm_rate(2048), median, gflop = factor * N * n_tokens / 1e9;
+    double rate = fmax(b->rate, math_gemm_rate(2048)), median, gflop = factor * N * n_tokens / 1e9;
     comm_max_double(b->grid->world, seconds, (size_t)n);
     comm_sum_double(b->grid->world, &rate, 1);
     for (int i = 0; i < n; i++)
@@ -144,13 +146,13 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
         }
     median = seconds[n / 2];
     if (b->grid->rank) return;
-    printf(
-        "{\"what\": \"%s\", \"shape\": \"%s\", \"ranks\": %d, \"threads\": %d, \"parameters\": %zu, \"sequences\": %zu, "
-        "\"tokens\": %.0f, \"seconds\": %.4f, \"least\": %.4f, \"sequences_per_s\": %.2f, \"gflops\": %.2f, "
-        "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"precision\": \"%s\"}\n",
-        what, b->name, b->grid->size, b->threads, b->layout->elements, sequences, n_tokens, median, seconds[0],
-        (double)sequences / median, gflop / median, rate / 1e9, gflop * 1e9 / median / rate,
-        sizeof(real) == 8 ? "float64" : "float32");
+    printf("{\"what\": \"%s\", \"shape\": \"%s\", \"ranks\": %d, \"tensor\": %d, \"threads\": %d, \"parameters\": %zu, "
+           "\"sequences\": %zu, "
+           "\"tokens\": %.0f, \"seconds\": %.4f, \"least\": %.4f, \"sequences_per_s\": %.2f, \"gflops\": %.2f, "
+           "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"precision\": \"%s\"}\n",
+           what, b->name, b->grid->size, b->tensor, b->threads, b->layout->elements, sequences, n_tokens, median,
+           seconds[0], (double)sequences / median, gflop / median, rate / 1e9, gflop * 1e9 / median / rate,
+           sizeof(real) == 8 ? "float64" : "float32");
     fflush(stdout);
 }
 
@@ -163,20 +165,21 @@ static void phases(const struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1};
+    struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1, .tensor = argc > 4 ? atoi(argv[4]) : 1};
     int n = argc > 3 ? atoi(argv[3]) : 5;
     double *seconds;
     const char *config = NULL;
     must(parallel_start(&argc, &argv));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
         if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;
-    if (!config || b.threads < 1 || n < 1) {
-        fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS]\n");
+    if (!config || b.threads < 1 || n < 1 || b.tensor < 1) {
+        fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS [TENSOR]]\n");
         return 2;
     }
     math_threads(b.threads);
     prepare(&b, config);
     seconds = calloc((size_t)n, sizeof *seconds);
+    b.rate = math_gemm_rate(2048);
     for (int i = -1; i < n; i++) { /* the first warms up */
         double began = clock_seconds();
         step(&b, (size_t)(i + 1));

@@ -1,5 +1,5 @@
 /* fuzz: config.json. What is accepted must be a model that can be laid out: every element counted by one process. */
-#include "fuzz.h"
+#include "fuzz_json.h"
 #include "unlearn/model_priv.h"
 #include <math.h>
 
@@ -19,6 +19,12 @@ static void check_layouts(const struct shape *s, int size)
         layout_free(l);
     }
     must(owned == elements);
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned seed)
+{
+    const size_t length = seed % 8 ? mutate_json(bytes, n, most, seed / 8) : 0;
+    return length ? length : LLVMFuzzerMutate(bytes, n, most);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

@@ -1,6 +1,6 @@
 /* fuzz: the header of a safetensors file. What is accepted must lie in the file, without holes or overlaps. */
 #define _GNU_SOURCE
-#include "fuzz.h"
+#include "fuzz_json.h"
 #include "unlearn/model_priv.h"
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,27 @@ static void check(const struct safetensors *f, uint64_t size)
         sum += t->end - t->begin;
     }
     must(sum <= size);
+}
+
+/* Of the header, with its length made right; the data stay. */
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned seed)
+{
+    uint64_t header = 0, length;
+    size_t data;
+    uint8_t *rest;
+    if (n >= 8) memcpy(&header, bytes, 8);
+    if (n < 10 || header > n - 8 || seed % 8 < 2) return LLVMFuzzerMutate(bytes, n, most);
+    data = n - 8 - header;
+    must((rest = malloc(data + 1)));
+    memcpy(rest, bytes + 8 + header, data);
+    length = mutate_json(bytes + 8, header, most - 8, seed / 8);
+    if (length && 8 + length + data <= most) {
+        memcpy(bytes, &length, 8);
+        memcpy(bytes + 8 + length, rest, data);
+        n = 8 + length + data;
+    }
+    free(rest);
+    return n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

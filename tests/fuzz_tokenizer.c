@@ -1,5 +1,5 @@
 /* fuzz: tokenizer.json, and behind a zero byte a text that what was accepted encodes and decodes. */
-#include "fuzz.h"
+#include "fuzz_json.h"
 #include "unlearn/data.h"
 #include <string.h>
 
@@ -13,6 +13,20 @@ static void check(const struct tokenizer *t, const char *text, size_t n)
     }
     ids_free(&ids);
     text_free(&back);
+}
+
+/* Of the JSON, and sometimes of the text, which is lost where JSON is changed. */
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned seed)
+{
+    const uint8_t *zero = n ? memchr(bytes, 0, n) : NULL;
+    const size_t json = zero ? (size_t)(zero - bytes) : n;
+    size_t length = 0;
+    if (seed % 8 > 1) length = mutate_json(bytes, json, most, seed / 8);
+    if (seed % 8 == 1 && json + 1 < most) {
+        bytes[json] = 0;
+        length = json + 1 + LLVMFuzzerMutate(bytes + json + 1, n > json ? n - json - 1 : 0, most - json - 1);
+    }
+    return length ? length : LLVMFuzzerMutate(bytes, n, most);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

@@ -1,11 +1,12 @@
 """end to end: families and shapes beyond the golden ones, made here with the reference and compared with it.
 
-    models.py [NAME ...]        names of the cases below; refused: rows that are too long
+    models.py [NAME ...]        of the cases below, or refused: rows that are too long, or of golden models: as they are written
 
 Each case is a tiny model of random weights, half fitted to a few rows: one run of the program for each layout, compared as
 golden.py does, in tensors' effects, losses, risks and the weights after an update; and what was written, loaded by
 transformers. Needs torch and transformers (make transformers) and SHARED/reference."""
 import json
+import logging
 import os
 import sys
 import warnings
@@ -111,14 +112,31 @@ def make_case(directory, architecture, given, options):
                          given, {"npo": {"beta": 0.05}}, known["dtype"], 6, False)
 
 
+class Said(logging.Handler):
+    """What transformers warns of."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
 def check_written(checks, name, where, expected):
     """What the program wrote, as transformers reads it, against the reference's weights after the same update."""
-    with warnings.catch_warnings(record=True) as said:
+    said, logger = Said(), logging.getLogger("transformers")
+    logger.addHandler(said)
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             where, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
-    wrong = {k: v for k, v in info.items() if v}
-    checks.check(not wrong and not said, f"{name}: loads in transformers without a warning", f"{wrong} {list(map(str, said))}")
+        transformers.AutoTokenizer.from_pretrained(where)
+    logger.setLevel(logging.ERROR)
+    logger.removeHandler(said)
+    wrong = said.lines + [str(w.message) for w in warned] + [f"{k}: {v}" for k, v in info.items() if v]
+    checks.check(not wrong, f"{name}: loads in transformers without a warning", "; ".join(wrong)[:1000])
     other = type(model)(model.config).float().eval()
     names = dict(other.named_parameters())
     with torch.no_grad():
@@ -140,6 +158,13 @@ def one_case(checks, name):
         written = checks.directory / f"{name}-double-4-2/out/model"
         if written.exists():
             check_written(checks, name, written, expected)
+
+
+def golden_case(checks, name):
+    """What is written of a golden model, whose config.json may be of the old style."""
+    with h5py.File(SHARED / "golden/models" / name / "expected.h5") as expected:
+        if "double" in precisions() and one_run(checks, SHARED / "golden/models" / name, "double", 2, 2, expected):
+            check_written(checks, name, checks.directory / f"{name}-double-2-2/out/model", expected)
 
 
 def check_refused(checks, name, given, options, changes, said):
@@ -164,9 +189,12 @@ def main():
     rope = reference.rotary_frequencies
     reference.rotary_frequencies = lambda c: (yarn_frequencies(c)[0] if c.rope_parameters["rope_type"] == "yarn" else rope(c))
     checks = Checks("models")
-    for name in sys.argv[1:] or [*CASES, "refused"]:
+    golden = sorted(p.parent.name for p in (SHARED / "golden/models").glob("*/expected.h5"))
+    for name in sys.argv[1:] or [*CASES, "refused", *golden]:
         torch.set_default_dtype(torch.float64)
-        if name == "refused":
+        if name in golden:
+            golden_case(checks, name)
+        elif name == "refused":
             check_refused(checks, "mistral-grouped", {}, {}, {"sliding_window": 48}, "more than the model's sliding window of 48")
             check_refused(checks, "gpt2", {"n_positions": 60}, {"max_length": 60}, {}, "the model has learned 60 positions")
         else:

@@ -85,7 +85,15 @@ static void each_architecture_has_its_own_defaults(void **state)
     assert_int_equal(s->window, 0);
     assert_true(s->tied && s->qkv_bias && !s->out_bias);
     shape_free(s);
+    s = shape_with(
+        "{\"model_type\": \"qwen2\", \"sliding_window\": 48, \"use_sliding_window\": true, \"max_window_layers\": 1}");
+    assert_int_equal(s->window, 48);
+    shape_free(s);
     s = shape_with("{\"model_type\": \"qwen2\", \"sliding_window\": 48, \"use_sliding_window\": true}");
+    assert_int_equal(s->window, 0); /* it begins behind the last layer */
+    shape_free(s);
+    s = shape_with("{\"model_type\": \"qwen3\", \"sliding_window\": 48, \"use_sliding_window\": true,"
+                   " \"layer_types\": [\"full_attention\", \"sliding_attention\"]}");
     assert_int_equal(s->window, 48);
     shape_free(s);
     s = shape_with("{\"model_type\": \"gpt_neox\", \"hidden_size\": 48}");

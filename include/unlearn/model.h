@@ -110,6 +110,7 @@ void layout_free(struct layout *l);
 /** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding;
  *  QK_EACH: the first head's, the others follow it). */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
+size_t param_rows(const struct param *p, size_t n_param); /* local rows of tensors that stand one below the other */
 const char *layer_name(const struct layout *l, size_t layer,
                        char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
 

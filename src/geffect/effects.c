@@ -53,18 +53,11 @@ static void add_dots(const struct products *s, size_t k, size_t slot, const stru
     }
 }
 
-static size_t rows_of(const struct param *p, size_t n_param)
-{
-    size_t rows = 0;
-    for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
-    return rows;
-}
-
 static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy)
 {
     struct products *s = context;
-    size_t out = rows_of(p, n_param), in = p->col_count;
+    size_t out = param_rows(p, n_param), in = p->col_count;
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
@@ -82,7 +75,7 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
 {
     struct products *s = context;
     double *e = s->e->room->of_sequence;
-    size_t out = rows_of(p, n_param);
+    size_t out = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t k = 0; k < s->K; k++)
         for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count)
@@ -99,7 +92,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
                   const real *xhat, const real *dy)
 {
     struct products *s = context;
-    size_t rows = rows_of(p, n_param);
+    size_t rows = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;

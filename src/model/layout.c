@@ -312,3 +312,10 @@ size_t param_global_row(const struct param *p, size_t i)
     for (; i >= p->piece[k].count; k++) i -= p->piece[k].count;
     return p->piece[k].first + i;
 }
+
+size_t param_rows(const struct param *p, size_t n_param)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
+    return rows;
+}

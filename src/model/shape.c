@@ -187,12 +187,29 @@ done:
     return st;
 }
 
+/* Whether any layer has the window: as they are named one by one, or those from max_window_layers on. */
+static enum status some_layer_slides(const char *where, const json_t *config, const struct shape *s, bool *out)
+{
+    const json_t *types = key_find(config, "layer_types"), *type;
+    size_t first = 28, i;
+    enum status st = key_size(where, config, "max_window_layers", 0, POSITIONS_MOST, &first);
+    *out = first < s->blocks;
+    if (!json_is_array(types)) return st;
+    *out = false;
+    json_array_foreach(types, i, type) *out =
+        *out || !json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0;
+    return st;
+}
+
 /* Attention that reaches back only so far. Absent, it is what transformers takes; null is none. */
 static enum status read_window(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
     bool used = s->row->window == WINDOW_GIVEN;
-    if (s->row->window == WINDOW_ASKED) TRY(key_flag(where, config, "use_sliding_window", &used));
+    if (s->row->window == WINDOW_ASKED) {
+        TRY(key_flag(where, config, "use_sliding_window", &used));
+        if (used) TRY(some_layer_slides(where, config, s, &used));
+    }
     if (!used) return OK;
     s->window = json_object_get(config, "sliding_window") ? 0 : 4096;
     TRY(key_size(where, config, "sliding_window", 1, POSITIONS_MOST, &s->window));

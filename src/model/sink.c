@@ -15,25 +15,18 @@ static void end(void *context, size_t layer)
     g->base = NULL;
 }
 
-static size_t rows_of(const struct param *p, size_t n_param)
-{
-    size_t rows = 0;
-    for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
-    return rows;
-}
-
 static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy)
 {
     struct gradient_sink *g = context;
-    size_t out = rows_of(p, n_param), in = p->col_count;
+    size_t out = param_rows(p, n_param), in = p->col_count;
     linear_backward_weight(c->n, out, in, dy, out, x, in, g->base + p->offset);
 }
 
 static void bias(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy)
 {
     struct gradient_sink *g = context;
-    size_t out = rows_of(p, n_param);
+    size_t out = param_rows(p, n_param);
     bias_backward(c->n, out, dy, out, g->base + p->offset);
 }
 
@@ -41,7 +34,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
                   const real *xhat, const real *dy)
 {
     struct gradient_sink *g = context;
-    size_t rows = rows_of(p, n_param);
+    size_t rows = param_rows(p, n_param);
     norm_backward_weight(c->n * (width / rows), rows, xhat, dy, g->base + p->offset);
 }
 
