@@ -146,16 +146,21 @@ static void compare_effects(struct golden *g, const char *what, const char *obje
 
 static void check_effects(struct golden *g, const char *what)
 {
-    struct objective forget[] = {golden_objective("ga", NULL, 0), golden_objective("npo", "beta", 0.05)};
+    struct objective forget[] = {golden_objective("ga", NULL, 0),      golden_objective("npo", "beta", 0.05),
+                                 golden_objective("wga", "alpha", 1),  golden_objective("tnpo", "beta", 2),
+                                 golden_objective("wtnpo", "beta", 2), golden_objective("satimp", NULL, 0),
+                                 golden_objective("simnpo", "beta", 1)}; /* settings of make_cases.sh */
     struct objective kl = golden_objective("kl", NULL, 0);
     size_t slots = slot_count(g->layout), n = g->forget->n_row, m = g->retain->n_row;
-    double *e = calloc(2 * 2 * slots * 64, sizeof *e), loss[2 * 64], weight[2 * 64];
+    enum { J = sizeof forget / sizeof *forget };
+    double *e = calloc(J * 2 * slots * 64, sizeof *e), loss[J * 64], weight[J * 64];
     struct rows du = golden_rows(g, g->forget), dr = golden_rows(g, g->retain);
     struct state *risk[2];
+    TEST_OK(objective_set(&forget[4], "test", "alpha", 0.5));
     risk_gradients(g, risk);
-    TEST_OK(engine_effects(&g->engine, 2, forget, &du, 2, risk, e, loss, weight));
-    const char *names[] = {"ga", "npo"};
-    for (size_t j = 0; j < 2; j++) {
+    TEST_OK(engine_effects(&g->engine, J, forget, &du, 2, risk, e, loss, weight));
+    const char *names[] = {"ga", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo"};
+    for (size_t j = 0; j < J; j++) {
         char name[64];
         compare_effects(g, what, names[j], e + j * 2 * slots * n, n);
         snprintf(name, sizeof name, "objective/%s/sequence_loss", names[j]);
@@ -177,7 +182,7 @@ static void logits_agree_with_the_reference(void **state) { everywhere(check_log
 static void risk_gradients_agree_with_the_reference(void **state) { everywhere(check_gradient, 1, 0, false); }
 static void effects_and_losses_agree_and_no_weight_is_used_after_its_release(void **state)
 {
-    everywhere(check_effects, 2, 2, true);
+    everywhere(check_effects, 7, 2, true);
 }
 
 int main(int argc, char **argv)

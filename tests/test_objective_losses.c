@@ -22,7 +22,7 @@ static double loss(const struct objective *o, size_t n, const double *x, const d
 /* No gradient flows through weights, but none of these has any that is not the derivative itself. */
 static void derivatives_are_central_differences(void **state)
 {
-    const char *const names[] = {"ga", "npo", "gd", "nll"};
+    const char *const names[] = {"ga", "npo", "simnpo", "gd", "nll"};
     const double h = 1e-5;
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         struct objective o = named(names[k]);
@@ -59,6 +59,59 @@ static void npo_at_the_reference_is_ga_of_the_sum(void **state)
     assert_near(weight, 1, 0);
 }
 
+/* b's loss and derivative are `factor` times a's */
+static void assert_multiple(const struct objective *a, const struct objective *b, double factor)
+{
+    double da[N], db[N], weight, la = objective_token(a, N, nll, before, da, &weight);
+    assert_near(objective_token(b, N, nll, before, db, &weight), factor * la, 1e-14);
+    for (size_t t = 0; t < N; t++) assert_near(db[t], factor * da[t], 1e-14);
+}
+
+static struct objective with(const char *name, const char *key, double value)
+{
+    struct objective o = named(name);
+    assert_int_equal(objective_set(&o, "test", key, value), OK);
+    return o;
+}
+
+static void weighted_objectives_fall_together_where_their_exponents_vanish(void **state)
+{
+    struct objective ga = named("ga"), wga = with("wga", "alpha", 1.5), flat = with("wga", "alpha", 0);
+    struct objective tnpo = with("tnpo", "beta", 4), tnpo0 = with("tnpo", "beta", 0);
+    struct objective wtnpo = with("wtnpo", "alpha", 0), wtnpo0 = with("wtnpo", "beta", 0);
+    assert_multiple(&ga, &flat, 1);
+    assert_multiple(&tnpo, &wtnpo, 1);
+    assert_multiple(&ga, &tnpo0, 2 / (2 + 1e-5));
+    assert_multiple(&wga, &wtnpo0, 2 / (2 + 1e-5)); /* wtnpo's own alpha is 1.5 */
+}
+
+/* The value with the weights of nll held fixed: what the derivative belongs to. */
+static void derivatives_of_weighted_objectives_hold_the_weights(void **state)
+{
+    const char *const names[] = {"wga", "tnpo", "wtnpo", "satimp"};
+    for (size_t k = 0; k < 4; k++) {
+        struct objective o = named(names[k]);
+        double slope[N], weight, sum = 0, weights = 0, l = objective_token(&o, N, nll, before, slope, &weight);
+        for (size_t t = 0; t < N; t++) sum += slope[t] * nll[t], weights -= slope[t];
+        assert_near(l, sum, 1e-15);
+        assert_near(weight, weights, 1e-15);
+    }
+}
+
+static void weights_are_what_their_equations_say(void **state)
+{
+    struct objective o[] = {named("wga"), named("tnpo"), named("wtnpo"), named("satimp")};
+    for (size_t t = 0; t < N; t++) {
+        double p = exp(-nll[t]), q = exp(-before[t]), floor = pow(p, 4) + pow(q, 4) + 1e-5;
+        double want[] = {pow(p, 5), 2 * pow(p, 4) / floor, 2 * pow(p, 5.5) / floor, pow(p, 5) * (1 - p)};
+        for (size_t k = 0; k < 4; k++) {
+            double slope[N], weight;
+            objective_token(&o[k], N, nll, before, slope, &weight);
+            assert_near(-slope[t] * N, want[k], 1e-13);
+        }
+    }
+}
+
 static void objectives_without_a_weight_say_nan(void **state)
 {
     const char *const names[] = {"ga", "gd", "nll"};
@@ -76,7 +129,8 @@ static void objectives_without_a_weight_say_nan(void **state)
 static void a_destroyed_model_has_finite_losses_and_weights(void **state)
 {
     static const double level[] = {0, 90, 1e5};
-    struct objective npo = named("npo"), ga = named("ga");
+    const char *const others[] = {"ga", "wga", "tnpo", "wtnpo", "satimp", "simnpo"};
+    struct objective npo = named("npo");
     double x[100], reference[100], slope[100], weight, value;
     for (int a = 0; a < 3; a++)
         for (int b = 0; b < 3; b++) {
@@ -90,7 +144,12 @@ static void a_destroyed_model_has_finite_losses_and_weights(void **state)
                 assert_near(weight, 2, 1e-15);
             }
             if (margin > 0) assert_true(value >= 0 && value < 1e-300 && weight < 1e-300);
-            assert_true(isfinite(objective_token(&ga, 100, x, NULL, slope, &weight)));
+            for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+                struct objective o = named(others[k]);
+                assert_true(isfinite(objective_token(&o, 100, x, reference, slope, &weight)));
+                for (int t = 0; t < 100; t++) assert_true(isfinite(slope[t]));
+                assert_true(isnan(weight) == !strcmp(others[k], "ga") && !(weight < 0 || weight > 2));
+            }
         }
 }
 
@@ -190,6 +249,9 @@ int main(void)
         cmocka_unit_test(derivatives_are_central_differences),
         cmocka_unit_test(losses_are_what_their_equations_say),
         cmocka_unit_test(npo_at_the_reference_is_ga_of_the_sum),
+        cmocka_unit_test(weighted_objectives_fall_together_where_their_exponents_vanish),
+        cmocka_unit_test(derivatives_of_weighted_objectives_hold_the_weights),
+        cmocka_unit_test(weights_are_what_their_equations_say),
         cmocka_unit_test(objectives_without_a_weight_say_nan),
         cmocka_unit_test(a_destroyed_model_has_finite_losses_and_weights),
         cmocka_unit_test(a_small_beta_weighs_every_sequence_alike),

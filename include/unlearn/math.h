@@ -22,7 +22,7 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 /* dw += dy^T x */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             real *dw);
-double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5, measured now with the threads set */
+double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5 or of 2 s, measured now with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
 void math_add(size_t n, const real *x, real *y);                            /* y += x */

@@ -118,7 +118,8 @@ struct run {
     double started;                             /* clock at the first update */
 };
 /** Everything of a run but its weights; *out also on failure.                                  Collective over the job. */
-enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out);
+enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, const struct grid *world,
+                    struct run **out);
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);

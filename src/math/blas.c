@@ -95,15 +95,17 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
 double math_gemm_rate(size_t n)
 {
     enum { TIMES = 5 };
+    const double ENOUGH = 2; /* seconds: a slow machine is as well known after fewer products */
     real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
-    double best = INFINITY;
+    double best = INFINITY, spent = 0;
     if (a && b && c) {
         math_fill(n * n, (real)0.5, a);
         math_fill(n * n, (real)0.25, b);
-        for (int i = 0; i <= TIMES; i++) { /* the first warms up */
+        for (int i = 0; i <= TIMES && (i < 2 || spent < ENOUGH); i++) { /* the first warms up */
             double start = clock_seconds(), seconds;
             gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);
             seconds = clock_seconds() - start;
+            spent += seconds;
             if (i > 0 && seconds < best) best = seconds;
         }
     }

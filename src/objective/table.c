@@ -11,12 +11,28 @@ static const struct objective_row table[] = {
     /* name    combines by   needs                                                parameters                          loss      equation */
     { "ga",    BY_TOKEN,     IS_OBJECTIVE,                                        {{0}},                              loss_ga,  "-mean_t nll_t" },
     { "npo",   BY_SEQUENCE,  IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 0.5, DBL_MIN, DBL_MAX}},  loss_npo, "-(2/beta) log sigmoid(beta (S - S_o))" },
+    { "wga",   BY_TOKEN,     IS_OBJECTIVE,                                        {{"alpha", 5, 0, DBL_MAX}},         loss_wga, "-mean_t p_t^alpha nll_t" },
+    { "tnpo",  BY_TOKEN,     IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 4, 0, DBL_MAX}},          loss_tnpo, "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)" },
+    { "wtnpo", BY_TOKEN,     IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 4, 0, DBL_MAX}, {"alpha", 1.5, 0, DBL_MAX}}, loss_wtnpo, "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)" },
+    { "satimp", BY_TOKEN,    IS_OBJECTIVE,                                        {{"beta1", 5, 0, DBL_MAX}, {"beta2", 1, 0, DBL_MAX}}, loss_satimp, "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t" },
+    { "simnpo", BY_SEQUENCE, IS_OBJECTIVE,                                        {{"beta", 4.5, DBL_MIN, DBL_MAX}, {"delta", 0, -DBL_MAX, DBL_MAX}}, loss_simnpo, "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))" },
     { "gd",    BY_TOKEN,     IS_REGULARIZER,                                      {{0}},                              loss_nll, "mean_t nll_t on retain rows" },
     { "kl",    BY_POSITION,  IS_REGULARIZER | NEEDS_DISTRIBUTION | NEEDS_POSITIONS, {{0}},                            NULL,     "mean over positions of KL(p_o || p)" },
     { "nll",   BY_TOKEN,     0,                                                   {{0}},                              loss_nll, "mean_t nll_t" },
     /* clang-format on */
 };
 enum { N_ROW = sizeof table / sizeof *table };
+
+double weighted_ascent(size_t n, const double *nll, double *dnll, double *weight)
+{
+    double sum = 0, weights = 0;
+    for (size_t t = 0; t < n; t++) {
+        sum += dnll[t] * nll[t], weights += dnll[t];
+        dnll[t] = -dnll[t] / (double)n;
+    }
+    *weight = weights / (double)n;
+    return -sum / (double)n;
+}
 
 double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
 double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }

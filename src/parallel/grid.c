@@ -50,9 +50,11 @@ static enum status allocate(struct grid **out)
     TRY_NEW(g, 1);
     *out = g;
     TRY_NEW(g->world, 1);
+    g->world->id = MPI_COMM_NULL;
     TRY_NEW(g->data, 1);
+    g->data->id = MPI_COMM_NULL;
     TRY_NEW(g->tensor, 1);
-    g->world->id = g->data->id = g->tensor->id = MPI_COMM_NULL;
+    g->tensor->id = MPI_COMM_NULL;
 done:
     return st;
 }

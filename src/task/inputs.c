@@ -189,12 +189,14 @@ done:
 
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out)
 {
-    enum status st;
-    struct inputs *in = *out = NULL;
+    enum status st = OK;
+    struct inputs *in = memory_new(1, sizeof *in);
     struct tokenizer *tokenizer = NULL;
     struct data_rule rule;
     enum phase before = phase_enter(PHASE_READ);
-    TRY_NEW(in, 1);
+    *out = NULL;
+    if (!in) st = fail(ERR_MEMORY, "memory: cannot allocate the inputs");
+    TRY(grid_agree(world, st));
     TRY(read_config(o, world, in));
     in->trains = in->config->task == TASK_FINETUNE || in->config->task == TASK_UNLEARN;
     in->measures =

@@ -89,12 +89,13 @@ done:
     return st;
 }
 
-enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, struct run **out)
+enum status run_new(const struct inputs *in, const struct plan *p, struct timetable *s, const struct grid *world,
+                    struct run **out)
 {
-    enum status st;
-    struct run *r = *out = NULL;
-    TRY_NEW(r, 1);
-    *out = r;
+    enum status st = OK;
+    struct run *r = *out = memory_new(1, sizeof *r);
+    if (!r) st = fail(ERR_MEMORY, "memory: cannot allocate the run");
+    TRY(grid_agree(world, st));
     r->in = in, r->plan = p, r->timetable = s;
     TRY(grid_new(p->data, p->tensor, &r->grid));
     TRY(layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout));

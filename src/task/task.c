@@ -40,11 +40,12 @@ done:
     return st;
 }
 
-static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p)
+static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
+                       const struct grid *world)
 {
     struct run *r = NULL;
     enum status st;
-    TRY(run_new(in, p, s, &r));
+    TRY(run_new(in, p, s, world, &r));
     TRY(run_directory(r, o));
     report_start(r);
     TRY(run_weights(r));
@@ -58,6 +59,19 @@ done:
     return st;
 }
 
+/* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
+static enum status check_blas(const struct inputs *in)
+{
+    enum { BUFFER = 144 << 20 };
+    void *volatile room = malloc(BUFFER); /* volatile: or the pair is optimised away */
+    if (!room)
+        return fail(ERR_MEMORY,
+                    "%s: this process may not take another %d MB, which the BLAS library needs: see ulimit -v",
+                    in->config->file, BUFFER >> 20);
+    free(room);
+    return OK;
+}
+
 enum status task_run(const struct options *o)
 {
     struct inputs *in = NULL;
@@ -69,13 +83,14 @@ enum status task_run(const struct options *o)
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o, world, &in));
     st = timetable_new(in->config, in->train->n_row, &s);
+    if (st == OK) st = check_blas(in);
     if (st == OK) st = plan_make(in, &s, world, &p);
     TRY(grid_agree(world, st));
     if (o->check) {
         st = check(in, &s, &p);
     } else {
         TRY(grid_agree(world, plan_memory(in, &p)));
-        st = run(o, in, &s, &p);
+        st = run(o, in, &s, &p, world);
     }
     TRY(grid_agree(world, st));
 done:

@@ -44,7 +44,11 @@ static enum status one_update(struct run *r, size_t t, struct update *u)
     double began = clock_seconds();
     bool measured = r->in->measures && timetable_measured(r->in->config, r->timetable, t);
     enum status st;
-    TRY(update_gradient(r, t, u));
+    if ((st = update_gradient(r, t, u)) == ERR_NUMERIC && t > 0) {
+        fail_clear();
+        st = fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
+    }
+    TRY(st);
     u->seconds = clock_seconds() - began;
     if (measured) {
         TRY(measure(r, t, u->loss));
