@@ -150,7 +150,7 @@ fuzz:                           # hostile headers, config.json, tokenizer.json; 
 	@OMPI_CC=clang MPICH_CC=clang $(AGAIN) PRECISION=double B=build/fuzz FUZZ=1 \
 	   CFLAGS='-O1 -g -fno-openmp -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
 	@for f in $(FUZZERS); do mkdir -p build/fuzz/found/$$f && build/fuzz/tests/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) \
-	   -rss_limit_mb=2048 -timeout=10 -max_len=4096 -verbosity=1 -dict=tests/corpus/$$f.dict -artifact_prefix=build/fuzz/$$f- \
+	   -rss_limit_mb=2048 -timeout=10 -max_len=8192 -verbosity=1 -dict=tests/corpus/$$f.dict -artifact_prefix=build/fuzz/$$f- \
 	   build/fuzz/found/$$f tests/corpus/$$f >build/fuzz/$$f.log 2>&1 || { tail -n 60 build/fuzz/$$f.log; exit 1; }; \
 	   echo "fuzz: $$f: nothing found in `sed -n 's/^Done \([0-9]*\) runs.*/\1/p' build/fuzz/$$f.log` runs"; done
 fuzzers: $(FUZZERS:%=$B/tests/fuzz_%)

@@ -30,7 +30,7 @@ sys.path.insert(0, str(SHARED / "reference"))
 import reference
 from golden import one_run, settings
 
-LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (4, 2)]}
+LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 1), (4, 2)]}
 SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
              max_position_embeddings=256)
 GPT2 = dict(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=256, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0)
