@@ -164,8 +164,9 @@ endif
 install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
 	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
 	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
-	for f in inputs/* jobs/* analysis/*; do if [ -f $$f ]; then \
-	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; fi; done
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
+	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
+	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
 help:
