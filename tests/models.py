@@ -54,13 +54,13 @@ CASES = {
                                                     partial_rotary_factor=0.5, qk_layernorm=True), {}),
     "qwen3": ("qwen3", dict(num_key_value_heads=2, head_dim=12, attention_bias=True), {}),
     "qwen3-odd-heads-truncated": ("qwen3", dict(ODD, tie_word_embeddings=True), dict(max_length=60)),
-    "gemma": ("gemma", dict(num_key_value_heads=1, head_dim=12, hidden_act="gelu_pytorch_tanh"), {}),
+    "gemma": ("gemma", dict(num_key_value_heads=1, head_dim=12, hidden_act="gelu_pytorch_tanh"), dict(old_config=True)),
     "olmo2": ("olmo2", dict(num_key_value_heads=2, attention_bias=True), dict(dtype="bfloat16")),
     "olmo2-shared-keys": ("olmo2", dict(num_attention_heads=4, num_key_value_heads=1), {}),
     "gpt2": ("gpt2", GPT2, {}),
     "gpt2-odd-heads": ("gpt2", dict(GPT2, n_embd=30, n_head=3, n_inner=50, activation_function="gelu",
                                     tie_word_embeddings=False), {}),
-    "llama-yarn": ("llama", dict(num_key_value_heads=2, rope_parameters=dict(YARN)), {}),
+    "llama-yarn": ("llama", dict(num_key_value_heads=2, rope_parameters=dict(YARN)), dict(old_config=True)),
 }
 
 
@@ -107,9 +107,9 @@ def load(where):
 
 
 def make_case(directory, architecture, given, options):
-    known = dict(max_length=160, template="qa", dtype="float32") | options
+    known = dict(max_length=160, template="qa", dtype="float32", old_config=False) | options
     reference.write_case(directory, architecture, 1, SHARED / "data/tofu", 3, known["template"], known["max_length"], 1, 1e-3,
-                         given, {"npo": {"beta": 0.05}}, known["dtype"], 6, False)
+                         given, {"npo": {"beta": 0.05}}, known["dtype"], 6, known["old_config"])
 
 
 class Said(logging.Handler):
