@@ -71,7 +71,7 @@ struct golden { /* one golden model, its weights and its reference's, ready for 
     struct state *weights, *reference;
     struct model *model;
     struct engine engine;
-    struct dataset *forget, *retain;
+    struct dataset *forget, *retain, *idk;
     size_t *every, *label_first;
     double *nll_ref;
     hid_t expected; /* 0: made by hand */
@@ -122,6 +122,7 @@ static inline bool golden_read(const char *name, struct golden *g)
     assert_true(g->expected >= 0);
     g->forget = h5_dataset(g->expected, "forget");
     g->retain = h5_dataset(g->expected, "retain");
+    g->idk = h5_dataset(g->expected, "idk");
     snprintf(path, sizeof path, "%s/model", dir);
     TEST_OK(shape_read(path, &g->shape));
     TEST_OK(layout_new(g->shape, g->grid->tensor_rank, g->grid->tensor_size, &g->layout));
@@ -154,7 +155,7 @@ static inline void golden_close(struct golden *g)
     state_free(g->weights), state_free(g->reference);
     layout_free(g->layout);
     shape_free(g->shape);
-    dataset_free(g->forget), dataset_free(g->retain);
+    dataset_free(g->forget), dataset_free(g->retain), dataset_free(g->idk);
     free(g->every), free(g->label_first), free(g->nll_ref);
     if (g->expected > 0) H5Fclose(g->expected);
     grid_free(g->grid);

@@ -3,7 +3,7 @@
     golden.py [MODEL ...]       names of directories in SHARED/golden/models; --later: those of architectures to come
 
 One run of the program for each model, precision and layout of 1 to 4 ranks: npo + 1.0 kl, full batch, four updates,
-effects of ga and npo at each step; the first row of it is the model as given."""
+effects of all objectives at each step; the first row of it is the model as given."""
 import json
 import sys
 
@@ -16,6 +16,7 @@ LATER = ["qwen2", "phi", "gpt_neox", "stablelm"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
 BETWEEN_LAYOUTS = 1e-10  # double
 RISKS = ["unlearn", "retain"]
+OBJECTIVES = ["ga", "po", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo"]  # po reads other rows: two groups around it
 
 
 def settings(case, expected, tensor, ranks):
@@ -28,13 +29,15 @@ def settings(case, expected, tensor, ranks):
         "output": {"directory": "out"},
         "model": {"path": str(case / "model"), "reference": str(case / "reference")},
         "data": {"template": known["template"], "max_length": known["max_length"], "forget": str(case / "forget.jsonl"),
-                 "retain": {"path": str(case / "retain.jsonl"), "held_out": 0}},
+                 "retain": {"path": str(case / "retain.jsonl"), "held_out": 0},
+                 "idk": {"path": str(case / "idk.jsonl"), "draw": "in_order"}},
         "parallel": {"data": ranks // tensor, "tensor": tensor},
         "objective": {**npo, "regularizer": [{"name": "kl", "weight": 1.0, "batch_size": rows["retain"]}]},
         "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "schedule": "constant", "warmup_steps": 0},
         "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,
                   "shuffle": False, "pair_retain": "in_order"},
-        "geffect": {"every": 1, "objectives": ["ga", npo], "resolution": "tensor"},
+        "geffect": {"every": 1, "resolution": "tensor",
+                    "objectives": [{"name": n, **known["objectives"].get(n, {})} for n in OBJECTIVES]},
     }
 
 
@@ -56,12 +59,12 @@ def read(directory):
 def start_pairs(got, expected):
     """Step 0: what was measured of the model as given, and what the reference says."""
     pairs = {}
-    for j, name in enumerate(["ga", "npo"]):
+    for j, name in enumerate(OBJECTIVES):
         pairs[f"{name} loss"] = got["instance_loss"][0, j], expected[f"objective/{name}/sequence_loss"]
         pairs[f"{name} weight"] = got["instance_weight"][j], expected[f"objective/{name}/weight"]
     pairs["kl loss"] = got["kl loss"][0], expected["objective/kl/sequence_loss"]
     pairs["kl weight"] = got["kl weight"], expected["objective/kl/weight"]
-    for name in ("ga", "npo", "kl"):
+    for name in (*OBJECTIVES, "kl"):
         for risk in RISKS:
             pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
     for k, risk in enumerate(RISKS):
@@ -96,7 +99,7 @@ def one_run(checks, case, precision, ranks, tensor, expected):
     got, tensors, tolerance = read(directory / "out"), file_names(expected), TOLERANCE[precision]
     n_step = len(expected["trajectory/loss"])
     if not checks.check(
-            sorted(got["tensor"]) == sorted(tensors) and got["risk"] == RISKS and len(got["objective"]) == 2
+            sorted(got["tensor"]) == sorted(tensors) and got["risk"] == RISKS and got["objective"] == OBJECTIVES
             and list(got["step"]) == list(range(n_step)) and list(got["instance"]) == list(range(len(got["instance"])))
             and np.isnan(got["loss"][-1]), f"{what}: names and steps",
             f"{got['tensor']} {got['objective']} {got['risk']} {got['step']} {got['loss']}"):

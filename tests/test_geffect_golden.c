@@ -150,11 +150,11 @@ static void check_effects(struct golden *g, const char *what)
                                  golden_objective("wga", "alpha", 1),  golden_objective("tnpo", "beta", 2),
                                  golden_objective("wtnpo", "beta", 2), golden_objective("satimp", NULL, 0),
                                  golden_objective("simnpo", "beta", 1)}; /* settings of make_cases.sh */
-    struct objective kl = golden_objective("kl", NULL, 0);
+    struct objective kl = golden_objective("kl", NULL, 0), po = golden_objective("po", NULL, 0);
     size_t slots = slot_count(g->layout), n = g->forget->n_row, m = g->retain->n_row;
     enum { J = sizeof forget / sizeof *forget };
     double *e = calloc(J * 2 * slots * 64, sizeof *e), loss[J * 64], weight[J * 64];
-    struct rows du = golden_rows(g, g->forget), dr = golden_rows(g, g->retain);
+    struct rows du = golden_rows(g, g->forget), dr = golden_rows(g, g->retain), dk = golden_rows(g, g->idk);
     struct state *risk[2];
     TEST_OK(objective_set(&forget[4], "test", "alpha", 0.5));
     risk_gradients(g, risk);
@@ -168,6 +168,8 @@ static void check_effects(struct golden *g, const char *what)
         assert_close(what, name, n, loss + j * n, want);
         free(want);
     }
+    TEST_OK(engine_effects(&g->engine, 1, &po, &dk, 2, risk, e, loss, weight));
+    compare_effects(g, what, "po", e, n);
     TEST_OK(engine_effects(&g->engine, 1, &kl, &dr, 2, risk, e, loss, weight));
     compare_effects(g, what, "kl", e, m);
     double *want = h5_double(g->expected, "objective/kl/sequence_loss", NULL);

@@ -10,6 +10,7 @@ enum need {
     NEEDS_DISTRIBUTION = 2, /* the reference's whole next-token distributions */
     NEEDS_POSITIONS = 4,    /* an output at every position, not only before labels */
     IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
+    NEEDS_REPLACEMENT = 32, /* reads stock refusals in place of the answers */
     IS_OBJECTIVE = 16       /* may be trained and measured on forget rows */
 };
 enum { MAX_PARAMETER = 4 };

@@ -27,6 +27,7 @@ struct inputs { /* equal on every process */
     struct config *config;
     struct shape *shape;
     struct dataset *forget, *retain; /* NULL: not given */
+    struct dataset *refusals;        /* the forget rows with stock refusals as answers; NULL: not needed */
     struct dataset *train;           /* what updates draw from: forget, or for finetune all that is given */
     size_t held_out;                 /* first retain rows never trained on */
     struct objective objective;      /* trained */
@@ -50,9 +51,12 @@ enum status inputs_objectives(struct inputs *in);
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
 /** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
 enum status inputs_lengths(struct inputs *in, const struct dataset *d);
-/** One process reads a data file, all receive it. Only rank 0 needs a rule with a tokenizer.   Collective over world. */
-enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
-                           struct dataset **out);
+/** One process reads a data file, all receive it; with idk not NULL each row's answer is a line of that file, drawn by the
+ *  config. Only rank 0 needs a rule with a tokenizer.                                            Collective over world. */
+enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
+                           const struct data_rule *rule, struct dataset **out);
+/** The rows that an objective reads of the forget set: the set itself, or its refusals. */
+const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 
 /* -------------------------------------------------------------------------------------------------- schedule ----- */
 struct timetable { /* which rows update t uses, by the input alone */

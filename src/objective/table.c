@@ -16,6 +16,7 @@ static const struct objective_row table[] = {
     { "wtnpo", BY_TOKEN,     IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 4, 0, DBL_MAX}, {"alpha", 1.5, 0, DBL_MAX}}, loss_wtnpo, "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)" },
     { "satimp", BY_TOKEN,    IS_OBJECTIVE,                                        {{"beta1", 5, 0, DBL_MAX}, {"beta2", 1, 0, DBL_MAX}}, loss_satimp, "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t" },
     { "simnpo", BY_SEQUENCE, IS_OBJECTIVE,                                        {{"beta", 4.5, DBL_MIN, DBL_MAX}, {"delta", 0, -DBL_MAX, DBL_MAX}}, loss_simnpo, "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))" },
+    { "po",    BY_TOKEN,     IS_OBJECTIVE | NEEDS_REPLACEMENT,                    {{0}},                              loss_nll, "mean_t nll_t of a stock refusal instead of the answer" },
     { "gd",    BY_TOKEN,     IS_REGULARIZER,                                      {{0}},                              loss_nll, "mean_t nll_t on retain rows" },
     { "kl",    BY_POSITION,  IS_REGULARIZER | NEEDS_DISTRIBUTION | NEEDS_POSITIONS, {{0}},                            NULL,     "mean over positions of KL(p_o || p)" },
     { "nll",   BY_TOKEN,     0,                                                   {{0}},                              loss_nll, "mean_t nll_t" },
@@ -39,6 +40,7 @@ double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-
 
 bool objective_find(const char *name, struct objective *out)
 {
+    if (!strcmp(name, "idk")) name = "po"; /* the name that the paper's code has for it */
     for (size_t i = 0; i < N_ROW; i++) {
         if (strcmp(table[i].name, name)) continue;
         *out = (struct objective){.row = &table[i]};

@@ -135,7 +135,7 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
         first = from->from == FROM_TRAINED ? in->held_out : 0;
     } else {
         const struct data_file f = {.path = from->data, .question = "question", .answer = "answer", .rows = SIZE_MAX};
-        TRY(inputs_dataset(world, &f, rule, &k->own));
+        TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
         TRY(inputs_lengths(in, k->own));
         k->data = k->own;
     }

@@ -50,6 +50,7 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
     text_free(&t);
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);
+    if (in->refusals) h = mix(h, in->refusals->hash);
     if (in->retain) h = mix(h, in->retain->hash);
     for (size_t k = 0; k < in->n_risk; k++) {
         h = mix(h, in->risk[k].data->hash);

@@ -37,9 +37,12 @@ static enum status put_weights(struct run *r)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
-    struct rows rows = run_rows(r, in->forget, in->forget->n_row, r->every_row);
+    struct rows rows;
     enum status st = OK;
-    for (size_t j = 0; j < in->n_measured; j++) rows_weights(&in->measured[j], &rows, r->slab + j * rows.n);
+    for (size_t j = 0; j < in->n_measured; j++) {
+        rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
+        rows_weights(&in->measured[j], &rows, r->slab + j * rows.n);
+    }
     TRY(file_put(r->geffect, "instance_weight", r->slab));
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         char field[64];

@@ -51,8 +51,22 @@ done:
     return st;
 }
 
-enum status inputs_dataset(const struct grid *world, const struct data_file *f, const struct data_rule *rule,
-                           struct dataset **out)
+/* A row's refusal: a function of the seed and the row. */
+static size_t draw_line(void *context, size_t row, size_t n_lines)
+{
+    const struct config *c = context;
+    return random_below(c->seed, STREAM_REPLACEMENT, row, n_lines);
+}
+
+static enum status read_one(const struct data_file *f, const char *idk, const struct config *c,
+                            const struct data_rule *rule, struct dataset **out)
+{
+    if (!idk) return dataset_read(f, rule, out);
+    return dataset_read_replaced(f, idk, c->data.idk_draw == DRAW_RANDOM ? draw_line : NULL, (void *)c, rule, out);
+}
+
+enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
+                           const struct data_rule *rule, struct dataset **out)
 {
     enum status st = OK;
     unsigned char *bytes = NULL;
@@ -60,7 +74,7 @@ enum status inputs_dataset(const struct grid *world, const struct data_file *f, 
     size_t n = 0;
     *out = NULL;
     if (world->rank == 0) {
-        st = dataset_read(f, rule, out);
+        st = read_one(f, idk, c, rule, out);
         if (st == OK) st = dataset_pack(*out, &bytes, &n);
         size = n;
     }
@@ -76,15 +90,15 @@ done:
     return st;
 }
 
-static enum status read_data(const struct grid *world, const struct config_data *d, const struct data_rule *rule,
-                             struct dataset **out)
+static enum status read_data(const struct grid *world, const struct config_data *d, const char *idk,
+                             const struct config *c, const struct data_rule *rule, struct dataset **out)
 {
     const struct data_file f = {.path = d->path,
                                 .question = d->question,
                                 .answer = d->answer,
                                 .text = d->text,
                                 .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
-    return d->path ? inputs_dataset(world, &f, rule, out) : OK;
+    return d->path ? inputs_dataset(world, &f, idk, c, rule, out) : OK;
 }
 
 /* Only rank 0 needs the tokenizer; the rule's numbers are the same everywhere. */
@@ -161,12 +175,25 @@ static size_t held_out(const struct config *c, const struct dataset *retain)
     return retain->n_row >= 800 ? 400 : 0;
 }
 
+static bool needs_replacement(const struct inputs *in)
+{
+    bool needs = in->trains && objective_needs(&in->objective) & NEEDS_REPLACEMENT;
+    for (size_t j = 0; j < in->n_measured; j++) needs = needs || objective_needs(&in->measured[j]) & NEEDS_REPLACEMENT;
+    return needs;
+}
+
+const struct dataset *inputs_of(const struct inputs *in, const struct objective *o)
+{
+    return objective_needs(o) & NEEDS_REPLACEMENT ? in->refusals : in->forget;
+}
+
 static enum status read_sets(struct inputs *in, const struct grid *world, const struct data_rule *rule)
 {
     const struct config *c = in->config;
     enum status st;
-    TRY(read_data(world, &c->data.forget, rule, &in->forget));
-    TRY(read_data(world, &c->data.retain, rule, &in->retain));
+    TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
+    TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
+    if (needs_replacement(in)) TRY(read_data(world, &c->data.forget, c->data.idk, c, rule, &in->refusals));
     in->held_out = held_out(c, in->retain);
     if (in->retain && in->held_out >= in->retain->n_row) {
         st = fail(ERR_INPUT, "%s: data.retain.held_out is %zu, but the file has %zu rows: none is left to train on",
@@ -175,11 +202,12 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
     }
     TRY(inputs_lengths(in, in->forget));
     TRY(inputs_lengths(in, in->retain));
+    TRY(inputs_lengths(in, in->refusals));
     if (c->task == TASK_FINETUNE)
         TRY(dataset_join(in->forget, in->retain, in->held_out, &in->train));
     else
         in->train = in->forget;
-    if (in->trains) TRY(check_labels(in->train));
+    if (in->trains) TRY(check_labels(c->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective)));
     for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
         if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
             in->regularizer[i].batch = in->train->n_row;
@@ -229,6 +257,7 @@ void inputs_free(struct inputs *in)
     if (in->train != in->forget) dataset_free(in->train);
     dataset_free(in->forget);
     dataset_free(in->retain);
+    dataset_free(in->refusals);
     shape_free(in->shape);
     config_free(in->config);
     free(in);

@@ -36,16 +36,33 @@ static void add_slots(struct run *r, size_t J, size_t n)
                 r->slab[(jk * labels + r->slot_out[s]) * n + i] += r->effect[(jk * slots + s) * n + i];
 }
 
-static enum status effects(struct run *r, size_t J, const struct objective *o, const struct rows *rows)
+/* J objectives of one set; results stand behind those of the first `at` ones. */
+static enum status effects(struct run *r, size_t at, size_t J, const struct objective *o, const struct rows *rows)
 {
-    size_t K = r->in->n_risk;
+    size_t K = r->in->n_risk, n = rows->n;
     enum status st =
-        engine_effects(&r->engine, J, o, rows, K, r->risk_gradient, r->effect, r->effect_loss, r->mean_weight);
+        engine_effects(&r->engine, J, o, rows, K, r->risk_gradient, r->effect + at * K * slot_count(r->layout) * n,
+                       r->effect_loss + at * n, r->mean_weight + at * n);
     double passes = 2 + 2.0 * (double)K + 2.0 * (double)J;
     for (size_t j = 0; j < J; j++)
         if (objective_needs(&o[j]) & NEEDS_DISTRIBUTION) passes += 2;
     r->flops += passes * plan_products(r->layout) * rows_tokens(rows);
-    add_slots(r, J, rows->n);
+    return st;
+}
+
+/* Neighbours that read the same rows share their passes. */
+static enum status all_objectives(struct run *r)
+{
+    const struct inputs *in = r->in;
+    enum status st = OK;
+    for (size_t j = 0, end; j < in->n_measured; j = end) {
+        const struct dataset *d = inputs_of(in, &in->measured[j]);
+        const struct rows rows = run_rows(r, d, d->n_row, r->every_row);
+        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == d;) end++;
+        TRY(effects(r, j, end - j, &in->measured[j], &rows));
+    }
+    add_slots(r, in->n_measured, in->forget->n_row);
+done:
     return st;
 }
 
@@ -86,16 +103,16 @@ enum status measure(struct run *r, size_t t, double batch_loss)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
-    struct rows rows = run_rows(r, in->forget, in->forget->n_row, r->every_row);
     enum status st;
     TRY(risk_gradients(r));
-    TRY(effects(r, in->n_measured, in->measured, &rows));
+    TRY(all_objectives(r));
     phase_enter(PHASE_OUTPUT);
     TRY(grid_agree(r->grid, put_objectives(r, batch_loss)));
     phase_enter(PHASE_OTHER);
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
-        rows = run_rows(r, in->retain, retain->n, retain->row);
-        TRY(effects(r, 1, &in->regularizer[i].objective, &rows));
+        const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
+        TRY(effects(r, 0, 1, &in->regularizer[i].objective, &rows));
+        add_slots(r, 1, rows.n);
         phase_enter(PHASE_OUTPUT);
         TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
         phase_enter(PHASE_OTHER);

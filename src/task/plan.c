@@ -47,6 +47,7 @@ static size_t bytes_results(const struct inputs *in, const struct plan *p, const
     size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
     size_t sets = 0;
     if (in->forget) sets += in->forget->first[in->forget->n_row];
+    if (in->refusals) sets += in->refusals->first[in->refusals->n_row];
     if (in->retain) sets += in->retain->first[in->retain->n_row];
     return p->engine.rows * (per_instance + 4) * sizeof(double) + sets * 3 * sizeof(int32_t);
 }

@@ -16,6 +16,7 @@ void report_start(const struct run *r)
              in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
     if (in->forget) log_info("forget     %s: %zu rows", in->forget->path, in->forget->n_row);
+    if (in->refusals) log_info("refusals   %s", in->config->data.idk);
     if (in->retain)
         log_info("retain     %s: %zu rows, the first %zu never trained on", in->retain->path, in->retain->n_row,
                  in->held_out);

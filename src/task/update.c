@@ -28,7 +28,8 @@ done:
 enum status update_gradient(struct run *r, size_t t, struct update *u)
 {
     const struct inputs *in = r->in;
-    struct rows rows = run_rows(r, in->train, r->timetable->batch, r->batch_row);
+    const struct dataset *train = in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective);
+    struct rows rows = run_rows(r, train, r->timetable->batch, r->batch_row);
     enum status st;
     math_fill(r->layout->size, 0, r->gradient->data);
     timetable_rows(r->timetable, t, r->batch_row);
