@@ -1,6 +1,6 @@
 /* make bench: a training step and an effect pass on three shapes, as one JSON line each, so that runs can be compared.
  *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, or TENSOR of them tensor
- * Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
+ * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
  * parameters but the input embedding. ratio = flops / seconds / (sgemm rate of the same process, best of 5 of a 2048-cube,
  * times the processes). Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
 #include "unlearn/geffect.h"
@@ -21,7 +21,7 @@ static const struct {
     {"M3", "{\"model_type\":\"llama\",\"hidden_size\":768,\"num_hidden_layers\":12,\"num_attention_heads\":12,"
            "\"intermediate_size\":2048,\"vocab_size\":4096,\"max_position_embeddings\":1024,\"eos_token_id\":0}"},
 };
-enum { BATCH = 16, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
+enum { BATCH = 16, STEPS = 2, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
 
 struct bench {
     const char *name;
@@ -112,7 +112,7 @@ static void prepare(struct bench *b, const char *config)
 static void step(struct bench *b, size_t t)
 {
     struct objective nll;
-    struct rows rows = {b->train, BATCH, b->every + (t * BATCH) % 128, NULL, NULL};
+    struct rows rows = {b->train, BATCH, b->every + t * BATCH, NULL, NULL};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
     math_fill(b->layout->size, 0, b->gradient->data);
@@ -182,11 +182,10 @@ int main(int argc, char **argv)
     b.rate = math_gemm_rate(2048);
     for (int i = -1; i < n; i++) { /* the first warms up */
         double began = clock_seconds();
-        step(&b, (size_t)(i + 1));
+        for (size_t t = 0; t < STEPS; t++) step(&b, t);
         if (i >= 0) seconds[i] = clock_seconds() - began;
     }
-    double per_step = tokens(b.train, 128) / 128 * BATCH;
-    report(&b, "step", BATCH, per_step, 6, n, seconds);
+    report(&b, "step", STEPS * BATCH, tokens(b.train, STEPS * BATCH), 6, n, seconds);
     phases(&b);
     for (int i = -1; i < n; i++) {
         double began = clock_seconds();

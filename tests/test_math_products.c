@@ -131,6 +131,29 @@ static void dots_keep_every_bit_of_the_products_of_floats(void **state)
     }
 }
 
+/* Tiles of C may meet other kernels of the library at their edges, which round otherwise. */
+static void products_do_not_depend_on_the_threads(void **state)
+{
+    enum { ROWS = 131, OUT = 157, IN = 93 };
+    static real x[ROWS * IN], w[OUT * IN], dy[ROWS * OUT], y[2][ROWS * OUT], dx[2][ROWS * IN], dw[2][OUT * IN];
+    for (size_t i = 0; i < ROWS * IN; i++) x[i] = (real)random_normal(1, STREAM_TEST, i);
+    for (size_t i = 0; i < OUT * IN; i++) w[i] = (real)random_normal(2, STREAM_TEST, i);
+    for (size_t i = 0; i < ROWS * OUT; i++) dy[i] = (real)random_normal(3, STREAM_TEST, i);
+    for (int threads = 1; threads <= 6; threads++) {
+        int k = threads > 1;
+        math_threads(threads);
+        math_fill(OUT * IN, 1, dw[k]);
+        linear_forward(ROWS, OUT, IN, x, IN, w, y[k], OUT);
+        linear_backward_input(ROWS, OUT, IN, dy, OUT, w, 0, dx[k], IN);
+        linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, dw[k]);
+        if (!k) continue;
+        for (size_t i = 0; i < ROWS * OUT; i++) assert_near(y[1][i], y[0][i], 64 * EPSILON);
+        for (size_t i = 0; i < ROWS * IN; i++) assert_near(dx[1][i], dx[0][i], 64 * EPSILON);
+        for (size_t i = 0; i < OUT * IN; i++) assert_near(dw[1][i], dw[0][i], 64 * EPSILON);
+    }
+    math_threads(1);
+}
+
 static void a_dot_does_not_depend_on_the_threads(void **state)
 {
     enum { N = 5000001 };
@@ -220,6 +243,7 @@ int main(void)
         cmocka_unit_test(empty_dimensions_are_legal),
         cmocka_unit_test(biases_are_added_to_rows_and_gathered_from_columns),
         cmocka_unit_test(dots_keep_every_bit_of_the_products_of_floats),
+        cmocka_unit_test(products_do_not_depend_on_the_threads),
         cmocka_unit_test(a_dot_does_not_depend_on_the_threads),
         cmocka_unit_test(dots_of_sequences_are_added_to_what_is_there),
         cmocka_unit_test(one_bad_number_anywhere_is_found),

@@ -9,7 +9,7 @@
 #include "unlearn/core.h"
 
 /* --------------------------------------------------------------------------------------------------- threads ----- */
-void math_threads(int n); /* one OpenMP team and one BLAS pool of n threads; n >= 1 */
+void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
 int math_threads_now(void);
 const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 
