@@ -147,9 +147,9 @@ static void products_do_not_depend_on_the_threads(void **state)
         linear_backward_input(ROWS, OUT, IN, dy, OUT, w, 0, dx[k], IN);
         linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, dw[k]);
         if (!k) continue;
-        for (size_t i = 0; i < ROWS * OUT; i++) assert_near(y[1][i], y[0][i], 64 * EPSILON);
-        for (size_t i = 0; i < ROWS * IN; i++) assert_near(dx[1][i], dx[0][i], 64 * EPSILON);
-        for (size_t i = 0; i < OUT * IN; i++) assert_near(dw[1][i], dw[0][i], 64 * EPSILON);
+        for (size_t i = 0; i < ROWS * OUT; i++) assert_near(y[1][i], y[0][i], 10 * TOL);
+        for (size_t i = 0; i < ROWS * IN; i++) assert_near(dx[1][i], dx[0][i], 10 * TOL);
+        for (size_t i = 0; i < OUT * IN; i++) assert_near(dw[1][i], dw[0][i], 10 * TOL);
     }
     math_threads(1);
 }
