@@ -20,6 +20,7 @@ enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
+enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
 struct place {        /* where a value was written; line 0: nowhere (a default) */
@@ -124,6 +125,7 @@ struct config {
     struct {
         size_t every, keep;
         bool export;
+        enum export_dtype dtype;
     } checkpoint;
     enum precision precision;
     struct config_private *private; /* owned text and places */

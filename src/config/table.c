@@ -169,6 +169,8 @@ const struct row config_table[] = {
      .flags = LATER},
     {"checkpoint.keep", COUNT, AT(checkpoint.keep), "2", .help = "the newest so many", RANGE(1, RANKS)},
     {"checkpoint.export", SWITCH, AT(checkpoint.export), "true", .help = "the final model in Hugging Face's layout"},
+    {"checkpoint.dtype", CHOICE, AT(checkpoint.dtype), "full",
+     .help = "of the exported weights; full: as they are computed", .choices = "full|float32|bfloat16"},
 
     {"guard", SECTION, NOWHERE, NULL, .help = "when to stop early", .flags = LATER},
     {"precision", CHOICE, AT(precision), "float32", .help = "of the matrix products", .choices = "float32|bfloat16",

@@ -25,6 +25,12 @@ done:
     return st;
 }
 
+static enum storage export_storage(const struct config *c)
+{
+    if (c->checkpoint.dtype == DTYPE_BFLOAT16) return STORE_BF16;
+    return c->checkpoint.dtype == DTYPE_FULL && sizeof(real) == 8 ? STORE_F64 : STORE_F32;
+}
+
 static enum status export_model(struct run *r)
 {
     const struct config *c = r->in->config;
@@ -33,7 +39,7 @@ static enum status export_model(struct run *r)
     enum status st = OK;
     if (!r->in->trains || !c->checkpoint.export) goto done;
     TRY(path_join(c->output_directory, "model", &dir));
-    TRY(weights_write(dir, c->model.path, r->grid, r->weights, sizeof(real) == 8 ? STORE_F64 : STORE_F32));
+    TRY(weights_write(dir, c->model.path, r->grid, r->weights, export_storage(c)));
 done:
     free(dir);
     phase_enter(before);
