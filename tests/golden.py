@@ -1,6 +1,6 @@
 """end to end: losses, risks, effects and an AdamW trajectory of tiny models, against the float64 reference.
 
-    golden.py [MODEL ...]       names of directories in SHARED/golden/models; --later: those of architectures to come
+    golden.py [MODEL ...]       names of directories in SHARED/golden/models
 
 One run of the program for each model, precision and layout of 1 to 4 ranks: npo + 1.0 kl, full batch, four updates,
 effects of all objectives at each step; the first row of it is the model as given."""
@@ -11,8 +11,7 @@ import h5py
 import numpy as np
 from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input, safetensors
 
-MODELS = ["llama", "llama3", "mistral"]
-LATER = ["qwen2", "phi", "gpt_neox", "stablelm"]
+MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
 BETWEEN_LAYOUTS = 1e-10  # double
 RISKS = ["unlearn", "retain"]
@@ -119,7 +118,7 @@ def one_run(checks, case, precision, ranks, tensor, expected):
 
 
 def main():
-    wanted = [m for m in sys.argv[1:] if not m.startswith("-")] or (LATER if "--later" in sys.argv else MODELS)
+    wanted = sys.argv[1:] or MODELS
     checks = Checks("golden")
     for name in wanted:
         path = SHARED / "golden/models" / name / "expected.h5"
