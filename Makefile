@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint test valgrind demo help clean
+ASK_NOT   = deps venv transformers lint test demo help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -135,9 +135,6 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done
 
-valgrind:                       # one small run under valgrind; minutes, so not part of `make test`
-	@SHARED='$(SHARED)' sh tests/valgrind.sh
-
 # ------------------------------------------------------------------------------------------------------- demo, bench
 demo:                           # installs what is missing, then learns, forgets, measures and draws: under 3 minutes
 	@$(AGAIN) deps || echo 'make demo: going on with what is installed'
@@ -176,5 +173,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all valgrind tests objects deps venv transformers test lint demo bench install clean help always
+.PHONY: all tests objects deps venv transformers test lint demo bench install clean help always
 .SECONDARY:
