@@ -58,6 +58,21 @@ enum status engine_gradient(struct engine *e, const struct objective *o, const s
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                            struct state *const *risk, double *e_out, double *loss, double *mean_weight);
 
+/* ------------------------------------------------------------------------------------------- without gradients ----- */
+/* Of every labelled token of every listed row, written at label_first of its row; other entries stay 0. */
+struct token_statistics {
+    double *nll; /* -log p */
+    double *hit; /* 1 where the label is the likeliest token (the lowest id of equal ones), else 0 */
+    double *z;   /* (log p - mu) / sqrt(max(var, 1e-6)), mu and var those of log p under p (Min-K%++) */
+};
+/** Complete on every process; members may be NULL.                                              Collective over grid. */
+enum status engine_statistics(struct engine *e, const struct rows *r, const struct token_statistics *out);
+/** L(s_i) of every listed row, as engine_gradient gives it, by a forward alone.                 Collective over grid. */
+enum status engine_losses(struct engine *e, const struct objective *o, const struct rows *r, double *loss);
+/** Mean over the tensors of the 2-norm of grad nll(s_i), nll the mean over the labelled tokens of row i: no gradient is
+ *  formed, |dW|^2 = sum over t, u of (delta_t . delta_u) (x_t . x_u).                           Collective over grid. */
+enum status engine_norms(struct engine *e, const struct rows *r, double *norm);
+
 /* Slots: one per parameter, in the layout's order, and with tied embeddings one more, the head's use of the embedding. */
 size_t slot_count(const struct layout *l);
 size_t slot_layer(const struct layout *l, size_t slot);              /* the layer that acts */
