@@ -138,6 +138,9 @@ enum status run_files(struct run *r);
 enum status run_close(struct run *r);
 
 double rows_tokens(const struct rows *r);
+/** gradient = grad of the batch loss of these rows, complete; *loss = that loss. Collective over the job. */
+enum status rows_gradient(struct run *r, const struct objective *o, const struct rows *rows, struct state *gradient,
+                          double *loss);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
 const struct risk *regularized_rows(const struct inputs *in);
 

@@ -4,6 +4,21 @@
 #include <math.h>
 #include <string.h>
 
+enum status rows_gradient(struct run *r, const struct objective *o, const struct rows *rows, struct state *gradient,
+                          double *loss)
+{
+    enum status st;
+    rows_weights(o, rows, r->weight);
+    math_fill(r->layout->size, 0, gradient->data);
+    TRY(engine_gradient(&r->engine, o, rows, r->weight, gradient, r->loss));
+    TRY(state_reduce(r->grid, gradient));
+    *loss = 0;
+    for (size_t i = 0; i < rows->n; i++) *loss += r->weight[i] * r->loss[i];
+    r->flops += (objective_needs(o) & NEEDS_DISTRIBUTION ? 8 : 6) * plan_products(r->layout) * rows_tokens(rows);
+done:
+    return st;
+}
+
 /* grad R_k of every risk, complete, and its value. */
 static enum status risk_gradients(struct run *r)
 {
@@ -13,13 +28,7 @@ static enum status risk_gradients(struct run *r)
     for (size_t k = 0; k < r->in->n_risk; k++) {
         const struct risk *risk = &r->in->risk[k];
         struct rows rows = run_rows(r, risk->data, risk->n, risk->row);
-        rows_weights(&nll, &rows, r->weight);
-        math_fill(r->layout->size, 0, r->risk_gradient[k]->data);
-        TRY(engine_gradient(&r->engine, &nll, &rows, r->weight, r->risk_gradient[k], r->loss));
-        TRY(state_reduce(r->grid, r->risk_gradient[k]));
-        r->risk_value[k] = 0;
-        for (size_t i = 0; i < risk->n; i++) r->risk_value[k] += r->weight[i] * r->loss[i];
-        r->flops += 6 * plan_products(r->layout) * rows_tokens(&rows);
+        TRY(rows_gradient(r, &nll, &rows, r->risk_gradient[k], &r->risk_value[k]));
     }
 done:
     return st;
