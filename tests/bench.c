@@ -78,7 +78,7 @@ static void prepare(struct bench *b, const char *config)
     json_t *root = NULL;
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
-    struct model_limits most = {TOKENS, TOKENS, TOKENS, 512, 1, false};
+    struct model_limits most = {TOKENS, TOKENS, TOKENS, 512, 1, false, false};
     struct engine_limits rows = {256, 1, K};
     struct model *model;
     snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
@@ -112,7 +112,7 @@ static void prepare(struct bench *b, const char *config)
 static void step(struct bench *b, size_t t)
 {
     struct objective nll;
-    struct rows rows = {b->train, BATCH, b->every + t * BATCH, NULL, NULL};
+    struct rows rows = {b->train, BATCH, b->every + t * BATCH, NULL, NULL, 0};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
     math_fill(b->layout->size, 0, b->gradient->data);
@@ -124,7 +124,7 @@ static void step(struct bench *b, size_t t)
 static void effects(struct bench *b)
 {
     struct objective ga;
-    struct rows rows = {b->forget, b->forget->n_row, b->every, NULL, NULL};
+    struct rows rows = {b->forget, b->forget->n_row, b->every, NULL, NULL, 0};
     objective_find("ga", &ga);
     must(engine_effects(&b->engine, 1, &ga, &rows, K, b->risk, b->effect, b->loss, b->mean));
 }

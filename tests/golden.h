@@ -80,13 +80,17 @@ struct golden { /* one golden model, its weights and its reference's, ready for 
 static inline struct rows golden_rows(struct golden *g, struct dataset *d)
 {
     bool forget = d == g->forget;
-    return (struct rows){d, d->n_row, g->every, forget ? g->nll_ref : NULL, forget ? g->label_first : NULL};
+    return (struct rows){.data = d,
+                         .n = d->n_row,
+                         .row = g->every,
+                         .nll_ref = forget ? g->nll_ref : NULL,
+                         .label_first = forget ? g->label_first : NULL};
 }
 
 /* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
 {
-    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true};
+    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true, true};
     const struct engine_limits rows = {64, J, K};
     if (poison) {
         TEST_OK(state_poison(g->weights));
@@ -167,6 +171,17 @@ static inline struct objective golden_objective(const char *name, const char *ke
     assert_true(objective_find(name, &o));
     if (key) TEST_OK(objective_set(&o, "test", key, value));
     return o;
+}
+
+/* rmu's u; the caller frees it. */
+static inline real *golden_direction(const struct golden *g)
+{
+    size_t n;
+    double *u = h5_double(g->expected, "rmu_direction", &n);
+    real *x = calloc(n, sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (real)u[i];
+    free(u);
+    return x;
 }
 
 /* This process's part of one global tensor. */

@@ -67,7 +67,7 @@ static void rows_make(struct family *f)
 
 static void family_open(const char *kind, int tensor, struct family *f)
 {
-    const struct model_limits most = {TOKENS, TOKENS, TOKENS, TOKENS, 1, false};
+    const struct model_limits most = {TOKENS, TOKENS, TOKENS, TOKENS, 1, false, false};
     const struct engine_limits limits = {ROWS, 1, 1};
     *f = (struct family){.shape = shape_with(kind), .nll = golden_objective("nll", NULL, 0)};
     assert_non_null(f->shape);

@@ -144,22 +144,38 @@ static void compare_effects(struct golden *g, const char *what, const char *obje
     }
 }
 
+static void check_weights(struct golden *g, const char *what, const char *objective, const struct objective *o)
+{
+    char name[64];
+    double got[64], *want;
+    struct rows all = golden_rows(g, g->forget);
+    snprintf(name, sizeof name, "objective/%s/weight", objective);
+    want = h5_double(g->expected, name, NULL);
+    rows_weights(o, &all, got);
+    assert_close(what, name, all.n, got, want);
+    free(want);
+}
+
+/* Of the objectives together, with the settings of make_cases.sh, and of rmu alone, whose passes end at its layer. */
 static void check_effects(struct golden *g, const char *what)
 {
-    struct objective forget[] = {golden_objective("ga", NULL, 0),      golden_objective("npo", "beta", 0.05),
-                                 golden_objective("wga", "alpha", 1),  golden_objective("tnpo", "beta", 2),
-                                 golden_objective("wtnpo", "beta", 2), golden_objective("satimp", NULL, 0),
-                                 golden_objective("simnpo", "beta", 1)}; /* settings of make_cases.sh */
+    struct objective forget[] = {golden_objective("ga", NULL, 0),       golden_objective("npo", "beta", 0.05),
+                                 golden_objective("wga", "alpha", 1),   golden_objective("tnpo", "beta", 2),
+                                 golden_objective("wtnpo", "beta", 2),  golden_objective("satimp", NULL, 0),
+                                 golden_objective("simnpo", "beta", 1), golden_objective("rmu", NULL, 0),
+                                 golden_objective("ceu", NULL, 0),      golden_objective("undial", "beta", 3)};
     struct objective kl = golden_objective("kl", NULL, 0), po = golden_objective("po", NULL, 0);
     size_t slots = slot_count(g->layout), n = g->forget->n_row, m = g->retain->n_row;
     enum { J = sizeof forget / sizeof *forget };
     double *e = calloc(J * 2 * slots * 64, sizeof *e), loss[J * 64], weight[J * 64];
     struct rows du = golden_rows(g, g->forget), dr = golden_rows(g, g->retain), dk = golden_rows(g, g->idk);
     struct state *risk[2];
+    real *u = golden_direction(g);
+    forget[7].direction = u;
     TEST_OK(objective_set(&forget[4], "test", "alpha", 0.5));
     risk_gradients(g, risk);
     TEST_OK(engine_effects(&g->engine, J, forget, &du, 2, risk, e, loss, weight));
-    const char *names[] = {"ga", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo"};
+    const char *names[] = {"ga", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo", "rmu", "ceu", "undial"};
     for (size_t j = 0; j < J; j++) {
         char name[64];
         compare_effects(g, what, names[j], e + j * 2 * slots * n, n);
@@ -167,7 +183,10 @@ static void check_effects(struct golden *g, const char *what)
         double *want = h5_double(g->expected, name, NULL);
         assert_close(what, name, n, loss + j * n, want);
         free(want);
+        check_weights(g, what, names[j], &forget[j]);
     }
+    TEST_OK(engine_effects(&g->engine, 1, &forget[7], &du, 2, risk, e, loss, weight));
+    compare_effects(g, what, "rmu", e, n);
     TEST_OK(engine_effects(&g->engine, 1, &po, &dk, 2, risk, e, loss, weight));
     compare_effects(g, what, "po", e, n);
     TEST_OK(engine_effects(&g->engine, 1, &kl, &dr, 2, risk, e, loss, weight));
@@ -176,7 +195,7 @@ static void check_effects(struct golden *g, const char *what)
     assert_close(what, "kl loss", m, loss, want);
     free(want);
     state_free(risk[0]), state_free(risk[1]);
-    free(e);
+    free(e), free(u);
 }
 
 static void likelihoods_agree_with_the_reference(void **state) { everywhere(check_nll, 1, 0, false); }
@@ -184,7 +203,7 @@ static void logits_agree_with_the_reference(void **state) { everywhere(check_log
 static void risk_gradients_agree_with_the_reference(void **state) { everywhere(check_gradient, 1, 0, false); }
 static void effects_and_losses_agree_and_no_weight_is_used_after_its_release(void **state)
 {
-    everywhere(check_effects, 7, 2, true);
+    everywhere(check_effects, 10, 2, true);
 }
 
 int main(int argc, char **argv)

@@ -124,14 +124,14 @@ static void an_empty_slice_has_no_share(void **state)
     logits_sum(2, 0, NULL, one, sum);
     logits_pick(2, 0, 7, NULL, (int32_t[]){7, 0}, z);
     logits_backward(2, 0, 7, NULL, one, (int32_t[]){7, 0}, one, NULL);
-    logits_divergence(2, 0, NULL, one, NULL, one, one, loss, NULL);
+    logits_toward(2, 0, 7, NULL, one, (int32_t[]){7, 0}, &(struct logits_target){NULL, one, 1, false}, one, loss, NULL);
     for (int k = 0; k < 2; k++) assert_true(sum[k] == 0 && z[k] == 0 && loss[k] == 0);
 }
 
 /* 90 nats from the truth: what a destroyed model reaches */
 static void nothing_overflows_at_ninety_nats(void **state)
 {
-    real z[V], dz[V];
+    real z[V], dz[V], at[V];
     double max, sum, lse, loss, coef = 1;
     const int32_t id = 3;
     math_fill(V, -200, z);
@@ -143,10 +143,11 @@ static void nothing_overflows_at_ninety_nats(void **state)
     logits_backward(1, V, 0, z, &lse, &id, &coef, dz);
     assert_near(dz[3], -1, 0);
     assert_near(dz[7], 1, 1e-7);
-    logits_divergence(1, V, z, &lse, z, &lse, &coef, &loss, dz);
+    logits_toward(1, V, 0, z, &lse, &id, &(struct logits_target){z, &lse, 0, true}, &coef, &loss, dz);
     assert_near(loss, 0, 0);
     z[3] = -INFINITY; /* a token taken out of the target */
-    logits_divergence(1, V, dz, &(double){log(V)}, z, &lse, &coef, &loss, dz);
+    math_copy(V, dz, at);
+    logits_toward(1, V, 0, at, &(double){log(V)}, &id, &(struct logits_target){z, &lse, 0, true}, &coef, &loss, dz);
     assert_true(isfinite(loss) && math_finite(V, dz));
 }
 
@@ -172,16 +173,17 @@ static double divergence_loss(const double *z, const void *more)
 static void divergence_agrees_with_differences(void **state)
 {
     const double coef[N] = {1, -0.5, 2, 0};
+    const int32_t none[N] = {-1, -1, -1, -1};
     real *z = random_reals(1, N * V), *y = random_reals(2, N * V), *dz = noise(N * V);
     double lse[N], other[N], loss[N] = {NAN}, total = 0, slope[N * V], *at = doubles(N * V, z), *at_y = doubles(N * V, y);
     struct divergence_case o = {at_y, coef};
     for (size_t k = 0; k < N; k++) lse[k] = plain_lse(at + k * V), other[k] = plain_lse(at_y + k * V);
-    logits_divergence(N, V, z, lse, y, other, coef, loss, dz);
+    logits_toward(N, V, 0, z, lse, none, &(struct logits_target){y, other, 0, true}, coef, loss, dz);
     for (size_t k = 0; k < N; k++) total += coef[k] * loss[k];
     assert_near(total, divergence_loss(at, &o), TOL);
     differences(divergence_loss, &o, N * V, at, slope);
     for (size_t i = 0; i < N * V; i++) assert_near(dz[i], slope[i], TOL_DIFFERENCE);
-    logits_divergence(N, V, y, other, y, other, coef, loss, dz);
+    logits_toward(N, V, 0, y, other, none, &(struct logits_target){y, other, 0, true}, coef, loss, dz);
     for (size_t k = 0; k < N; k++) assert_near(loss[k], 0, 0); /* of a distribution from itself: exactly none */
     for (size_t i = 0; i < N * V; i++) assert_near(dz[i], 0, 0);
     free(z), free(y), free(dz), free(at), free(at_y);

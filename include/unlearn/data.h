@@ -78,6 +78,8 @@ enum outputs { OUTPUTS_LABELLED, OUTPUTS_ALL };
 /** Cuts rows (order kept) into passes of at most `tokens` tokens, at least one row each: pass p holds rows
  *  start[p] ... start[p+1]-1 of the list; start has room for n+1 entries. Returns the number of passes.           Local. */
 size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start);
+/** The same of n rows in groups of `group` that stay together; n is a multiple of it.                             Local. */
+size_t batch_cut_groups(const struct dataset *d, size_t group, size_t n, const size_t *row, size_t tokens, size_t *start);
 /** Packs rows row[0 ... n-1] of d into b, whose arrays are taken from `a` (rewind it when done); item[i] = i.
  *                                                                                                               Local. */
 void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outputs which, struct arena *a,

@@ -16,7 +16,7 @@ struct engine {
     const struct layout *layout;
     struct model *model;
     struct state *weights;    /* what is trained and measured */
-    struct state *reference;  /* frozen copy; NULL where no objective needs distributions */
+    struct state *reference;  /* frozen copy; NULL where no objective needs distributions or states */
     size_t tokens;            /* most tokens of one pass */
     struct engine_room *room; /* owned: every buffer that a pass needs */
 };
@@ -25,13 +25,15 @@ struct engine_limits {
     size_t objectives; /* J of any call */
     size_t risks;      /* K of any call */
 };
-/* Rows of a data set, with the reference's nll of every label where an objective needs it. */
+/* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, each is two
+ * sequences of one pass, the answer and the refusal; losses and effects are those of both. */
 struct rows {
     const struct dataset *data; /* borrowed */
     size_t n;
     const size_t *row;         /* [n] rows of data; borrowed */
     const double *nll_ref;     /* per output of all rows of data: see label_first; NULL: not needed */
     const size_t *label_first; /* [data->n_row+1] */
+    size_t pair;               /* row i goes with row i + pair; 0: alone */
 };
 
 /** Bytes (may be NULL) of the buffers; with e->room NULL afterwards only when `count_only`.                      Local. */

@@ -10,13 +10,13 @@ struct engine_room {
     double *cost;       /* [rows] of a row in flops */
     int *owner;         /* [rows] data rank */
     void *split;        /* split_balanced's */
-    size_t *mine, *row; /* [rows] this process's items of the list, and their rows of the data set */
-    size_t *start;      /* [rows+1] passes */
+    size_t *mine, *row; /* [2 rows] this process's sequences: their items of the list, and rows of the data set */
+    size_t *start;      /* [2 rows + 1] passes: sequences start[p] ... start[p+1]-1 */
     size_t n_mine, n_pass;
-    double *dnll, *coef, *share; /* [tokens] of the outputs of a pass */
-    double *of_sequence;         /* [tokens] inner products of a pass */
-    real *product;               /* [tokens][widest] G x */
-    const real **base;           /* [risks] of the layer acquired */
+    double *dnll, *coef, *share, *lse; /* [tokens] of the outputs of a pass */
+    double *of_sequence;               /* [tokens] inner products of a pass */
+    real *product;                     /* [tokens][widest] G x */
+    const real **base;                 /* [risks] of the layer acquired */
 };
 
 enum outputs objective_outputs(const struct objective *o);
@@ -24,10 +24,11 @@ enum outputs objective_outputs(const struct objective *o);
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
-/** Forward of pass p, under the reference first where an objective needs distributions. Collective over tensor ranks. */
+/** Forward of pass p, under the reference first where an objective needs its values; no further than to the hidden states
+ *  where no objective reads more.                                                         Collective over tensor ranks. */
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct batch *b);
-/** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits.
- *  loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.     Collective over tensor ranks. */
+/** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits
+ *  or model_dhidden. loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.     Collective over tensor ranks. */
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                  const struct batch *b, const double *weight, double *loss, double *mean_weight);
 #endif

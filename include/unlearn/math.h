@@ -112,6 +112,7 @@ void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, siz
 /* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y);
 void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx);
+void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x); /* x[row[k]] += y[k]; no row twice */
 
 /* A slice of the vocabulary: logits [n][v], columns first ... first+v-1 of the whole. The three partial results of all
  * slices combine by max, sum, sum: lse = max + log(sum exp(z - max)); nll = lse - z[id]. */
@@ -122,10 +123,26 @@ void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                      const double *coef, real *dlogits);
-/* target q = softmax(other): returns in loss[k] this slice's share of sum_v q (log q - log p), and writes
- * dlogits[k] = coef[k] (p - q): Kullback-Leibler divergence of softmax(logits) from softmax(other) */
-void logits_divergence(size_t n, size_t v, const real *logits, const double *lse, const real *other,
-                       const double *lse_other, const double *coef, double *loss, real *dlogits);
+/* logits_max and logits_sum where the label's logit counts as lower by `shift`; INFINITY: as if it were not there. */
+void logits_max_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
+                        double *max);
+void logits_sum_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
+                        const double *max, double *sum);
+/* A constant target distribution q = softmax(other), other lower by `lowered` at the label. */
+struct logits_target {
+    const real *other; /* [n][v]; may be the logits themselves */
+    const double *lse; /* [n] log-sum-exp of other, so lowered, over the whole vocabulary */
+    double lowered;    /* 0: not; INFINITY: q is 0 at the label */
+    bool divergence;
+};
+/* loss[k] = this slice's share of the cross-entropy -sum_v q log p, or of the Kullback-Leibler divergence
+ * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
+void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                   const struct logits_target *t, const double *coef, double *loss, real *dlogits);
+/* loss[k] = mean over d columns of (x - scale y)^2, and dx[k] = coef[k] times its derivative by x[k]; ldy 0: y [d] is the
+ * same for all rows. dx may be x. Differences and sums in double. */
+void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y, size_t ldy, const double *coef,
+                 double *loss, real *dx);
 
 /* ------------------------------------------------------------------------------------------ updates, storage ----- */
 /* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */

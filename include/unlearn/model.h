@@ -190,7 +190,8 @@ struct sink sink_gradient(struct gradient_sink *g);
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
     size_t objectives;                        /* J stacked in one backward, at least 1 */
-    bool aside;                               /* also keeps the logits of another forward (the reference's) */
+    bool aside;                               /* also keeps results of another forward (the reference's) */
+    bool hidden;                              /* losses may act on hidden states */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
 /** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */
@@ -202,6 +203,8 @@ void model_free(struct model *m);
  *  complete log-sum-exp and nll of every output. ERR_NUMERIC when a log-sum-exp is not finite; the results are complete
  *  all the same.                                                                    Collective over the tensor ranks. */
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b);
+/** The same, stopped after hidden state `layer` (see model_hidden()), which is checked instead: no logits, no nll. */
+enum status model_forward_hidden(struct model *m, struct state *weights, const struct batch *b, size_t layer);
 /* Results of the last forward, borrowed until the next one. */
 const double *model_nll(const struct model *m); /* [n_out]; 0 where an output has no label */
 const double *model_lse(const struct model *m); /* [n_out] log sum_v exp logit, over the whole vocabulary */
@@ -210,11 +213,18 @@ real *model_logits(struct model *m);            /* [n_out][word_count] */
 void model_set_aside(struct model *m, const struct batch *b);
 const double *model_aside_lse(const struct model *m);
 const real *model_aside_logits(const struct model *m);
+/** x [n_out][d] = hidden state `layer` at the output rows: the output of that block, counted from 1; of the last block:
+ *  after the final norm. Every tensor rank has all of it.                                                        Local. */
+void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x);
+real *model_aside_hidden(struct model *m, const struct batch *b,
+                         size_t j); /* [n_out][d] for the caller's use, one a loss */
 
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
 real *model_dlogits(struct model *m);
-/** Backward of J losses through the last forward, from model_dlogits; every use of a tensor goes to the sink.
- *                                                                                   Collective over the tensor ranks. */
+/** [n_out][d]: where the caller writes loss j's derivative by hidden state `layer` instead; holds until the next forward. */
+real *model_dhidden(struct model *m, const struct batch *b, size_t j, size_t layer);
+/** Backward of J losses through the last forward, from model_dlogits or model_dhidden; every use of a tensor goes to the
+ *  sink, but for those in layers above all that the losses act on: they have none. Collective over the tensor ranks. */
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
                            const struct sink *sink);
 #endif

@@ -1,5 +1,6 @@
 /* objective: one table; each row: the loss of one sequence and its derivative. No messages, no model: token losses see
- * negative log-likelihoods, distribution losses see logits. A new objective is one file and one row.                  */
+ * negative log-likelihoods; losses on distributions, on hidden states and on pairs of sequences say what they compare.
+ * A new objective is one file and one row.                                                                            */
 #ifndef UNLEARN_OBJECTIVE_H
 #define UNLEARN_OBJECTIVE_H
 #include "unlearn/core.h"
@@ -11,6 +12,10 @@ enum need {
     NEEDS_POSITIONS = 4,    /* an output at every position, not only before labels */
     IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
     NEEDS_REPLACEMENT = 32, /* reads stock refusals in place of the answers */
+    NEEDS_PAIR = 64,        /* reads each row twice: with its answer, and with a stock refusal */
+    NEEDS_HIDDEN = 128,     /* acts on a hidden state of the model, chosen by its parameter `layer` */
+    NEEDS_DIRECTION = 256,  /* a fixed direction in the space of that hidden state */
+    NEEDS_STATES = 512,     /* that hidden state under the reference weights */
     IS_OBJECTIVE = 16       /* may be trained and measured on forget rows */
 };
 enum { MAX_PARAMETER = 4 };
@@ -18,6 +23,7 @@ struct objective_row;
 struct objective { /* a row with its parameters' values */
     const struct objective_row *row;
     double parameter[MAX_PARAMETER];
+    const real *direction; /* [hidden] borrowed; NULL: not needed */
 };
 
 /** The row of this name with default parameters; false when there is none. */
@@ -43,7 +49,31 @@ double objective_mass(const struct objective *o, size_t positions, size_t labels
  *  \param[out] weight  the mean token weight, or the sequence weight (NPO); NaN where the objective has none */
 double objective_token(const struct objective *o, size_t n, const double *nll, const double *nll_ref, double *dnll,
                        double *weight);
-/** Whether the loss is a divergence from the reference's distribution (kl): then the coefficient of every output is
- *  1 / outputs of the sequence and math's logits_divergence gives loss and derivative; else objective_token applies. */
-bool objective_is_divergence(const struct objective *o);
+
+/* What a loss is made of; a row has one of them. */
+enum loss_kind { LOSS_OF_TOKENS, LOSS_OF_DISTRIBUTIONS, LOSS_OF_HIDDEN, LOSS_OF_PAIRS };
+enum loss_kind objective_kind(const struct objective *o);
+
+/* LOSS_OF_DISTRIBUTIONS: the mean over the outputs of a sequence, its first `skip` left out, of the cross-entropy of the
+ * model's distribution p against a constant target q = softmax(logits), the label's logit lowered by `shift`. */
+struct distribution_target {
+    bool own;        /* q is made of the model's own logits, not of the reference's */
+    bool divergence; /* less q's entropy: Kullback-Leibler */
+    double shift;    /* INFINITY: q has no mass at the label */
+    size_t skip;
+};
+struct distribution_target objective_target(const struct objective *o);
+
+/* LOSS_OF_HIDDEN: the mean over the outputs of a sequence of mean_d (h - scale y)^2, h = hidden state `layer` (the output of
+ * that block, counted from 1; of the last one: after the final norm), y = the objective's direction or, where there is
+ * none, h under the reference weights. */
+struct hidden_target {
+    size_t layer;
+    double scale;
+};
+struct hidden_target objective_hidden(const struct objective *o);
+
+/** LOSS_OF_PAIRS, of one row: by how much S = sum of nll has risen above the reference's, with the refusal (win) and with
+ *  the answer (lose). Derivatives by each; *weight as of objective_token().                                      Local. */
+double objective_pair(const struct objective *o, double win, double lose, double *dwin, double *dlose, double *weight);
 #endif

@@ -6,6 +6,10 @@
 /* See objective_token(); n >= 1. */
 typedef double token_loss(const double *parameter, size_t n, const double *nll, const double *nll_ref, double *dnll,
                           double *weight);
+typedef struct distribution_target distribution_loss(const double *parameter); /* see objective_target() */
+typedef struct hidden_target hidden_loss(const double *parameter);             /* see objective_hidden() */
+typedef double pair_loss(const double *parameter, double win, double lose, double *dwin, double *dlose,
+                         double *weight); /* see objective_pair() */
 struct objective_row {
     const char *name;
     enum combine combine;
@@ -14,11 +18,18 @@ struct objective_row {
         const char *name;
         double standard, least, most;
     } parameter[MAX_PARAMETER];
-    token_loss *loss; /* NULL: a divergence from the reference's distribution */
     const char *equation;
+    bool counts;       /* the first parameter is a number of things */
+    token_loss *token; /* one of these four */
+    distribution_loss *distribution;
+    hidden_loss *hidden;
+    pair_loss *pair;
 };
 
 token_loss loss_nll, loss_ga, loss_npo, loss_wga, loss_tnpo, loss_wtnpo, loss_satimp, loss_simnpo;
+distribution_loss target_kl, target_ceu, target_undial;
+hidden_loss hidden_rmu, hidden_rr;
+pair_loss loss_dpo;
 
 /** log sigmoid(x), finite for every finite x */
 double log_sigmoid(double x);

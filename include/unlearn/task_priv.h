@@ -23,11 +23,16 @@ struct risk {                   /* R_k: mean nll over the labelled tokens of som
     struct dataset *own;        /* of a file named by the risk; else NULL */
     size_t n, *row;             /* owned */
 };
+struct direction {    /* in the space of hidden states */
+    const char *path; /* the file it came from, borrowed; NULL: drawn */
+    real *u;          /* [hidden] owned */
+};
 struct inputs { /* equal on every process */
     struct config *config;
     struct shape *shape;
     struct dataset *forget, *retain; /* NULL: not given */
     struct dataset *refusals;        /* the forget rows with stock refusals as answers; NULL: not needed */
+    struct dataset *pairs;           /* for dpo: the forget rows, then as many refusals; NULL: not needed */
     struct dataset *train;           /* what updates draw from: forget, or for finetune all that is given */
     size_t held_out;                 /* first retain rows never trained on */
     struct objective objective;      /* trained */
@@ -39,14 +44,25 @@ struct inputs { /* equal on every process */
     struct risk *risk; /* K */
     size_t n_risk;
     bool trains, measures;
-    bool needs_reference, needs_distribution;
-    size_t longest; /* tokens of the longest row */
+    struct direction *direction;
+    size_t n_direction;
+    bool needs_reference, needs_distribution; /* nll of labels; a copy of the reference's weights */
+    bool needs_hidden;                        /* losses act on hidden states */
+    size_t longest, longest_pair;             /* tokens of the longest row, and of the longest pair */
 };
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
 void inputs_free(struct inputs *in);
 /** Objective and regularisers of the config by the objective table; labels; what they need. */
 enum status inputs_objectives(struct inputs *in);
+/** The config's entry that measured objective j was made from: a bare name takes the settings of `objective`. */
+const struct config_objective *measured_from(const struct config *c, size_t j);
+/** The setting of this key; NULL: not given. */
+const struct config_setting *setting_find(const struct config_objective *from, const char *key);
+/** Layers and directions of the objectives on hidden states, when the model's shape is known.  Collective over world. */
+enum status inputs_hidden(struct inputs *in, const struct grid *world);
+/** A text file, read by one process, on every process; the caller frees it.                    Collective over world. */
+enum status inputs_text(const struct grid *world, const char *path, size_t most, char **text, size_t *n);
 /** Rows of every risk. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
 /** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
@@ -55,7 +71,7 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d);
  *  config. Only rank 0 needs a rule with a tokenizer.                                            Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
                            const struct data_rule *rule, struct dataset **out);
-/** The rows that an objective reads of the forget set: the set itself, or its refusals. */
+/** The rows that an objective reads of the forget set: the set itself, its refusals, or both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 
 /* -------------------------------------------------------------------------------------------------- schedule ----- */
@@ -104,7 +120,7 @@ struct run {
     struct model *model;
     struct engine engine;
     struct optim *optim;
-    double *nll_ref; /* of every label of the forget rows */
+    double *nll_ref; /* of every label of the forget rows, and of the pairs where there are any */
     size_t *label_first;
     size_t *every_row;                          /* 0, 1, 2, ... */
     size_t *batch_row, *retain_row;             /* of an update */

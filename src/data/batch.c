@@ -2,11 +2,12 @@
  * sequence is labelled, or always when all outputs are wanted. */
 #include "unlearn/data_priv.h"
 
-size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start)
+size_t batch_cut_groups(const struct dataset *d, size_t group, size_t n, const size_t *row, size_t tokens, size_t *start)
 {
     size_t passes = 0, sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t length = dataset_length(d, row[i]);
+    for (size_t i = 0; i < n; i += group) {
+        size_t length = 0;
+        for (size_t k = i; k < i + group; k++) length += dataset_length(d, row[k]);
         if (!i || length > tokens || sum > tokens - length) {
             start[passes++] = i;
             sum = 0;
@@ -15,6 +16,11 @@ size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t to
     }
     start[passes] = n;
     return passes;
+}
+
+size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start)
+{
+    return batch_cut_groups(d, 1, n, row, tokens, start);
 }
 
 /* Appends one row of the dataset as sequence i; b->n_row and b->n_out are where it begins, and are moved on. */

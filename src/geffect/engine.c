@@ -24,12 +24,13 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->cost = arena_take(a, n, sizeof *room->cost);
     room->owner = arena_take(a, n, sizeof *room->owner);
     room->split = arena_take(a, split_scratch(n, e->grid->data_size), 1);
-    room->mine = arena_take(a, n, sizeof *room->mine);
-    room->row = arena_take(a, n, sizeof *room->row);
-    room->start = arena_take(a, n + 1, sizeof *room->start);
+    room->mine = arena_take(a, 2 * n, sizeof *room->mine);
+    room->row = arena_take(a, 2 * n, sizeof *room->row);
+    room->start = arena_take(a, 2 * n + 1, sizeof *room->start);
     room->dnll = arena_take(a, e->tokens, sizeof *room->dnll);
     room->coef = arena_take(a, e->tokens, sizeof *room->coef);
     room->share = arena_take(a, e->tokens, sizeof *room->share);
+    room->lse = arena_take(a, e->tokens, sizeof *room->lse);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->most.risks ? e->tokens * widest_product(e->layout) : 0, sizeof *room->product);
@@ -99,13 +100,20 @@ void rows_weights(const struct objective *o, const struct rows *r, double *weigh
     for (size_t i = 0; i < r->n && sum > 0; i++) weight[i] /= sum;
 }
 
-/* Passes of like size: a short last one would waste the products' speed. */
-static size_t pass_tokens(const struct engine *e, const struct rows *r)
+/* Tokens of sequences i ... i+group-1 of this process. */
+static size_t group_tokens(const struct engine *e, const struct rows *r, size_t i, size_t group)
 {
-    const struct engine_room *room = e->room;
+    size_t sum = 0;
+    for (size_t k = i; k < i + group; k++) sum += dataset_length(r->data, e->room->row[k]);
+    return sum;
+}
+
+/* Passes of like size: a short last one would waste the products' speed. */
+static size_t pass_tokens(const struct engine *e, const struct rows *r, size_t group)
+{
     size_t sum = 0, longest = 0, n, even;
-    for (size_t i = 0; i < room->n_mine; i++) {
-        size_t length = dataset_length(r->data, room->row[i]);
+    for (size_t i = 0; i < e->room->n_mine; i += group) {
+        size_t length = group_tokens(e, r, i, group);
         sum += length;
         if (length > longest) longest = length;
     }
@@ -114,21 +122,30 @@ static size_t pass_tokens(const struct engine *e, const struct rows *r)
     return even < e->tokens ? even : e->tokens;
 }
 
+static double item_cost(const struct engine *e, const struct rows *r, size_t i, enum outputs which)
+{
+    const struct dataset *d = r->data;
+    const size_t row = r->row[i];
+    if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
+    return row_cost(e->layout, dataset_length(d, row)) +
+           (r->pair ? row_cost(e->layout, dataset_length(d, row + r->pair)) : 0);
+}
+
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which)
 {
     struct engine_room *room = e->room;
+    const size_t group = r->pair ? 2 : 1;
     room->n_mine = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        bool idle = which == OUTPUTS_LABELLED && !dataset_labels(r->data, r->row[i]);
-        room->cost[i] = idle ? 0 : row_cost(e->layout, dataset_length(r->data, r->row[i]));
-    }
+    for (size_t i = 0; i < r->n; i++) room->cost[i] = item_cost(e, r, i, which);
     split_balanced(r->n, room->cost, e->grid->data_size, room->split, room->owner);
     for (size_t i = 0; i < r->n; i++) {
         if (room->owner[i] != e->grid->data_rank || room->cost[i] == 0) continue;
-        room->mine[room->n_mine] = i;
-        room->row[room->n_mine++] = r->row[i];
+        for (size_t k = 0; k < group; k++) {
+            room->mine[room->n_mine] = i;
+            room->row[room->n_mine++] = r->row[i] + k * r->pair;
+        }
     }
-    room->n_pass = batch_cut(r->data, room->n_mine, room->row, pass_tokens(e, r), room->start);
+    room->n_pass = batch_cut_groups(r->data, group, room->n_mine, room->row, pass_tokens(e, r, group), room->start);
 }
 
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b)

@@ -1,75 +1,225 @@
-/* Losses of the sequences of one pass, and their derivatives with respect to the logits. */
+/* Losses of the sequences of one pass, and their derivatives with respect to the logits or a hidden state. */
 #include "unlearn/geffect_priv.h"
+#include <assert.h>
 #include <math.h>
+
+/* The highest hidden state that is read, or 0 where some objective reads logits. */
+static size_t top_layer(size_t J, const struct objective *o)
+{
+    size_t top = 0;
+    for (size_t j = 0; j < J; j++) {
+        if (objective_kind(&o[j]) != LOSS_OF_HIDDEN) return 0;
+        if (objective_hidden(&o[j]).layer > top) top = objective_hidden(&o[j]).layer;
+    }
+    return top;
+}
+
+static enum status forward(struct engine *e, struct state *weights, const struct batch *b, size_t top)
+{
+    return top ? model_forward_hidden(e->model, weights, b, top) : model_forward(e->model, weights, b);
+}
+
+/* What the reference gives to this pass, left aside in the model: logits and their log-sum-exp, and for every objective that
+ * compares hidden states its own at the output rows. The only place that makes them. */
+static enum status reference_values(struct engine *e, size_t J, const struct objective *o, const struct batch *b)
+{
+    unsigned needs = 0;
+    enum status st;
+    for (size_t j = 0; j < J; j++) needs |= objective_needs(&o[j]);
+    if (!(needs & (NEEDS_DISTRIBUTION | NEEDS_STATES))) return OK;
+    st = forward(e, e->reference, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
+    if (needs & NEEDS_DISTRIBUTION) model_set_aside(e->model, b);
+    for (size_t j = 0; j < J; j++)
+        if (objective_needs(&o[j]) & NEEDS_STATES)
+            model_hidden(e->model, b, objective_hidden(&o[j]).layer, model_aside_hidden(e->model, b, j));
+    return st;
+}
 
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct batch *b)
 {
-    bool distributions = false;
-    enum status st = OK, now;
-    for (size_t j = 0; j < J; j++) distributions = distributions || objective_needs(&o[j]) & NEEDS_DISTRIBUTION;
-    if (distributions) {
-        st = model_forward(e->model, e->reference, b);
-        model_set_aside(e->model, b);
-    }
-    now = model_forward(e->model, e->weights, b);
+    enum status st = reference_values(e, J, o, b), now = forward(e, e->weights, b, top_layer(J, o));
     return st > now ? st : now;
 }
 
-/* Coefficients of the nll of every output, and the losses: objectives that see labelled tokens. */
-static void token_losses(struct engine *e, const struct objective *o, const struct rows *r, size_t first,
-                         const struct batch *b, const double *weight, double *loss, double *mean_weight)
+struct pass { /* what the losses of one objective need; loss and mean_weight [list], may be NULL */
+    struct engine *e;
+    const struct objective *o;
+    const struct rows *r;
+    size_t j, first; /* sequence i of b is item room->mine[first + i] */
+    const struct batch *b;
+    const double *weight;
+    double *loss, *mean_weight;
+};
+
+static void put(const struct pass *p, size_t item, double loss, double mean_weight)
 {
-    struct engine_room *room = e->room;
-    const double *nll = model_nll(e->model);
+    if (p->loss) p->loss[item] = loss;
+    if (p->mean_weight) p->mean_weight[item] = mean_weight;
+}
+
+/* From the coefficients of the nll of every output. */
+static void to_logits(const struct pass *p, real *dlogits)
+{
+    struct model *m = p->e->model;
+    const struct layout *l = p->e->layout;
+    logits_backward(p->b->n_out, l->word_count, l->word_first, model_logits(m), model_lse(m), p->b->out_id,
+                    p->e->room->coef, dlogits);
+}
+
+static void token_losses(const struct pass *p, real *dlogits)
+{
+    struct engine_room *room = p->e->room;
+    const struct batch *b = p->b;
+    const double *nll = model_nll(p->e->model);
     for (size_t i = 0; i < b->n_seq; i++) {
-        size_t item = room->mine[first + i], at = b->out_first[i], n = b->out_first[i + 1] - at;
-        const double *ref = r->nll_ref ? r->nll_ref + r->label_first[r->row[item]] : NULL;
-        double w = weight ? weight[item] : 1, mean, l;
-        l = objective_token(o, n, nll + at, ref, room->dnll, &mean);
+        size_t item = room->mine[p->first + i], at = b->out_first[i], n = b->out_first[i + 1] - at;
+        const double *ref = p->r->nll_ref ? p->r->nll_ref + p->r->label_first[p->r->row[item]] : NULL;
+        double w = p->weight ? p->weight[item] : 1, mean, loss;
+        loss = objective_token(p->o, n, nll + at, ref, room->dnll, &mean);
         for (size_t t = 0; t < n; t++) room->coef[at + t] = w * room->dnll[t];
-        if (loss) loss[item] = l;
-        if (mean_weight) mean_weight[item] = mean;
+        put(p, item, loss, mean);
+    }
+    to_logits(p, dlogits);
+}
+
+/* S - S_o of sequence i */
+static double risen(const struct pass *p, size_t i)
+{
+    const size_t row = p->e->room->row[p->first + i], at = p->b->out_first[i], n = p->b->out_first[i + 1] - at;
+    const double *nll = model_nll(p->e->model) + at, *ref = p->r->nll_ref + p->r->label_first[row];
+    double sum = 0;
+    for (size_t t = 0; t < n; t++) sum += nll[t] - ref[t];
+    return sum;
+}
+
+/* Sequences 2i and 2i+1 are one item: the answer, then the refusal. */
+static void pair_losses(const struct pass *p, real *dlogits)
+{
+    struct engine_room *room = p->e->room;
+    const size_t *first = p->b->out_first;
+    assert(p->r->pair && p->r->nll_ref);
+    for (size_t i = 0; i < p->b->n_seq; i += 2) {
+        size_t item = room->mine[p->first + i];
+        double w = p->weight ? p->weight[item] : 1, dwin, dlose, mean;
+        double loss = objective_pair(p->o, risen(p, i + 1), risen(p, i), &dwin, &dlose, &mean);
+        for (size_t k = first[i]; k < first[i + 1]; k++) room->coef[k] = w * dlose;
+        for (size_t k = first[i + 1]; k < first[i + 2]; k++) room->coef[k] = w * dwin;
+        put(p, item, loss, mean);
+    }
+    to_logits(p, dlogits);
+}
+
+/* Outputs of sequence i that are left when its first `skip` are not. */
+static size_t outputs_used(const struct batch *b, size_t i, size_t skip)
+{
+    size_t n = b->out_first[i + 1] - b->out_first[i];
+    return n > skip ? n - skip : 0;
+}
+
+/* Of the mean over a sequence's outputs but the first `skip`. */
+static void mean_coefficients(const struct pass *p, size_t skip)
+{
+    struct engine_room *room = p->e->room;
+    for (size_t i = 0; i < p->b->n_seq; i++) {
+        const size_t n = outputs_used(p->b, i, skip), end = p->b->out_first[i + 1];
+        const double w = p->weight ? p->weight[room->mine[p->first + i]] : 1;
+        for (size_t k = p->b->out_first[i]; k < end; k++) room->coef[k] = k + n < end ? 0 : w / (double)n;
     }
 }
 
-/* kl: every output counts alike within its sequence. */
-static void divergence_losses(struct engine *e, size_t first, const struct batch *b, const double *weight, real *dlogits,
-                              double *loss)
+/* That mean, from the losses of the outputs in room->share. */
+static void mean_losses(const struct pass *p, size_t skip)
 {
-    struct engine_room *room = e->room;
-    const struct grid *g = e->grid;
-    for (size_t i = 0; i < b->n_seq; i++) {
-        size_t item = room->mine[first + i], n = b->out_first[i + 1] - b->out_first[i];
-        for (size_t k = b->out_first[i]; k < b->out_first[i + 1]; k++)
-            room->coef[k] = (weight ? weight[item] : 1) / (double)n;
-    }
-    logits_divergence(b->n_out, e->layout->word_count, model_logits(e->model), model_lse(e->model),
-                      model_aside_logits(e->model), model_aside_lse(e->model), room->coef, room->share, dlogits);
-    if (g->tensor_size > 1) comm_sum_double(g->tensor, room->share, b->n_out);
-    for (size_t i = 0; i < b->n_seq && loss; i++) {
-        size_t n = b->out_first[i + 1] - b->out_first[i];
+    struct engine_room *room = p->e->room;
+    for (size_t i = 0; i < p->b->n_seq; i++) {
+        const size_t n = outputs_used(p->b, i, skip), end = p->b->out_first[i + 1];
         double sum = 0;
-        for (size_t k = b->out_first[i]; k < b->out_first[i + 1]; k++) sum += room->share[k];
-        loss[room->mine[first + i]] = sum / (double)n;
+        for (size_t k = end - n; k < end; k++) sum += room->share[k];
+        put(p, room->mine[p->first + i], n ? sum / (double)n : 0, NAN);
     }
+}
+
+/* Log-sum-exp of logits that are lower at the label, over the whole vocabulary: of what remains itself, because one minus
+ * the label's probability would have no digits left. */
+static const double *lowered_lse(const struct pass *p, const real *logits, double lowered)
+{
+    struct engine_room *room = p->e->room;
+    const struct layout *l = p->e->layout;
+    const struct grid *g = p->e->grid;
+    const size_t n = p->b->n_out;
+    double *max = room->dnll;
+    logits_max_lowered(n, l->word_count, l->word_first, logits, p->b->out_id, lowered, max);
+    if (g->tensor_size > 1) comm_max_double(g->tensor, max, n);
+    logits_sum_lowered(n, l->word_count, l->word_first, logits, p->b->out_id, lowered, max, room->lse);
+    if (g->tensor_size > 1) comm_sum_double(g->tensor, room->lse, n);
+    for (size_t k = 0; k < n; k++) room->lse[k] = max[k] + log(room->lse[k]);
+    return room->lse;
+}
+
+static void distribution_losses(const struct pass *p, real *dlogits)
+{
+    const struct distribution_target q = objective_target(p->o);
+    const struct layout *l = p->e->layout;
+    const struct grid *g = p->e->grid;
+    struct engine_room *room = p->e->room;
+    struct model *m = p->e->model;
+    struct logits_target t = {.other = q.own ? model_logits(m) : model_aside_logits(m),
+                              .lse = q.own ? model_lse(m) : model_aside_lse(m),
+                              .lowered = q.shift,
+                              .divergence = q.divergence};
+    if (q.shift != 0) t.lse = lowered_lse(p, t.other, q.shift);
+    mean_coefficients(p, q.skip);
+    logits_toward(p->b->n_out, l->word_count, l->word_first, model_logits(m), model_lse(m), p->b->out_id, &t, room->coef,
+                  room->share, dlogits);
+    if (g->tensor_size > 1) comm_sum_double(g->tensor, room->share, p->b->n_out);
+    mean_losses(p, q.skip);
+}
+
+/* Every tensor rank has all of a hidden state, so no message. */
+static void hidden_losses(const struct pass *p)
+{
+    const struct hidden_target t = objective_hidden(p->o);
+    const bool fixed = objective_needs(p->o) & NEEDS_DIRECTION;
+    const size_t d = p->e->layout->shape->hidden;
+    struct model *m = p->e->model;
+    real *x = model_dhidden(m, p->b, p->j, t.layer);
+    assert(!fixed || p->o->direction);
+    model_hidden(m, p->b, t.layer, x);
+    mean_coefficients(p, 0);
+    rows_toward(p->b->n_out, d, x, t.scale, fixed ? p->o->direction : model_aside_hidden(m, p->b, p->j), fixed ? 0 : d,
+                p->e->room->coef, p->e->room->share, x);
+    mean_losses(p, 0);
 }
 
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                  const struct batch *b, const double *weight, double *loss, double *mean_weight)
 {
-    const struct layout *l = e->layout;
     enum phase before = phase_enter(PHASE_LOSS);
-    size_t first = e->room->start[p];
     for (size_t j = 0; j < J; j++) {
-        real *dlogits = model_dlogits(e->model) + j * b->n_out * l->word_count;
-        double *losses = loss ? loss + j * r->n : NULL;
-        if (objective_is_divergence(&o[j])) {
-            divergence_losses(e, first, b, weight, dlogits, losses);
-            continue;
+        const struct pass pass = {e,
+                                  &o[j],
+                                  r,
+                                  j,
+                                  e->room->start[p],
+                                  b,
+                                  weight,
+                                  loss ? loss + j * r->n : NULL,
+                                  mean_weight ? mean_weight + j * r->n : NULL};
+        real *dlogits = model_dlogits(e->model) + j * b->n_out * e->layout->word_count;
+        switch (objective_kind(&o[j])) {
+        case LOSS_OF_TOKENS:
+            token_losses(&pass, dlogits);
+            break;
+        case LOSS_OF_PAIRS:
+            pair_losses(&pass, dlogits);
+            break;
+        case LOSS_OF_DISTRIBUTIONS:
+            distribution_losses(&pass, dlogits);
+            break;
+        case LOSS_OF_HIDDEN:
+            hidden_losses(&pass);
+            break;
         }
-        token_losses(e, &o[j], r, first, b, weight, losses, mean_weight ? mean_weight + j * r->n : NULL);
-        logits_backward(b->n_out, l->word_count, l->word_first, model_logits(e->model), model_lse(e->model), b->out_id,
-                        e->room->coef, dlogits);
     }
     phase_enter(before);
 }

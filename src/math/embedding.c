@@ -54,3 +54,10 @@ void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, 
         for (size_t r = 0; r < n; r++)
             if (id[r] == which) memset(dx + (j * n + r) * d, 0, d * sizeof *dx);
 }
+
+void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x)
+{
+#pragma omp parallel for schedule(static) if (n_row * d > WORTH_A_TEAM)
+    for (size_t k = 0; k < n_row; k++)
+        for (size_t c = 0; c < d; c++) x[row[k] * d + c] += y[k * d + c];
+}

@@ -1,6 +1,7 @@
 /* Cross-entropy over a slice of the vocabulary, one row per output; sums in double.
  *      nll = lse - z_id        dnll/dz = softmax(z) - onehot(id)
- *      KL(q to p) = sum_v q_v (log q_v - log p_v), q = softmax(other)        dKL/dz = p - q                            */
+ * and against a target q = softmax(other), where `other` may be lower by `shift` at the label, as far as without it:
+ *      -sum_v q_v log p_v, for a divergence less -sum_v q_v log q_v            derivative p - q                            */
 #include "unlearn/math_priv.h"
 
 /* A double in two reals: z - high is then nearly exact where z is close, and z - high - low is exact to a unit in the last
@@ -42,14 +43,45 @@ void logits_sum(size_t n, size_t v, const real *logits, const double *max, doubl
     for (size_t k = 0; k < n; k++) sum[k] = row_sum_exp(v, logits + k * v, split(max[k]));
 }
 
-static inline bool is_here(int32_t id, size_t first, size_t v)
+/* The column of a label in this slice, or v where it is not here. */
+static inline size_t label_at(int32_t id, size_t first, size_t v)
 {
-    return id >= 0 && (size_t)id >= first && (size_t)id - first < v;
+    return id >= 0 && (size_t)id >= first && (size_t)id - first < v ? (size_t)id - first : v;
+}
+
+static double lowered_max(size_t v, const real *z, size_t at, double shift)
+{
+    if (at >= v) return row_max(v, z);
+    return fmax(fmax(row_max(at, z), row_max(v - at - 1, z + at + 1)), z[at] - shift);
+}
+
+void logits_max_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
+                        double *max)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) max[k] = lowered_max(v, logits + k * v, label_at(id[k], first, v), shift);
+}
+
+static double lowered_sum(size_t v, const real *z, size_t at, double shift, double max)
+{
+    struct split m = split(max);
+    if (at >= v) return row_sum_exp(v, z, m);
+    return row_sum_exp(at, z, m) + row_sum_exp(v - at - 1, z + at + 1, m) + exp(z[at] - shift - max);
+}
+
+void logits_sum_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
+                        const double *max, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) sum[k] = lowered_sum(v, logits + k * v, label_at(id[k], first, v), shift, max[k]);
 }
 
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z)
 {
-    for (size_t k = 0; k < n; k++) z[k] = is_here(id[k], first, v) ? logits[k * v + (size_t)id[k] - first] : 0;
+    for (size_t k = 0; k < n; k++) {
+        size_t at = label_at(id[k], first, v);
+        z[k] = at < v ? logits[k * v + at] : 0;
+    }
 }
 
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
@@ -60,36 +92,60 @@ void logits_backward(size_t n, size_t v, size_t first, const real *logits, const
         const real *z = logits + k * v;
         real *dz = dlogits + k * v, c = (real)coef[k];
         struct split l = split(lse[k]);
+        size_t at = label_at(id[k], first, v);
         if (id[k] < 0) {
             memset(dz, 0, v * sizeof *dz);
             continue;
         }
 #pragma omp simd
         for (size_t i = 0; i < v; i++) dz[i] = c * real_exp(z[i] - l.high - l.low);
-        if (is_here(id[k], first, v)) dz[(size_t)id[k] - first] -= c;
+        if (at < v) dz[at] -= c;
     }
 }
 
-/* q (log q - log p) = q ((y - z) + (lse of z - lse of y)), 0 where q is: y - z is exact where the two are close. */
-static double row_divergence(size_t v, const real *z, double lse, const real *y, double lse_other, double coef, real *dz)
+struct row { /* of logits and target */
+    const real *z, *y;
+    double lse, lse_other, coef;
+    bool divergence;
+    real *dz;
+};
+
+/* Columns a ... end-1. A divergence is q (log q - log p) = q ((y - z) + (lse of z - lse of y)), 0 where q is: y - z is exact
+ * where the two are close. */
+static double row_toward(const struct row *r, size_t a, size_t end)
 {
-    struct split lz = split(lse), ly = split(lse_other);
-    double total = 0, shift = lse - lse_other;
-    real scale = (real)coef;
+    const struct split lz = split(r->lse), ly = split(r->lse_other);
+    const real *z = r->z, *y = r->y, scale = (real)r->coef, entropy = r->divergence;
+    const double shift = r->divergence ? r->lse - r->lse_other : r->lse;
+    real *dz = r->dz;
+    double total = 0;
 #pragma omp simd reduction(+ : total)
-    for (size_t i = 0; i < v; i++) {
+    for (size_t i = a; i < end; i++) {
         real p = real_exp(z[i] - lz.high - lz.low), q = real_exp(y[i] - ly.high - ly.low);
-        double ratio = (double)(y[i] - z[i]) + shift;
+        double ratio = (double)(entropy * y[i] - z[i]) + shift;
         total += q > 0 ? q * ratio : 0;
         dz[i] = scale * (p - q);
     }
     return total;
 }
 
-void logits_divergence(size_t n, size_t v, const real *logits, const double *lse, const real *other,
-                       const double *lse_other, const double *coef, double *loss, real *dlogits)
+/* The label's own column, in double: it may be far above the others. */
+static double label_toward(const struct row *r, size_t at, double lowered)
+{
+    double log_p = r->z[at] - r->lse, log_q = r->y[at] - lowered - r->lse_other, q = exp(log_q);
+    r->dz[at] = (real)(r->coef * (exp(log_p) - q));
+    return q > 0 ? q * ((r->divergence ? log_q : 0) - log_p) : 0;
+}
+
+void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                   const struct logits_target *t, const double *coef, double *loss, real *dlogits)
 {
 #pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
-    for (size_t k = 0; k < n; k++)
-        loss[k] = row_divergence(v, logits + k * v, lse[k], other + k * v, lse_other[k], coef[k], dlogits + k * v);
+    for (size_t k = 0; k < n; k++) {
+        const struct row r = {logits + k * v, t->other + k * v, lse[k],         t->lse[k],
+                              coef[k],        t->divergence,    dlogits + k * v};
+        size_t at = t->lowered != 0 ? label_at(id[k], first, v) : v;
+        loss[k] = row_toward(&r, 0, at);
+        if (at < v) loss[k] += label_toward(&r, at, t->lowered) + row_toward(&r, at + 1, v);
+    }
 }

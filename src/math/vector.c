@@ -119,3 +119,23 @@ void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y)
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < d; c++) y[i * d + c] = x[i * d + c] * w[c];
 }
+
+static double row_apart(size_t d, const real *x, double scale, const real *y, double coef, real *dx)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t c = 0; c < d; c++) {
+        double apart = x[c] - scale * y[c];
+        sum += apart * apart;
+        dx[c] = (real)(coef * apart);
+    }
+    return sum;
+}
+
+void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y, size_t ldy, const double *coef,
+                 double *loss, real *dx)
+{
+#pragma omp parallel for if (n * d > WORTH_A_TEAM) schedule(static)
+    for (size_t k = 0; k < n; k++)
+        loss[k] = row_apart(d, x + k * d, scale, y + k * ldy, 2 * coef[k] / (double)d, dx + k * d) / (double)d;
+}

@@ -135,16 +135,22 @@ static void block_post_norm(const struct pass *p, struct block_kept *k)
     math_add(size, m->dn, m->dx);
 }
 
-/* From dlogits to dx behind the last block; rows of outputs. */
+/* Losses that act on hidden states have none by the logits. */
+static void clear_unused(const struct pass *p)
+{
+    struct model *m = p->m;
+    size_t each = p->b->n_out * m->words;
+    for (size_t j = 0; j < p->cut.J && m->hidden_layer; j++)
+        if (m->hidden_layer[j]) math_fill(each, 0, m->dlogits + j * each);
+}
+
+/* From dlogits to dh. */
 static void head(struct pass *p, struct state *weights)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
-    const struct batch *b = p->b;
     const struct shape *s = l->shape;
-    struct cut rows = p->cut;
-    size_t N = rows.J * b->n_out, keeper;
-    p->cut = (struct cut){.J = rows.J, .n = b->n_out, .n_seq = b->n_seq, .first = b->out_first};
+    size_t N = p->cut.J * p->b->n_out, keeper;
     p->layer = s->blocks + 2;
     keeper = layout_find(l, p->layer, ROLE_HEAD)->layer;
     p->w = state_acquire(weights, keeper);
@@ -155,14 +161,69 @@ static void head(struct pass *p, struct state *weights)
     p->sink->end(p->sink->context, keeper);
     state_release(weights, keeper);
     sum_tensor(m, m->dh, N * m->d);
-    p->layer = s->blocks + 1;
+}
+
+/* From dh behind the final norm to dx before it. */
+static void final_norm(struct pass *p, struct state *weights)
+{
+    struct model *m = p->m;
+    const struct batch *b = p->b;
+    p->layer = m->layout->shape->blocks + 1;
     p->w = state_acquire(weights, p->layer);
     p->sink->begin(p->sink->context, p->layer);
-    math_fill(N * m->d, 0, m->dn);
+    math_fill(p->cut.J * b->n_out * m->d, 0, m->dn);
     norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->mean, m->r, m->dh, m->dn);
     p->sink->end(p->sink->context, p->layer);
     state_release(weights, p->layer);
-    rows_scatter(rows.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
+    rows_scatter(p->cut.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
+}
+
+/* Adds what the losses have by hidden state `layer`: rows of outputs, to dh; below the final norm to those rows of dx. */
+static void add_seeds(const struct pass *p, size_t layer)
+{
+    struct model *m = p->m;
+    const struct batch *b = p->b;
+    const bool last = layer == m->layout->shape->blocks;
+    for (size_t j = 0; j < p->cut.J && m->hidden_layer; j++) {
+        const real *seed = m->dhidden + j * b->n_out * m->d;
+        if (m->hidden_layer[j] != layer) continue;
+        if (last)
+            math_add(b->n_out * m->d, seed, m->dh + j * b->n_out * m->d);
+        else
+            rows_add(b->n_out, b->out_row, m->d, seed, m->dx + j * b->n_row * m->d);
+    }
+}
+
+/* Where the backward starts: the highest hidden state that a loss acts on, or behind the last where one acts on the logits. */
+static size_t highest(const struct model *m, size_t J)
+{
+    size_t layer = 0;
+    for (size_t j = 0; j < J; j++) {
+        if (!m->hidden_layer || !m->hidden_layer[j]) return m->layout->shape->blocks + 1;
+        if (m->hidden_layer[j] > layer) layer = m->hidden_layer[j];
+    }
+    return layer;
+}
+
+/* From the losses to dx behind block `from`, or behind the last one. */
+static void top(struct pass *p, struct state *weights, size_t from)
+{
+    struct model *m = p->m;
+    const struct cut rows = p->cut;
+    const size_t blocks = m->layout->shape->blocks, n = rows.J * p->b->n_out * m->d;
+    if (from < blocks) {
+        math_fill(rows.J * rows.n * m->d, 0, m->dx);
+        return;
+    }
+    p->cut = (struct cut){.J = rows.J, .n = p->b->n_out, .n_seq = p->b->n_seq, .first = p->b->out_first};
+    if (from > blocks) {
+        clear_unused(p);
+        head(p, weights);
+    } else {
+        math_fill(n, 0, m->dh);
+    }
+    add_seeds(p, blocks);
+    final_norm(p, weights);
     p->cut = rows;
 }
 
@@ -171,10 +232,12 @@ enum status model_backward(struct model *m, struct state *weights, const struct 
 {
     struct pass p = {.m = m, .b = b, .sink = sink, .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
     const struct layout *l = m->layout;
+    const size_t blocks = l->shape->blocks, from = highest(m, J);
     enum phase before = phase_enter(PHASE_BACKWARD);
     assert(J >= 1 && J <= m->most.objectives);
-    head(&p, weights);
-    for (p.layer = l->shape->blocks; p.layer > 0; p.layer--) {
+    top(&p, weights, from);
+    for (p.layer = from < blocks ? from : blocks; p.layer > 0; p.layer--) {
+        if (p.layer < blocks) add_seeds(&p, p.layer);
         p.w = state_acquire(weights, p.layer);
         sink->begin(sink->context, p.layer);
         if (l->shape->post_norm)

@@ -30,6 +30,8 @@ struct model {
     double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
     real *a, *part, *act, *scratch;                   /* forward: [rows][d] x2, [rows][f]; attention's */
     real *dlogits;                                    /* [J][outputs][words] */
+    real *aside_hidden, *dhidden;                     /* [J][outputs][d]; NULL: no loss acts on hidden states */
+    size_t *hidden_layer;                             /* [J] the hidden state that a loss acts on, 0: the logits */
     real *dx, *dn, *dn2, *dh;                         /* [J][rows][d] x3; [J][outputs][d] */
     real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
     real *xhat;                                       /* [rows][d] */

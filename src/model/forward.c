@@ -116,18 +116,25 @@ static void embed(struct model *m, struct state *weights, const struct batch *b,
     state_release(weights, 0);
 }
 
-/* Final norm and head, at the output rows. */
-static void head(struct model *m, struct state *weights, const struct batch *b)
+/* At the output rows. */
+static void final_norm(struct model *m, struct state *weights, const struct batch *b)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    size_t norm = s->blocks + 1, layer = s->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
+    size_t norm = s->blocks + 1;
     real *w = state_acquire(weights, norm);
     rows_gather(b->n_out, b->out_row, m->d, m->x, m->g);
     norm_forward(s->norm, b->n_out, m->d, m->g, tensor(l, w, norm, ROLE_NORM), tensor(l, w, norm, ROLE_NORM_BIAS),
                  s->norm_eps, m->h, m->mean, m->r);
     state_release(weights, norm);
-    w = state_acquire(weights, keeper);
+}
+
+static void head(struct model *m, struct state *weights, const struct batch *b)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t layer = s->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
+    real *w = state_acquire(weights, keeper);
     linear_forward(b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
     if (s->head_bias) bias_add(b->n_out, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), m->logits, m->words);
     state_release(weights, keeper);
@@ -152,14 +159,14 @@ static enum status likelihood(struct model *m, const struct batch *b)
     return finite ? OK : fail(ERR_NUMERIC, "forward: a log-likelihood is not finite; the weights have diverged");
 }
 
-enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
+/* The embedding and blocks 1 ... last. */
+static void trunk(struct model *m, struct state *weights, const struct batch *b, size_t last)
 {
     const struct shape *s = m->layout->shape;
-    enum phase before = phase_enter(PHASE_FORWARD);
-    enum status st;
     assert(b->n_row <= m->most.rows && b->n_out <= m->most.outputs && b->longest <= m->most.longest);
+    for (size_t j = 0; m->hidden_layer && j < m->most.objectives; j++) m->hidden_layer[j] = 0;
     embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
-    for (size_t i = 0; i < s->blocks; i++) {
+    for (size_t i = 0; i < last; i++) {
         real *w = state_acquire(weights, i + 1), *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
         if (s->post_norm)
             block_post_norm(m, b, w, i + 1, &m->kept[i], y);
@@ -169,8 +176,29 @@ enum status model_forward(struct model *m, struct state *weights, const struct b
             block_sequential(m, b, w, i + 1, &m->kept[i], y);
         state_release(weights, i + 1);
     }
+}
+
+enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
+{
+    enum phase before = phase_enter(PHASE_FORWARD);
+    enum status st;
+    trunk(m, weights, b, m->layout->shape->blocks);
+    final_norm(m, weights, b);
     head(m, weights, b);
     st = likelihood(m, b);
     phase_enter(before);
     return st;
+}
+
+enum status model_forward_hidden(struct model *m, struct state *weights, const struct batch *b, size_t layer)
+{
+    const size_t blocks = m->layout->shape->blocks;
+    enum phase before = phase_enter(PHASE_FORWARD);
+    bool finite;
+    assert(layer >= 1 && layer <= blocks);
+    trunk(m, weights, b, layer);
+    if (layer == blocks) final_norm(m, weights, b);
+    finite = layer == blocks ? math_finite(b->n_out * m->d, m->h) : math_finite(b->n_row * m->d, m->kept[layer].x);
+    phase_enter(before);
+    return finite ? OK : fail(ERR_NUMERIC, "forward: hidden state %zu is not finite; the weights have diverged", layer);
 }

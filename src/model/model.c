@@ -1,5 +1,6 @@
 /* The decoder's workspace: sizes first, every buffer once, nothing in the step. */
 #include "decoder.h"
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -55,6 +56,9 @@ static void take_backward(struct arena *a, struct model *m)
     size_t n = m->most.rows, J = m->most.objectives;
     m->dlogits = arena_take(a, J * m->most.outputs * m->words, sizeof(real));
     m->dh = arena_take(a, J * m->most.outputs * m->d, sizeof(real));
+    m->hidden_layer = m->most.hidden ? arena_take(a, J, sizeof *m->hidden_layer) : NULL;
+    m->dhidden = m->most.hidden ? arena_take(a, J * m->most.outputs * m->d, sizeof(real)) : NULL;
+    m->aside_hidden = m->most.hidden && m->most.aside ? arena_take(a, J * m->most.outputs * m->d, sizeof(real)) : NULL;
     m->dx = arena_take(a, J * n * m->d, sizeof(real));
     m->dn = arena_take(a, J * n * m->d, sizeof(real));
     m->dn2 = s->parallel_residual || s->post_norm ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
@@ -162,4 +166,27 @@ void model_set_aside(struct model *m, const struct batch *b)
 {
     math_copy(b->n_out * m->words, m->logits, m->aside);
     for (size_t k = 0; k < b->n_out; k++) m->aside_lse[k] = m->lse[k];
+}
+
+void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x)
+{
+    const size_t blocks = m->layout->shape->blocks;
+    assert(layer >= 1 && layer <= blocks);
+    if (layer == blocks)
+        math_copy(b->n_out * m->d, m->h, x);
+    else
+        rows_gather(b->n_out, b->out_row, m->d, m->kept[layer].x, x);
+}
+
+real *model_aside_hidden(struct model *m, const struct batch *b, size_t j)
+{
+    assert(m->aside_hidden && j < m->most.objectives);
+    return m->aside_hidden + j * b->n_out * m->d;
+}
+
+real *model_dhidden(struct model *m, const struct batch *b, size_t j, size_t layer)
+{
+    assert(m->dhidden && j < m->most.objectives && layer <= m->layout->shape->blocks);
+    m->hidden_layer[j] = layer;
+    return m->dhidden + j * b->n_out * m->d;
 }

@@ -8,18 +8,39 @@
 
 static const struct objective_row table[] = {
     /* clang-format off */
-    /* name    combines by   needs                                                parameters                          loss      equation */
-    { "ga",    BY_TOKEN,     IS_OBJECTIVE,                                        {{0}},                              loss_ga,  "-mean_t nll_t" },
-    { "npo",   BY_SEQUENCE,  IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 0.5, DBL_MIN, DBL_MAX}},  loss_npo, "-(2/beta) log sigmoid(beta (S - S_o))" },
-    { "wga",   BY_TOKEN,     IS_OBJECTIVE,                                        {{"alpha", 5, 0, DBL_MAX}},         loss_wga, "-mean_t p_t^alpha nll_t" },
-    { "tnpo",  BY_TOKEN,     IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 4, 0, DBL_MAX}},          loss_tnpo, "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)" },
-    { "wtnpo", BY_TOKEN,     IS_OBJECTIVE | NEEDS_REFERENCE,                      {{"beta", 4, 0, DBL_MAX}, {"alpha", 1.5, 0, DBL_MAX}}, loss_wtnpo, "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)" },
-    { "satimp", BY_TOKEN,    IS_OBJECTIVE,                                        {{"beta1", 5, 0, DBL_MAX}, {"beta2", 1, 0, DBL_MAX}}, loss_satimp, "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t" },
-    { "simnpo", BY_SEQUENCE, IS_OBJECTIVE,                                        {{"beta", 4.5, DBL_MIN, DBL_MAX}, {"delta", 0, -DBL_MAX, DBL_MAX}}, loss_simnpo, "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))" },
-    { "po",    BY_TOKEN,     IS_OBJECTIVE | NEEDS_REPLACEMENT,                    {{0}},                              loss_nll, "mean_t nll_t of a stock refusal instead of the answer" },
-    { "gd",    BY_TOKEN,     IS_REGULARIZER,                                      {{0}},                              loss_nll, "mean_t nll_t on retain rows" },
-    { "kl",    BY_POSITION,  IS_REGULARIZER | NEEDS_DISTRIBUTION | NEEDS_POSITIONS, {{0}},                            NULL,     "mean over positions of KL(p_o || p)" },
-    { "nll",   BY_TOKEN,     0,                                                   {{0}},                              loss_nll, "mean_t nll_t" },
+    /* name    combines by   needs; parameters and defaults; equation; loss */
+    { "ga",     BY_TOKEN,    IS_OBJECTIVE, {{0}},
+      "-mean_t nll_t", .token = loss_ga },
+    { "npo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 0.5, DBL_MIN, DBL_MAX}},
+      "-(2/beta) log sigmoid(beta (S - S_o))", .token = loss_npo },
+    { "wga",    BY_TOKEN,    IS_OBJECTIVE, {{"alpha", 5, 0, DBL_MAX}},
+      "-mean_t p_t^alpha nll_t", .token = loss_wga },
+    { "tnpo",   BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 4, 0, DBL_MAX}},
+      "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)", .token = loss_tnpo },
+    { "wtnpo",  BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 4, 0, DBL_MAX}, {"alpha", 1.5, 0, DBL_MAX}},
+      "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)", .token = loss_wtnpo },
+    { "satimp", BY_TOKEN,    IS_OBJECTIVE, {{"beta1", 5, 0, DBL_MAX}, {"beta2", 1, 0, DBL_MAX}},
+      "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t", .token = loss_satimp },
+    { "simnpo", BY_SEQUENCE, IS_OBJECTIVE, {{"beta", 4.5, DBL_MIN, DBL_MAX}, {"delta", 0, -DBL_MAX, DBL_MAX}},
+      "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))", .token = loss_simnpo },
+    { "po",     BY_TOKEN,    IS_OBJECTIVE | NEEDS_REPLACEMENT, {{0}},
+      "mean_t nll_t of a stock refusal instead of the answer", .token = loss_nll },
+    { "dpo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE | NEEDS_PAIR, {{"beta", 0.1, DBL_MIN, DBL_MAX}},
+      "-(2/beta) log sigmoid(beta ((S - S_o) - (S' - S'_o))), S' of a stock refusal", .pair = loss_dpo },
+    { "rmu",    BY_TOKEN,    IS_OBJECTIVE | NEEDS_HIDDEN | NEEDS_DIRECTION, {{"layer", 1, -DBL_MAX, DBL_MAX}, {"c", 2, -DBL_MAX, DBL_MAX}},
+      "mean over labelled outputs of mean_d (h - c u)^2, h = output of block `layer`; u from the seed, or direction: FILE", .hidden = hidden_rmu },
+    { "ceu",    BY_TOKEN,    IS_OBJECTIVE, {{"skip", 1, 0, 1e9}},
+      "mean_t cross-entropy against the model's own distribution without the label, the first `skip` labels left out", true, .distribution = target_ceu },
+    { "undial", BY_TOKEN,    IS_OBJECTIVE | NEEDS_DISTRIBUTION, {{"beta", 10, 0, DBL_MAX}},
+      "mean_t cross-entropy against softmax(reference's logits, less beta at the label)", .distribution = target_undial },
+    { "gd",     BY_TOKEN,    IS_REGULARIZER, {{0}},
+      "mean_t nll_t on retain rows", .token = loss_nll },
+    { "kl",     BY_POSITION, IS_REGULARIZER | NEEDS_DISTRIBUTION | NEEDS_POSITIONS, {{0}},
+      "mean over positions of KL(p_o || p)", .distribution = target_kl },
+    { "rr",     BY_POSITION, IS_REGULARIZER | NEEDS_HIDDEN | NEEDS_STATES | NEEDS_POSITIONS, {{"layer", 1, -DBL_MAX, DBL_MAX}},
+      "mean over positions of mean_d (h - h_o)^2, h = output of block `layer`", .hidden = hidden_rr },
+    { "nll",    BY_TOKEN,    0, {{0}},
+      "mean_t nll_t", .token = loss_nll },
     /* clang-format on */
 };
 enum { N_ROW = sizeof table / sizeof *table };
@@ -54,7 +75,12 @@ const char *objective_name(const struct objective *o) { return o->row->name; }
 enum combine objective_combine(const struct objective *o) { return o->row->combine; }
 unsigned objective_needs(const struct objective *o) { return o->row->needs; }
 const char *objective_equation(const struct objective *o) { return o->row->equation; }
-bool objective_is_divergence(const struct objective *o) { return !o->row->loss; }
+
+enum loss_kind objective_kind(const struct objective *o)
+{
+    const struct objective_row *row = o->row;
+    return row->token ? LOSS_OF_TOKENS : row->pair ? LOSS_OF_PAIRS : row->hidden ? LOSS_OF_HIDDEN : LOSS_OF_DISTRIBUTIONS;
+}
 
 static size_t n_parameter(const struct objective_row *row)
 {
@@ -82,6 +108,8 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
         if (!(value >= o->row->parameter[k].least && value <= o->row->parameter[k].most))
             return fail(ERR_INPUT, "%s: %s of %s is %g, but must lie in [%g, %g]", where, key, o->row->name, value,
                         o->row->parameter[k].least, o->row->parameter[k].most);
+        if (o->row->counts && k == 0 && value != floor(value))
+            return fail(ERR_INPUT, "%s: %s of %s is %g, but must be a whole number", where, key, o->row->name, value);
         o->parameter[k] = value;
         return OK;
     }
@@ -130,11 +158,18 @@ enum status objective_describe(struct text *out)
     return st;
 }
 
+/* Labels that enter the loss of a sequence: those that it skips do not. */
+static size_t labels_used(const struct objective *o, size_t labels)
+{
+    size_t skip = objective_kind(o) == LOSS_OF_DISTRIBUTIONS ? objective_target(o).skip : 0;
+    return labels > skip ? labels - skip : 0;
+}
+
 double objective_mass(const struct objective *o, size_t positions, size_t labels)
 {
     switch (o->row->combine) {
     case BY_TOKEN:
-        return (double)labels;
+        return (double)labels_used(o, labels);
     case BY_SEQUENCE:
         return labels > 0;
     case BY_POSITION:
@@ -147,5 +182,13 @@ double objective_token(const struct objective *o, size_t n, const double *nll, c
                        double *weight)
 {
     *weight = NAN;
-    return n ? o->row->loss(o->parameter, n, nll, nll_ref, dnll, weight) : 0;
+    return n ? o->row->token(o->parameter, n, nll, nll_ref, dnll, weight) : 0;
+}
+
+struct distribution_target objective_target(const struct objective *o) { return o->row->distribution(o->parameter); }
+struct hidden_target objective_hidden(const struct objective *o) { return o->row->hidden(o->parameter); }
+
+double objective_pair(const struct objective *o, double win, double lose, double *dwin, double *dlose, double *weight)
+{
+    return o->row->pair(o->parameter, win, lose, dwin, dlose, weight);
 }

@@ -13,6 +13,7 @@ static enum status resolve(const struct config_objective *from, unsigned kind, c
     for (size_t i = 0; i < from->n_setting && st == OK; i++) {
         const struct config_setting *s = &from->setting[i];
         snprintf(where, sizeof where, "%s", place_text(&s->place));
+        if (objective_needs(out) & NEEDS_DIRECTION && !strcmp(s->key, "direction")) continue; /* inputs_hidden() */
         if (!s->is_number)
             st = fail(ERR_INPUT, "%s: %s of %s must be a number, not \"%s\"", where, s->key, from->name, s->text);
         else
@@ -44,19 +45,20 @@ done:
     return st;
 }
 
-/* A bare name takes its settings from `objective` where it is that one. */
+const struct config_objective *measured_from(const struct config *c, size_t j)
+{
+    const struct config_objective *o = c->geffect.n_objective ? &c->geffect.objective[j] : &c->objective;
+    return !o->n_setting && c->objective.name && !strcmp(o->name, c->objective.name) ? &c->objective : o;
+}
+
 static enum status measured(struct inputs *in)
 {
     const struct config *c = in->config;
     enum status st = OK;
     in->n_measured = c->geffect.n_objective ? c->geffect.n_objective : 1;
     TRY_NEW(in->measured, in->n_measured);
-    in->measured[0] = in->objective;
-    for (size_t j = 0; j < c->geffect.n_objective; j++) {
-        const struct config_objective *from = &c->geffect.objective[j];
-        bool same = !from->n_setting && c->objective.name && !strcmp(from->name, c->objective.name);
-        TRY(resolve(same ? &c->objective : from, IS_OBJECTIVE, "objective", &in->measured[j]));
-    }
+    for (size_t j = 0; j < in->n_measured; j++)
+        TRY(resolve(measured_from(c, j), IS_OBJECTIVE, "objective", &in->measured[j]));
 done:
     return st;
 }
@@ -89,6 +91,7 @@ done:
 enum status inputs_objectives(struct inputs *in)
 {
     const struct config *c = in->config;
+    unsigned needs;
     enum status st = OK;
     if (c->task == TASK_FINETUNE) {
         objective_find("nll", &in->objective);
@@ -100,11 +103,11 @@ enum status inputs_objectives(struct inputs *in)
         TRY(measured(in));
         TRY(labels(in));
     }
-    in->needs_reference = in->trains && objective_needs(&in->objective) & NEEDS_REFERENCE;
-    for (size_t j = 0; j < in->n_measured; j++)
-        if (objective_needs(&in->measured[j]) & NEEDS_REFERENCE) in->needs_reference = true;
-    for (size_t i = 0; i < in->n_regularizer; i++)
-        if (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION) in->needs_distribution = true;
+    needs = in->trains ? objective_needs(&in->objective) : 0;
+    for (size_t j = 0; j < in->n_measured; j++) needs |= objective_needs(&in->measured[j]);
+    for (size_t i = 0; i < in->n_regularizer; i++) needs |= objective_needs(&in->regularizer[i].objective);
+    in->needs_reference = needs & NEEDS_REFERENCE;
+    in->needs_distribution = needs & (NEEDS_DISTRIBUTION | NEEDS_STATES);
 done:
     return st;
 }

@@ -51,6 +51,8 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);
     if (in->refusals) h = mix(h, in->refusals->hash);
+    for (size_t i = 0; i < in->n_direction; i++)
+        h = hash_bytes(in->direction[i].u, in->shape->hidden * sizeof *in->direction[i].u, h);
     if (in->retain) h = mix(h, in->retain->hash);
     for (size_t k = 0; k < in->n_risk; k++) {
         h = mix(h, in->risk[k].data->hash);

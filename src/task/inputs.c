@@ -6,8 +6,7 @@
 
 enum { MOST_JSON = 16 << 20, MOST_INPUT = 1 << 20 };
 
-/* A text file on every process. */
-static enum status text_everywhere(const struct grid *world, const char *path, size_t most, char **text, size_t *n)
+enum status inputs_text(const struct grid *world, const char *path, size_t most, char **text, size_t *n)
 {
     enum status st = OK;
     uint64_t size = 0;
@@ -28,7 +27,7 @@ static enum status read_config(const struct options *o, const struct grid *world
     enum status st;
     char *text = NULL;
     size_t n;
-    TRY(text_everywhere(world, o->input, MOST_INPUT, &text, &n));
+    TRY(inputs_text(world, o->input, MOST_INPUT, &text, &n));
     st = config_parse(o->input, text, n, o->n_override, o->override, &in->config);
     TRY(grid_agree(world, st));
 done:
@@ -42,7 +41,7 @@ static enum status read_shape(const struct grid *world, const char *dir, struct 
     char *text = NULL, *path = NULL;
     size_t n;
     TRY(grid_agree(world, path_join(dir, "config.json", &path)));
-    TRY(text_everywhere(world, path, MOST_JSON, &text, &n));
+    TRY(inputs_text(world, path, MOST_JSON, &text, &n));
     st = shape_parse(path, text, n, out);
     TRY(grid_agree(world, st));
 done:
@@ -175,16 +174,35 @@ static size_t held_out(const struct config *c, const struct dataset *retain)
     return retain->n_row >= 800 ? 400 : 0;
 }
 
-static bool needs_replacement(const struct inputs *in)
+static bool any_needs(const struct inputs *in, unsigned needs)
 {
-    bool needs = in->trains && objective_needs(&in->objective) & NEEDS_REPLACEMENT;
-    for (size_t j = 0; j < in->n_measured; j++) needs = needs || objective_needs(&in->measured[j]) & NEEDS_REPLACEMENT;
-    return needs;
+    bool any = in->trains && objective_needs(&in->objective) & needs;
+    for (size_t j = 0; j < in->n_measured; j++) any = any || objective_needs(&in->measured[j]) & needs;
+    return any;
 }
 
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o)
 {
+    if (objective_needs(o) & NEEDS_PAIR) return in->pairs;
     return objective_needs(o) & NEEDS_REPLACEMENT ? in->refusals : in->forget;
+}
+
+/* Each forget row with its answer and with its refusal. */
+static enum status make_pairs(struct inputs *in)
+{
+    enum status st = dataset_join(in->forget, in->refusals, 0, &in->pairs);
+    for (size_t i = 0; st == OK && i < in->forget->n_row; i++) {
+        size_t length = dataset_length(in->forget, i) + dataset_length(in->refusals, i);
+        if (length > in->longest_pair) in->longest_pair = length;
+    }
+    return st;
+}
+
+/* What an update's rows must have labels of: a pair counts by its answer. */
+static const struct dataset *labelled(const struct inputs *in)
+{
+    if (in->config->task == TASK_FINETUNE) return in->train;
+    return objective_needs(&in->objective) & NEEDS_PAIR ? in->forget : inputs_of(in, &in->objective);
 }
 
 static enum status read_sets(struct inputs *in, const struct grid *world, const struct data_rule *rule)
@@ -193,7 +211,9 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
     enum status st;
     TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
     TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
-    if (needs_replacement(in)) TRY(read_data(world, &c->data.forget, c->data.idk, c, rule, &in->refusals));
+    if (any_needs(in, NEEDS_REPLACEMENT | NEEDS_PAIR))
+        TRY(read_data(world, &c->data.forget, c->data.idk, c, rule, &in->refusals));
+    if (any_needs(in, NEEDS_PAIR)) TRY(make_pairs(in));
     in->held_out = held_out(c, in->retain);
     if (in->retain && in->held_out >= in->retain->n_row) {
         st = fail(ERR_INPUT, "%s: data.retain.held_out is %zu, but the file has %zu rows: none is left to train on",
@@ -207,7 +227,7 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
         TRY(dataset_join(in->forget, in->retain, in->held_out, &in->train));
     else
         in->train = in->forget;
-    if (in->trains) TRY(check_labels(c->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective)));
+    if (in->trains) TRY(check_labels(labelled(in)));
     for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
         if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
             in->regularizer[i].batch = in->train->n_row;
@@ -231,6 +251,7 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
         in->config->task == TASK_GEFFECT || (in->config->task == TASK_UNLEARN && in->config->geffect.every > 0);
     TRY(grid_agree(world, inputs_objectives(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
+    TRY(grid_agree(world, inputs_hidden(in, world)));
     TRY(open_rule(world, in, &tokenizer, &rule));
     TRY(grid_agree(world, read_sets(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
@@ -258,6 +279,9 @@ void inputs_free(struct inputs *in)
     dataset_free(in->forget);
     dataset_free(in->retain);
     dataset_free(in->refusals);
+    dataset_free(in->pairs);
+    for (size_t i = 0; i < in->n_direction; i++) free(in->direction[i].u);
+    free(in->direction);
     shape_free(in->shape);
     config_free(in->config);
     free(in);

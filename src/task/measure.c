@@ -66,7 +66,7 @@ static enum status all_objectives(struct run *r)
     enum status st = OK;
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct dataset *d = inputs_of(in, &in->measured[j]);
-        const struct rows rows = run_rows(r, d, d->n_row, r->every_row);
+        const struct rows rows = run_rows(r, d, in->forget->n_row, r->every_row);
         for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == d;) end++;
         TRY(effects(r, j, end - j, &in->measured[j], &rows));
     }

@@ -25,12 +25,14 @@ static void limits(const struct inputs *in, const struct timetable *s, struct pl
         .rows = rows, .objectives = in->n_measured ? in->n_measured : 1, .risks = in->measures ? in->n_risk : 0};
     p->tokens = in->config->parallel.tokens == CONFIG_AUTO ? PASS_TOKENS : in->config->parallel.tokens;
     if (p->tokens < in->longest) p->tokens = in->longest;
+    if (p->tokens < in->longest_pair) p->tokens = in->longest_pair;
     p->model = (struct model_limits){.rows = p->tokens,
                                      .outputs = p->tokens,
                                      .sequences = p->tokens,
                                      .longest = in->longest,
                                      .objectives = p->engine.objectives,
-                                     .aside = in->needs_distribution};
+                                     .aside = in->needs_distribution,
+                                     .hidden = in->needs_hidden};
 }
 
 /* Weights; gradient; moments; the frozen copy; a gradient for every risk. */

@@ -80,10 +80,10 @@ static enum status new_lists(struct run *r)
         TRY_NEW(r->slab, J * K * r->n_out_layer * rows);
     }
     if (in->needs_reference) {
-        TRY_NEW(r->label_first, in->forget->n_row + 1);
-        for (size_t i = 0; i < in->forget->n_row; i++)
-            r->label_first[i + 1] = r->label_first[i] + dataset_labels(in->forget, i);
-        TRY_NEW(r->nll_ref, r->label_first[in->forget->n_row]);
+        const struct dataset *d = in->pairs ? in->pairs : in->forget; /* pairs begin with the forget rows */
+        TRY_NEW(r->label_first, d->n_row + 1);
+        for (size_t i = 0; i < d->n_row; i++) r->label_first[i + 1] = r->label_first[i] + dataset_labels(d, i);
+        TRY_NEW(r->nll_ref, r->label_first[d->n_row]);
     }
 done:
     return st;
@@ -138,12 +138,14 @@ void run_free(struct run *r)
 
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row)
 {
-    bool forget = d == r->in->forget;
+    const struct inputs *in = r->in;
+    const bool pairs = in->pairs && d == in->pairs, known = pairs || d == in->forget;
     return (struct rows){.data = d,
                          .n = n,
                          .row = row,
-                         .nll_ref = forget ? r->nll_ref : NULL,
-                         .label_first = forget ? r->label_first : NULL};
+                         .nll_ref = known ? r->nll_ref : NULL,
+                         .label_first = known ? r->label_first : NULL,
+                         .pair = pairs ? in->forget->n_row : 0};
 }
 
 /* Reads DIR into s, or draws it. */
@@ -222,7 +224,8 @@ enum status run_weights(struct run *r)
     TRY(fill(r, path, r->weights, &hash));
     if (r->reference) math_copy(r->layout->size, r->weights->data, r->reference->data);
     if (r->in->needs_reference) {
-        struct rows rows = run_rows(r, r->in->forget, r->in->forget->n_row, r->every_row);
+        const struct inputs *in = r->in;
+        struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);
         TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
     }
     if (other) TRY(fill(r, r->in->config->model.path, r->weights, &hash));

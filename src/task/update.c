@@ -5,7 +5,10 @@
 double rows_tokens(const struct rows *r)
 {
     double sum = 0;
-    for (size_t i = 0; i < r->n; i++) sum += (double)dataset_length(r->data, r->row[i]);
+    for (size_t i = 0; i < r->n; i++) {
+        sum += (double)dataset_length(r->data, r->row[i]);
+        if (r->pair) sum += (double)dataset_length(r->data, r->row[i] + r->pair);
+    }
     return sum;
 }
 
