@@ -10,6 +10,7 @@
 #define CONFIG_MOST 1048576        /* bytes of an input file */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
+enum reference_as { REFERENCE_AUTO, REFERENCE_WEIGHTS, REFERENCE_VALUES };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum draw { DRAW_RANDOM, DRAW_IN_ORDER };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
@@ -67,6 +68,7 @@ struct config {
     struct {
         char *path;
         char *reference; /* NULL: path */
+        enum reference_as reference_as;
         enum init init;
         struct place place;
     } model;

@@ -15,8 +15,10 @@ struct engine {
     const struct grid *grid; /* borrowed, as all pointers of this block */
     const struct layout *layout;
     struct model *model;
-    struct state *weights;    /* what is trained and measured */
-    struct state *reference;  /* frozen copy; NULL where no objective needs distributions or states */
+    struct state *weights;   /* what is trained and measured */
+    struct state *reference; /* frozen copy; NULL where nothing needs it or `kept` has it */
+    struct kept **kept;      /* [n_kept] what the reference says of rows, instead of a copy */
+    size_t n_kept;
     size_t tokens;            /* most tokens of one pass */
     struct engine_room *room; /* owned: every buffer that a pass needs */
 };
@@ -40,6 +42,10 @@ struct rows {
 enum status engine_room_new(struct engine *e, const struct engine_limits *most, bool count_only, size_t *bytes);
 void engine_room_free(struct engine *e);
 
+/** Where an objective looks: at the outputs before labels, or at all positions. */
+enum outputs objective_outputs(const struct objective *o);
+/** The hidden state of the reference that it compares with; 0: none, or the reference's logits. */
+size_t objective_reference_layer(const struct objective *o);
 /** Weights of rows in a batch by the objective's rule, summing to 1; all zero when no row has a label.           Local. */
 void rows_weights(const struct objective *o, const struct rows *r, double *weight);
 
@@ -59,6 +65,22 @@ enum status engine_gradient(struct engine *e, const struct objective *o, const s
  *  \param[out] loss, mean_weight  [J][n] */
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                            struct state *const *risk, double *e_out, double *loss, double *mean_weight);
+
+/* -------------------------------------------------------------------------- what the reference says, kept ----- */
+struct kept; /* logits or a hidden state of the reference at every output of some rows */
+/** Nothing yet: first all lists (of at most `most` rows) that will be read are told, then the values are made. layer: 0 keeps
+ *  logits and their log-sum-exp, else hidden state `layer`.                                                     Local. */
+enum status kept_new(const struct dataset *d, enum outputs which, size_t layer, int data_size, size_t most,
+                     struct kept **out);
+void kept_free(struct kept *k);
+/** A list that a gradient or effects will be asked of: exactly these n rows in this order.       Local. */
+void kept_want(struct kept *k, const struct layout *l, size_t n, const size_t *row);
+void kept_want_all(struct kept *k); /* every row, for every data rank */
+bool kept_is(const struct kept *k, const struct dataset *d, enum outputs which, size_t layer);
+/** Bytes of the data rank that keeps most.                                                                      Local. */
+size_t kept_bytes(const struct kept *k, const struct layout *l);
+/** Computes the values under `weights`.                                                         Collective over grid. */
+enum status engine_keep(struct engine *e, struct kept *k, struct state *weights);
 
 /* ------------------------------------------------------------------------------------------- without gradients ----- */
 /* Of every labelled token of every listed row, written at label_first of its row; other entries stay 0. */

@@ -19,14 +19,36 @@ struct engine_room {
     const real **base;                 /* [risks] of the layer acquired */
 };
 
-enum outputs objective_outputs(const struct objective *o);
+struct kept {
+    const struct dataset *data; /* borrowed */
+    enum outputs which;
+    size_t layer; /* 0: logits, else a hidden state */
+    int data_size;
+    unsigned char *wanted; /* [data_size][n_row] whether a data rank reads the row */
+    size_t most;           /* longest list */
+    double *cost;          /* [most], as the next two: of a list */
+    int *owner;
+    void *split;
+    size_t *at; /* [n_row] first output of a row in what follows; SIZE_MAX: not kept here */
+    size_t width;
+    real *value; /* [outputs][width] */
+    double *lse; /* [outputs] of logits */
+};
+/** Copies what was kept of the rows of pass p to value [n_out][width] and, of logits, lse [n_out]. It must have been kept:
+ *  see kept_want().                                                                                             Local. */
+void kept_give(struct engine *e, const struct dataset *d, size_t p, const struct batch *b, enum outputs which,
+               size_t layer, real *value, double *lse);
+
+/** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row. */
+double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that carry weight among the data ranks and cuts this process's part into passes.             Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
 /** Forward of pass p, under the reference first where an objective needs its values; no further than to the hidden states
  *  where no objective reads more.                                                         Collective over tensor ranks. */
-enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct batch *b);
+enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
+                         const struct batch *b);
 /** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits
  *  or model_dhidden. loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.     Collective over tensor ranks. */
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,

@@ -211,8 +211,8 @@ const double *model_lse(const struct model *m); /* [n_out] log sum_v exp logit, 
 real *model_logits(struct model *m);            /* [n_out][word_count] */
 /** Moves logits and lse of the last forward aside, so that another can follow: the reference's distribution.     Local. */
 void model_set_aside(struct model *m, const struct batch *b);
-const double *model_aside_lse(const struct model *m);
-const real *model_aside_logits(const struct model *m);
+double *model_aside_lse(struct model *m); /* what was moved aside; or the caller puts there what it has kept */
+real *model_aside_logits(struct model *m);
 /** x [n_out][d] = hidden state `layer` at the output rows: the output of that block, counted from 1; of the last block:
  *  after the final norm. Every tensor rank has all of it.                                                        Local. */
 void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x);

@@ -88,19 +88,30 @@ void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
 bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
 
+/* ------------------------------------------------------------------------------------------------- reference ----- */
+struct reference {      /* what is kept of the reference's distributions and hidden states, instead of its weights */
+    struct kept **kept; /* [n] */
+    size_t n, bytes;    /* of the data rank that keeps most */
+};
+/** The rows that the run will read, still without values.                                                       Local. */
+enum status reference_list(const struct inputs *in, struct timetable *s, const struct layout *l, int data_size,
+                           struct reference *r);
+void reference_free(struct reference *r);
+
 /* ------------------------------------------------------------------------------------------------------ plan ----- */
 struct plan {
     int data, tensor, threads;
     size_t tokens;               /* of a pass */
+    bool copies;                 /* the reference's weights; else what it says of rows is kept */
     struct engine_limits engine; /* rows, J, K */
     struct model_limits model;
-    size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_base, bytes; /* per rank */
+    size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_values, bytes_base, bytes; /* per rank */
     double flops_update, flops_measure;
 };
 /** data, tensor, threads: as asked, or chosen. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
 /** Layout, sizes of passes, memory and work of a run; refuses what cannot run.                                  Local. */
-enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
+enum status plan_make(const struct inputs *in, struct timetable *s, const struct grid *world, struct plan *p);
 /** Whether every process may take the planned memory, and this node has it.                                      Local. */
 enum status plan_memory(const struct inputs *in, const struct plan *p);
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
@@ -120,6 +131,7 @@ struct run {
     struct model *model;
     struct engine engine;
     struct optim *optim;
+    struct reference kept;
     double *nll_ref; /* of every label of the forget rows, and of the pairs where there are any */
     size_t *label_first;
     size_t *every_row;                          /* 0, 1, 2, ... */

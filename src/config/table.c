@@ -29,6 +29,9 @@ const struct row config_table[] = {
     {"model.path", PATH, AT(model.path), "null", .help = "directory in Hugging Face's layout", .flags = LATER_LIST,
      .place = AT(model.place), .needed = EVERY_TASK, .needed_words = "the directory of the model"},
     {"model.reference", PATH, AT(model.reference), "null", .help = "the model before unlearning; null: path"},
+    {"model.reference_as", CHOICE, AT(model.reference_as), "auto",
+     .help = "kl, undial, rr: a copy of its weights, or what it says of the rows to come",
+     .choices = "auto|weights|values"},
     {"model.init", CHOICE, AT(model.init), "pretrained", .help = "random: drawn weights, path needs no safetensors",
      .choices = "pretrained|random"},
 

@@ -139,7 +139,7 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
         enum status now;
         pass_pack(e, r, p, which, &b);
         s.instance = room->mine + room->start[p];
-        now = pass_forward(e, J, o, &b);
+        now = pass_forward(e, J, o, r, p, &b);
         if (now > st) st = now;
         pass_losses(e, J, o, r, p, &b, NULL, loss, mean_weight);
         now = model_backward(e->model, e->weights, &b, J, &sink);

@@ -83,10 +83,10 @@ enum outputs objective_outputs(const struct objective *o)
     return objective_needs(o) & NEEDS_POSITIONS ? OUTPUTS_ALL : OUTPUTS_LABELLED;
 }
 
-/* Products are linear in the length, attention is quadratic. */
-static double row_cost(const struct layout *l, size_t length)
+double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which)
 {
-    double t = (double)length;
+    double t = (double)dataset_length(d, row);
+    if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
     return t * ((double)l->elements + 2.0 * t * (double)(l->shape->heads * l->shape->head_dim * l->shape->blocks));
 }
 
@@ -126,9 +126,8 @@ static double item_cost(const struct engine *e, const struct rows *r, size_t i, 
 {
     const struct dataset *d = r->data;
     const size_t row = r->row[i];
-    if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
-    return row_cost(e->layout, dataset_length(d, row)) +
-           (r->pair ? row_cost(e->layout, dataset_length(d, row + r->pair)) : 0);
+    const double cost = row_cost(e->layout, d, row, which);
+    return cost > 0 && r->pair ? cost + row_cost(e->layout, d, row + r->pair, OUTPUTS_ALL) : cost;
 }
 
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which)

@@ -36,7 +36,7 @@ enum status engine_gradient(struct engine *e, const struct objective *o, const s
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
         pass_pack(e, r, p, which, &b);
-        st = worse(st, pass_forward(e, 1, o, &b));
+        st = worse(st, pass_forward(e, 1, o, r, p, &b));
         pass_losses(e, 1, o, r, p, &b, weight, loss, NULL);
         st = worse(st, model_backward(e->model, e->weights, &b, 1, &sink));
     }

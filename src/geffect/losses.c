@@ -19,14 +19,38 @@ static enum status forward(struct engine *e, struct state *weights, const struct
     return top ? model_forward_hidden(e->model, weights, b, top) : model_forward(e->model, weights, b);
 }
 
+size_t objective_reference_layer(const struct objective *o)
+{
+    return objective_needs(o) & NEEDS_STATES ? objective_hidden(o).layer : 0;
+}
+
+/* The same from what was kept of the rows of this pass. */
+static void kept_values(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
+                        const struct batch *b)
+{
+    struct model *m = e->model;
+    for (size_t j = 0; j < J; j++) {
+        if (objective_needs(&o[j]) & NEEDS_DISTRIBUTION)
+            kept_give(e, r->data, p, b, objective_outputs(&o[j]), 0, model_aside_logits(m), model_aside_lse(m));
+        if (objective_needs(&o[j]) & NEEDS_STATES)
+            kept_give(e, r->data, p, b, objective_outputs(&o[j]), objective_reference_layer(&o[j]),
+                      model_aside_hidden(m, b, j), NULL);
+    }
+}
+
 /* What the reference gives to this pass, left aside in the model: logits and their log-sum-exp, and for every objective that
  * compares hidden states its own at the output rows. The only place that makes them. */
-static enum status reference_values(struct engine *e, size_t J, const struct objective *o, const struct batch *b)
+static enum status reference_values(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
+                                    const struct batch *b)
 {
     unsigned needs = 0;
     enum status st;
     for (size_t j = 0; j < J; j++) needs |= objective_needs(&o[j]);
     if (!(needs & (NEEDS_DISTRIBUTION | NEEDS_STATES))) return OK;
+    if (!e->reference) {
+        kept_values(e, J, o, r, p, b);
+        return OK;
+    }
     st = forward(e, e->reference, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
     if (needs & NEEDS_DISTRIBUTION) model_set_aside(e->model, b);
     for (size_t j = 0; j < J; j++)
@@ -35,9 +59,10 @@ static enum status reference_values(struct engine *e, size_t J, const struct obj
     return st;
 }
 
-enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct batch *b)
+enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
+                         const struct batch *b)
 {
-    enum status st = reference_values(e, J, o, b), now = forward(e, e->weights, b, top_layer(J, o));
+    enum status st = reference_values(e, J, o, r, p, b), now = forward(e, e->weights, b, top_layer(J, o));
     return st > now ? st : now;
 }
 

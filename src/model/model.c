@@ -159,8 +159,8 @@ const double *model_nll(const struct model *m) { return m->nll; }
 const double *model_lse(const struct model *m) { return m->lse; }
 real *model_logits(struct model *m) { return m->logits; }
 real *model_dlogits(struct model *m) { return m->dlogits; }
-const double *model_aside_lse(const struct model *m) { return m->aside_lse; }
-const real *model_aside_logits(const struct model *m) { return m->aside; }
+double *model_aside_lse(struct model *m) { return m->aside_lse; }
+real *model_aside_logits(struct model *m) { return m->aside; }
 
 void model_set_aside(struct model *m, const struct batch *b)
 {

@@ -36,11 +36,11 @@ static void limits(const struct inputs *in, const struct timetable *s, struct pl
 }
 
 /* Weights; gradient; moments; the frozen copy; a gradient for every risk. */
-static size_t count_states(const struct inputs *in)
+static size_t count_states(const struct inputs *in, const struct plan *p)
 {
     size_t n = 1;
     if (in->trains) n += 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0);
-    if (in->needs_distribution) n++;
+    if (p->copies) n++;
     return n + (in->measures ? in->n_risk : 0);
 }
 
@@ -96,7 +96,22 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
     return OK;
 }
 
-enum status plan_make(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p)
+/* A copy of the weights, or the values of the rows that will be read. */
+static enum status choose_reference(const struct inputs *in, struct timetable *s, const struct layout *l, struct plan *p)
+{
+    const enum reference_as as = in->config->model.reference_as;
+    struct reference r = {0};
+    enum status st = OK;
+    if (!in->needs_distribution) return OK;
+    TRY(reference_list(in, s, l, p->data, &r));
+    p->copies = as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && r.bytes > p->bytes_state);
+    p->bytes_values = r.bytes;
+done:
+    reference_free(&r);
+    return st;
+}
+
+enum status plan_make(const struct inputs *in, struct timetable *s, const struct grid *world, struct plan *p)
 {
     struct grid g = {.data_size = 1, .tensor_size = 1};
     struct layout *l = NULL;
@@ -114,10 +129,12 @@ enum status plan_make(const struct inputs *in, const struct timetable *s, const 
     TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
     e.grid = &g, e.layout = l, e.tokens = p->tokens;
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
-    p->n_state = count_states(in);
     p->bytes_state = l->size * sizeof(real);
+    TRY(choose_reference(in, s, l, p));
+    p->n_state = count_states(in, p);
     p->bytes_results = bytes_results(in, p, l);
-    p->bytes = p->bytes_base + p->n_state * p->bytes_state + p->bytes_model + p->bytes_engine + p->bytes_results;
+    p->bytes = p->bytes_base + p->n_state * p->bytes_state + p->bytes_model + p->bytes_engine +
+               (p->copies ? 0 : p->bytes_values) + p->bytes_results;
     work(in, s, p, plan_products(l));
 done:
     layout_free(l);
@@ -138,9 +155,12 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
             "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s), %.1f activations, "
             "%.1f products, %.1f results\n",
             (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, p->n_state, (double)p->bytes_state / 1e6,
-            in->trains ? ", gradient, moments" : "", in->needs_distribution ? ", reference" : "",
-            in->measures ? ", risks" : "", (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6,
-            (double)p->bytes_results / 1e6);
+            in->trains ? ", gradient, moments" : "", p->copies ? ", reference" : "", in->measures ? ", risks" : "",
+            (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
+    if (st == OK && in->needs_distribution)
+        st = text_print(out,
+                        "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",
+                        p->copies ? "a copy" : "values", (double)p->bytes_state / 1e6, (double)p->bytes_values / 1e6);
     if (st == OK)
         st = text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->flops_update / 1e9,
                         p->flops_measure / 1e9);

@@ -10,7 +10,9 @@ static enum status new_states(struct run *r)
     const struct inputs *in = r->in;
     enum status st = OK;
     TRY(state_new("weights", r->layout, &r->weights));
-    if (in->needs_distribution) TRY(state_new("reference", r->layout, &r->reference));
+    if (r->plan->copies) TRY(state_new("reference", r->layout, &r->reference));
+    if (in->needs_distribution && !r->plan->copies)
+        TRY(reference_list(in, r->timetable, r->layout, r->plan->data, &r->kept));
     if (in->measures) {
         TRY_NEW(r->risk_gradient, in->n_risk);
         for (size_t k = 0; k < in->n_risk; k++) TRY(state_new("risk gradient", r->layout, &r->risk_gradient[k]));
@@ -108,6 +110,8 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
                                 .model = r->model,
                                 .weights = r->weights,
                                 .reference = r->reference,
+                                .kept = r->kept.kept,
+                                .n_kept = r->kept.n,
                                 .tokens = p->tokens};
     TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
 done:
@@ -124,6 +128,7 @@ void run_free(struct run *r)
     optim_free(r->optim);
     for (size_t k = 0; r->risk_gradient && k < r->in->n_risk; k++) state_free(r->risk_gradient[k]);
     for (size_t i = 0; r->out_layer && i < r->n_out_layer; i++) free(r->out_layer[i]);
+    reference_free(&r->kept);
     state_free(r->gradient);
     state_free(r->reference);
     state_free(r->weights);
@@ -223,6 +228,7 @@ enum status run_weights(struct run *r)
     if (other) TRY(check_reference(r, path));
     TRY(fill(r, path, r->weights, &hash));
     if (r->reference) math_copy(r->layout->size, r->weights->data, r->reference->data);
+    for (size_t i = 0; i < r->kept.n; i++) TRY(engine_keep(&r->engine, r->kept.kept[i], r->weights));
     if (r->in->needs_reference) {
         const struct inputs *in = r->in;
         struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);

@@ -1,0 +1,152 @@
+/* What the reference says of rows, computed once and kept instead of a second model: its logits with their log-sum-exp, or
+ * a hidden state, of every output. Which rows a process will read is known beforehand (batches are drawn by a counter, and
+ * shared among the data ranks by cost), so each keeps just those, and nothing is sent later. */
+#include "unlearn/geffect_priv.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum status kept_new(const struct dataset *d, enum outputs which, size_t layer, int data_size, size_t most,
+                     struct kept **out)
+{
+    enum status st = OK;
+    struct kept *k = *out = NULL;
+    TRY_NEW(k, 1);
+    k->data = d, k->which = which, k->layer = layer, k->data_size = data_size, k->most = most;
+    TRY_NEW(k->wanted, (size_t)data_size * d->n_row);
+    TRY_NEW(k->cost, most);
+    TRY_NEW(k->owner, most);
+    if (!(k->split = memory_new(split_scratch(most, data_size), 1))) {
+        st = fail(ERR_MEMORY, "memory: cannot allocate the lists of reference values");
+        goto done;
+    }
+    TRY_NEW(k->at, d->n_row);
+    for (size_t i = 0; i < d->n_row; i++) k->at[i] = SIZE_MAX;
+    *out = k, k = NULL;
+done:
+    kept_free(k);
+    return st;
+}
+
+void kept_free(struct kept *k)
+{
+    if (!k) return;
+    free(k->wanted), free(k->cost), free(k->owner), free(k->split), free(k->at), free(k->value), free(k->lse);
+    free(k);
+}
+
+void kept_want(struct kept *k, const struct layout *l, size_t n, const size_t *row)
+{
+    assert(n <= k->most);
+    for (size_t i = 0; i < n; i++) k->cost[i] = row_cost(l, k->data, row[i], k->which);
+    split_balanced(n, k->cost, k->data_size, k->split, k->owner);
+    for (size_t i = 0; i < n; i++)
+        if (k->cost[i] > 0) k->wanted[(size_t)k->owner[i] * k->data->n_row + row[i]] = 1;
+}
+
+void kept_want_all(struct kept *k) { memset(k->wanted, 1, (size_t)k->data_size * k->data->n_row); }
+
+bool kept_is(const struct kept *k, const struct dataset *d, enum outputs which, size_t layer)
+{
+    return k->data == d && k->which == which && k->layer == layer;
+}
+
+static size_t outputs_of(const struct kept *k, size_t row)
+{
+    return k->which == OUTPUTS_ALL ? dataset_length(k->data, row) : dataset_labels(k->data, row);
+}
+
+static size_t outputs_wanted(const struct kept *k, int data_rank)
+{
+    const unsigned char *wanted = k->wanted + (size_t)data_rank * k->data->n_row;
+    size_t n = 0;
+    for (size_t i = 0; i < k->data->n_row; i++)
+        if (wanted[i]) n += outputs_of(k, i);
+    return n;
+}
+
+static size_t width(const struct kept *k, const struct layout *l) { return k->layer ? l->shape->hidden : l->word_count; }
+
+size_t kept_bytes(const struct kept *k, const struct layout *l)
+{
+    size_t most = 0;
+    for (int r = 0; r < k->data_size; r++) {
+        size_t n = outputs_wanted(k, r);
+        if (n > most) most = n;
+    }
+    return most * (width(k, l) * sizeof(real) + (k->layer ? 0 : sizeof(double)));
+}
+
+static void take(struct engine *e, struct kept *k, size_t p, const struct batch *b)
+{
+    real *value = k->layer ? model_aside_hidden(e->model, b, 0) : model_logits(e->model);
+    if (k->layer) model_hidden(e->model, b, k->layer, value);
+    for (size_t i = 0; i < b->n_seq; i++) {
+        size_t at = k->at[e->room->row[e->room->start[p] + i]], first = b->out_first[i];
+        size_t n = b->out_first[i + 1] - first;
+        math_copy(n * k->width, value + first * k->width, k->value + at * k->width);
+        if (!k->layer) memcpy(k->lse + at, model_lse(e->model) + first, n * sizeof *k->lse);
+    }
+}
+
+/* One forward for each pass over the rows that stand in room->row. */
+static enum status forward_rows(struct engine *e, struct kept *k, struct state *weights)
+{
+    struct engine_room *room = e->room;
+    const struct rows rows = {.data = k->data};
+    enum status st = OK, now;
+    room->n_pass = batch_cut(k->data, room->n_mine, room->row, e->tokens, room->start);
+    for (size_t p = 0; p < room->n_pass; p++) {
+        struct batch b;
+        pass_pack(e, &rows, p, k->which, &b);
+        now = k->layer ? model_forward_hidden(e->model, weights, &b, k->layer) : model_forward(e->model, weights, &b);
+        if (now > st) st = now;
+        take(e, k, p, &b);
+    }
+    return st;
+}
+
+enum status engine_keep(struct engine *e, struct kept *k, struct state *weights)
+{
+    struct engine_room *room = e->room;
+    const unsigned char *wanted = k->wanted + (size_t)e->grid->data_rank * k->data->n_row;
+    size_t n_out = 0;
+    enum status st = OK, now;
+    k->width = width(k, e->layout);
+    TRY_NEW(k->value, outputs_wanted(k, e->grid->data_rank) * k->width);
+    TRY_NEW(k->lse, k->layer ? 0 : outputs_wanted(k, e->grid->data_rank));
+    room->n_mine = 0;
+    for (size_t i = 0; i < k->data->n_row; i++) {
+        if (!wanted[i]) continue;
+        k->at[i] = n_out, n_out += outputs_of(k, i);
+        room->row[room->n_mine++] = i;
+        if (room->n_mine < room->most.rows) continue;
+        if ((now = forward_rows(e, k, weights)) > st) st = now;
+        room->n_mine = 0;
+    }
+    if ((now = forward_rows(e, k, weights)) > st) st = now;
+done:
+    return grid_agree(e->grid, st);
+}
+
+/* NULL: nothing of this kind is kept. */
+static const struct kept *find(const struct engine *e, const struct dataset *d, enum outputs which, size_t layer)
+{
+    for (size_t i = 0; i < e->n_kept; i++)
+        if (kept_is(e->kept[i], d, which, layer)) return e->kept[i];
+    return NULL;
+}
+
+void kept_give(struct engine *e, const struct dataset *d, size_t p, const struct batch *b, enum outputs which,
+               size_t layer, real *value, double *lse)
+{
+    const struct kept *k = find(e, d, which, layer);
+    assert(k);
+    for (size_t i = 0; i < b->n_seq; i++) {
+        size_t at = k->at[e->room->row[e->room->start[p] + i]], first = b->out_first[i];
+        size_t n = b->out_first[i + 1] - first;
+        assert(at != SIZE_MAX);
+        math_copy(n * k->width, k->value + at * k->width, value + first * k->width);
+        if (!layer) memcpy(lse + first, k->lse + at, n * sizeof *lse);
+    }
+}
