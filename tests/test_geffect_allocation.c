@@ -14,12 +14,12 @@ static void step(struct scene *s, struct optim *o)
     TEST_OK(engine_nll(&s->g.engine, s->g.weights, &du, s->g.nll_ref));
     TEST_OK(engine_effects(&s->g.engine, 2, forget, &du, SCENE_K, s->risk, e, loss, mean));
     TEST_OK(engine_effects(&s->g.engine, 1, &kl, &dr, SCENE_K, s->risk, e, loss, mean));
-    optim_update(o, s->gradient, optim_norm(s->g.grid, s->gradient), s->g.weights);
+    optim_update(o, s->gradient, optim_norm(s->g.grid, NULL, s->gradient), s->g.weights);
 }
 
 static void a_step_allocates_nothing_after_the_first(void **state)
 {
-    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4};
+    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4, NULL};
     for (size_t i = 0; i < n_scene; i++) {
         struct optim *o;
         size_t before;

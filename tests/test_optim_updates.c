@@ -4,7 +4,7 @@
 
 /* relative: what rounding leaves after some updates; moments and weights are reals */
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-6;
-static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10};
+static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL};
 
 static struct model_parts {
     struct grid *grid;
@@ -156,7 +156,7 @@ static void the_norm_counts_every_element_of_the_model_once(void **state)
 {
     double norm;
     math_fill(m.layout->size, 2, m.gradient->data);
-    norm = optim_norm(m.grid, m.gradient);
+    norm = optim_norm(m.grid, NULL, m.gradient);
     assert_true(all_agree(m.grid, fabs(norm - 2 * sqrt((double)m.layout->elements)) < 1e-9));
 }
 

@@ -21,6 +21,7 @@ enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
+enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
@@ -103,7 +104,7 @@ struct config {
         size_t batch_size, accumulation;
         bool shuffle;
         enum draw pair_retain;
-        char **freeze; /* names or layer ranges (part 3) */
+        char **freeze; /* names of layers or tensors, ranges and patterns of them: checked against the model later */
         size_t n_freeze;
     } train;
     struct {
@@ -115,6 +116,7 @@ struct config {
         enum resolution resolution;
         enum normalisation normalisation;
         bool fidelity;
+        enum gram_key gram;
     } geffect;
     struct {
         size_t every, rows, max_length;

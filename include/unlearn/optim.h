@@ -13,6 +13,7 @@ struct optim_settings {
     double lr, beta1, beta2, eps, weight_decay;
     double clip;          /* largest norm of the whole gradient; 0: none */
     size_t warmup, steps; /* updates of the run */
+    const bool *frozen;   /* [n_param] parameters that stay as they are; borrowed; NULL: none */
 };
 struct optim {
     struct optim_settings set;
@@ -24,9 +25,12 @@ void optim_free(struct optim *o);
 /** lr of update t = 0 ... steps-1: lr t/warmup while t < warmup (0 first, as Hugging Face does), then constant, or linear
  *  to 0 at t = steps, or half a cosine to 0.                                                                    Local. */
 double optim_rate(const struct optim_settings *set, size_t t);
-/** 2-norm of the whole gradient (every element counted once, over the tensor ranks).  Collective over the tensor ranks. */
-double optim_norm(const struct grid *g, const struct state *gradient);
+/** 2-norm of the gradient of all parameters that are not frozen (NULL: none is), every element counted once over the
+ *  tensor ranks.                                                                      Collective over the tensor ranks. */
+double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient);
+/** What clipping multiplies a gradient of this norm by.                                                          Local. */
+double optim_scale(const struct optim_settings *set, double norm);
 /** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; layer by layer.
- *                                                                                                               Local. */
+ *  A frozen parameter does not decay either.                                                                    Local. */
 void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights);
 #endif

@@ -66,13 +66,17 @@ struct geffect_file_info {
     const char *const *objective, *const *risk, *const *layer, *const *regularizer;
     const int64_t *instance;        /* rows of the forget file */
     const int64_t *retain_instance; /* rows of the retain file; only with regularisers */
+    size_t n_gradient;              /* 0: no Gram matrix */
+    const char *const *gradient;    /* its labels */
+    bool fidelity;                  /* predicted and actual changes of the risks */
     size_t n_attribute;
     const struct attribute *attribute; /* history, version, git_commit, input, model, layout, host, ...; title is added */
 };
 enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out);
 
 /* train.h5: row t = update t (its batch, before the update), and one more row, T, where what belongs to an update is NaN.
- * loss, loss_objective, loss_NAME of each regulariser, lr, gradient_norm, tokens, seconds: all (step). */
+ * loss, loss_objective, loss_NAME of each regulariser, lr, gradient_norm, gradient_norm_objective, gradient_norm_NAME,
+ * tokens, seconds: all (step). */
 struct train_file_info {
     const char *objective;
     size_t n_regularizer;

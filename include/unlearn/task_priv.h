@@ -43,12 +43,14 @@ struct inputs { /* equal on every process */
     size_t n_measured;
     struct risk *risk; /* K */
     size_t n_risk;
+    bool *frozen; /* [parameters, in a layout's order] train.freeze; NULL: none */
     bool trains, measures;
     struct direction *direction;
     size_t n_direction;
     bool needs_reference, needs_distribution; /* nll of labels; a copy of the reference's weights */
     bool needs_hidden;                        /* losses act on hidden states */
     size_t longest, longest_pair;             /* tokens of the longest row, and of the longest pair */
+    bool fidelity, gram; /* beside the effects: what updates did to the risks; inner products of whole gradients */
 };
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
@@ -65,6 +67,8 @@ enum status inputs_hidden(struct inputs *in, const struct grid *world);
 enum status inputs_text(const struct grid *world, const char *path, size_t most, char **text, size_t *n);
 /** Rows of every risk. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+/** The parameters that train.freeze names. */
+enum status inputs_freeze(struct inputs *in);
 /** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
 enum status inputs_lengths(struct inputs *in, const struct dataset *d);
 /** One process reads a data file, all receive it; with idk not NULL each row's answer is a line of that file, drawn by the
@@ -128,6 +132,11 @@ struct run {
     struct grid *grid;
     struct layout *layout;
     struct state *weights, *gradient, *reference, **risk_gradient;
+    struct state *part;        /* gradient of a regulariser, by turns; only where there is one */
+    struct state *regularizer; /* their sum: `part` where there is one only; NULL: not needed */
+    struct state *step;        /* theta_t, then theta_t+1 - theta_t, of a measured update; NULL: not needed */
+    struct gram *gram;         /* NULL: not asked for */
+    struct fidelity *fidelity; /* the same */
     struct model *model;
     struct engine engine;
     struct optim *optim;
@@ -172,21 +181,62 @@ enum status rows_gradient(struct run *r, const struct objective *o, const struct
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
 const struct risk *regularized_rows(const struct inputs *in);
 
-struct update {                    /* what one update was */
-    double loss, objective, *part; /* part [n_regularizer] */
-    double rate, norm, seconds;
+struct update {                     /* what one update was */
+    double loss, objective, *part;  /* part [n_regularizer] */
+    double norm, norm_of_objective; /* of the gradients */
+    double *norm_of_part;           /* [n_regularizer] weight included */
+    double rate, seconds;
     size_t tokens;
 };
-/** The batch gradient of update t into r->gradient, complete. Collective over the job. */
+/** The batch gradient of update t into r->gradient, complete, and its parts' norms. Collective over the job. */
 enum status update_gradient(struct run *r, size_t t, struct update *u);
-/** Row t of geffect.h5: all risks, all objectives, all regularisers, at the weights as they are. Collective. */
-enum status measure(struct run *r, size_t t, double batch_loss);
+/** Row t of geffect.h5 at the weights as they are: all risks, all objectives, all regularisers. u: the update that follows,
+ *  its gradient complete; NULL: none.                                                          Collective over the job. */
+enum status measure(struct run *r, const struct update *u);
+/** What the update, now made, did; then the row is complete and committed.                     Collective over the job. */
+enum status measure_end(struct run *r, size_t t, const struct update *u);
+
+/* ------------------------------------------------------------------------ inner products of whole gradients ----- */
+struct gram {
+    size_t n;                /* gradients; the update is the last one */
+    const char **label;      /* [n] borrowed names */
+    struct state **vector;   /* [n] borrowed; NULL: not there at this step */
+    struct state *objective; /* grad L(D_u), owned */
+    double *value;           /* [n_out_layer][n][n] */
+    double *row;             /* [n_out_layer][n] */
+    double *dot;             /* [n_param] */
+};
+/** Refuses a risk with the name of another gradient. */
+enum status gram_check(const struct inputs *in);
+/** Gradients of the matrix. */
+size_t gram_size(const struct inputs *in);
+enum status gram_new(struct run *r);
+void gram_free(struct gram *g);
+/** All that is known before the update. Collective over the job. */
+enum status gram_measure(struct run *r, const struct update *u);
+/** The update's inner products, from r->step. Collective over the job. */
+void gram_update(struct run *r);
+
+/* ------------------------------------------------------------------------- predicted and actual change of risks ----- */
+struct fidelity {
+    double *predicted, *plain, *actual; /* [K] */
+    double *dot;                        /* [n_param] */
+    double *nll;                        /* of every label of a risk's rows ... */
+    size_t *label_first;                /* ... [longest set of rows + 1] */
+};
+/** Labels and rows of the longest sets. */
+void fidelity_most(const struct inputs *in, size_t *labels, size_t *rows);
+enum status fidelity_new(struct run *r);
+void fidelity_free(struct fidelity *f);
+/** After update u: from r->step, r->gradient, and the risks anew. NULL: no update. Collective over the job. */
+enum status fidelity_measure(struct run *r, const struct update *u);
+
 /** The story. */
 enum status unlearn(struct run *r);
 
 /* ---------------------------------------------------------------------------------------------------- report ----- */
 void report_start(const struct run *r);
 void report_update(const struct run *r, size_t t, const struct update *u);
-void report_measured(const struct run *r, size_t t);
-void report_end(struct run *r); /* Collective over the job */
+void report_measured(const struct run *r, size_t t, const struct update *u); /* u NULL: none followed */
+void report_end(struct run *r);                                              /* Collective over the job */
 #endif

@@ -42,13 +42,19 @@ static double owned_squares(const struct param *p, const real *x)
     return math_sum_squares(p->own_count * p->col_count, x + p->own_first * p->col_count);
 }
 
-double optim_norm(const struct grid *g, const struct state *gradient)
+double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient)
 {
     const struct layout *l = gradient->layout;
     double sum = 0;
-    for (size_t i = 0; i < l->n_param; i++) sum += owned_squares(&l->param[i], gradient->data + l->param[i].offset);
+    for (size_t i = 0; i < l->n_param; i++)
+        if (!frozen || !frozen[i]) sum += owned_squares(&l->param[i], gradient->data + l->param[i].offset);
     if (g->tensor_size > 1) comm_sum_double(g->tensor, &sum, 1);
     return sqrt(sum);
+}
+
+double optim_scale(const struct optim_settings *set, double norm)
+{
+    return set->clip > 0 && norm > set->clip ? set->clip / norm : 1;
 }
 
 static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, struct state *gradient,
@@ -60,6 +66,7 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
         const struct param *p = &l->param[i];
         size_t n = p->row_count * p->col_count, at = p->offset;
+        if (o->set.frozen && o->set.frozen[i]) continue;
         if (m)
             adamw_update(a, n, g + at, scale, m + at, v + at, w + at);
         else
@@ -74,7 +81,7 @@ void optim_update(struct optim *o, struct state *gradient, double norm, struct s
 {
     const struct optim_settings *s = &o->set;
     enum phase before = phase_enter(PHASE_OPTIMISER);
-    double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
+    double scale = optim_scale(s, norm);
     struct adamw a = {.lr = optim_rate(s, o->done),
                       .beta1 = s->beta1,
                       .beta2 = s->beta2,

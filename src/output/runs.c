@@ -63,6 +63,39 @@ static const struct field geffect_table[] = {
      "L_reg(s_i; theta_t)"},
 };
 
+static const struct field gram_table[] = {
+    {"gram",
+     {"step", "layer", "gradient", "gradient_other"},
+     FIELD_DOUBLE,
+     "nat2",
+     "inner product of two gradients, or of a gradient and the update, in one layer; a tied embedding counts in embed",
+     "<grad_l L(D_u; theta_t), grad_l L(S_t; theta_t)> and so on: objective = the objective trained (task geffect: the "
+     "first one measured) over the whole forget set; batch = all of update t+1 before clipping; regularizer = its "
+     "regularisers' part; each risk; update = theta_t+1 - theta_t. With the update on one side the unit is nat, on both "
+     "1"},
+};
+
+static const struct field change_table[] = {
+    {"predicted_change",
+     {"step", "risk"},
+     FIELD_DOUBLE,
+     "nat",
+     "optimiser-aware effect: first-order change of the risk by update t+1 as the optimiser made it",
+     "<grad R_k(theta_t), theta_t+1 - theta_t>"},
+    {"predicted_change_plain",
+     {"step", "risk"},
+     FIELD_DOUBLE,
+     "nat",
+     "first-order change of the risk if update t+1 were a step of plain SGD at the same rate",
+     "-lr <grad R_k(theta_t), grad L(S_t; theta_t) after clipping>, over what is not frozen"},
+    {"actual_change",
+     {"step", "risk"},
+     FIELD_DOUBLE,
+     "nat",
+     "change of the risk by update t+1",
+     "R_k(theta_t+1) - R_k(theta_t)"},
+};
+
 static const struct field train_table[] = {
     {"loss",
      {"step"},
@@ -78,7 +111,24 @@ static const struct field train_table[] = {
      "value of the regulariser %s, not multiplied by its weight",
      "L_reg(S_t; theta_t)"},
     {"lr", {"step"}, FIELD_DOUBLE, "1", "learning rate of this update", NULL},
-    {"gradient_norm", {"step"}, FIELD_DOUBLE, "nat", "2-norm of the whole gradient before clipping", "|grad L|"},
+    {"gradient_norm",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the whole gradient before clipping, without what is frozen",
+     "|grad L|"},
+    {"gradient_norm_objective",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the gradient of the objective %s alone, as in gradient_norm",
+     "|grad L(S_t; theta_t)|"},
+    {"gradient_norm_%s",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the gradient of the regulariser %s times its weight, as it enters gradient_norm",
+     "|weight grad L_reg(S_t; theta_t)|"},
     {"tokens", {"step"}, FIELD_DOUBLE, "1", "tokens of the batch, the regularisers' included", NULL},
     {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
 };
@@ -112,12 +162,21 @@ done:
     return st;
 }
 
+static enum status make_room(struct expanded *e, size_t n_field, size_t n_text)
+{
+    struct field *field = realloc(e->field, n_field * sizeof *field);
+    char **text = field ? realloc(e->text, n_text * sizeof *text) : NULL;
+    if (field) e->field = field;
+    if (text) e->text = text;
+    return text ? OK : fail(ERR_MEMORY, "memory: cannot allocate the table of a file's fields");
+}
+
+/* Behind the rows that e has already. */
 static enum status expand(const struct field *table, size_t n, const char *objective, size_t n_name,
                           const char *const *name, struct expanded *e)
 {
     enum status st = OK;
-    TRY_NEW(e->field, n * (n_name + 1));
-    TRY_NEW(e->text, 2 * n * (n_name + 1));
+    TRY(make_room(e, e->n + n * (n_name + 1), e->n_text + 2 * n * (n_name + 1)));
     for (size_t i = 0; i < n; i++) {
         bool each = strstr(table[i].name, "%s") != NULL;
         for (size_t k = 0; k < (each ? n_name : 1); k++) {
@@ -130,6 +189,9 @@ static enum status expand(const struct field *table, size_t n, const char *objec
 done:
     return st;
 }
+
+#define EXPAND(table, objective, info, e) \
+    expand(table, sizeof table / sizeof *table, objective, (info)->n_regularizer, (info)->regularizer, e)
 
 static enum status create(const char *path, const char *title, size_t n_axis, const struct axis *axis,
                           const struct expanded *e, size_t n_attribute, const struct attribute *attribute,
@@ -168,12 +230,24 @@ enum status geffect_file_create(const char *path, const struct geffect_file_info
          .units = "1",
          .n = info->n_retain_instance,
          .value = info->retain_instance},
+        {.name = "gradient",
+         .long_name = "gradient, or the update, on one side of an inner product",
+         .n = info->n_gradient,
+         .label = info->gradient},
+        {.name = "gradient_other",
+         .long_name = "gradient, or the update, on the other side",
+         .n = info->n_gradient,
+         .label = info->gradient},
     };
-    size_t n_axis = sizeof axis / sizeof *axis - (info->n_regularizer ? 0 : 1);
+    struct axis used[sizeof axis / sizeof *axis];
+    size_t n_axis = 0;
     *out = NULL;
-    TRY(expand(geffect_table, sizeof geffect_table / sizeof *geffect_table, NULL, info->n_regularizer, info->regularizer,
-               &e));
-    TRY(create(path, "G-effects of LLM unlearning", n_axis, axis, &e, info->n_attribute, info->attribute, out));
+    for (size_t i = 0; i < sizeof axis / sizeof *axis; i++) /* retain_instance and gradient may have nothing on them */
+        if (axis[i].n || axis[i].unlimited) used[n_axis++] = axis[i];
+    TRY(EXPAND(geffect_table, NULL, info, &e));
+    if (info->n_gradient) TRY(EXPAND(gram_table, NULL, info, &e));
+    if (info->fidelity) TRY(EXPAND(change_table, NULL, info, &e));
+    TRY(create(path, "G-effects of LLM unlearning", n_axis, used, &e, info->n_attribute, info->attribute, out));
 done:
     expanded_free(&e);
     return st;
@@ -188,8 +262,7 @@ enum status train_file_create(const char *path, const struct train_file_info *in
                               .units = "1",
                               .unlimited = true};
     *out = NULL;
-    TRY(expand(train_table, sizeof train_table / sizeof *train_table, info->objective, info->n_regularizer,
-               info->regularizer, &e));
+    TRY(EXPAND(train_table, info->objective, info, &e));
     TRY(create(path, "updates of a training run", 1, &axis, &e, info->n_attribute, info->attribute, out));
 done:
     expanded_free(&e);

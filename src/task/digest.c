@@ -32,11 +32,27 @@ static enum status settings(const struct inputs *in, struct text *t)
     }
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
+        if (in->fidelity || in->gram) TRY(text_print(t, " fidelity %d gram %d", in->fidelity, in->gram));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));
         }
     }
 done:
+    return st;
+}
+
+/* Two spellings of the same parameters are the same. */
+static enum status frozen(const struct inputs *in, struct text *t)
+{
+    enum status st = OK;
+    struct layout *l = NULL;
+    if (!in->frozen || !in->trains) return OK;
+    TRY(layout_new(in->shape, 0, 1, &l));
+    TRY(text_print(t, "\nfrozen"));
+    for (size_t i = 0; i < l->n_param; i++)
+        if (in->frozen[i]) TRY(text_print(t, " %s", l->param[i].name));
+done:
+    layout_free(l);
     return st;
 }
 
@@ -46,7 +62,7 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
+    if (settings(in, &t) == OK && frozen(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);

@@ -68,6 +68,9 @@ static enum status open_geffect(struct run *r, const char *path, const struct ab
                                      .n_regularizer = retain ? in->n_regularizer : 0,
                                      .regularizer = names,
                                      .n_retain_instance = retain && in->n_regularizer ? retain->n : 0,
+                                     .n_gradient = r->gram ? r->gram->n : 0,
+                                     .gradient = r->gram ? r->gram->label : NULL,
+                                     .fidelity = r->fidelity != NULL,
                                      .n_attribute = N_ATTRIBUTE,
                                      .attribute = a->attribute};
     const char **risk = NULL;

@@ -249,9 +249,13 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     in->trains = in->config->task == TASK_FINETUNE || in->config->task == TASK_UNLEARN;
     in->measures =
         in->config->task == TASK_GEFFECT || (in->config->task == TASK_UNLEARN && in->config->geffect.every > 0);
+    in->fidelity = in->measures && in->config->geffect.fidelity;
+    in->gram = in->measures && (in->config->geffect.gram == GRAM_TRUE ||
+                                (in->config->geffect.gram == GRAM_AUTO && in->config->geffect.fidelity));
     TRY(grid_agree(world, inputs_objectives(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
     TRY(grid_agree(world, inputs_hidden(in, world)));
+    TRY(grid_agree(world, inputs_freeze(in)));
     TRY(open_rule(world, in, &tokenizer, &rule));
     TRY(grid_agree(world, read_sets(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
@@ -275,6 +279,7 @@ void inputs_free(struct inputs *in)
     free(in->risk);
     free(in->measured);
     free(in->regularizer);
+    free(in->frozen);
     if (in->train != in->forget) dataset_free(in->train);
     dataset_free(in->forget);
     dataset_free(in->retain);

@@ -108,15 +108,16 @@ done:
     return st;
 }
 
-enum status measure(struct run *r, size_t t, double batch_loss)
+enum status measure(struct run *r, const struct update *u)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
     enum status st;
     TRY(risk_gradients(r));
+    if (r->gram) TRY(gram_measure(r, u));
     TRY(all_objectives(r));
     phase_enter(PHASE_OUTPUT);
-    TRY(grid_agree(r->grid, put_objectives(r, batch_loss)));
+    TRY(grid_agree(r->grid, put_objectives(r, u ? u->loss : NAN)));
     phase_enter(PHASE_OTHER);
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
@@ -126,10 +127,37 @@ enum status measure(struct run *r, size_t t, double batch_loss)
         TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
         phase_enter(PHASE_OTHER);
     }
-    phase_enter(PHASE_OUTPUT);
-    st = r->geffect ? file_commit(r->geffect, (int64_t)t) : OK;
-    phase_enter(PHASE_OTHER);
-    TRY(grid_agree(r->grid, st));
 done:
     return st;
+}
+
+static enum status put_change(struct run *r, size_t t)
+{
+    enum status st = OK;
+    if (!r->geffect) return OK;
+    if (r->gram) TRY(file_put(r->geffect, "gram", r->gram->value));
+    if (r->fidelity) {
+        TRY(file_put(r->geffect, "predicted_change", r->fidelity->predicted));
+        TRY(file_put(r->geffect, "predicted_change_plain", r->fidelity->plain));
+        TRY(file_put(r->geffect, "actual_change", r->fidelity->actual));
+    }
+    TRY(file_commit(r->geffect, (int64_t)t));
+done:
+    return st;
+}
+
+enum status measure_end(struct run *r, size_t t, const struct update *u)
+{
+    enum status st = OK, put;
+    if (u && r->step) { /* theta_t becomes theta_t+1 - theta_t */
+        math_scale(r->layout->size, -1, r->step->data);
+        math_add(r->layout->size, r->weights->data, r->step->data);
+    }
+    if (u && r->gram) gram_update(r);
+    if (r->fidelity) st = fidelity_measure(r, u); /* the row is kept also when the risks are not finite any more */
+    phase_enter(PHASE_OUTPUT);
+    put = grid_agree(r->grid, put_change(r, t));
+    phase_enter(PHASE_OTHER);
+    report_measured(r, t, u);
+    return st == OK ? put : st;
 }

@@ -35,11 +35,16 @@ static void limits(const struct inputs *in, const struct timetable *s, struct pl
                                      .hidden = in->needs_hidden};
 }
 
-/* Weights; gradient; moments; the frozen copy; a gradient for every risk. */
+/* Weights; gradient; moments; the regularisers' part; the frozen copy; a gradient for every risk, and where asked for that
+ * of the objective on all rows, the sum of several regularisers' parts, and the step of an update. */
 static size_t count_states(const struct inputs *in, const struct plan *p)
 {
     size_t n = 1;
-    if (in->trains) n += 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0);
+    if (in->trains) {
+        n += 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0) + (in->n_regularizer > 0);
+        n += (in->gram && in->n_regularizer > 1) + (in->gram || in->fidelity);
+    }
+    if (in->gram) n++;
     if (p->copies) n++;
     return n + (in->measures ? in->n_risk : 0);
 }
@@ -48,10 +53,13 @@ static size_t bytes_results(const struct inputs *in, const struct plan *p, const
 {
     size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
     size_t sets = 0;
+    size_t labels, rows, gram = in->gram ? (l->n_param + l->n_layer) * gram_size(in) * (gram_size(in) + 1) : 0;
     if (in->forget) sets += in->forget->first[in->forget->n_row];
     if (in->refusals) sets += in->refusals->first[in->refusals->n_row];
     if (in->retain) sets += in->retain->first[in->retain->n_row];
-    return p->engine.rows * (per_instance + 4) * sizeof(double) + sets * 3 * sizeof(int32_t);
+    fidelity_most(in, &labels, &rows);
+    return (p->engine.rows * (per_instance + 4) + gram + (in->fidelity ? labels + rows : 0)) * sizeof(double) +
+           sets * 3 * sizeof(int32_t);
 }
 
 static double tokens_of(const struct dataset *d, size_t n, const size_t *row)
@@ -72,7 +80,8 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
         p->flops_update += (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION ? 8 : 6) * N *
                            per_retain * (double)in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
-        p->flops_measure += 6 * N * tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+        p->flops_measure += (in->fidelity ? 8 : 6) * N * tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (in->gram) p->flops_measure += 6 * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->measures) p->flops_measure += (2 + 2 * K + 2 * J) * N * tokens_of(in->forget, in->forget->n_row, NULL);
 }
 
@@ -118,6 +127,7 @@ enum status plan_make(const struct inputs *in, struct timetable *s, const struct
     struct engine e = {0};
     enum status st;
     *p = (struct plan){0};
+    TRY(gram_check(in));
     TRY(plan_layout(in, s, world, p));
     math_threads(p->threads);
     math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
@@ -155,7 +165,12 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
             "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s), %.1f activations, "
             "%.1f products, %.1f results\n",
             (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, p->n_state, (double)p->bytes_state / 1e6,
-            in->trains ? ", gradient, moments" : "", p->copies ? ", reference" : "", in->measures ? ", risks" : "",
+            in->trains ? in->n_regularizer ? ", gradients, moments" : ", gradient, moments" : "",
+            p->copies ? ", reference" : "",
+            in->gram       ? ", risks, objective, step"
+            : in->fidelity ? ", risks, step"
+            : in->measures ? ", risks"
+                           : "",
             (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
     if (st == OK && in->needs_distribution)
         st = text_print(out,

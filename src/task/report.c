@@ -50,12 +50,16 @@ void report_update(const struct run *r, size_t t, const struct update *u)
     text_free(&parts);
 }
 
-void report_measured(const struct run *r, size_t t)
+void report_measured(const struct run *r, size_t t, const struct update *u)
 {
     const struct inputs *in = r->in;
     struct text line = {0};
     if (r->grid->rank) return;
-    for (size_t k = 0; k < in->n_risk; k++) text_print(&line, "  R(%s) %.6g", in->risk[k].name, r->risk_value[k]);
+    for (size_t k = 0; k < in->n_risk; k++) {
+        text_print(&line, "  R(%s) %.6g", in->risk[k].name, r->risk_value[k]);
+        if (u && r->fidelity)
+            text_print(&line, " (predicted %+.4g, actual %+.4g)", r->fidelity->predicted[k], r->fidelity->actual[k]);
+    }
     log_info("measured at step %zu:%s", t, line.data ? line.data : "");
     text_free(&line);
 }

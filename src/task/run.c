@@ -30,8 +30,15 @@ static enum status new_states(struct run *r)
                                            .weight_decay = c->optimizer.weight_decay,
                                            .clip = c->optimizer.clip,
                                            .warmup = r->timetable->warmup,
-                                           .steps = r->timetable->updates};
+                                           .steps = r->timetable->updates,
+                                           .frozen = in->frozen};
         TRY(state_new("gradient", r->layout, &r->gradient));
+        if (in->n_regularizer) TRY(state_new("regularizer's gradient", r->layout, &r->part));
+        if (in->n_regularizer > 1 && in->gram)
+            TRY(state_new("regularizers' gradient", r->layout, &r->regularizer));
+        else
+            r->regularizer = r->part;
+        if (in->gram || in->fidelity) TRY(state_new("measured step", r->layout, &r->step));
         TRY(optim_new(&set, r->layout, &r->optim));
     }
 done:
@@ -104,6 +111,8 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY(new_states(r));
     TRY(new_labels(r));
     TRY(new_lists(r));
+    if (in->gram) TRY(gram_new(r));
+    if (in->fidelity) TRY(fidelity_new(r));
     TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
     r->engine = (struct engine){.grid = r->grid,
                                 .layout = r->layout,
@@ -129,6 +138,11 @@ void run_free(struct run *r)
     for (size_t k = 0; r->risk_gradient && k < r->in->n_risk; k++) state_free(r->risk_gradient[k]);
     for (size_t i = 0; r->out_layer && i < r->n_out_layer; i++) free(r->out_layer[i]);
     reference_free(&r->kept);
+    gram_free(r->gram);
+    fidelity_free(r->fidelity);
+    if (r->regularizer != r->part) state_free(r->regularizer);
+    state_free(r->part);
+    state_free(r->step);
     state_free(r->gradient);
     state_free(r->reference);
     state_free(r->weights);

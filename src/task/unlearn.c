@@ -13,13 +13,16 @@ static enum status put_update(struct run *r, size_t t, const struct update *u)
     if (!r->train) return OK;
     TRY(file_put(r->train, "loss", &u->loss));
     TRY(file_put(r->train, "loss_objective", &u->objective));
+    TRY(file_put(r->train, "gradient_norm", &u->norm));
+    TRY(file_put(r->train, "gradient_norm_objective", &u->norm_of_objective));
     for (size_t i = 0; i < in->n_regularizer; i++) {
         char field[64];
         snprintf(field, sizeof field, "loss_%s", objective_name(&in->regularizer[i].objective));
         TRY(file_put(r->train, field, &u->part[i]));
+        snprintf(field, sizeof field, "gradient_norm_%s", objective_name(&in->regularizer[i].objective));
+        TRY(file_put(r->train, field, &u->norm_of_part[i]));
     }
     TRY(file_put(r->train, "lr", &u->rate));
-    TRY(file_put(r->train, "gradient_norm", &u->norm));
     TRY(file_put(r->train, "tokens", &tokens));
     TRY(file_put(r->train, "seconds", &u->seconds));
     TRY(file_commit(r->train, (int64_t)t));
@@ -28,15 +31,35 @@ done:
 }
 
 /* Update t = 0 ... T-1 from the batch gradient that stands in r->gradient. */
-static enum status apply_update(struct run *r, size_t t, struct update *u)
+static enum status apply_update(struct run *r, size_t t, bool measured, const struct update *u)
 {
-    u->norm = optim_norm(r->grid, r->gradient);
-    u->rate = optim_rate(&r->optim->set, t);
     if (!isfinite(u->norm) || !isfinite(u->loss))
         return fail(ERR_NUMERIC, "update %zu: loss %g, gradient norm %g: the run has diverged; lower optimizer.lr", t,
                     u->loss, u->norm);
+    if (measured && r->step) math_copy(r->layout->size, r->weights->data, r->step->data);
     optim_update(r->optim, r->gradient, u->norm, r->weights);
     return OK;
+}
+
+static enum status diverged(size_t t)
+{
+    fail_clear();
+    return fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
+}
+
+/* The row of a measured step is complete when its update is made; where that fails, with nothing of the update. */
+static enum status update_and_measure(struct run *r, size_t t, bool measured, struct update *u)
+{
+    enum status st = OK, end = OK;
+    double began;
+    if (measured) TRY(measure(r, u));
+    began = clock_seconds();
+    st = grid_agree(r->grid, apply_update(r, t, measured, u));
+    u->seconds += clock_seconds() - began;
+    if (measured) end = measure_end(r, t, st == OK ? u : NULL);
+    if (st == OK && (st = end) == ERR_NUMERIC) st = diverged(t + 1);
+done:
+    return st;
 }
 
 static enum status one_update(struct run *r, size_t t, struct update *u)
@@ -44,19 +67,10 @@ static enum status one_update(struct run *r, size_t t, struct update *u)
     double began = clock_seconds();
     bool measured = r->in->measures && timetable_measured(r->in->config, r->timetable, t);
     enum status st;
-    if ((st = update_gradient(r, t, u)) == ERR_NUMERIC && t > 0) {
-        fail_clear();
-        st = fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
-    }
+    if ((st = update_gradient(r, t, u)) == ERR_NUMERIC && t > 0) st = diverged(t);
     TRY(st);
     u->seconds = clock_seconds() - began;
-    if (measured) {
-        TRY(measure(r, t, u->loss));
-        report_measured(r, t);
-    }
-    began = clock_seconds();
-    TRY(grid_agree(r->grid, apply_update(r, t, u)));
-    u->seconds += clock_seconds() - began;
+    TRY(update_and_measure(r, t, measured, u));
     TRY(grid_agree(r->grid, put_update(r, t, u)));
     report_update(r, t, u);
 done:
@@ -67,18 +81,18 @@ enum status unlearn(struct run *r)
 {
     const struct inputs *in = r->in;
     size_t T = r->timetable->updates;
-    double part[8];
-    struct update u = {.part = part}, end = {.loss = NAN, .objective = NAN, .rate = NAN, .norm = NAN, .seconds = NAN};
+    double part[8], norm[8];
+    struct update u = {.part = part, .norm_of_part = norm};
+    const struct update end = {NAN, NAN, part, NAN, NAN, norm, NAN, NAN, 0};
     enum status st = OK;
     r->started = clock_seconds();
     for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
     if (in->measures) {
-        TRY(measure(r, T, NAN));
-        report_measured(r, T);
+        TRY(measure(r, NULL));
+        TRY(measure_end(r, T, NULL));
     }
     if (in->trains) {
-        for (size_t i = 0; i < in->n_regularizer; i++) part[i] = NAN;
-        end.part = part;
+        for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;
         TRY(grid_agree(r->grid, put_update(r, T, &end)));
     }
 done:

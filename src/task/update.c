@@ -12,18 +12,44 @@ double rows_tokens(const struct rows *r)
     return sum;
 }
 
-/* gradient += scale * grad of the batch's loss; *loss = that loss, unscaled. */
-static enum status add_part(struct run *r, const struct objective *o, double scale, const struct rows *rows, double *loss)
+/* gradient = scale * grad of the batch's loss, complete; *norm its norm; *loss = that loss, unscaled. */
+static enum status part_gradient(struct run *r, const struct objective *o, double scale, const struct rows *rows,
+                                 struct state *gradient, double *norm, double *loss)
 {
     enum status st;
     double sum = 0;
+    math_fill(r->layout->size, 0, gradient->data);
     rows_weights(o, rows, r->weight);
     for (size_t i = 0; i < rows->n; i++) r->weight[i] *= scale;
-    TRY(engine_gradient(&r->engine, o, rows, r->weight, r->gradient, r->loss));
+    TRY(engine_gradient(&r->engine, o, rows, r->weight, gradient, r->loss));
+    TRY(state_reduce(r->grid, gradient));
+    *norm = optim_norm(r->grid, r->in->frozen, gradient);
     rows_weights(o, rows, r->weight);
     for (size_t i = 0; i < rows->n; i++) sum += r->weight[i] * r->loss[i];
     *loss = sum;
     r->flops += (objective_needs(o) & NEEDS_DISTRIBUTION ? 8 : 6) * plan_products(r->layout) * rows_tokens(rows);
+done:
+    return st;
+}
+
+/* The parts are formed, reduced and added one by one whether or not anything looks at them: what is measured must not show
+ * in the numbers. */
+static enum status add_regularizer(struct run *r, size_t t, size_t i, struct update *u)
+{
+    const struct inputs *in = r->in;
+    const struct regularizer *reg = &in->regularizer[i];
+    struct rows rows;
+    enum status st;
+    timetable_retain(in->config, t, in->held_out, in->retain->n_row, reg->batch, r->retain_row);
+    rows = run_rows(r, in->retain, reg->batch, r->retain_row);
+    TRY(part_gradient(r, &reg->objective, reg->weight, &rows, r->part, &u->norm_of_part[i], &u->part[i]));
+    math_add(r->layout->size, r->part->data, r->gradient->data);
+    if (r->regularizer && r->regularizer != r->part) {
+        if (i == 0) math_fill(r->layout->size, 0, r->regularizer->data);
+        math_add(r->layout->size, r->part->data, r->regularizer->data);
+    }
+    u->loss += reg->weight * u->part[i];
+    u->tokens += (size_t)rows_tokens(&rows);
 done:
     return st;
 }
@@ -34,20 +60,14 @@ enum status update_gradient(struct run *r, size_t t, struct update *u)
     const struct dataset *train = in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective);
     struct rows rows = run_rows(r, train, r->timetable->batch, r->batch_row);
     enum status st;
-    math_fill(r->layout->size, 0, r->gradient->data);
     timetable_rows(r->timetable, t, r->batch_row);
-    TRY(add_part(r, &in->objective, 1, &rows, &u->objective));
+    TRY(part_gradient(r, &in->objective, 1, &rows, r->gradient, &u->norm_of_objective, &u->objective));
     u->loss = u->objective;
+    u->norm = u->norm_of_objective;
+    u->rate = optim_rate(&r->optim->set, t);
     u->tokens = (size_t)rows_tokens(&rows);
-    for (size_t i = 0; i < in->n_regularizer; i++) {
-        const struct regularizer *reg = &in->regularizer[i];
-        timetable_retain(in->config, t, in->held_out, in->retain->n_row, reg->batch, r->retain_row);
-        rows = run_rows(r, in->retain, reg->batch, r->retain_row);
-        TRY(add_part(r, &reg->objective, reg->weight, &rows, &u->part[i]));
-        u->loss += reg->weight * u->part[i];
-        u->tokens += (size_t)rows_tokens(&rows);
-    }
-    TRY(state_reduce(r->grid, r->gradient));
+    for (size_t i = 0; i < in->n_regularizer; i++) TRY(add_regularizer(r, t, i, u));
+    if (in->n_regularizer) u->norm = optim_norm(r->grid, in->frozen, r->gradient);
 done:
     return st;
 }
