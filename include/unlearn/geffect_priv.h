@@ -17,6 +17,9 @@ struct engine_room {
     double *of_sequence;               /* [tokens] inner products of a pass */
     real *product;                     /* [tokens][widest] G x */
     const real **base;                 /* [risks] of the layer acquired */
+    real *gram, *columns;              /* of engine_norms(): [2][norms][norms]; [norms][widest] of a sequence */
+    real *vector, *whole;    /* [tokens][widest_whole]: gradients of vectors; what several ranks have shares of */
+    double *square, *shared; /* [parameters][rows]; [parameters] whether some rank has shares of rows */
 };
 
 struct kept {
