@@ -55,6 +55,27 @@ static enum status check_refusals(const struct config *c)
                 who->name);
 }
 
+/* What is not said is the variant's. */
+static void finish_variant(struct config *c)
+{
+    const bool open_unlearning = c->evaluate.variant == VARIANT_OPEN_UNLEARNING;
+    if (c->evaluate.end_token == END_AUTO) c->evaluate.end_token = open_unlearning ? END_OUT : END_IN;
+    if (c->evaluate.none_extracted == EXTRACTED_AUTO)
+        c->evaluate.none_extracted = open_unlearning ? EXTRACTED_ONE : EXTRACTED_ZERO;
+    if (c->evaluate.truth_ratio == RATIO_AUTO)
+        c->evaluate.truth_ratio = open_unlearning ? RATIO_GEOMETRIC : RATIO_ARITHMETIC;
+    if (c->evaluate.length == LENGTH_AUTO) c->evaluate.length = open_unlearning ? LENGTH_NEW : LENGTH_TOTAL;
+    if (c->evaluate.min_k == 0) c->evaluate.min_k = open_unlearning ? 0.4 : 0.2;
+}
+
+static enum status check_sets(const struct config *c)
+{
+    struct place place = config_place(c, "evaluate.every");
+    if (!c->evaluate.every || c->evaluate.n_set || (c->task != TASK_UNLEARN && c->task != TASK_FINETUNE)) return OK;
+    return fail(ERR_INPUT, "%s: evaluate.sets is missing: evaluate.every needs the files to evaluate on",
+                place_text(&place));
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
@@ -65,6 +86,8 @@ enum status config_finish(struct config *c)
         goto done;
     }
     TRY(check_refusals(c));
+    finish_variant(c);
+    TRY(check_sets(c));
 done:
     return st;
 }
