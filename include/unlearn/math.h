@@ -16,6 +16,8 @@ const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
 void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+/* The same where a row's result must not depend on the rows beside it, bit for bit, nor on threads; and fast for few rows. */
+void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
                            real *dx, size_t ldx);
@@ -89,6 +91,18 @@ struct attention {
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 /* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
 void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch);
+/* The forward of rows that continue what is remembered, one position or many: row r of the batch stands at position[r] of
+ * its sequence, and consecutive rows of a sequence at consecutive positions. Their keys and values are remembered first;
+ * then each query sees all positions up to its own. Bit for bit what attention_forward() gives for the whole sequence. */
+struct attention_past {
+    size_t longest;          /* positions that a slot has room for */
+    const size_t *slot;      /* [n_seq] where each sequence is remembered, no two in the same */
+    const int32_t *position; /* [n] */
+    real *cache;             /* attention_cache() reals, of one layer; what was there before does not matter */
+};
+size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals; a->n_seq does not matter */
+void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,
+                      real *scratch); /* scratch: of attention_scratch(a, longest) */
 /* dqkv [J][n][(heads_q+2 heads_kv)*head_dim] = the backward of dout [J][n][heads_q*head_dim]; overwrites dqkv.
  * No T x T array is kept between or inside: scores are recomputed a block of queries at a time. */
 void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
@@ -119,6 +133,16 @@ void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x)
 void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
+/* best[k] = {the largest logit, its id as a number}: of equal ones the lowest. No number among them: -inf. */
+void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
+/* A token drawn from softmax(z / temperature) over the whole vocabulary, or from the most probable tokens of it that together
+ * have at least top_p (of equal ones the lower ids), by u in [0, 1): in the order of ids, with top_p < 1 the most probable
+ * first. top_p in (0, 1]; temperature > 0; scratch [v]. */
+struct candidate {
+    double p;
+    int32_t id;
+};
+int32_t logits_draw(size_t v, const real *z, double temperature, double top_p, double u, struct candidate *scratch);
 /* dlogits[k] = coef[k] (softmax(logits[k]) - onehot(id[k])): the backward of coef . nll; id < 0: no label, row = 0.
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,

@@ -178,13 +178,18 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     }
 }
 
+void decoder_logits(struct model *m, struct state *weights, const struct batch *b)
+{
+    trunk(m, weights, b, m->layout->shape->blocks);
+    final_norm(m, weights, b);
+    head(m, weights, b);
+}
+
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
 {
     enum phase before = phase_enter(PHASE_FORWARD);
     enum status st;
-    trunk(m, weights, b, m->layout->shape->blocks);
-    final_norm(m, weights, b);
-    head(m, weights, b);
+    decoder_logits(m, weights, b);
     st = likelihood(m, b);
     phase_enter(before);
     return st;
