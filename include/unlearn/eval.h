@@ -108,7 +108,8 @@ struct eval_summary {
  *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
  *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
  *  in the log domain, so that no p = 0 divides. Rows that lack a value are left out, counted, and named in one warning for
- *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model.  Local. */
+ *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model;
+ *  NULL: none.                                                                                                  Local. */
 void eval_summarise(const char *where, const struct eval_log *log, struct eval_summary *out);
 /** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
  *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */

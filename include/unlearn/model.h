@@ -189,9 +189,9 @@ struct sink sink_gradient(struct gradient_sink *g);
 /* Largest batch that a model's workspace is made for. */
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
-    size_t objectives;                        /* J stacked in one backward; 0: forwards only, and nothing is kept of them */
-    bool aside;                               /* also keeps results of another forward (the reference's) */
-    bool hidden;                              /* losses may act on hidden states */
+    size_t objectives; /* J stacked in one backward; 0: forwards only, and nothing is kept of them */
+    bool aside;        /* also keeps results of another forward (the reference's) */
+    bool hidden;       /* losses may act on hidden states */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
 /** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */

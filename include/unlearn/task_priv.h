@@ -57,16 +57,16 @@ enum score {
     N_SCORE
 };
 enum score_need { /* what must be computed for it */
-    WANTS_HIT = 1,
-    WANTS_Z = 2,
-    WANTS_PARAPHRASED = 4,
-    WANTS_PERTURBED = 8,
-    WANTS_QUESTION = 16,
-    WANTS_REFERENCE = 32,
-    WANTS_NORMS = 64,
-    WANTS_KL = 128,
-    WANTS_GENERATION = 256,
-    WANTS_NLL = 512,
+                  WANTS_HIT = 1,
+                  WANTS_Z = 2,
+                  WANTS_PARAPHRASED = 4,
+                  WANTS_PERTURBED = 8,
+                  WANTS_QUESTION = 16,
+                  WANTS_REFERENCE = 32,
+                  WANTS_NORMS = 64,
+                  WANTS_KL = 128,
+                  WANTS_GENERATION = 256,
+                  WANTS_NLL = 512,
 };
 struct score_row {
     const char *name;
@@ -80,7 +80,8 @@ struct evaluated_set {
     const char *name, *path; /* borrowed */
     size_t n;
     struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or not asked for */
-    struct prompts prompts;           /* texts on rank 0 only; without rows: no answers are generated */
+    struct prompts prompts;           /* texts on rank 0 only */
+    bool generates;
 };
 struct evaluation_inputs {
     struct evaluated_set *set;
@@ -209,6 +210,8 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
 /** Parameters that a token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** Of the passes of updates, measurements and evaluations. */
+size_t plan_most_tokens(const struct plan *p);
 
 /* ------------------------------------------------------------------------------------------------------- run ----- */
 struct run {
@@ -323,19 +326,20 @@ enum status fidelity_measure(struct run *r, const struct update *u);
 
 /* ---------------------------------------------------------------------------------------------- evaluation ----- */
 enum number { /* of a whole evaluation: src/task/summary.c */
-    NUMBER_UTILITY,
-    NUMBER_QUALITY,
-    NUMBER_KS,
-    NUMBER_AUC_LOSS, /* in the order of the attacks of summary.c */
-    NUMBER_AUC_ZLIB,
-    NUMBER_AUC_MIN_K,
-    NUMBER_AUC_MIN_K_PLUS,
-    NUMBER_AUC_REFERENCE,
-    NUMBER_AUC_GRADNORM,
-    NUMBER_PRIVLEAK,
-    NUMBER_SETS,                                         /* probability, rouge, truth_ratio of each published set */
-    NUMBER_RELATIVE = NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
-    N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
+              NUMBER_UTILITY,
+              NUMBER_QUALITY,
+              NUMBER_KS,
+              NUMBER_AUC_LOSS, /* in the order of the attacks of summary.c */
+              NUMBER_AUC_ZLIB,
+              NUMBER_AUC_MIN_K,
+              NUMBER_AUC_MIN_K_PLUS,
+              NUMBER_AUC_REFERENCE,
+              NUMBER_AUC_GRADNORM,
+              NUMBER_PRIVLEAK,
+              NUMBER_SETS, /* probability, rouge, truth_ratio of each published set */
+              NUMBER_RELATIVE =
+                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
+              N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
 };
 struct evaluation {
     size_t *every, *label_first; /* [most rows], [most rows + 1] */
@@ -349,7 +353,9 @@ struct evaluation {
     struct eval_log log; /* of the published sets */
     struct file *file;
 };
-/** Bytes beside the model's and the engine's. */
+/** How answers are generated. */
+struct generation evaluation_decoding(const struct inputs *in, const struct plan *p);
+/** Bytes beside the model's, the engine's and those of decoding. */
 size_t evaluation_bytes(const struct inputs *in);
 enum status evaluation_new(struct run *r);
 void evaluation_free(struct run *r);
@@ -360,7 +366,7 @@ enum status evaluation_reference(struct run *r);
 enum status evaluate(struct run *r, size_t step, bool last);
 
 /* Of one set on rank 0, from what stands in r->evaluation. */
-/** "a" has rows in the place of set k of the published log; NULL: it is none of them. */
+/** The part of the published log that this set is; NULL: it is none. */
 struct eval_set *evaluation_log_set(struct evaluation *v, const char *name);
 void scores_clear(const struct evaluated_set *s, double *score);
 enum status scores_answer(const struct run *r, size_t set);

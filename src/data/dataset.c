@@ -221,7 +221,7 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 /* A text, or each text of a list. Neither there nor null: the row lacks the key. */
 static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
 {
-    json_t *question, *key = json_is_object(row) ? json_object_get(row, f->answer) : NULL, *one;
+    json_t *question = NULL, *key = json_is_object(row) ? json_object_get(row, f->answer) : NULL, *one;
     bool other = json_is_object(row) && strcmp(f->question, "question") && !json_object_get(row, f->question);
     size_t i;
     enum status st = OK;
@@ -290,7 +290,7 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     enum status st;
     json_t *question = NULL, *answer = NULL;
     const struct template *t = &b->rule->template;
-    size_t before = p->id.n;
+    const size_t before = p->id.n, i = p->n++;
     TRY(key_text(b->path, b->number, row, f->question, &question));
     TRY(key_text(b->path, b->number, row, f->answer, &answer));
     b->text.n = 0;
@@ -298,13 +298,13 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     TRY(text_add(&b->text, json_string_value(question), json_string_length(question)));
     TRY(text_add(&b->text, t->question_end, strlen(t->question_end)));
     TRY(encode(b, &p->id));
-    for (size_t i = before; i < p->id.n; i++)
-        if (p->id.data[i] < 0 || (size_t)p->id.data[i] >= b->rule->vocabulary)
+    for (size_t k = before; k < p->id.n; k++)
+        if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
             TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,
-                     (int)p->id.data[i], b->rule->vocabulary));
-    TRY(text_add(&p->question[p->n], json_string_value(question), json_string_length(question)));
-    TRY(text_add(&p->answer[p->n], json_string_value(answer), json_string_length(answer)));
-    p->first[++p->n] = p->id.n;
+                     (int)p->id.data[k], b->rule->vocabulary));
+    TRY(text_add(&p->question[i], json_string_value(question), json_string_length(question)));
+    TRY(text_add(&p->answer[i], json_string_value(answer), json_string_length(answer)));
+    p->first[i + 1] = p->id.n;
 done:
     return st;
 }

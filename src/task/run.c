@@ -115,6 +115,7 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY(new_lists(r));
     if (in->gram) TRY(gram_new(r));
     if (in->fidelity) TRY(fidelity_new(r));
+    TRY(evaluation_new(r));
     TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
     r->engine = (struct engine){.grid = r->grid,
                                 .layout = r->layout,
@@ -123,8 +124,9 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
                                 .reference = r->reference,
                                 .kept = r->kept.kept,
                                 .n_kept = r->kept.n,
-                                .tokens = p->tokens};
+                                .tokens = plan_most_tokens(p)};
     TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
+    r->engine.tokens = p->tokens;
 done:
     return r && r->grid ? grid_agree(r->grid, st) : st;
 }
@@ -134,6 +136,7 @@ void run_free(struct run *r)
     if (!r) return;
     file_close(r->geffect);
     file_close(r->train);
+    evaluation_free(r);
     engine_room_free(&r->engine);
     model_free(r->model);
     optim_free(r->optim);
@@ -220,8 +223,9 @@ static enum status check_reference(const struct run *r, const char *dir)
 static const char *reference_path(const struct inputs *in, bool *other)
 {
     const struct config *c = in->config;
-    *other = c->model.reference && strcmp(c->model.reference, c->model.path) &&
-             (in->needs_reference || in->needs_distribution);
+    *other =
+        c->model.reference && strcmp(c->model.reference, c->model.path) &&
+        (in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE));
     return *other ? c->model.reference : c->model.path;
 }
 
@@ -265,6 +269,7 @@ enum status run_weights(struct run *r)
         struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);
         TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
     }
+    TRY(evaluation_reference(r));
     if (other) TRY(fill(r, r->in->config->model.path, r->weights, &hash));
 done:
     phase_enter(before);

@@ -49,7 +49,7 @@ bool scores_possible(const struct evaluated_set *s, enum score which)
     const unsigned needs = score_table[which].needs;
     if (needs & WANTS_PERTURBED && !s->of[OF_PERTURBED].data) return false;
     if (needs & WANTS_QUESTION && !s->of[OF_QUESTION].data) return false;
-    return !(needs & WANTS_GENERATION) || s->prompts.n;
+    return !(needs & WANTS_GENERATION) || s->generates;
 }
 
 void scores_clear(const struct evaluated_set *s, double *score)
@@ -174,9 +174,8 @@ static void wrong_answers(const struct run *r, size_t n, const double *wrong, do
     score[SCORE_QUALITY_RATIO] = exp(average - right);
     score[SCORE_TRUTH_RATIO] = tiny > 0 ? exp(log_wrong) / (exp(-right) + tiny) : exp(log_wrong + right);
     /* p/(p + sum of wrong) = 1/(1 + exp(log of the sum + loss)) */
-    score[SCORE_OF_OPTIONS] =
-        tiny > 0 ? exp(-score[SCORE_LOSS]) / (exp(-score[SCORE_LOSS]) + (double)n * exp(all) + tiny)
-                 : 1 / (1 + exp(all + log((double)n) + score[SCORE_LOSS]));
+    score[SCORE_OF_OPTIONS] = tiny > 0 ? exp(-score[SCORE_LOSS]) / (exp(-score[SCORE_LOSS]) + (double)n * exp(all) + tiny)
+                                       : 1 / (1 + exp(all + log((double)n) + score[SCORE_LOSS]));
 }
 
 void scores_perturbed(const struct run *r, size_t set)
@@ -206,7 +205,8 @@ void scores_question(const struct run *r, size_t set)
         size_t at, m;
         if (q->first[i] == q->first[i + 1]) continue;
         m = counted(r, labels(v, q->first[i], &at));
-        *score_of(v, set, i, SCORE_PARAPHRASED_EXTRACTION) = isnan(mean(m, v->hit + at)) ? NAN : extraction(r, m, v->hit + at);
+        *score_of(v, set, i, SCORE_PARAPHRASED_EXTRACTION) =
+            isnan(mean(m, v->hit + at)) ? NAN : extraction(r, m, v->hit + at);
     }
 }
 
