@@ -189,9 +189,9 @@ struct sink sink_gradient(struct gradient_sink *g);
 /* Largest batch that a model's workspace is made for. */
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
-    size_t objectives;                        /* J stacked in one backward; 0: forwards only, and nothing is kept of them */
-    bool aside;                               /* also keeps results of another forward (the reference's) */
-    bool hidden;                              /* losses may act on hidden states */
+    size_t objectives; /* J stacked in one backward; 0: forwards only, and nothing is kept of them */
+    bool aside;        /* also keeps results of another forward (the reference's) */
+    bool hidden;       /* losses may act on hidden states */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
 /** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */
@@ -218,6 +218,19 @@ real *model_aside_logits(struct model *m);
 void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x);
 real *model_aside_hidden(struct model *m, const struct batch *b,
                          size_t j); /* [n_out][d] for the caller's use, one a loss */
+
+/* ------------------------------------------------------------------------------------------------ token by token ----- */
+struct cache; /* keys and values of sequences in `slots` places, up to `longest` tokens each; this process's heads */
+/** Makes it, or with out NULL only counts its bytes (may be NULL).                                               Local. */
+enum status cache_new(const struct layout *l, size_t slots, size_t longest, struct cache **out, size_t *bytes);
+void cache_free(struct cache *c);
+/** The forward of rows that continue sequences in the cache, one token or many of each: sequence i stands in slot item[i],
+ *  row r at position[r] of it, right behind what has been read before; a sequence that begins at position 0 takes the slot
+ *  over. b->longest is the largest position + 1. Leaves model_logits() of the output rows and nothing else: no
+ *  log-likelihoods, nothing for a backward. The logits of a row are bit for bit the same whatever stands beside it, however
+ *  the sequence was cut into steps, for any number of threads; those of model_forward() agree with them to rounding.
+ *                                                                                   Collective over the tensor ranks. */
+void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
 
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
 real *model_dlogits(struct model *m);
