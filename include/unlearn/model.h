@@ -219,6 +219,19 @@ void model_hidden(const struct model *m, const struct batch *b, size_t layer, re
 real *model_aside_hidden(struct model *m, const struct batch *b,
                          size_t j); /* [n_out][d] for the caller's use, one a loss */
 
+/* ------------------------------------------------------------------------------------------------ token by token ----- */
+struct cache; /* keys and values of sequences in `slots` places, up to `longest` tokens each; this process's heads */
+/** Makes it, or with out NULL only counts its bytes (may be NULL).                                               Local. */
+enum status cache_new(const struct layout *l, size_t slots, size_t longest, struct cache **out, size_t *bytes);
+void cache_free(struct cache *c);
+/** The forward of rows that continue sequences in the cache, one token or many of each: sequence i stands in slot item[i],
+ *  row r at position[r] of it, right behind what has been read before; a sequence that begins at position 0 takes the slot
+ *  over. b->longest is the largest position + 1. Leaves model_logits() of the output rows and nothing else: no
+ *  log-likelihoods, nothing for a backward. The logits of a row are bit for bit the same whatever stands beside it, however
+ *  the sequence was cut into steps, for any number of threads; those of model_forward() agree with them to rounding.
+ *                                                                                   Collective over the tensor ranks. */
+void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
+
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
 real *model_dlogits(struct model *m);
 /** [n_out][d]: where the caller writes loss j's derivative by hidden state `layer` instead; holds until the next forward. */
