@@ -189,29 +189,7 @@ static void divergence_agrees_with_differences(void **state)
     free(z), free(y), free(dz), free(at), free(at_y);
 }
 
-/* ---- the likeliest id, mean and variance of log p, of two slices */
-static void the_likeliest_id_is_the_lowest_of_equal_ones(void **state)
-{
-    real *z = random_reals(5, N * V), *low, *high;
-    double max[2][N], id[2][N];
-    z[0 * V + 50] = z[0 * V + 39] = z[0 * V + 102] = 9; /* in both slices */
-    z[1 * V + 102] = 9;
-    z[2 * V + 41] = z[2 * V + 40] = 9;
-    for (size_t c = 0; c < V; c++) z[3 * V + c] = -INFINITY;
-    low = slice(z, 0, CUT), high = slice(z, CUT, V - CUT);
-    logits_argmax(N, CUT, 0, low, max[0], id[0]);
-    logits_argmax(N, V - CUT, CUT, high, max[1], id[1]);
-    assert_near(id[0][0], 39, 0);
-    assert_near(id[1][0], 50, 0);
-    assert_true(max[0][0] == max[1][0]);
-    assert_near(id[1][1], 102, 0);
-    assert_near(id[1][2], 40, 0);
-    assert_near(id[0][3], 0, 0);
-    logits_argmax(N, 0, CUT, high, max[0], id[0]);
-    assert_true(isinf(max[0][0]) && isinf(id[0][0]));
-    free(z), free(low), free(high);
-}
-
+/* ---- mean and variance of log p, of two slices */
 static void moments_of_two_slices_are_those_of_the_whole(void **state)
 {
     real *z = random_reals(6, N * V), *low, *high;
@@ -318,7 +296,6 @@ int main(void)
         cmocka_unit_test(an_empty_slice_has_no_share),
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
-        cmocka_unit_test(the_likeliest_id_is_the_lowest_of_equal_ones),
         cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),

@@ -163,9 +163,6 @@ struct logits_target {
  * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
 void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                    const struct logits_target *t, const double *coef, double *loss, real *dlogits);
-/* max[k] and the lowest id that has it, first + its column; v = 0: -inf and inf. Slices combine by max, then the lowest id
- * of those whose maximum is the whole one. */
-void logits_argmax(size_t n, size_t v, size_t first, const real *logits, double *max, double *id);
 /* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. The mean of log p under p
  * first, then its variance about that: squares less a squared mean would lose its digits. */
 void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power,

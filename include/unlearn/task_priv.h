@@ -368,7 +368,7 @@ enum status evaluate(struct run *r, size_t step, bool last);
 /* Of one set on rank 0, from what stands in r->evaluation. */
 /** The part of the published log that this set is; NULL: it is none. */
 struct eval_set *evaluation_log_set(struct evaluation *v, const char *name);
-void scores_clear(const struct evaluated_set *s, double *score);
+void scores_clear(const struct run *r, size_t set);
 enum status scores_answer(const struct run *r, size_t set);
 void scores_paraphrased(const struct run *r, size_t set);
 void scores_perturbed(const struct run *r, size_t set);

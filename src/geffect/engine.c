@@ -53,6 +53,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->coef = arena_take(a, e->tokens, sizeof *room->coef);
     room->share = arena_take(a, e->tokens, sizeof *room->share);
     room->lse = arena_take(a, e->tokens, sizeof *room->lse);
+    room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->most.risks ? e->tokens * widest_product(e->layout) : 0, sizeof *room->product);

@@ -16,11 +16,11 @@ static void hits(struct engine *e, const struct batch *b, double *hit)
 {
     const struct layout *l = e->layout;
     const struct comm *tensor = e->grid->tensor;
-    double *own = e->room->dnll, *id = e->room->coef, *max = e->room->share;
-    logits_argmax(b->n_out, l->word_count, l->word_first, model_logits(e->model), own, id);
-    memcpy(max, own, b->n_out * sizeof *max);
+    double(*own)[2] = e->room->best, *id = e->room->coef, *max = e->room->share;
+    logits_best(b->n_out, l->word_count, l->word_first, model_logits(e->model), own);
+    for (size_t k = 0; k < b->n_out; k++) max[k] = own[k][0];
     comm_max_double(tensor, max, b->n_out);
-    for (size_t k = 0; k < b->n_out; k++) id[k] = own[k] == max[k] ? -id[k] : -INFINITY;
+    for (size_t k = 0; k < b->n_out; k++) id[k] = own[k][0] == max[k] ? -own[k][1] : -INFINITY;
     comm_max_double(tensor, id, b->n_out);
     for (size_t k = 0; k < b->n_out; k++) hit[k] = -id[k] == b->out_id[k];
 }

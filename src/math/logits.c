@@ -150,18 +150,6 @@ void logits_toward(size_t n, size_t v, size_t first, const real *logits, const d
     }
 }
 
-void logits_argmax(size_t n, size_t v, size_t first, const real *logits, double *max, double *id)
-{
-#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
-    for (size_t k = 0; k < n; k++) {
-        const real *z = logits + k * v, most = (real)row_max(v, z);
-        size_t at = 0;
-        while (at < v && !(z[at] >= most)) at++;
-        max[k] = most;
-        id[k] = at < v ? (double)(first + at) : INFINITY;
-    }
-}
-
 /* Sum of p (log p - about)^power, power 1 or 2; log p is at most 0, and p log p is 0 where p is. */
 static double row_moment(size_t v, const real *z, double lse, double about, int power)
 {

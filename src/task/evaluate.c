@@ -186,6 +186,7 @@ static enum status answers(struct run *r, size_t k)
     enum status st = OK;
     if (!s->generates) return OK;
     TRY(tolerate(generate(r->grid, r->layout, r->weights, &how, s->prompts.n, s->prompts.first, s->prompts.id.data, &a)));
+    if (!a.n) return OK; /* its logits were not finite: no answers, no scores */
     TRY(grid_agree(r->grid, r->grid->rank == 0 ? scores_generated(r, k, &a) : OK));
     if (r->grid->rank == 0)
         r->flops += 2 * plan_products(r->layout) * (double)(a.first[a.n] + s->prompts.first[s->prompts.n]);
@@ -228,7 +229,7 @@ enum status evaluate(struct run *r, size_t step, bool last)
     if (!e) return OK;
     r->engine.tokens = r->plan->tokens_evaluated;
     for (size_t k = 0; k < e->n; k++) {
-        if (r->grid->rank == 0) scores_clear(&e->set[k], r->evaluation->score[k]);
+        if (r->grid->rank == 0) scores_clear(r, k);
         TRY(likelihoods(r, k));
         TRY(lists(r, k));
         TRY(answers(r, k));

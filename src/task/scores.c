@@ -52,11 +52,6 @@ bool scores_possible(const struct evaluated_set *s, enum score which)
     return !(needs & WANTS_GENERATION) || s->generates;
 }
 
-void scores_clear(const struct evaluated_set *s, double *score)
-{
-    for (size_t i = 0; i < s->n * N_SCORE; i++) score[i] = NAN;
-}
-
 static double mean(size_t n, const double *x)
 {
     double sum = 0;
@@ -109,6 +104,17 @@ struct eval_set *evaluation_log_set(struct evaluation *v, const char *name)
     for (int k = 0; k < N_EVAL_SET; k++)
         if (!strcmp(eval_set_name((enum eval_set_id)k), name)) return &v->log.set[k];
     return NULL;
+}
+
+void scores_clear(const struct run *r, size_t set)
+{
+    const struct evaluated_set *s = &r->in->evaluation->set[set];
+    struct eval_set *log = evaluation_log_set(r->evaluation, s->name);
+    for (size_t i = 0; i < s->n * N_SCORE; i++) r->evaluation->score[set][i] = NAN;
+    for (size_t i = 0; i < s->n && log && log->generated; i++) {
+        log->rouge1[i] = log->rouge_l[i] = NAN;
+        log->generated[i].n = 0;
+    }
 }
 
 enum status scores_answer(const struct run *r, size_t set)
@@ -223,6 +229,24 @@ static enum status replace(struct text *to, const char *bytes, size_t n)
     return text_add(to, n ? bytes : "", n);
 }
 
+/* An id of the embedding that the tokenizer does not know has no text. */
+static enum status decode(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out)
+{
+    struct ids known = {0};
+    enum status st = tokenizer_decode(t, id, n, true, out);
+    if (st != ERR_INPUT) return st;
+    for (size_t i = 0; i < n && st != ERR_MEMORY; i++) {
+        fail_clear();
+        out->n = 0;
+        if ((st = tokenizer_decode(t, &id[i], 1, true, out)) == OK) st = ids_add(&known, id[i]);
+    }
+    fail_clear();
+    out->n = 0;
+    st = tokenizer_decode(t, known.data, known.n, true, out);
+    ids_free(&known);
+    return st;
+}
+
 static enum status one_answer(const struct run *r, const struct evaluated_set *s, size_t i, const struct answers *a,
                               struct text *out, double *score)
 {
@@ -233,7 +257,7 @@ static enum status one_answer(const struct run *r, const struct evaluated_set *s
     enum status st = OK;
     if (too_long) n = c->evaluate.max_length;
     out->n = 0;
-    TRY(tokenizer_decode(r->in->evaluation->tokenizer, a->id + a->first[i], n, true, out));
+    TRY(decode(r->in->evaluation->tokenizer, a->id + a->first[i], n, out));
     TRY(rouge_score(s->prompts.answer[i].n ? s->prompts.answer[i].data : "", s->prompts.answer[i].n,
                     out->n ? out->data : "", out->n, &rouge1, &rouge_l));
     score[SCORE_ROUGE_L_RECALL] = rouge_l.recall, score[SCORE_ROUGE_L_F1] = rouge_l.f1;
