@@ -70,8 +70,10 @@ static void finish_variant(struct config *c)
 
 static enum status check_sets(const struct config *c)
 {
-    struct place place = config_place(c, "evaluate.every");
-    if (!c->evaluate.every || c->evaluate.n_set || (c->task != TASK_UNLEARN && c->task != TASK_FINETUNE)) return OK;
+    const struct place place = config_place(c, c->task == TASK_EVALUATE ? "evaluate.sets" : "evaluate.every");
+    const bool trains = c->task == TASK_UNLEARN || c->task == TASK_FINETUNE;
+    if (c->evaluate.n_set || (c->task != TASK_EVALUATE && !(trains && c->evaluate.every))) return OK;
+    if (!trains) return fail(ERR_INPUT, "%s: evaluate.sets is missing: the files to evaluate on", place_text(&place));
     return fail(ERR_INPUT, "%s: evaluate.sets is missing: evaluate.every needs the files to evaluate on",
                 place_text(&place));
 }
