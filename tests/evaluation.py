@@ -144,7 +144,7 @@ def training(**evaluate):
                      "retain": {"path": str(TOFU / "retain99.json"), "rows": 24, "held_out": 0}},
             "objective": {"name": "npo", "regularizer": {"name": "kl"}}, "optimizer": {"lr": 2e-4, "warmup_steps": 0},
             "train": {"steps": 5, "batch_size": 2, "accumulation": 1}, "geffect": {"every": 2},
-            "evaluate": {"max_length": 120, "rows": 4, "sets": evaluation()["sets"], **evaluate}}
+            "evaluate": {"max_length": 80, "rows": 4, "sets": evaluation()["sets"], **evaluate}}
 
 
 def same_bytes(a, b):
@@ -156,7 +156,7 @@ def same_bytes(a, b):
 def inside(checks):
     """Steps 0, 2, 4 and the last; nothing of it shows in training; the last is the evaluation of the exported model."""
     for precision in precisions():
-        for ranks in (1, 2):
+        for ranks in ((1,) if precision == "float" else (2,)):
             what, directory = f"{precision}, {ranks} ranks", checks.directory / f"inside-{precision}-{ranks}"
             for name, every in (("with", 2), ("without", 0)):
                 (directory / name).mkdir(parents=True)
@@ -182,8 +182,9 @@ def inside(checks):
                 return
             other = read(directory / "again/out")
             keys = [k for k in got if k[0] in SETS]
-            checks.near(f"{what}: as of the exported model", {str(k): (got[k][-1], other[k][-1]) for k in keys}, 1e-12
-                        if precision == "double" else 1e-5)
+            checks.check(all(np.array_equal(np.isnan(got[k][-1]), np.isnan(other[k][-1])) for k in keys), f"{what}: NaN at places")
+            checks.near(f"{what}: as of the exported model", {str(k): (np.nan_to_num(got[k][-1]), np.nan_to_num(other[k][-1]))
+                                                             for k in keys}, 1e-12 if precision == "double" else 1e-5)
 
 
 # ------------------------------------------------------------------------------------------- what has no number
@@ -197,7 +198,7 @@ def holes(checks):
     rows[5]["paraphrased_question"] = None
     (directory / "f.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     evaluate = {"max_length": 300, "sets": {"forget": "f.jsonl"}}
-    done = run_input(settings(evaluate), 2, precisions()[0], directory, timeout=300)
+    done = run_input(settings(evaluate, ranks=2), 2, precisions()[0], directory, timeout=300)
     if not done_well(checks, done, "rows without numbers"):
         return
     got, log = read(directory / "out"), (directory / "out/run.log").read_text()
@@ -228,7 +229,7 @@ def diverged(checks):
     path.write_bytes(whole)
     if "float" not in precisions():
         return checks.skip("no program in float: numbers that overflow there")
-    done = run_input(settings(evaluation(rows=2), model="model"), 2, "float", directory, timeout=300)
+    done = run_input(settings(evaluation(rows=2), model="model", ranks=2), 2, "float", directory, timeout=300)
     if not done_well(checks, done, "diverged"):
         return
     got = read(directory / "out")
@@ -290,7 +291,7 @@ def open_unlearning(checks):
     wrong = [tokens_of(GOLDEN / "model", [(r["question"], a) for a in r["perturbed_answer"]]) for r in rows]
     loss = lambda t: -t[0].mean()
     ratio = np.array([np.exp(-np.mean([loss(w) for w in ws])) / (np.exp(-loss(p)) + 1e-10) for ws, p in zip(wrong, para)])
-    tolerance = 1e-9 if precisions()[-1] == "double" else 2e-5
+    tolerance = 2e-6 if precisions()[-1] == "double" else 2e-5  # transformers' own rotary angles are float32
     checks.near("open-unlearning: forget", {
         "loss": (got["forget", "loss"][-1], [loss(t) for t in right]),
         "memorization": (got["forget", "exact_memorization"][-1], [t[1][:-1].mean() for t in right]),

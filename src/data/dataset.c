@@ -222,7 +222,8 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
 {
     json_t *question = NULL, *key = json_is_object(row) ? json_object_get(row, f->answer) : NULL, *one;
-    bool other = json_is_object(row) && strcmp(f->question, "question") && !json_object_get(row, f->question);
+    json_t *asked = json_is_object(row) ? json_object_get(row, f->question) : NULL;
+    const bool other = strcmp(f->question, "question") && (!asked || json_is_null(asked));
     size_t i;
     enum status st = OK;
     if (!key || json_is_null(key) || other) {
