@@ -79,6 +79,7 @@ static enum status open_geffect(struct run *r, const char *path, const struct ab
                                      .n_gradient = r->gram ? r->gram->n : 0,
                                      .gradient = r->gram ? r->gram->label : NULL,
                                      .fidelity = r->fidelity != NULL,
+                                     .standard_error = r->spread != NULL,
                                      .n_attribute = N_ATTRIBUTE,
                                      .attribute = a->attribute};
     const char **risk = NULL;

@@ -125,17 +125,12 @@ done:
     return st;
 }
 
-enum status measure(struct run *r, const struct update *u)
+/* Effects of the regularisers on the rows of the first risk on retain. */
+static enum status all_regularizers(struct run *r)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
-    enum status st;
-    TRY(risk_gradients(r));
-    if (r->gram) TRY(gram_measure(r, u));
-    TRY(all_objectives(r));
-    phase_enter(PHASE_OUTPUT);
-    TRY(grid_agree(r->grid, put_objectives(r, u ? u->loss : NAN)));
-    phase_enter(PHASE_OTHER);
+    enum status st = OK;
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
         TRY(effects(r, 0, 1, &in->regularizer[i].objective, &rows));
@@ -143,6 +138,29 @@ enum status measure(struct run *r, const struct update *u)
         phase_enter(PHASE_OUTPUT);
         TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
         phase_enter(PHASE_OTHER);
+    }
+done:
+    return st;
+}
+
+static enum status put_spread(struct run *r)
+{
+    return r->geffect ? file_put(r->geffect, "geffect_standard_error", r->spread->value) : OK;
+}
+
+enum status measure(struct run *r, const struct update *u)
+{
+    enum status st;
+    TRY(risk_gradients(r));
+    if (r->gram) TRY(gram_measure(r, u));
+    TRY(all_objectives(r));
+    phase_enter(PHASE_OUTPUT);
+    TRY(grid_agree(r->grid, put_objectives(r, u ? u->loss : NAN)));
+    phase_enter(PHASE_OTHER);
+    TRY(all_regularizers(r));
+    if (r->spread) {
+        TRY(spread_measure(r));
+        TRY(grid_agree(r->grid, put_spread(r)));
     }
 done:
     return st;

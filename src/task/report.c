@@ -15,6 +15,9 @@ void report_start(const struct run *r)
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
+    if (in->config->model.n_at > 1)
+        log_info("trajectory %zu models, steps %zu to %zu", in->config->model.n_at, in->config->model.at[0].step,
+                 in->config->model.at[in->config->model.n_at - 1].step);
     if (in->forget) log_info("forget     %s: %zu rows", in->forget->path, in->forget->n_row);
     if (in->refusals) log_info("refusals   %s", in->config->data.idk);
     if (in->retain)
