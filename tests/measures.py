@@ -153,7 +153,7 @@ def standard_error(checks, place, precision, ranks, tensor):
         n, e = len(w), x[:, mine] @ w
         error = np.sqrt(n / (n - 1) * ((w * (x[:, mine] - e[:, None])) ** 2).sum(1))
         pairs[f"effect on {risk}"] = total(got)[0, :, k], e
-        pairs[f"error of {risk}"] = got["geffect_standard_error"][0, :, k], error
+        pairs[f"error of {risk}"] = got["standard_error"][0, :, k], error
     checks.near(what, pairs, 20 * TOLERANCE[precision])  # sums of terms of both signs
 
 

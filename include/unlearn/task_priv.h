@@ -158,6 +158,7 @@ struct run {
     double *weight, *loss;                      /* [longest list] */
     double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
     double *slab;                               /* [J][K][layer][n] */
+    double *instance_weight, *total;            /* [J][n] of the forget rows; [J][K] effects summed with them */
     double *risk_value;                         /* [K] of the last measurement */
     double *risk_nll;                           /* of every label of a risk's rows, by turns */
     double *inverse_confidence;                 /* [forget rows] */

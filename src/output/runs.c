@@ -83,7 +83,7 @@ static const struct field gram_table[] = {
 };
 
 static const struct field spread_table[] = {
-    {"geffect_standard_error",
+    {"standard_error",
      {"step", "objective", "risk"},
      FIELD_DOUBLE,
      "nat2",

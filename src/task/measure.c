@@ -61,6 +61,18 @@ static void add_slots(struct run *r, size_t J, size_t n)
                 r->slab[(jk * labels + r->slot_out[s]) * n + i] += r->effect[(jk * slots + s) * n + i];
 }
 
+/* Summed over layers and weighted instances, for the log. */
+static void add_totals(struct run *r)
+{
+    const size_t n = r->in->forget->n_row, labels = r->n_out_layer, K = r->in->n_risk;
+    for (size_t jk = 0; jk < r->in->n_measured * K; jk++) {
+        const double *weight = r->instance_weight + jk / K * n, *e = r->slab + jk * labels * n;
+        r->total[jk] = 0;
+        for (size_t l = 0; l < labels; l++)
+            for (size_t i = 0; i < n; i++) r->total[jk] += weight[i] * e[l * n + i];
+    }
+}
+
 /* J objectives of one set; results stand behind those of the first `at` ones. */
 static enum status effects(struct run *r, size_t at, size_t J, const struct objective *o, const struct rows *rows)
 {
@@ -87,6 +99,7 @@ static enum status all_objectives(struct run *r)
         TRY(effects(r, j, end - j, &in->measured[j], &rows));
     }
     add_slots(r, in->n_measured, in->forget->n_row);
+    add_totals(r);
 done:
     return st;
 }
@@ -145,7 +158,7 @@ done:
 
 static enum status put_spread(struct run *r)
 {
-    return r->geffect ? file_put(r->geffect, "geffect_standard_error", r->spread->value) : OK;
+    return r->geffect ? file_put(r->geffect, "standard_error", r->spread->value) : OK;
 }
 
 enum status measure(struct run *r, const struct update *u)

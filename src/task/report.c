@@ -63,6 +63,11 @@ void report_measured(const struct run *r, size_t t, const struct update *u)
         if (u && r->fidelity)
             text_print(&line, " (predicted %+.4g, actual %+.4g)", r->fidelity->predicted[k], r->fidelity->actual[k]);
     }
+    for (size_t j = 0; j < in->n_measured; j++) {
+        text_print(&line, "  %s", in->label[j]);
+        for (size_t k = 0; k < in->n_risk; k++)
+            text_print(&line, " e(%s) %.4g", in->risk[k].name, r->total[j * in->n_risk + k]);
+    }
     log_info("measured at step %zu:%s", t, line.data ? line.data : "");
     text_free(&line);
 }

@@ -69,6 +69,21 @@ done:
     return st;
 }
 
+/* What the totals of effects weigh the forget rows with. */
+static enum status new_weights(struct run *r)
+{
+    const struct inputs *in = r->in;
+    enum status st = OK;
+    TRY_NEW(r->instance_weight, in->n_measured * in->forget->n_row);
+    TRY_NEW(r->total, in->n_measured * in->n_risk);
+    for (size_t j = 0; j < in->n_measured; j++) {
+        const struct rows rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
+        TRY(objective_weights(in, &in->measured[j], &rows, r->instance_weight + j * rows.n));
+    }
+done:
+    return st;
+}
+
 static enum status new_lists(struct run *r)
 {
     const struct inputs *in = r->in;
@@ -85,6 +100,7 @@ static enum status new_lists(struct run *r)
     if (in->measures) {
         TRY_NEW(r->risk_nll, risk_labels(in));
         TRY_NEW(r->inverse_confidence, in->forget->n_row);
+        TRY(new_weights(r));
         TRY_NEW(r->effect, J * K * slot_count(r->layout) * rows);
         TRY_NEW(r->effect_loss, J * rows);
         TRY_NEW(r->mean_weight, J * rows);
@@ -154,7 +170,7 @@ void run_free(struct run *r)
     grid_free(r->grid);
     free(r->risk_gradient), free(r->out_layer), free(r->slot_out), free(r->nll_ref), free(r->label_first);
     free(r->every_row), free(r->batch_row), free(r->retain_row), free(r->weight), free(r->loss), free(r->risk_value);
-    free(r->risk_nll), free(r->inverse_confidence);
+    free(r->risk_nll), free(r->inverse_confidence), free(r->instance_weight), free(r->total);
     free(r->effect), free(r->effect_loss), free(r->mean_weight), free(r->slab);
     directory_free(r->directory);
     free(r);
