@@ -1,6 +1,8 @@
 /* config: what is written is what is read: defaults, short forms, spellings, overrides, and the way back.   NP: 1 */
 #include "near.h"
 
+#include <glob.h>
+
 #include "unlearn/config.h"
 
 #define BASE "model: {path: M}\ndata: {forget: F, retain: R}\n"
@@ -345,6 +347,23 @@ static void a_trajectory_is_models_at_their_steps(void **state)
     config_free(c);
 }
 
+/* the tests start in the repository's root */
+static void every_input_that_is_shipped_is_read(void **state)
+{
+    glob_t found = {0};
+    assert_int_equal(glob("inputs/*.yaml", 0, NULL, &found), 0);
+    glob("inputs/*/*.yaml", GLOB_APPEND, NULL, &found);
+    assert_true(found.gl_pathc >= 5);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char *text;
+        size_t n;
+        assert_int_equal(file_read(found.gl_pathv[i], CONFIG_MOST, &text, &n), OK);
+        config_free(read_with(found.gl_pathv[i], text, 0, NULL));
+        free(text);
+    }
+    globfree(&found);
+}
+
 static void every_line_written_has_a_meaning_and_every_key_is_described(void **state)
 {
     struct config *c = read_text(BASE "objective: {name: npo, beta: 0.5, regularizer: kl}");
@@ -444,6 +463,7 @@ int main(void)
         cmocka_unit_test(yaml_and_json_may_be_spelt_in_many_ways),
         cmocka_unit_test(what_is_written_reads_back_to_the_same),
         cmocka_unit_test(a_trajectory_is_models_at_their_steps),
+        cmocka_unit_test(every_input_that_is_shipped_is_read),
         cmocka_unit_test(every_line_written_has_a_meaning_and_every_key_is_described),
         cmocka_unit_test(an_override_replaces_or_adds_any_key),
         cmocka_unit_test(an_override_enters_short_forms_and_defaults),
