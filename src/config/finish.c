@@ -91,10 +91,11 @@ static enum status finish_models(struct config *c)
 {
     for (size_t i = 1; i < c->model.n_at; i++) {
         const struct config_model *m = &c->model.at[i];
-        if (c->task != TASK_GEFFECT || c->model.init == INIT_RANDOM)
-            return fail(ERR_INPUT,
-                        "%s: model.path: several models are a trajectory, which task geffect measures as it is",
-                        place_text(&m->place));
+        if ((c->task != TASK_GEFFECT && c->task != TASK_EVALUATE) || c->model.init == INIT_RANDOM)
+            return fail(
+                ERR_INPUT,
+                "%s: model.path: several models are a trajectory, which task geffect or evaluate measures as it is",
+                place_text(&m->place));
         if (m->step <= m[-1].step)
             return fail(ERR_INPUT,
                         "%s: model.path: step %zu does not come after %zu: give each model the updates that "

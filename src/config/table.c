@@ -26,8 +26,9 @@ const struct row config_table[] = {
     {"output.directory", PATH, AT(output_directory), "null", .help = "null: outputs/ and the input's name"},
 
     {"model", SECTION, 0, NULL, .help = "the model to work on"},
-    {"model.path", RECORDS, AT(model.at), NULL, .help = "directory in Hugging Face's layout; for geffect also several",
-     FROM(1), .count = AT(model.n_at), SIZE(model), .flags = PLAIN_ONE, .place = AT(model.place), .needed = EVERY_TASK,
+    {"model.path", RECORDS, AT(model.at), NULL,
+     .help = "directory in Hugging Face's layout; for geffect, evaluate also several", FROM(1), .count = AT(model.n_at),
+     SIZE(model), .flags = PLAIN_ONE, .place = AT(model.place), .needed = EVERY_TASK,
      .needed_words = "the directory of the model"},
     {"model.path.*", SECTION, 0, NULL, .help = "a model of a trajectory", .bare = "path"},
     {"model.path.*.path", PATH, IN(model, path), NULL, .help = "its directory", .place = IN(model, place),
