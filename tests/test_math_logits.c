@@ -189,6 +189,34 @@ static void divergence_agrees_with_differences(void **state)
     free(z), free(y), free(dz), free(at), free(at_y);
 }
 
+/* ---- mean and variance of log p, of two slices */
+static void moments_of_two_slices_are_those_of_the_whole(void **state)
+{
+    real *z = random_reals(6, N * V), *low, *high;
+    double lse[N], sum[2][N], mean[N], want_mean[N] = {0}, want[N] = {0}, *at;
+    for (size_t c = 0; c < V; c++) z[V + c] *= 20, z[2 * V + c] *= (real)1e-3; /* nearly sure; nearly flat */
+    for (size_t c = 0; c < V; c += 2) z[3 * V + c] = -INFINITY;
+    at = doubles(N * V, z), low = slice(z, 0, CUT), high = slice(z, CUT, V - CUT);
+    for (size_t k = 0; k < N; k++) lse[k] = plain_lse(at + k * V);
+    for (size_t k = 0; k < N; k++)
+        for (size_t c = 0; c < V; c++)
+            if (isfinite(at[k * V + c])) want_mean[k] += exp(at[k * V + c] - lse[k]) * (at[k * V + c] - lse[k]);
+    for (size_t k = 0; k < N; k++)
+        for (size_t c = 0; c < V; c++)
+            if (isfinite(at[k * V + c]))
+                want[k] += exp(at[k * V + c] - lse[k]) * pow(at[k * V + c] - lse[k] - want_mean[k], 2);
+    for (int power = 1; power <= 2; power++) {
+        logits_moment(N, CUT, low, lse, power == 2 ? mean : NULL, power, sum[0]);
+        logits_moment(N, V - CUT, high, lse, power == 2 ? mean : NULL, power, sum[1]);
+        for (size_t k = 0; k < N; k++) {
+            const double got = sum[0][k] + sum[1][k], wanted = power == 1 ? want_mean[k] : want[k];
+            assert_true(fabs(got - wanted) <= 30 * TOL * fabs(wanted) + 1e-300);
+            if (power == 1) mean[k] = got;
+        }
+    }
+    free(z), free(low), free(high), free(at);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     enum { ROWS = 64, WIDE = 1000 };
@@ -268,6 +296,7 @@ int main(void)
         cmocka_unit_test(an_empty_slice_has_no_share),
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
+        cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
         cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),

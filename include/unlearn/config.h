@@ -21,8 +21,14 @@ enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
+enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
+enum variant { VARIANT_TOFU, VARIANT_OPEN_UNLEARNING };
+enum end_token { END_AUTO, END_IN, END_OUT };
+enum none_extracted { EXTRACTED_AUTO, EXTRACTED_ZERO, EXTRACTED_ONE };
+enum ratio_mean { RATIO_AUTO, RATIO_ARITHMETIC, RATIO_GEOMETRIC };
+enum length_of { LENGTH_AUTO, LENGTH_TOTAL, LENGTH_NEW };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
 struct place {        /* where a value was written; line 0: nowhere (a default) */
@@ -54,7 +60,8 @@ struct config_set { /* a data set of the evaluation */
 };
 struct config_risk {
     char *name;
-    char *data; /* "forget", "retain" or a path */
+    char *data;              /* "forget", "retain" or a path */
+    char *question, *answer; /* keys of a row of that file */
     size_t rows;
     enum risk_from from;
     enum risk_draw draw;
@@ -115,7 +122,8 @@ struct config {
         size_t n_risk;
         enum resolution resolution;
         enum normalisation normalisation;
-        bool fidelity;
+        enum estimator estimator;
+        bool fidelity, standard_error;
         enum gram_key gram;
     } geffect;
     struct {
@@ -125,6 +133,13 @@ struct config {
         struct config_set *set; /* [n_set] */
         size_t n_set;
         char *retain_logs; /* NULL: not given */
+        enum variant variant;
+        enum end_token end_token; /* this and the next four: never auto, by the variant where not given */
+        enum none_extracted none_extracted;
+        enum ratio_mean truth_ratio;
+        enum length_of length;
+        double min_k;
+        double privleak_auc;
     } evaluate;
     struct {
         size_t every, keep;

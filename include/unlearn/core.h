@@ -98,6 +98,7 @@ enum random_stream {
     STREAM_WEIGHTS,
     STREAM_DIRECTION,
     STREAM_TEST,
+    STREAM_ESTIMATOR,
     STREAM_GENERATION
 };
 uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t counter);

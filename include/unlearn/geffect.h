@@ -26,6 +26,7 @@ struct engine_limits {
     size_t rows;       /* longest list of rows of any call */
     size_t objectives; /* J of any call */
     size_t risks;      /* K of any call */
+    size_t norms;      /* tokens of the longest row of engine_norms(); 0: it is not called */
 };
 /* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, each is two
  * sequences of one pass, the answer and the refusal; losses and effects are those of both. */
@@ -57,6 +58,11 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
  *  complete on every process.                                                                   Collective over grid. */
 enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
                             struct state *gradient, double *loss);
+
+/** The same of a risk, the objective nll, where weights need not sum to 1; instead of losses the nll of every labelled token
+ *  of every listed row, as engine_nll() gives it.                                               Collective over grid. */
+enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient,
+                        double *nll);
 
 /** Effects of J objectives on K risks for every listed row. All objectives share one forward and one stacked backward, so
  *  they must want the same outputs (all labelled, or all positions).                           Collective over grid.

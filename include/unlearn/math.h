@@ -163,10 +163,24 @@ struct logits_target {
  * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
 void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                    const struct logits_target *t, const double *coef, double *loss, real *dlogits);
+/* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. The mean of log p under p
+ * first, then its variance about that: squares less a squared mean would lose its digits. */
+void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power,
+                   double *sum);
 /* loss[k] = mean over d columns of (x - scale y)^2, and dx[k] = coef[k] times its derivative by x[k]; ldy 0: y [d] is the
  * same for all rows. dx may be x. Differences and sums in double. */
 void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y, size_t ldy, const double *coef,
                  double *loss, real *dx);
+
+/* ---------------------------------------------------------------- norms of gradients that are not formed (ghosts) ----- */
+/* |dy^T x|^2 of a linear layer, x [n][in], dy [n][out] in rows of ldy; gram [2][n][n] and columns [n][out] are scratch. */
+double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *dy, size_t ldy, real *gram,
+                    real *columns);
+/* The same of embedding_backward's table; sum [d] is scratch. */
+double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *sum);
+/* Inner product of that table and dy^T x, x [m][d], dy [m][rows]: the two uses of a tied embedding; gram [m][n]. */
+double ghost_cross(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, size_t m,
+                   const real *x, const real *dy, real *gram);
 
 /* ------------------------------------------------------------------------------------------ updates, storage ----- */
 /* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */

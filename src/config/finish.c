@@ -55,6 +55,38 @@ static enum status check_refusals(const struct config *c)
                 who->name);
 }
 
+/* What is not said is the variant's. */
+static void finish_variant(struct config *c)
+{
+    const bool open_unlearning = c->evaluate.variant == VARIANT_OPEN_UNLEARNING;
+    if (c->evaluate.end_token == END_AUTO) c->evaluate.end_token = open_unlearning ? END_OUT : END_IN;
+    if (c->evaluate.none_extracted == EXTRACTED_AUTO)
+        c->evaluate.none_extracted = open_unlearning ? EXTRACTED_ONE : EXTRACTED_ZERO;
+    if (c->evaluate.truth_ratio == RATIO_AUTO)
+        c->evaluate.truth_ratio = open_unlearning ? RATIO_GEOMETRIC : RATIO_ARITHMETIC;
+    if (c->evaluate.length == LENGTH_AUTO) c->evaluate.length = open_unlearning ? LENGTH_NEW : LENGTH_TOTAL;
+    if (c->evaluate.min_k == 0) c->evaluate.min_k = open_unlearning ? 0.4 : 0.2;
+}
+
+static enum status check_sets(const struct config *c)
+{
+    const struct place place = config_place(c, c->task == TASK_EVALUATE ? "evaluate.sets" : "evaluate.every");
+    const bool trains = c->task == TASK_UNLEARN || c->task == TASK_FINETUNE;
+    if (c->evaluate.n_set || (c->task != TASK_EVALUATE && !(trains && c->evaluate.every))) return OK;
+    if (!trains) return fail(ERR_INPUT, "%s: evaluate.sets is missing: the files to evaluate on", place_text(&place));
+    return fail(ERR_INPUT, "%s: evaluate.sets is missing: evaluate.every needs the files to evaluate on",
+                place_text(&place));
+}
+
+/* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
+static enum status check_estimator(const struct config *c)
+{
+    const struct place place = config_place(c, "geffect.estimator");
+    if (c->geffect.estimator == ESTIMATOR_FULL || !(c->geffect.fidelity || c->geffect.standard_error)) return OK;
+    return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
+                c->geffect.fidelity ? "fidelity" : "standard_error");
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
@@ -65,6 +97,9 @@ enum status config_finish(struct config *c)
         goto done;
     }
     TRY(check_refusals(c));
+    TRY(check_estimator(c));
+    finish_variant(c);
+    TRY(check_sets(c));
 done:
     return st;
 }

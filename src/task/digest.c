@@ -32,11 +32,26 @@ static enum status settings(const struct inputs *in, struct text *t)
     }
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
+        TRY(text_print(t, " %d %d", (int)c->geffect.normalisation, (int)c->geffect.estimator));
         if (in->fidelity || in->gram) TRY(text_print(t, " fidelity %d gram %d", in->fidelity, in->gram));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));
         }
     }
+done:
+    return st;
+}
+
+static enum status evaluation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    if (!in->evaluation) return OK;
+    TRY(text_print(t, "\nevaluate %zu %zu %d %d %d %d %.17g %.17g", c->evaluate.every, c->evaluate.max_length,
+                   (int)c->evaluate.end_token, (int)c->evaluate.none_extracted, (int)c->evaluate.truth_ratio,
+                   (int)c->evaluate.length, c->evaluate.min_k, c->evaluate.privleak_auc));
+    for (int k = 0; k < N_SCORE; k++) TRY(text_print(t, " %d", in->evaluation->wanted[k]));
+    for (size_t i = 0; i < in->evaluation->n; i++) TRY(text_print(t, " %s", in->evaluation->set[i].name));
 done:
     return st;
 }
@@ -62,7 +77,7 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, &t) == OK && frozen(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
+    if (settings(in, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);
@@ -72,7 +87,11 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
     if (in->retain) h = mix(h, in->retain->hash);
     for (size_t k = 0; k < in->n_risk; k++) {
         h = mix(h, in->risk[k].data->hash);
+        h = hash_bytes(in->risk[k].weight, in->risk[k].n * sizeof *in->risk[k].weight, h);
         h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
     }
+    for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
+        for (int k = 0; k < N_VARIANT_OF; k++)
+            if (in->evaluation->set[i].of[k].data) h = mix(h, in->evaluation->set[i].of[k].data->hash);
     return h;
 }

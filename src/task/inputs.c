@@ -209,6 +209,7 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
 {
     const struct config *c = in->config;
     enum status st;
+    if (c->task == TASK_EVALUATE) return OK;
     TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
     TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
     if (any_needs(in, NEEDS_REPLACEMENT | NEEDS_PAIR))
@@ -253,12 +254,15 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     in->gram = in->measures && (in->config->geffect.gram == GRAM_TRUE ||
                                 (in->config->geffect.gram == GRAM_AUTO && in->config->geffect.fidelity));
     TRY(grid_agree(world, inputs_objectives(in)));
+    TRY(grid_agree(world, inputs_scores(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
     TRY(grid_agree(world, inputs_hidden(in, world)));
     TRY(grid_agree(world, inputs_freeze(in)));
     TRY(open_rule(world, in, &tokenizer, &rule));
     TRY(grid_agree(world, read_sets(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
+    TRY(inputs_evaluation(in, world, &rule));
+    if (in->evaluation && in->evaluation->most_prompts) in->evaluation->tokenizer = tokenizer, tokenizer = NULL;
     *out = in, in = NULL;
 done:
     tokenizer_free(tokenizer);
@@ -272,7 +276,7 @@ void inputs_free(struct inputs *in)
     if (!in) return;
     for (size_t k = 0; k < in->n_risk; k++) {
         dataset_free(in->risk[k].own);
-        free(in->risk[k].row);
+        free(in->risk[k].row), free(in->risk[k].weight), free(in->risk[k].label_first);
     }
     for (size_t j = 0; in->label && j < in->n_measured; j++) free(in->label[j]);
     free(in->label);
@@ -288,6 +292,7 @@ void inputs_free(struct inputs *in)
     for (size_t i = 0; i < in->n_direction; i++) free(in->direction[i].u);
     free(in->direction);
     shape_free(in->shape);
+    inputs_evaluation_free(in);
     config_free(in->config);
     free(in);
 }

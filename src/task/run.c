@@ -83,6 +83,8 @@ static enum status new_lists(struct run *r)
     TRY_NEW(r->loss, rows);
     TRY_NEW(r->risk_value, in->n_risk);
     if (in->measures) {
+        TRY_NEW(r->risk_nll, risk_labels(in));
+        TRY_NEW(r->inverse_confidence, in->forget->n_row);
         TRY_NEW(r->effect, J * K * slot_count(r->layout) * rows);
         TRY_NEW(r->effect_loss, J * rows);
         TRY_NEW(r->mean_weight, J * rows);
@@ -113,6 +115,7 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY(new_lists(r));
     if (in->gram) TRY(gram_new(r));
     if (in->fidelity) TRY(fidelity_new(r));
+    TRY(evaluation_new(r));
     TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
     r->engine = (struct engine){.grid = r->grid,
                                 .layout = r->layout,
@@ -121,8 +124,9 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
                                 .reference = r->reference,
                                 .kept = r->kept.kept,
                                 .n_kept = r->kept.n,
-                                .tokens = p->tokens};
+                                .tokens = plan_most_tokens(p)};
     TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
+    r->engine.tokens = p->tokens;
 done:
     return r && r->grid ? grid_agree(r->grid, st) : st;
 }
@@ -132,6 +136,7 @@ void run_free(struct run *r)
     if (!r) return;
     file_close(r->geffect);
     file_close(r->train);
+    evaluation_free(r);
     engine_room_free(&r->engine);
     model_free(r->model);
     optim_free(r->optim);
@@ -150,6 +155,7 @@ void run_free(struct run *r)
     grid_free(r->grid);
     free(r->risk_gradient), free(r->out_layer), free(r->slot_out), free(r->nll_ref), free(r->label_first);
     free(r->every_row), free(r->batch_row), free(r->retain_row), free(r->weight), free(r->loss), free(r->risk_value);
+    free(r->risk_nll), free(r->inverse_confidence);
     free(r->effect), free(r->effect_loss), free(r->mean_weight), free(r->slab);
     directory_free(r->directory);
     free(r);
@@ -165,6 +171,20 @@ struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, con
                          .nll_ref = known ? r->nll_ref : NULL,
                          .label_first = known ? r->label_first : NULL,
                          .pair = pairs ? in->forget->n_row : 0};
+}
+
+struct rows risk_rows(const struct risk *k)
+{
+    return (struct rows){.data = k->data, .n = k->n, .row = k->row, .label_first = k->label_first};
+}
+
+size_t risk_labels(const struct inputs *in)
+{
+    size_t most = 0;
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (most < in->risk[k].label_first[in->risk[k].data->n_row])
+            most = in->risk[k].label_first[in->risk[k].data->n_row];
+    return most;
 }
 
 /* Reads DIR into s, or draws it. */
@@ -203,8 +223,9 @@ static enum status check_reference(const struct run *r, const char *dir)
 static const char *reference_path(const struct inputs *in, bool *other)
 {
     const struct config *c = in->config;
-    *other = c->model.reference && strcmp(c->model.reference, c->model.path) &&
-             (in->needs_reference || in->needs_distribution);
+    *other =
+        c->model.reference && strcmp(c->model.reference, c->model.path) &&
+        (in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE));
     return *other ? c->model.reference : c->model.path;
 }
 
@@ -248,6 +269,7 @@ enum status run_weights(struct run *r)
         struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);
         TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
     }
+    TRY(evaluation_reference(r));
     if (other) TRY(fill(r, r->in->config->model.path, r->weights, &hash));
 done:
     phase_enter(before);

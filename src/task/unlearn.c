@@ -86,7 +86,10 @@ enum status unlearn(struct run *r)
     const struct update end = {NAN, NAN, part, NAN, NAN, norm, NAN, NAN, 0};
     enum status st = OK;
     r->started = clock_seconds();
-    for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
+    for (size_t t = 0; t < T; t++) {
+        if (timetable_evaluated(in->config, r->timetable, t)) TRY(evaluate(r, t, false));
+        TRY(one_update(r, t, &u));
+    }
     if (in->measures) {
         TRY(measure(r, NULL));
         TRY(measure_end(r, T, NULL));
@@ -95,6 +98,7 @@ enum status unlearn(struct run *r)
         for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;
         TRY(grid_agree(r->grid, put_update(r, T, &end)));
     }
+    TRY(evaluate(r, T, true));
 done:
     return st;
 }
