@@ -4,11 +4,13 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, error, labels, precisions, run, run_input
+from check_files import check_file
+from harness import ROOT, SHARED, Checks, labels, precisions, run, run_input
 from scipy.stats import ks_2samp, mannwhitneyu
 
 GOLDEN, TOFU = SHARED / "golden/evaluation", SHARED / "data/tofu"
@@ -147,6 +149,17 @@ def training(**evaluate):
             "evaluate": {"max_length": 80, "rows": 4, "sets": evaluation()["sets"], **evaluate}}
 
 
+def compared(checks, what, first, second):
+    """analysis/compare.py prints what the files hold, side by side."""
+    words = [sys.executable, str(ROOT / "analysis/compare.py"), "--json", f"a={first}", f"b={second / 'evaluation.h5'}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    table, got = json.loads(done.stdout or "{}"), read(first)
+    checks.check(list(table) == ["a", "b"] and table["a"]["model_utility"] == got["number"]["model_utility"] and
+                 abs(table["b"]["forget: loss"] / got["mean", "forget", "loss"] - 1) < 1e-5, f"{what}: compare.py", done.stderr)
+    done = subprocess.run(words[:2] + [str(first)], capture_output=True, text=True)
+    checks.check(re.match(r" +out @0 +out @2 +out @4 +out @5\n", done.stdout), f"{what}: compare.py of steps", done.stdout[:300])
+
+
 def same_bytes(a, b):
     with h5py.File(a) as f, h5py.File(b) as g:
         return set(f) == set(g) and all(np.array_equal(f[k][()], g[k][()], equal_nan=f[k].dtype.kind == "f") for k in f
@@ -174,6 +187,8 @@ def inside(checks):
             for s in SETS:
                 checks.check(abs(got[s, "kl"][0]).max() < 1e-6 and got[s, "kl"][-1].min() > 0
                              and abs(got[s, "reference"][0]).max() < 1e-6, f"{what}: {s} against the reference, first and last")
+                checks.near(f"{what}: {s} against the reference", {"": (got[s, "reference"][-1], got[s, "loss"][-1] - got[s, "loss"][0])},
+                            1e-10 if precision == "double" else 1e-3)
             exported = training()
             again = settings({**exported["evaluate"]}, model=a / "model", ranks=ranks)
             again["model"]["reference"], again["data"]["max_length"] = str(GOLDEN / "model"), 200
@@ -182,6 +197,7 @@ def inside(checks):
                 return
             other = read(directory / "again/out")
             keys = [k for k in got if k[0] in SETS]
+            compared(checks, what, a, directory / "again/out")
             checks.check(all(np.array_equal(np.isnan(got[k][-1]), np.isnan(other[k][-1])) for k in keys), f"{what}: NaN at places")
             checks.near(f"{what}: as of the exported model", {str(k): (np.nan_to_num(got[k][-1]), np.nan_to_num(other[k][-1]))
                                                              for k in keys}, 1e-12 if precision == "double" else 1e-5)
@@ -319,6 +335,7 @@ def files(checks):
     if not done_well(checks, run_input(settings(evaluation(rows=3)), 1, precisions()[0], directory), "files"):
         return
     out = directory / "out"
+    checks.check(not check_file(out / "evaluation.h5"), "evaluation.h5 is as xarray, netCDF4 and h5py expect")
     with xarray.open_dataset(out / "evaluation.h5") as d:
         x = d.evaluation.sel(set="retain", metric="loss").isel(step=-1)
         checks.check(d.evaluation.dims == ("step", "set", "row", "metric") and np.isfinite(x).all() and
