@@ -193,7 +193,6 @@ static void what_a_task_needs_must_be_there(void **state)
 static void what_is_for_later_says_so(void **state)
 {
     static const struct wrong cases[] = {
-        {"task: generate", "in.yaml:3:7", "not built yet"},
         {"parallel: {shard: full}", "in.yaml:3:19", "parallel.shard: full is not built yet"},
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},

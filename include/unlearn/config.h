@@ -149,6 +149,11 @@ struct config {
         double privleak_auc;
     } evaluate;
     struct {
+        char *prompts, *prompt; /* a file, or the one prompt itself; the other is NULL */
+        size_t rows, max_length, slots;
+        double temperature, top_p;
+    } generate;
+    struct {
         size_t every, keep;
         bool export;
         enum export_dtype dtype;

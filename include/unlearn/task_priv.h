@@ -120,6 +120,7 @@ struct inputs { /* equal on every process */
     size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */
     bool fidelity, gram; /* beside the effects: what updates did to the risks; inner products of whole gradients */
     struct evaluation_inputs *evaluation; /* NULL: nothing is evaluated */
+    struct prompt_inputs *prompts;        /* of task generate; else NULL */
 };
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
@@ -412,6 +413,23 @@ enum status spread_measure(struct run *r);
 
 /** The story. */
 enum status unlearn(struct run *r);
+
+/* ------------------------------------------------------------------------------------------- task: generate ----- */
+struct prompt_inputs {
+    size_t n, *first; /* [n+1] ids of prompt i are first[i] ... first[i+1]-1 of id; owned, as what follows */
+    int32_t *id;
+    size_t n_long;               /* prompts that leave no room for an answer */
+    struct text *text;           /* [n] what became these ids; rank 0 only */
+    struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
+    uint64_t hash;               /* of first and id */
+};
+/** in->prompts, for task generate.                                                             Collective over world. */
+enum status inputs_prompts(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+void inputs_prompts_free(struct inputs *in);
+/** The text of an answer; an id of the embedding that the tokenizer does not know has none.                      Local. */
+enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
+/** The whole task, or with --check all short of it.                                           Collective over the job. */
+enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 
 /* ---------------------------------------------------------------------------------------------------- report ----- */
 void report_start(const struct run *r);

@@ -112,6 +112,18 @@ static enum status finish_models(struct config *c)
     return OK;
 }
 
+static enum status check_prompts(const struct config *c)
+{
+    const struct place place =
+        config_place(c, c->task == TASK_GENERATE && !c->generate.prompt ? "task" : "generate.prompt");
+    if (c->generate.prompts && c->generate.prompt)
+        return fail(ERR_INPUT, "%s: generate.prompt: give one text or generate.prompts, a file, not both",
+                    place_text(&place));
+    if (c->task != TASK_GENERATE || c->generate.prompts || c->generate.prompt) return OK;
+    return fail(ERR_INPUT, "%s: generate.prompts is missing: task generate needs a file of prompts, or generate.prompt",
+                place_text(&place));
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
@@ -126,6 +138,7 @@ enum status config_finish(struct config *c)
     TRY(check_measurement(c));
     finish_variant(c);
     TRY(check_sets(c));
+    TRY(check_prompts(c));
 done:
     return st;
 }

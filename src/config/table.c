@@ -18,8 +18,7 @@ static_assert(IN(risk, name) == 0 && IN(set, name) == 0, "a NAMED struct begins 
 /* path, type, place in struct config, default, meaning, and what limits it; sections stand before what they hold */
 const struct row config_table[] = {
     {"", SECTION, 0, NULL, .help = "the input"},
-    {"task", CHOICE, AT(task), "unlearn", .help = "what to do", .choices = "finetune|unlearn|geffect|evaluate|generate",
-     .built = 4},
+    {"task", CHOICE, AT(task), "unlearn", .help = "what to do", .choices = "finetune|unlearn|geffect|evaluate|generate"},
     {"seed", SEED, AT(seed), "42", .help = "of every random number"},
 
     {"output", SECTION, 0, NULL, .help = "what is written"},
@@ -196,6 +195,20 @@ const struct row config_table[] = {
      .help = "share of the unlikeliest tokens in min_k; 0: 0.2, open_unlearning: 0.4", RANGE(0, 1)},
     {"evaluate.privleak_auc", NUMBER, AT(evaluate.privleak_auc), "0.5",
      .help = "of min_k, of the model that never saw the forget rows", RANGE(0, 1)},
+
+    {"generate", SECTION, 0, NULL, .help = "what the model is to continue", .bare = "prompts"},
+    {"generate.prompts", PATH, AT(generate.prompts), "null",
+     .help = "JSON Lines of {\"question\": ...}, put into data.template, or {\"prompt\": ...}, as it stands"},
+    {"generate.prompt", TEXT, AT(generate.prompt), "null", .help = "one prompt, as it stands, in place of the file"},
+    {"generate.rows", COUNT, AT(generate.rows), "all", .help = "the first so many prompts", RANGE(1, UPDATES), ALSO_ALL},
+    {"generate.max_length", COUNT, AT(generate.max_length), "200", .help = "tokens of prompt and answer together",
+     RANGE(1, 1e7)},
+    {"generate.temperature", NUMBER, AT(generate.temperature), "0", .help = "of the draws; 0: always the likeliest token",
+     RANGE(0, 1e6)},
+    {"generate.top_p", NUMBER, AT(generate.top_p), "1",
+     .help = "draws are among the likeliest tokens that have this probability together", RANGE(0, 1), ABOVE},
+    {"generate.slots", COUNT, AT(generate.slots), "auto", .help = "prompts that a process continues at the same time",
+     RANGE(1, 65536), ALSO_AUTO},
 
     {"checkpoint", SECTION, 0, NULL, .help = "what is saved"},
     {"checkpoint.every", COUNT, AT(checkpoint.every), "0", .help = "updates between two; 0: none", RANGE(0, UPDATES),

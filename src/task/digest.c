@@ -57,6 +57,14 @@ done:
     return st;
 }
 
+static enum status generation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    if (!in->prompts) return OK;
+    return text_print(t, "\ngenerate %zu %.17g %.17g %016llx", c->generate.max_length, c->generate.temperature,
+                      c->generate.top_p, (unsigned long long)in->prompts->hash);
+}
+
 /* Two spellings of the same parameters are the same. */
 static enum status frozen(const struct inputs *in, struct text *t)
 {
@@ -78,7 +86,8 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
+    if (settings(in, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
+        h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);

@@ -211,7 +211,7 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
 {
     const struct config *c = in->config;
     enum status st;
-    if (c->task == TASK_EVALUATE) return OK;
+    if (c->task == TASK_EVALUATE || c->task == TASK_GENERATE) return OK;
     TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
     TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
     if (any_needs(in, NEEDS_REPLACEMENT | NEEDS_PAIR))
@@ -266,6 +266,8 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     if (in->measures) TRY(inputs_risks(in, world, &rule));
     TRY(inputs_evaluation(in, world, &rule));
     if (in->evaluation && in->evaluation->most_prompts) in->evaluation->tokenizer = tokenizer, tokenizer = NULL;
+    TRY(inputs_prompts(in, world, &rule));
+    if (in->prompts) in->prompts->tokenizer = tokenizer, tokenizer = NULL;
     *out = in, in = NULL;
 done:
     tokenizer_free(tokenizer);
@@ -296,6 +298,7 @@ void inputs_free(struct inputs *in)
     free(in->direction);
     shape_free(in->shape);
     inputs_evaluation_free(in);
+    inputs_prompts_free(in);
     config_free(in->config);
     free(in);
 }

@@ -31,6 +31,7 @@ static int threads(const struct config *c)
 static size_t shareable(const struct inputs *in, const struct timetable *s)
 {
     if (in->trains) return s->batch;
+    if (in->prompts) return in->prompts->n;
     return in->evaluation ? in->evaluation->most_rows : in->forget->n_row;
 }
 

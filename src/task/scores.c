@@ -229,8 +229,7 @@ static enum status replace(struct text *to, const char *bytes, size_t n)
     return text_add(to, n ? bytes : "", n);
 }
 
-/* An id of the embedding that the tokenizer does not know has no text. */
-static enum status decode(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out)
+enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out)
 {
     struct ids known = {0};
     enum status st = tokenizer_decode(t, id, n, true, out);
@@ -257,7 +256,7 @@ static enum status one_answer(const struct run *r, const struct evaluated_set *s
     enum status st = OK;
     if (too_long) n = c->evaluate.max_length;
     out->n = 0;
-    TRY(decode(r->in->evaluation->tokenizer, a->id + a->first[i], n, out));
+    TRY(answer_text(r->in->evaluation->tokenizer, a->id + a->first[i], n, out));
     TRY(rouge_score(s->prompts.answer[i].n ? s->prompts.answer[i].data : "", s->prompts.answer[i].n,
                     out->n ? out->data : "", out->n, &rouge1, &rouge_l));
     score[SCORE_ROUGE_L_RECALL] = rouge_l.recall, score[SCORE_ROUGE_L_F1] = rouge_l.f1;
