@@ -70,8 +70,8 @@ struct variants {              /* {0} is empty */
     size_t *first;             /* [n+1] the answers of row i are first[i] ... first[i+1]-1; owned */
     size_t n_lacking, lacking; /* rows that have no such key, and the line of the first */
 };
-/** Under f->answer stands a text, or a list of them; a row without it, or without a question under a key of its own, has
- *  no answers. ERR_INPUT with FILE:LINE for anything else.                                                      Local. */
+/** Under f->answer stands a text, or a list of them; a row without it (or null), or without a question, has no answers.
+ *  ERR_INPUT with FILE:LINE for anything else.                                                                  Local. */
 enum status variants_read(const struct data_file *f, const struct data_rule *r, struct variants *v);
 void variants_free(struct variants *v);
 

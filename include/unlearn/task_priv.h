@@ -114,9 +114,10 @@ struct inputs { /* equal on every process */
     bool trains, measures;
     struct direction *direction;
     size_t n_direction;
-    bool needs_reference, needs_distribution; /* nll of labels; a copy of the reference's weights */
-    bool needs_hidden;                        /* losses act on hidden states */
-    size_t longest, longest_pair;             /* tokens of the longest row, and of the longest pair */
+    bool needs_reference;         /* its nll of labels */
+    bool needs_distribution;      /* its whole distributions or hidden states: kept for the rows to come, or a copy */
+    bool needs_hidden;            /* losses act on hidden states */
+    size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */
     bool fidelity, gram; /* beside the effects: what updates did to the risks; inner products of whole gradients */
     struct evaluation_inputs *evaluation; /* NULL: nothing is evaluated */
     struct prompt_inputs *prompts;        /* of task generate; else NULL */
@@ -193,7 +194,8 @@ struct plan {
     size_t tokens;               /* of a pass */
     size_t tokens_evaluated;     /* of a pass of an evaluation, whose rows may be longer */
     bool copies;                 /* the reference's weights; else what it says of rows is kept */
-    struct engine_limits engine; /* rows, J, K */
+    size_t rows;                 /* longest list of an update or a measurement */
+    struct engine_limits engine; /* rows, J, K; rows of an evaluation too */
     struct model_limits model;
     size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_values, bytes_base, bytes; /* per rank */
     size_t bytes_evaluation;
@@ -209,6 +211,8 @@ enum status plan_memory(const struct inputs *in, const struct plan *p);
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all values that decide the numbers, whatever their spelling. */
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
+/** Products with N of a token that the reference's forward adds to an objective's own; 0 where its values are kept. */
+double plan_reference(const struct plan *p, const struct objective *o);
 /** Parameters that a token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
 /** Of the passes of updates, measurements and evaluations. */
@@ -227,6 +231,7 @@ struct run {
     struct state *step;        /* theta_t, then theta_t+1 - theta_t, of a measured update; NULL: not needed */
     struct gram *gram;         /* NULL: not asked for */
     struct fidelity *fidelity; /* the same */
+    struct spread *spread;     /* the same */
     struct model *model;
     struct engine engine;
     struct optim *optim;
@@ -238,6 +243,7 @@ struct run {
     double *weight, *loss;                      /* [longest list] */
     double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
     double *slab;                               /* [J][K][layer][n] */
+    double *instance_weight, *total;            /* [J][n] of the forget rows; [J][K] effects summed with them */
     double *risk_value;                         /* [K] of the last measurement */
     double *risk_nll;                           /* of every label of a risk's rows, by turns */
     double *inverse_confidence;                 /* [forget rows] */
@@ -257,6 +263,8 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
+/** All forget rows as an objective reads them: with their answers, with refusals, or as pairs. */
+struct rows run_forget(const struct run *r, const struct objective *o);
 /** Rows of a risk, without reference values. */
 struct rows risk_rows(const struct risk *k);
 /** Most labels of the sets that risks are taken over. */
@@ -265,6 +273,8 @@ size_t risk_labels(const struct inputs *in);
 enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
+/** Weights of model i of a trajectory. Collective over the job. */
+enum status run_next_model(struct run *r, size_t i);
 /** The output directory with run.log, then input.yaml, geffect.h5, train.h5. Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 enum status run_files(struct run *r);
@@ -389,6 +399,17 @@ enum status evaluation_open(struct run *r, const char *path, size_t n_attribute,
 enum status evaluation_put(struct run *r, size_t step);
 enum status evaluation_json(const struct run *r);
 void report_evaluation(const struct run *r, size_t step, bool last);
+
+/* -------------------------------------------------------------------- standard errors over the rows of a risk ----- */
+struct spread {
+    size_t n;                /* objectives */
+    struct state **gradient; /* [n] grad L_j(D_u), owned */
+    double *value;           /* [J][K] */
+};
+enum status spread_new(struct run *r);
+void spread_free(struct spread *s);
+/** At the weights as they are, after effects have been written: it uses their buffers. Collective over the job. */
+enum status spread_measure(struct run *r);
 
 /** The story. */
 enum status unlearn(struct run *r);

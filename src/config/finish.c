@@ -79,12 +79,37 @@ static enum status check_sets(const struct config *c)
 }
 
 /* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
-static enum status check_estimator(const struct config *c)
+static enum status check_measurement(const struct config *c)
 {
-    const struct place place = config_place(c, "geffect.estimator");
-    if (c->geffect.estimator == ESTIMATOR_FULL || !(c->geffect.fidelity || c->geffect.standard_error)) return OK;
-    return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
-                c->geffect.fidelity ? "fidelity" : "standard_error");
+    struct place place = config_place(c, "geffect.estimator");
+    if (c->task != TASK_GEFFECT && (c->task != TASK_UNLEARN || c->geffect.every == 0)) return OK;
+    if (c->geffect.estimator != ESTIMATOR_FULL && (c->geffect.fidelity || c->geffect.standard_error))
+        return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
+                    c->geffect.fidelity ? "fidelity" : "standard_error");
+    place = config_place(c, "geffect.fidelity");
+    if (c->task == TASK_GEFFECT && c->geffect.fidelity)
+        return fail(ERR_INPUT, "%s: geffect.fidelity: task geffect makes no update whose effect could be compared",
+                    place_text(&place));
+    return OK;
+}
+
+static enum status finish_models(struct config *c)
+{
+    for (size_t i = 0; i < c->model.n_at; i++) {
+        const struct config_model *m = &c->model.at[i];
+        if ((i || m->step) && ((c->task != TASK_GEFFECT && c->task != TASK_EVALUATE) || c->model.init == INIT_RANDOM))
+            return fail(
+                ERR_INPUT,
+                "%s: model.path: models at steps are a trajectory, which task geffect or evaluate measures as it is",
+                place_text(&m->place));
+        if (i && m->step <= m[-1].step)
+            return fail(ERR_INPUT,
+                        "%s: model.path: step %zu does not come after %zu: give each model the updates that "
+                        "had been made, in order",
+                        place_text(&m->place), m->step, m[-1].step);
+    }
+    c->model.path = c->model.at[0].path;
+    return OK;
 }
 
 static enum status check_prompts(const struct config *c)
@@ -102,6 +127,7 @@ static enum status check_prompts(const struct config *c)
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
+    TRY(finish_models(c));
     TRY(finish_output(c));
     TRY(finish_template(c));
     if (c->task == TASK_FINETUNE && !c->data.forget.path && !c->data.retain.path) {
@@ -109,7 +135,7 @@ enum status config_finish(struct config *c)
         goto done;
     }
     TRY(check_refusals(c));
-    TRY(check_estimator(c));
+    TRY(check_measurement(c));
     finish_variant(c);
     TRY(check_sets(c));
     TRY(check_prompts(c));

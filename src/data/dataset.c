@@ -218,14 +218,19 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 }
 
 /* -------------------------------------------------------------------------------- answers under other keys ------- */
-/* A text, or each text of a list. Neither there nor null: the row lacks the key. */
+static json_t *value_of(json_t *row, const char *key)
+{
+    json_t *value = json_object_get(row, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+/* A text, or each text of a list. */
 static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
 {
-    json_t *question = NULL, *key = json_is_object(row) ? json_object_get(row, f->answer) : NULL, *one;
-    bool other = json_is_object(row) && strcmp(f->question, "question") && !json_object_get(row, f->question);
+    json_t *question = value_of(row, f->question), *key = value_of(row, f->answer), *one;
     size_t i;
     enum status st = OK;
-    if (!key || json_is_null(key) || other) {
+    if (json_is_object(row) && !(question && key)) {
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;
     }

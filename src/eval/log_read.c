@@ -145,6 +145,19 @@ done:
     return st;
 }
 
+static enum status texts(const struct reader *r, const char *key, const char *row, json_t *list, size_t i)
+{
+    enum status st = OK;
+    bool three = json_is_array(list) && json_array_size(list) == N_LOG_TEXT;
+    for (int k = 0; k < N_LOG_TEXT; k++) {
+        json_t *text = three ? json_array_get(list, (size_t)k) : NULL;
+        if (!json_is_string(text)) return wrong(r, key, row, "is not a list of prompt, generated text and answer");
+        TRY(text_add(&(*log_text_of(r->set, k))[i], json_string_value(text), json_string_length(text)));
+    }
+done:
+    return st;
+}
+
 static enum status read_texts(struct reader *r, json_t *part)
 {
     static const char key[] = "generated_text";
@@ -153,19 +166,9 @@ static enum status read_texts(struct reader *r, json_t *part)
     const char *name;
     size_t i = 0;
     TRY(find_rows(r, part, key, &values));
-    for (int k = 0; k < N_LOG_TEXT && values; k++) TRY_NEW(*log_text_of(r->set, k), r->set->n);
-    if (values) json_object_foreach(r->rows, name, value)
-        {
-            value = json_object_get(values, name);
-            if (!json_is_array(value) || json_array_size(value) != N_LOG_TEXT)
-                TRY(wrong(r, key, name, "is not a list of prompt, generated text and answer"));
-            for (int k = 0; k < N_LOG_TEXT; k++) {
-                json_t *text = json_array_get(value, (size_t)k);
-                if (!json_is_string(text)) TRY(wrong(r, key, name, "is not a list of prompt, generated text and answer"));
-                TRY(text_add(&(*log_text_of(r->set, k))[i], json_string_value(text), json_string_length(text)));
-            }
-            i++;
-        }
+    if (!values) return OK;
+    for (int k = 0; k < N_LOG_TEXT; k++) TRY_NEW(*log_text_of(r->set, k), r->set->n);
+    json_object_foreach(r->rows, name, value) TRY(texts(r, key, name, json_object_get(values, name), i++));
 done:
     return st;
 }

@@ -17,6 +17,13 @@ size_t plan_most_tokens(const struct plan *p)
     return p->tokens > p->tokens_evaluated ? p->tokens : p->tokens_evaluated;
 }
 
+double plan_reference(const struct plan *p, const struct objective *o)
+{
+    return p->copies && objective_needs(o) & (NEEDS_DISTRIBUTION | NEEDS_STATES) ? 2 : 0;
+}
+
+static bool spread(const struct inputs *in) { return in->measures && in->config->geffect.standard_error; }
+
 /* Longest list of rows of any call; most objectives stacked; most labels. */
 static void limits(const struct inputs *in, const struct timetable *s, struct plan *p)
 {
@@ -28,11 +35,13 @@ static void limits(const struct inputs *in, const struct timetable *s, struct pl
         if (rows < in->regularizer[i].batch) rows = in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
         if (rows < in->risk[k].n) rows = in->risk[k].n;
+    p->rows = rows;
     if (e && rows < e->most_rows) rows = e->most_rows;
     p->engine = (struct engine_limits){.rows = rows,
                                        .norms = e && e->needs & WANTS_NORMS ? e->longest : 0,
                                        .objectives = in->n_measured ? in->n_measured : 1,
                                        .risks = in->measures ? in->n_risk : 0};
+    if (spread(in) && p->engine.risks < in->n_measured) p->engine.risks = in->n_measured; /* directions of a pass */
     p->tokens = in->config->parallel.tokens == CONFIG_AUTO ? PASS_TOKENS : in->config->parallel.tokens;
     if (p->tokens < in->longest) p->tokens = in->longest;
     if (p->tokens < in->longest_pair) p->tokens = in->longest_pair;
@@ -58,19 +67,32 @@ static size_t count_states(const struct inputs *in, const struct plan *p)
         n += (in->gram && in->n_regularizer > 1) + (in->gram || in->fidelity);
     }
     if (in->gram) n++;
+    if (spread(in)) n += in->n_measured;
     if (p->copies) n++;
     return n + (in->measures ? in->n_risk : 0);
 }
 
+/* Ids, labels and the copy that is sent. */
+static size_t bytes_sets(const struct inputs *in)
+{
+    const struct dataset *d[] = {in->forget, in->retain, in->refusals, in->pairs,
+                                 in->train == in->forget ? NULL : in->train};
+    size_t tokens = 0;
+    for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+        if (d[i]) tokens += d[i]->first[d[i]->n_row];
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (in->risk[k].own) tokens += in->risk[k].own->first[in->risk[k].own->n_row];
+    return tokens * 3 * sizeof(int32_t);
+}
+
 static size_t bytes_results(const struct inputs *in, const struct plan *p, const struct layout *l)
 {
-    size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
-    size_t sets = 0;
-    size_t gram = in->gram ? (l->n_param + l->n_layer) * gram_size(in) * (gram_size(in) + 1) : 0;
-    if (in->forget) sets += in->forget->first[in->forget->n_row];
-    if (in->refusals) sets += in->refusals->first[in->refusals->n_row];
-    if (in->retain) sets += in->retain->first[in->retain->n_row];
-    return (p->engine.rows * (per_instance + 6) + gram + risk_labels(in)) * sizeof(double) + sets * 3 * sizeof(int32_t);
+    const size_t J = p->engine.objectives, labels = l->n_param + l->n_layer;
+    const struct dataset *known = in->needs_reference ? in->pairs ? in->pairs : in->forget : NULL;
+    size_t per_row = J * p->engine.risks * (slot_count(l) + labels) + 3 * J + 4;
+    size_t gram = in->gram ? labels * gram_size(in) * (gram_size(in) + 1) : 0;
+    size_t reference = known ? known->first[known->n_row] : 0; /* at most so many labels */
+    return (p->rows * per_row + gram + risk_labels(in) + reference) * sizeof(double) + bytes_sets(in);
 }
 
 static double tokens_of(const struct dataset *d, size_t n, const size_t *row)
@@ -88,10 +110,12 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
     double K = (double)in->n_risk, J = (double)in->n_measured;
     p->flops_update = 6 * N * per_row * (double)s->batch;
     for (size_t i = 0; i < in->n_regularizer; i++)
-        p->flops_update += (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION ? 8 : 6) * N *
-                           per_retain * (double)in->regularizer[i].batch;
+        p->flops_update +=
+            (6 + plan_reference(p, &in->regularizer[i].objective)) * N * per_retain * (double)in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
-        p->flops_measure += (in->fidelity ? 8 : 6) * N * tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+        p->flops_measure += ((in->fidelity ? 8 : 6) + (spread(in) ? 4 + 2 * J : 0)) * N *
+                            tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (spread(in)) p->flops_measure += 6 * J * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->gram) p->flops_measure += 6 * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->measures) p->flops_measure += (2 + 2 * K + 2 * J) * N * tokens_of(in->forget, in->forget->n_row, NULL);
 }
@@ -173,7 +197,8 @@ enum status plan_make(const struct inputs *in, struct timetable *s, const struct
     limits(in, s, p);
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
-    if (world->rank == 0 && in->config->model.init == INIT_PRETRAINED) TRY(weights_check(in->config->model.path, l));
+    for (size_t i = 0; i < in->config->model.n_at && world->rank == 0 && in->config->model.init == INIT_PRETRAINED; i++)
+        TRY(weights_check(in->config->model.at[i].path, l));
     TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
     e.grid = &g, e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
@@ -202,16 +227,17 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
     if (st == OK)
         st = text_print(
             out,
-            "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s), %.1f activations, "
+            "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s%s), %.1f activations, "
             "%.1f products, %.1f results\n",
             (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, p->n_state, (double)p->bytes_state / 1e6,
             in->trains ? in->n_regularizer ? ", gradients, moments" : ", gradient, moments" : "",
             p->copies ? ", reference" : "",
-            in->gram       ? ", risks, objective, step"
-            : in->fidelity ? ", risks, step"
-            : in->measures ? ", risks"
-                           : "",
-            (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
+            in->measures ? spread(in) ? ", risks, objectives"
+                           : in->gram ? ", risks, objective"
+                                      : ", risks"
+                         : "",
+            in->trains && (in->gram || in->fidelity) ? ", step" : "", (double)p->bytes_model / 1e6,
+            (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
     if (st == OK && in->needs_distribution)
         st = text_print(out,
                         "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",

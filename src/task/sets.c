@@ -145,8 +145,8 @@ static enum status read_variant(struct inputs *in, const struct grid *world, con
     enum status st = OK;
     if (world->rank == 0) st = variants_read(&f, rule, v);
     if (st == OK && k == OF_ANSWER && v->n_lacking)
-        st = fail(ERR_INPUT, "%s:%zu: has no key \"answer\": every row of evaluate.sets.%s needs one", s->path,
-                  v->lacking, s->name);
+        st = fail(ERR_INPUT, "%s:%zu: has no \"question\" or no \"answer\": every row of evaluate.sets.%s needs both",
+                  s->path, v->lacking, s->name);
     TRY(grid_agree(world, st));
     TRY(share_variants(world, s->path, v));
     warn_lacking(s, k);
