@@ -204,6 +204,26 @@ def inside(checks):
 
 
 # ------------------------------------------------------------------------------------------- what has no number
+def reference(checks):
+    """The divergence is the same from a copy of the reference's weights and from what was kept of them."""
+    directory = checks.directory / "reference"
+    directory.mkdir()
+    if not done_well(checks, run_input({**training(), "checkpoint": {"dtype": "full"}}, 1, precisions()[-1], directory), "reference"):
+        return
+    (directory / "out").rename(directory / "first")
+    got = {}
+    for kept in ("weights", "values"):
+        again = settings(evaluation(rows=5, metrics=["kl", "reference"]), model=directory / "first/model", ranks=2, tensor=1)
+        again["model"].update(reference=str(GOLDEN / "model"), reference_as=kept)
+        if not done_well(checks, run_input(again, 2, precisions()[-1], directory, ["--overwrite"]), f"reference as {kept}"):
+            return
+        got[kept] = read(directory / "out")
+    checks.near("reference as weights and as values", {f"{s} {m}": (got["values"][s, m], got["weights"][s, m])
+                                                       for s in SETS for m in ("kl", "reference")}, 1e-10 if precisions()[-1] == "double"
+                else 1e-4)
+    checks.check(min(got["values"][s, "kl"].min() for s in SETS) > 0, "the models differ")
+
+
 def holes(checks):
     """Rows without labels, without keys: named, counted, left out of means; no zero stands in for them."""
     directory = checks.directory / "holes"
@@ -390,7 +410,7 @@ def main():
     if not precisions():
         checks.check(False, "no program is built")
         checks.finish()
-    for part in (golden, quality, inside, holes, diverged, open_unlearning, files, steps):
+    for part in (golden, quality, inside, reference, holes, diverged, open_unlearning, files, steps):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()
