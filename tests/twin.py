@@ -60,13 +60,15 @@ def loss(name, model, ref, item, p):
     return own(model, ref, item, p) if own else reference.sequence_loss(LIKELIHOOD.get(name, name), model, ref, item, p)
 
 
-def shares(name, items):
-    """Weights of items in a batch; a pair counts as its answer."""
+def shares(name, items, p):
+    """Weights of items in a batch; a pair counts as its answer; ceu's skip is the one given, not the reference's default."""
+    if name == "ceu":
+        reference.DEFAULTS["ceu"]["skip"] = p["skip"]
     return reference.batch_weights(LIKELIHOOD.get(name, name), [i[0] if name == "dpo" else i for i in items])
 
 
 def batch_loss(name, model, ref, items, p):
-    return sum(w * loss(name, model, ref, i, p) for w, i in zip(shares(name, items), items))
+    return sum(w * loss(name, model, ref, i, p) for w, i in zip(shares(name, items, p), items))
 
 
 def weight(name, model, ref, item, p):
@@ -90,13 +92,29 @@ def weight(name, model, ref, item, p):
     return float((2 * q ** (p["beta"] + more) / (q ** p["beta"] + o ** p["beta"] + 1e-5)).mean())
 
 
-def effects(name, model, ref, items, p, risks):
-    """[risk, item, tensor]: products of each item's gradient with the gradients of the risks."""
-    e = []
+def measure(name, model, ref, items, p, risks):
+    """-> the loss of each item, and [risk, item, tensor]: products of its gradient with the gradients of the risks."""
+    values, e = [], []
     for item in items:
-        g = reference.gradient(model, loss(name, model, ref, item, p))
+        value = loss(name, model, ref, item, p)
+        g = reference.gradient(model, value)
+        values.append(float(value.detach()))
         e.append([[float((risk[n] * g[n]).sum()) for n in g] for risk in risks])
-    return np.array(e).transpose(1, 0, 2)
+    return np.array(values), np.array(e).transpose(1, 0, 2)
+
+
+class Remembered:
+    """A model whose weights stay: each sequence is computed once."""
+
+    def __init__(self, model):
+        self.model, self.known = model, {}
+
+    def __call__(self, ids, output_hidden_states=False, use_cache=False):
+        key = (output_hidden_states, *ids[0].tolist())
+        if key not in self.known:
+            with torch.no_grad():
+                self.known[key] = self.model(ids, output_hidden_states=output_hidden_states, use_cache=False)
+        return self.known[key]
 
 
 class Case:
@@ -112,8 +130,8 @@ class Case:
             read = lambda which: [(g["ids"][()].tolist(), g["labels"][()].tolist())
                                   for g in (f[f"tokens/{which}/{i}"] for i in range(len(f[f"tokens/{which}"])))]
             self.forget, self.retain, self.idk = (read(k) for k in ("forget", "retain", "idk"))
-        self.reference = reference.load(self.directory / "reference")
-        self.blocks = self.reference.config.num_hidden_layers
+        model = reference.load(self.directory / "reference")
+        self.reference, self.blocks = Remembered(model), model.config.num_hidden_layers
 
     def model(self):
         return reference.load(self.directory / "model")
@@ -132,8 +150,10 @@ class Case:
         neox = self.settings["arch"] == "gpt_neox"
         return ["embed_out.weight" if neox and t == "lm_head.weight" else t for t in self.tensors]
 
-    def risk_gradients(self, model):
-        return [reference.risk_gradient(model, rows) for rows in (self.forget, self.retain)]
+    def risks(self, model):
+        """Their values, and their gradients."""
+        values = [batch_loss("nll", model, None, rows, {}) for rows in (self.forget, self.retain)]
+        return [float(v.detach()) for v in values], [reference.gradient(model, v) for v in values]
 
     def write_direction(self, path):
         path.write_text(json.dumps(self.u.tolist()))
@@ -184,24 +204,27 @@ def part(name, given, weight_in_sum=1.0, batch=None):
 def run(case, parts, steps, batch, o, frozen=()):
     """Trains on sum of weight times loss: parts[0] on forget rows, the others on retain rows. -> what the files hold:
     risk [step, risk]; of each part (its name, "effect" [step, risk, item, tensor], "loss", "weight" [step, item]); of
-    each update loss, norm and the value of each part; final weights by name."""
+    each update loss, rate, norm and the value of each part; final weights by name."""
     model, ref, state = case.model(), case.reference, {}
-    got = {k: [] for k in ("risk", "loss", "norm", *((p.name, k) for p in parts for k in ("effect", "loss", "weight", "batch")))}
+    got = {k: [] for k in ("risk", "loss", "rate", "norm", *((p.name, k) for p in parts for k in ("effect", "loss", "weight", "batch")))}
     for t in range(steps + 1):
-        risks = case.risk_gradients(model)
-        got["risk"].append([float(batch_loss("nll", model, None, rows, {}).detach()) for rows in (case.forget, case.retain)])
+        values, risks = case.risks(model)
+        got["risk"].append(values)
         total = 0
         for p in parts:
             settings, items = case.parameters(p.name, p.given), case.items(p.name)
-            got[p.name, "effect"].append(effects(p.name, model, ref, items, settings, risks))
-            got[p.name, "loss"].append([float(loss(p.name, model, ref, i, settings).detach()) for i in items])
+            values, e = measure(p.name, model, ref, items, settings, risks)
+            got[p.name, "effect"].append(e)
+            got[p.name, "loss"].append(values)
             got[p.name, "weight"].append([weight(p.name, model, ref, i, settings) for i in items])
-            value = batch_loss(p.name, model, ref, in_order(items, t, p.batch or batch), settings)
-            got[p.name, "batch"].append(float(value.detach()))
-            total = total + p.weight * value
-        got["loss"].append(float(total.detach()))
+            if t < steps:
+                value = batch_loss(p.name, model, ref, in_order(items, t, p.batch or batch), settings)
+                got[p.name, "batch"].append(float(value.detach()))
+                total = total + p.weight * value
         if t < steps:
-            got["norm"].append(update(model, state, reference.gradient(model, total), rate(t, steps, o), o, frozen))
+            got["loss"].append(float(total.detach()))
+            got["rate"].append(rate(t, steps, o))
+            got["norm"].append(update(model, state, reference.gradient(model, total), got["rate"][-1], o, frozen))
     got = {k: np.array(v) for k, v in got.items()}
     got["final"] = {f: q.detach().numpy() for f, (_, q) in zip(case.file_names(), model.named_parameters())}
     return got

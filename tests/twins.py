@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from golden import MODELS, RISKS
 from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input
-from twin import Case, effects, loss, shares, weight
+from twin import Case, measure, shares, weight
 
 # of rr only one layer is measured by a run: the last in these, a lower one in others
 LAYOUTS = {"double": [(1, 1, "last"), (2, 1, "lower"), (2, 2, "last"), (4, 1, "last"), (4, 2, "lower")],
@@ -33,13 +33,12 @@ def settings(case, ranks, tensor, layer):
 def expected(case):
     """{(name, layer): (loss, share, weight, effects [risk, item, tensor])}"""
     model, ref = case.model(), case.reference
-    risks = case.risk_gradients(model)
+    risks = case.risks(model)[1]
     rows = {}
     for name, given in [*measured(case), *(("rr", {"layer": k}) for k in range(1, case.blocks + 1))]:
         p, items = case.parameters(name, given), case.items(name)
-        rows[name, given.get("layer")] = (
-            [float(loss(name, model, ref, i, p).detach()) for i in items], shares(name, items),
-            [weight(name, model, ref, i, p) for i in items], effects(name, model, ref, items, p, risks))
+        values, e = measure(name, model, ref, items, p, risks)
+        rows[name, given.get("layer")] = values, shares(name, items, p), [weight(name, model, ref, i, p) for i in items], e
     return rows
 
 
