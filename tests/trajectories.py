@@ -138,6 +138,32 @@ def one_case(checks, name, cache, twins):
     return key, got
 
 
+def drawn(golden, ranks, tensor, reference_as):
+    """Rows drawn at random, so that which values of the reference are needed is known from the draws alone."""
+    what = case("llama", part("undial", {"beta": 3.0}), part("kl", {}, 1.0, 3), part("rr", {"layer": 2}), reference_as=reference_as)
+    given = settings(what, golden, ranks, tensor)
+    given["train"] |= {"steps": 5, "shuffle": True, "pair_retain": "random"}
+    given["geffect"] |= {"every": 2, "objectives": ["npo", "undial"], "risks": {
+        "unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 5, "draw": "spread"}}}
+    return given
+
+
+def kept_rows(checks, ranks, tensor):
+    golden, got = Case("llama"), []
+    for reference_as in ("weights", "values"):
+        what = f"random rows, {reference_as}, data {ranks // tensor} x tensor {tensor}"
+        directory = checks.directory / f"drawn-{reference_as}-{ranks}-{tensor}"
+        directory.mkdir()
+        done = run_input(drawn(golden, ranks, tensor, reference_as), ranks, "double", directory)
+        if not checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
+            return
+        with h5py.File(directory / "out/geffect.h5") as f:
+            arrays = {k: np.nan_to_num(x[()]) for k, x in f.items() if x.dtype.kind == "f"}
+        got.append(arrays | safetensors(directory / "out/model/model.safetensors"))
+    worst = max(error(got[1][k], got[0][k]) for k in got[0])
+    checks.check(worst <= SAME, f"{what}: as with a copy of the reference", f"{worst:.3g}")
+
+
 def main():
     checks = Checks("trajectories")
     cache, twins, first = {}, {}, {}
@@ -152,6 +178,8 @@ def main():
         for layout in got.keys() & first.setdefault(key, got).keys():
             worst = max(error(x, first[key][layout][k]) for k, x in got[layout].items())
             checks.check(worst <= SAME, f"{name}: kept values and a copy of the reference give the same", f"{worst:.3g}")
+    for ranks, tensor in () if sys.argv[1:] or not cache else ((2, 1), (4, 2)):
+        kept_rows(checks, ranks, tensor)
     checks.finish()
 
 
