@@ -234,6 +234,19 @@ static void rmu_at_a_layer_has_exactly_no_effect_above_its_block(void **state)
         }
 }
 
+static void ceu_of_a_row_whose_labels_are_all_skipped_is_nothing(void **state)
+{
+    const struct objective ceu = golden_objective("ceu", "skip", 1000);
+    for (size_t i = 0; i < n_scene; i++) {
+        struct scene *s = &scenes[i];
+        double weight[64];
+        const struct rows r = effects(s, 1, &ceu, s->g.forget);
+        rows_weights(&ceu, &r, weight);
+        for (size_t k = 0; k < SCENE_K * slot_count(s->g.layout) * r.n; k++) assert_true(e[k] == 0);
+        for (size_t k = 0; k < r.n; k++) assert_true(loss[k] == 0 && weight[k] == 0);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------ sums, lines ----- */
 static void groups_ranks_instances_and_layers_sum_to_the_total(void **state)
 {
@@ -367,6 +380,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(dpo_at_the_reference_has_weight_1_and_value_2_log_2_over_beta),
         cmocka_unit_test(rr_has_no_effect_and_no_loss_at_the_reference),
         cmocka_unit_test(rmu_at_a_layer_has_exactly_no_effect_above_its_block),
+        cmocka_unit_test(ceu_of_a_row_whose_labels_are_all_skipped_is_nothing),
         cmocka_unit_test(groups_ranks_instances_and_layers_sum_to_the_total),
         cmocka_unit_test(effects_are_complete_on_every_process),
         cmocka_unit_test(effects_are_linear_in_the_objective),

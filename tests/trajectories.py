@@ -121,6 +121,8 @@ def one_case(checks, name, cache, twins):
     if key not in twins:
         stays = frozen(golden.tensors, what.freeze)
         twins[key] = run(golden, what.parts, STEPS, BATCH, {**what.optimizer, "warmup_steps": WARMUP}, stays)
+    clip = what.optimizer["clip"]
+    checks.check(not clip or twins[key]["norm"].max() > clip, f"{name}: some gradient is clipped", str(twins[key]["norm"]))
     got = {}
     for ranks, tensor in what.layouts:
         shown = f"{name}, {what.model}, data {ranks // tensor} x tensor {tensor}"
