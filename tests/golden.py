@@ -45,7 +45,8 @@ def settings(case, expected, tensor, ranks):
 def read(directory):
     """The arrays of geffect.h5 as float64, effects by name: effect[objective, risk] = [step, tensor, instance]."""
     with h5py.File(directory / "geffect.h5") as f:
-        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "objective_weight", "instance")}
+        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "objective_weight",
+                                     "inverse_confidence", "instance")}
         got["tensor"] = labels(f["layer"])
         got["objective"], got["risk"] = labels(f["objective"]), labels(f["risk"])
         for j, objective in enumerate(got["objective"]):
@@ -89,6 +90,8 @@ def start_pairs(got, expected):
             pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
     for k, risk in enumerate(RISKS):
         pairs[f"risk {risk}"] = got["risk_value"][0, k], expected[f"risk/{risk}"]
+    inverse = [np.mean(1 / np.exp(-expected[f"nll/forget/{i}"][()])) for i in range(len(got["instance"]))]
+    pairs["log of the inverse confidence"] = np.log(got["inverse_confidence"][0]), np.log(inverse)
     return pairs
 
 
