@@ -4,7 +4,7 @@
 #include "unlearn/eval.h"
 #include "unlearn/parallel_priv.h"
 
-enum { LONGEST = 40, PROMPTS = 9 };
+enum { LONGEST = 26, PROMPTS = 9 };
 static const char *const golden_models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
 enum { N_GOLDEN = sizeof golden_models / sizeof *golden_models, N_MADE = N_FURTHER + 1 };
 
@@ -362,7 +362,7 @@ static void the_loop_allocates_nothing(void **state)
  * frequency of a token with probability p has the deviation sqrt(p (1-p) / N); five of them, and one draw. */
 static void frequencies(struct scene *s, double temperature, double top_p)
 {
-    enum { DRAWS = 4000 };
+    enum { DRAWS = 2000 };
     const size_t V = s->shape->vocabulary;
     size_t *first = calloc(DRAWS + 1, sizeof *first);
     int32_t *id = calloc(2 * DRAWS, sizeof *id);
