@@ -359,6 +359,29 @@ def files(checks):
                  and check.stdout.strip().splitlines()[-1].startswith("digest: "), "--check", check.stdout[-1500:])
 
 
+def steps(checks):
+    """Several models at their steps; while a model is fine-tuned; a set of plain rows, alone."""
+    directory = checks.directory / "steps"
+    directory.mkdir()
+    plain = {"rows": 3, "metrics": ["loss", "exact_memorization", "kl"], "sets": {"plain": str(TOFU / "holdout01.json")}}
+    models = settings(plain, model="")
+    models["model"] = {"path": [{"step": 0, "path": str(GOLDEN / "model")}, {"step": 7, "path": str(GOLDEN / "model")}]}
+    if done_well(checks, run_input(models, 1, precisions()[0], directory), "a trajectory"):
+        got = read(directory / "out")
+        checks.check(list(got["step"]) == [0, 7] and np.array_equal(*got["plain", "loss"]) and
+                     abs(got["plain", "kl"]).max() < 1e-6, "steps of a trajectory",
+                     str(got["step"]))
+    learn = training(every=2)
+    learn.update(task="finetune", evaluate={"every": 2, **plain}, geffect={"every": 0})
+    learn.pop("objective")
+    if done_well(checks, run_input(learn, 2, precisions()[0], directory, ["--overwrite"]), "finetune"):
+        got = read(directory / "out")
+        checks.check(list(got["step"]) == [0, 2, 4, 5] and np.isfinite(got["plain", "loss"]).all() and
+                     got["plain", "loss"][0].tolist() != got["plain", "loss"][-1].tolist(), "steps of fine-tuning", str(got["step"]))
+        flat = json.loads((directory / "out/TOFU_SUMMARY.json").read_text())
+        checks.check(flat == {"forget_quality": None, "model_utility": None, "privleak": None}, "no published set", str(flat))
+
+
 def main():
     checks = Checks("evaluation")
     if not GOLDEN.exists() or not TOFU.exists():
@@ -367,7 +390,7 @@ def main():
     if not precisions():
         checks.check(False, "no program is built")
         checks.finish()
-    for part in (golden, quality, inside, holes, diverged, open_unlearning, files):
+    for part in (golden, quality, inside, holes, diverged, open_unlearning, files, steps):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

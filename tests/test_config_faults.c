@@ -184,7 +184,7 @@ static void what_a_task_needs_must_be_there(void **state)
         {"task: generate\nmodel: {path: m}", "in.yaml:1:7",
          "generate.prompts is missing: task generate needs a file of prompts"},
         {"task: generate\nmodel: {path: m}\ngenerate: {prompts: p, prompt: q}", "in.yaml:3:32", "not both"},
-        {"task: generate\nmodel: {path: m}\ngenerate: {prompts: p, top_p: 0}", "in.yaml:3:32", "generate.top_p"},
+        {"task: generate\nmodel: {path: m}\ngenerate: {prompts: p, top_p: 0}", "in.yaml:3:31", "generate.top_p"},
         {BASE "geffect: {objectives: [ga, idk]}", "in.yaml:3:28", "data.idk is missing: objective idk"},
         {"", "in.yaml", "empty"},
         {"# only a comment\n", "in.yaml", "empty"},

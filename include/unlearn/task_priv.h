@@ -175,7 +175,7 @@ void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */
 void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
 bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
-bool timetable_evaluated(const struct config *c, const struct timetable *s, size_t t);
+bool timetable_evaluated(const struct config *c, size_t t);
 
 /* ------------------------------------------------------------------------------------------------- reference ----- */
 struct reference {      /* what is kept of the reference's distributions and hidden states, instead of its weights */

@@ -36,11 +36,11 @@ static enum status unknown_score(const struct inputs *in, const char *name)
     return st;
 }
 
-/* Another model to compare with: the one that training starts from, or another directory. */
+/* Another model to compare with: the one that training starts from, the first of several, or another directory. */
 static bool has_reference(const struct inputs *in)
 {
     const struct config *c = in->config;
-    return in->trains || (c->model.reference && strcmp(c->model.reference, c->model.path));
+    return in->trains || c->model.n_at > 1 || (c->model.reference && strcmp(c->model.reference, c->model.path));
 }
 
 static enum status want(struct inputs *in, const char *name)

@@ -54,7 +54,4 @@ bool timetable_measured(const struct config *c, const struct timetable *s, size_
     return c->geffect.every > 0 && (t % c->geffect.every == 0 || t == s->updates);
 }
 
-bool timetable_evaluated(const struct config *c, const struct timetable *s, size_t t)
-{
-    return c->evaluate.every > 0 && t % c->evaluate.every == 0;
-}
+bool timetable_evaluated(const struct config *c, size_t t) { return c->evaluate.every > 0 && t % c->evaluate.every == 0; }

@@ -119,7 +119,7 @@ enum status unlearn(struct run *r)
     r->started = clock_seconds();
     if (!in->trains) return measure_models(r);
     for (size_t t = 0; t < T; t++) {
-        if (timetable_evaluated(in->config, r->timetable, t)) TRY(evaluate(r, t, false));
+        if (timetable_evaluated(in->config, t)) TRY(evaluate(r, t, false));
         TRY(one_update(r, t, &u));
     }
     if (in->measures) {
