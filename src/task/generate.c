@@ -31,7 +31,7 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     struct grid g = {.data_size = 1, .tensor_size = 1};
     struct layout *l = NULL;
     struct generation decoding;
-    size_t each;
+    size_t each, later;
     enum status st;
     *p = (struct plan){0};
     TRY(plan_layout(in, NULL, world, p));
@@ -47,7 +47,8 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     p->bytes_state = l->size * sizeof(real);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->bytes_results = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
-    p->bytes = p->bytes_base + p->bytes_state + p->bytes_model + p->bytes_results;
+    later = p->bytes_model + p->bytes_results; /* than the weights are read */
+    p->bytes = p->bytes_base + p->bytes_state + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
     p->flops_evaluate = 2 * plan_products(l) * most_tokens(in);
 done:
     layout_free(l);
