@@ -125,12 +125,65 @@ static void check_norms(struct scene *s)
 
 static void norms_are_those_of_gradients_formed_row_by_row(void **state) { each_scene(check_norms); }
 
+/* ---- a token whose embedding is infinite: the rows that have it are not numbers, the others are what they were */
+static bool row_has(const struct dataset *d, size_t row, int32_t id)
+{
+    for (size_t t = d->first[row]; t < d->first[row + 1]; t++)
+        if (d->id[t] == id) return true;
+    return false;
+}
+
+static void statistics_and_norms(struct scene *s, enum status want, double *x, double *norm)
+{
+    const size_t n = s->g.label_first[s->g.forget->n_row];
+    const struct token_statistics out = {x, x + n, x + 2 * n};
+    struct rows all = golden_rows(&s->g, s->g.forget);
+    assert_int_equal(engine_statistics(&s->g.engine, &all, &out), want);
+    fail_clear();
+    assert_int_equal(engine_norms(&s->g.engine, &all, norm), want);
+    fail_clear();
+}
+
+static void check_spoilt(struct scene *s)
+{
+    const struct dataset *d = s->g.forget;
+    const size_t n = s->g.label_first[d->n_row];
+    const struct param *p = layout_find(s->g.layout, 0, ROLE_EMBED);
+    const int32_t id = d->id[d->first[0]];
+    const size_t local = (size_t)id - p->piece[0].first;
+    const bool here = (size_t)id >= p->piece[0].first && local < p->row_count;
+    real *weight = s->g.weights->data + p->offset + (here ? local : 0) * p->col_count, old = *weight;
+    double *before = calloc(6 * n + 1, sizeof *before), *after = before + 3 * n, norm[2][64];
+    if (s->g.shape->tied) { /* the token's logit would be infinite everywhere */
+        free(before);
+        return;
+    }
+    statistics_and_norms(s, OK, before, norm[0]);
+    if (here) *weight = INFINITY;
+    statistics_and_norms(s, ERR_NUMERIC, after, norm[1]);
+    *weight = old;
+    for (size_t i = 0; i < d->n_row; i++) {
+        const size_t at = s->g.label_first[i], m = s->g.label_first[i + 1] - at;
+        const bool spoilt = row_has(d, i, id);
+        if (!m) continue;
+        assert_int_equal(isnan(norm[1][i]), spoilt);
+        if (!spoilt) assert_near(norm[1][i], norm[0][i], TOL);
+        for (size_t k = 0; k < 3 && !spoilt; k++) near_all(s, "a row beside", m, after + k * n + at, before + k * n + at);
+        if (i == 0) /* its first token spoils all that follows */
+            for (size_t k = 0; k < 3 * m; k++) assert_true(isnan(after[k / m * n + at + k % m]));
+    }
+    free(before);
+}
+
+static void a_row_that_is_not_finite_leaves_the_others_alone(void **state) { each_scene(check_spoilt); }
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statistics_agree_with_the_whole_distribution),
         cmocka_unit_test(losses_are_those_of_the_gradient),
         cmocka_unit_test(norms_are_those_of_gradients_formed_row_by_row),
+        cmocka_unit_test(a_row_that_is_not_finite_leaves_the_others_alone),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;
     int failed = cmocka_run_group_tests(tests, scenes_open, scenes_close);
