@@ -92,8 +92,11 @@ def start_pairs(got, expected):
             pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
     for k, risk in enumerate(RISKS):
         pairs[f"risk {risk}"] = got["risk_value"][0, k], expected[f"risk/{risk}"]
-    inverse = [np.mean(1 / np.exp(-expected[f"nll/forget/{i}"][()])) for i in range(len(got["instance"]))]
-    pairs["log of the inverse confidence"] = np.log(got["inverse_confidence"][0]), np.log(inverse)
+    nll = [expected[f"nll/forget/{i}"][()] for i in range(len(got["instance"]))]
+    labelled = np.array([x.size > 0 for x in nll])
+    inverse = [np.mean(1 / np.exp(-x)) for x in nll if x.size]
+    pairs["where there is an inverse confidence"] = ~np.isnan(got["inverse_confidence"][0]), labelled
+    pairs["log of the inverse confidence"] = np.log(got["inverse_confidence"][0][labelled]), np.log(inverse)
     return pairs
 
 

@@ -230,6 +230,7 @@ void cache_free(struct cache *c);
  *  over. b->longest is the largest position + 1. Leaves model_logits() of the output rows and nothing else: no
  *  log-likelihoods, nothing for a backward. The logits of a row are bit for bit the same whatever stands beside it, however
  *  the sequence was cut into steps, for any number of threads; those of model_forward() agree with them to rounding.
+ *  (More than two tensor ranks: as far as the MPI library adds in one order whatever the length of a message.)
  *                                                                                   Collective over the tensor ranks. */
 void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
 
