@@ -195,11 +195,11 @@ static void what_is_for_later_says_so(void **state)
         {"parallel: {shard: full}", "in.yaml:3:19", "parallel.shard: full is not built yet"},
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
-        {"geffect: {estimator: moving_average}", "in.yaml:3:22", "not built yet"},
+
         {"geffect: {tokens: true}", "in.yaml:3:19", "not built yet"},
         {"geffect: {curvature: true}", "in.yaml:3:22", "geffect.curvature: \"true\" is not built yet; only false is"},
         {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
-        {"geffect: {normalisation: sequence_sum}", "in.yaml:3:26", "not built yet"},
+
         {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},
         {"evaluate: {every: 5}", "in.yaml:3:19", "not built yet"},
         {"checkpoint: {every: 5}", "in.yaml:3:21", "not built yet"},

@@ -21,6 +21,7 @@ enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
+enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
@@ -54,7 +55,8 @@ struct config_set { /* a data set of the evaluation */
 };
 struct config_risk {
     char *name;
-    char *data; /* "forget", "retain" or a path */
+    char *data;              /* "forget", "retain" or a path */
+    char *question, *answer; /* keys of a row of that file */
     size_t rows;
     enum risk_from from;
     enum risk_draw draw;
@@ -115,7 +117,8 @@ struct config {
         size_t n_risk;
         enum resolution resolution;
         enum normalisation normalisation;
-        bool fidelity;
+        enum estimator estimator;
+        bool fidelity, standard_error;
         enum gram_key gram;
     } geffect;
     struct {

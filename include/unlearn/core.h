@@ -91,7 +91,15 @@ size_t log_warnings(void);
 /* --------------------------------------------------------------------------------------------- random numbers ----- */
 /* Counter-based (Philox4x32-10, Salmon et al. 2011): a value is a function of (seed, stream, counter) alone, so any process
  * can draw any number of any stream, and a restart needs no state. */
-enum random_stream { STREAM_ORDER = 1, STREAM_RETAIN, STREAM_REPLACEMENT, STREAM_WEIGHTS, STREAM_DIRECTION, STREAM_TEST };
+enum random_stream {
+    STREAM_ORDER = 1,
+    STREAM_RETAIN,
+    STREAM_REPLACEMENT,
+    STREAM_WEIGHTS,
+    STREAM_DIRECTION,
+    STREAM_TEST,
+    STREAM_ESTIMATOR
+};
 uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t counter);
 double random_uniform(uint64_t seed, uint32_t stream, uint64_t counter);         /* in [0, 1), 53 bits */
 double random_normal(uint64_t seed, uint32_t stream, uint64_t counter);          /* mean 0, variance 1 (Box-Muller) */

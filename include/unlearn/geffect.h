@@ -58,6 +58,11 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
 enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
                             struct state *gradient, double *loss);
 
+/** The same of a risk, the objective nll, where weights need not sum to 1; instead of losses the nll of every labelled token
+ *  of every listed row, as engine_nll() gives it.                                               Collective over grid. */
+enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient,
+                        double *nll);
+
 /** Effects of J objectives on K risks for every listed row. All objectives share one forward and one stacked backward, so
  *  they must want the same outputs (all labelled, or all positions).                           Collective over grid.
  *  \param[in]  risk  [K] complete risk gradients

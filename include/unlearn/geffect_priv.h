@@ -13,6 +13,7 @@ struct engine_room {
     size_t *mine, *row; /* [2 rows] this process's sequences: their items of the list, and rows of the data set */
     size_t *start;      /* [2 rows + 1] passes: sequences start[p] ... start[p+1]-1 */
     size_t n_mine, n_pass;
+    double *loss;                      /* [rows] of a list whose caller asks for nll alone */
     double *dnll, *coef, *share, *lse; /* [tokens] of the outputs of a pass */
     double *of_sequence;               /* [tokens] inner products of a pass */
     real *product;                     /* [tokens][widest] G x */

@@ -17,11 +17,13 @@ struct regularizer {
     double weight;
     size_t batch; /* retain rows of an update */
 };
-struct risk {                   /* R_k: mean nll over the labelled tokens of some rows */
+struct risk {                   /* R_k = sum over some rows of weight times their mean nll */
     const char *name;           /* borrowed */
     const struct dataset *data; /* inputs->forget, ->retain, or ->own */
     struct dataset *own;        /* of a file named by the risk; else NULL */
-    size_t n, *row;             /* owned */
+    size_t n, *row;             /* owned, as all that follow */
+    double *weight;             /* [n] */
+    size_t *label_first;        /* [data->n_row+1] */
 };
 struct direction {    /* in the space of hidden states */
     const char *path; /* the file it came from, borrowed; NULL: drawn */
@@ -75,6 +77,13 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d);
  *  config. Only rank 0 needs a rule with a tokenizer.                                            Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
                            const struct data_rule *rule, struct dataset **out);
+/** Fills weights and label_first of a risk by geffect.normalisation and .estimator. */
+enum status risk_weights(const struct config *c, struct risk *k);
+/** R_k from the nll of every label at label_first of its row. */
+double risk_mean(const struct risk *k, const double *nll);
+/** Weights of the rows of an objective over a whole set, by geffect.estimator: [rows->n]. */
+enum status objective_weights(const struct inputs *in, const struct objective *o, const struct rows *rows,
+                              double *weight);
 /** The rows that an objective reads of the forget set: the set itself, its refusals, or both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 
@@ -149,6 +158,8 @@ struct run {
     double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
     double *slab;                               /* [J][K][layer][n] */
     double *risk_value;                         /* [K] of the last measurement */
+    double *risk_nll;                           /* of every label of a risk's rows, by turns */
+    double *inverse_confidence;                 /* [forget rows] */
     size_t n_out_layer;                         /* labels of the files' `layer` axis */
     char **out_layer;                           /* owned */
     size_t *slot_out;                           /* [slots] label of each slot */
@@ -164,6 +175,10 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
+/** Rows of a risk, without reference values. */
+struct rows risk_rows(const struct risk *k);
+/** Most labels of the sets that risks are taken over. */
+size_t risk_labels(const struct inputs *in);
 /** Hashes of the weights and the reference's, with memory for one of them only. Collective over the job. */
 enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference);
 /** Weights, reference values. Collective over the job. */
@@ -175,7 +190,8 @@ enum status run_files(struct run *r);
 enum status run_close(struct run *r);
 
 double rows_tokens(const struct rows *r);
-/** gradient = grad of the batch loss of these rows, complete; *loss = that loss. Collective over the job. */
+/** gradient = grad of an objective over a whole set by objective_weights(), complete; *loss = its value.
+ *                                                                                              Collective over the job. */
 enum status rows_gradient(struct run *r, const struct objective *o, const struct rows *rows, struct state *gradient,
                           double *loss);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
@@ -221,11 +237,7 @@ void gram_update(struct run *r);
 struct fidelity {
     double *predicted, *plain, *actual; /* [K] */
     double *dot;                        /* [n_param] */
-    double *nll;                        /* of every label of a risk's rows ... */
-    size_t *label_first;                /* ... [longest set of rows + 1] */
 };
-/** Labels and rows of the longest sets. */
-void fidelity_most(const struct inputs *in, size_t *labels, size_t *rows);
 enum status fidelity_new(struct run *r);
 void fidelity_free(struct fidelity *f);
 /** After update u: from r->step, r->gradient, and the risks anew. NULL: no update. Collective over the job. */

@@ -55,6 +55,15 @@ static enum status check_refusals(const struct config *c)
                 who->name);
 }
 
+/* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
+static enum status check_estimator(const struct config *c)
+{
+    const struct place place = config_place(c, "geffect.estimator");
+    if (c->geffect.estimator == ESTIMATOR_FULL || !(c->geffect.fidelity || c->geffect.standard_error)) return OK;
+    return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
+                c->geffect.fidelity ? "fidelity" : "standard_error");
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
@@ -65,6 +74,7 @@ enum status config_finish(struct config *c)
         goto done;
     }
     TRY(check_refusals(c));
+    TRY(check_estimator(c));
 done:
     return st;
 }

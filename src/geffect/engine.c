@@ -22,6 +22,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
 {
     size_t n = room->most.rows;
     room->cost = arena_take(a, n, sizeof *room->cost);
+    room->loss = arena_take(a, n, sizeof *room->loss);
     room->owner = arena_take(a, n, sizeof *room->owner);
     room->split = arena_take(a, split_scratch(n, e->grid->data_size), 1);
     room->mine = arena_take(a, 2 * n, sizeof *room->mine);

@@ -5,6 +5,16 @@
 
 static enum status worse(enum status a, enum status b) { return a > b ? a : b; }
 
+/* nll of the labels of pass p to the places of its rows. */
+static void give_nll(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, double *nll)
+{
+    const struct engine_room *room = e->room;
+    for (size_t i = 0; i < b->n_seq; i++) {
+        size_t row = room->row[room->start[p] + i], at = b->out_first[i];
+        memcpy(nll + r->label_first[row], model_nll(e->model) + at, (b->out_first[i + 1] - at) * sizeof *nll);
+    }
+}
+
 enum status engine_nll(struct engine *e, struct state *weights, const struct rows *r, double *nll)
 {
     struct engine_room *room = e->room;
@@ -15,17 +25,15 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
         struct batch b;
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
         st = worse(st, model_forward(e->model, weights, &b));
-        for (size_t i = 0; i < b.n_seq; i++) {
-            size_t row = room->row[room->start[p] + i], at = b.out_first[i];
-            memcpy(nll + r->label_first[row], model_nll(e->model) + at, (b.out_first[i + 1] - at) * sizeof *nll);
-        }
+        give_nll(e, r, p, &b, nll);
     }
     comm_sum_double(e->grid->data, nll, r->label_first[r->data->n_row]);
     return grid_agree(e->grid, st);
 }
 
-enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
-                            struct state *gradient, double *loss)
+/* nll may be NULL. */
+static enum status add_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                                struct state *gradient, double *loss, double *nll)
 {
     struct gradient_sink context = {.gradient = gradient};
     const struct sink sink = sink_gradient(&context);
@@ -38,8 +46,27 @@ enum status engine_gradient(struct engine *e, const struct objective *o, const s
         pass_pack(e, r, p, which, &b);
         st = worse(st, pass_forward(e, 1, o, r, p, &b));
         pass_losses(e, 1, o, r, p, &b, weight, loss, NULL);
+        if (nll) give_nll(e, r, p, &b, nll);
         st = worse(st, model_backward(e->model, e->weights, &b, 1, &sink));
     }
     comm_sum_double(e->grid->data, loss, r->n);
     return grid_agree(e->grid, st);
+}
+
+enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                            struct state *gradient, double *loss)
+{
+    return add_gradient(e, o, r, weight, gradient, loss, NULL);
+}
+
+enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient, double *nll)
+{
+    struct objective o;
+    size_t labels = r->label_first[r->data->n_row];
+    enum status st;
+    objective_find("nll", &o);
+    memset(nll, 0, labels * sizeof *nll);
+    st = add_gradient(e, &o, r, weight, gradient, e->room->loss, nll);
+    comm_sum_double(e->grid->data, nll, labels);
+    return st;
 }

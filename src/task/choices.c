@@ -113,7 +113,7 @@ done:
 }
 
 /* n of the rows first ... end-1, the first ones or evenly spread ones. */
-static enum status risk_rows(struct risk *k, size_t first, size_t end, size_t n, enum risk_draw draw)
+static enum status take_rows(struct risk *k, size_t first, size_t end, size_t n, enum risk_draw draw)
 {
     enum status st = OK;
     size_t all = end - first;
@@ -128,7 +128,7 @@ done:
 static enum status one_risk(struct inputs *in, const struct grid *world, const struct config_risk *from,
                             const struct data_rule *rule, struct risk *k)
 {
-    size_t first = 0, end, labels = 0;
+    size_t first = 0, end, rows, labels = 0;
     enum status st = OK;
     k->name = from->name;
     if (!strcmp(from->data, "forget")) {
@@ -137,7 +137,8 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
         k->data = in->retain;
         first = from->from == FROM_TRAINED ? in->held_out : 0;
     } else {
-        const struct data_file f = {.path = from->data, .question = "question", .answer = "answer", .rows = SIZE_MAX};
+        const struct data_file f = {
+            .path = from->data, .question = from->question, .answer = from->answer, .rows = SIZE_MAX};
         TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
         TRY(inputs_lengths(in, k->own));
         k->data = k->own;
@@ -152,9 +153,14 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
         st = fail(ERR_INPUT, "%s: risk \"%s\" has no rows: nothing is held out", place_text(&from->place), from->name);
         goto done;
     }
-    TRY(risk_rows(k, first, end, from->rows == CONFIG_ALL ? SIZE_MAX : from->rows, from->draw));
+    rows = from->rows == CONFIG_ALL ? SIZE_MAX : from->rows;
+    if (in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE && rows > in->forget->n_row)
+        rows = in->forget->n_row; /* micro-batches of all sets run side by side */
+    TRY(take_rows(k, first, end, rows, from->draw));
     for (size_t i = 0; i < k->n; i++) labels += dataset_labels(k->data, k->row[i]);
-    if (!labels)
+    if (labels)
+        st = risk_weights(in->config, k);
+    else
         st = fail(ERR_INPUT, "%s: risk \"%s\": none of its rows has a labelled token; raise data.max_length",
                   k->data->path, from->name);
 done:

@@ -32,6 +32,7 @@ static enum status settings(const struct inputs *in, struct text *t)
     }
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
+        TRY(text_print(t, " %d %d", (int)c->geffect.normalisation, (int)c->geffect.estimator));
         if (in->fidelity || in->gram) TRY(text_print(t, " fidelity %d gram %d", in->fidelity, in->gram));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));
@@ -72,6 +73,7 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
     if (in->retain) h = mix(h, in->retain->hash);
     for (size_t k = 0; k < in->n_risk; k++) {
         h = mix(h, in->risk[k].data->hash);
+        h = hash_bytes(in->risk[k].weight, in->risk[k].n * sizeof *in->risk[k].weight, h);
         h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
     }
     return h;

@@ -6,31 +6,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-void fidelity_most(const struct inputs *in, size_t *labels, size_t *rows)
-{
-    *labels = *rows = 0;
-    for (size_t k = 0; k < in->n_risk; k++) {
-        const struct dataset *d = in->risk[k].data;
-        size_t n = 0;
-        for (size_t i = 0; i < d->n_row; i++) n += dataset_labels(d, i);
-        if (*labels < n) *labels = n;
-        if (*rows < d->n_row) *rows = d->n_row;
-    }
-}
-
 enum status fidelity_new(struct run *r)
 {
-    size_t K = r->in->n_risk, labels, rows;
+    size_t K = r->in->n_risk;
     struct fidelity *f = NULL;
     enum status st = OK;
-    fidelity_most(r->in, &labels, &rows);
     TRY_NEW(f, 1);
     TRY_NEW(f->predicted, K);
     TRY_NEW(f->plain, K);
     TRY_NEW(f->actual, K);
     TRY_NEW(f->dot, r->layout->n_param);
-    TRY_NEW(f->nll, labels);
-    TRY_NEW(f->label_first, rows + 1);
     r->fidelity = f, f = NULL;
 done:
     fidelity_free(f);
@@ -40,7 +25,7 @@ done:
 void fidelity_free(struct fidelity *f)
 {
     if (!f) return;
-    free(f->predicted), free(f->plain), free(f->actual), free(f->dot), free(f->nll), free(f->label_first);
+    free(f->predicted), free(f->plain), free(f->actual), free(f->dot);
     free(f);
 }
 
@@ -56,22 +41,11 @@ static double moving_dot(const struct run *r, const struct state *a, const struc
 }
 
 /* The risk at the weights as they are, by forwards alone. */
-static enum status risk_now(struct run *r, const struct risk *risk, double *value)
+static enum status risk_now(struct run *r, const struct risk *k, double *value)
 {
-    struct fidelity *f = r->fidelity;
-    struct rows rows = run_rows(r, risk->data, risk->n, risk->row);
-    double sum = 0;
-    size_t count = 0;
-    enum status st;
-    f->label_first[0] = 0;
-    for (size_t i = 0; i < risk->data->n_row; i++)
-        f->label_first[i + 1] = f->label_first[i] + dataset_labels(risk->data, i);
-    rows.label_first = f->label_first;
-    st = engine_nll(&r->engine, r->weights, &rows, f->nll);
-    for (size_t i = 0; i < risk->n; i++)
-        for (size_t t = f->label_first[risk->row[i]]; t < f->label_first[risk->row[i] + 1]; t++, count++)
-            sum += f->nll[t];
-    *value = sum / (double)count;
+    const struct rows rows = risk_rows(k);
+    enum status st = engine_nll(&r->engine, r->weights, &rows, r->risk_nll);
+    *value = risk_mean(k, r->risk_nll);
     r->flops += 2 * plan_products(r->layout) * rows_tokens(&rows);
     return st;
 }

@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { N_ATTRIBUTE = 9 };
+enum { N_ATTRIBUTE = 11 };
 struct about { /* text of the files' attributes */
     char history[512], layout[128], host[256], libraries[512];
     struct attribute attribute[N_ATTRIBUTE];
@@ -27,9 +27,17 @@ static void describe(const struct run *r, struct about *a)
     snprintf(a->host, sizeof a->host, "%s", host);
     snprintf(a->libraries, sizeof a->libraries, "%s; %s", parallel_library(), math_library());
     const struct attribute list[N_ATTRIBUTE] = {
-        {"history", a->history}, {"version", UNLEARN_VERSION}, {"git_commit", UNLEARN_COMMIT},
-        {"input", c->text},      {"model", c->model.path},     {"layout", a->layout},
-        {"host", a->host},       {"libraries", a->libraries},  {"precision", sizeof(real) == 8 ? "float64" : "float32"}};
+        {"history", a->history},
+        {"version", UNLEARN_VERSION},
+        {"git_commit", UNLEARN_COMMIT},
+        {"input", c->text},
+        {"model", c->model.path},
+        {"layout", a->layout},
+        {"host", a->host},
+        {"libraries", a->libraries},
+        {"precision", sizeof(real) == 8 ? "float64" : "float32"},
+        {"normalisation", c->geffect.normalisation == NORM_SEQUENCE_SUM ? "sequence_sum" : "token_mean"},
+        {"estimator", c->geffect.estimator == ESTIMATOR_MOVING_AVERAGE ? "moving_average" : "full"}};
     memcpy(a->attribute, list, sizeof list);
 }
 
@@ -41,13 +49,13 @@ static enum status put_weights(struct run *r)
     enum status st = OK;
     for (size_t j = 0; j < in->n_measured; j++) {
         rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
-        rows_weights(&in->measured[j], &rows, r->slab + j * rows.n);
+        TRY(objective_weights(in, &in->measured[j], &rows, r->slab + j * rows.n));
     }
     TRY(file_put(r->geffect, "instance_weight", r->slab));
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         char field[64];
         rows = run_rows(r, in->retain, retain->n, retain->row);
-        rows_weights(&in->regularizer[i].objective, &rows, r->slab);
+        TRY(objective_weights(in, &in->regularizer[i].objective, &rows, r->slab));
         snprintf(field, sizeof field, "instance_weight_%s", objective_name(&in->regularizer[i].objective));
         TRY(file_put(r->geffect, field, r->slab));
     }

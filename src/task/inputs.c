@@ -272,7 +272,7 @@ void inputs_free(struct inputs *in)
     if (!in) return;
     for (size_t k = 0; k < in->n_risk; k++) {
         dataset_free(in->risk[k].own);
-        free(in->risk[k].row);
+        free(in->risk[k].row), free(in->risk[k].weight), free(in->risk[k].label_first);
     }
     for (size_t j = 0; in->label && j < in->n_measured; j++) free(in->label[j]);
     free(in->label);

@@ -8,7 +8,7 @@ enum status rows_gradient(struct run *r, const struct objective *o, const struct
                           double *loss)
 {
     enum status st;
-    rows_weights(o, rows, r->weight);
+    TRY(objective_weights(r->in, o, rows, r->weight));
     math_fill(r->layout->size, 0, gradient->data);
     TRY(engine_gradient(&r->engine, o, rows, r->weight, gradient, r->loss));
     TRY(state_reduce(r->grid, gradient));
@@ -19,16 +19,32 @@ done:
     return st;
 }
 
+/* Of every forget row that this risk reads: the mean over its labels of 1/p, bounded so that p = 0 gives a number. */
+static void inverse_confidence(struct run *r, const struct risk *k)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        const size_t first = k->label_first[k->row[i]], end = k->label_first[k->row[i] + 1];
+        double sum = 0;
+        for (size_t t = first; t < end; t++) sum += 1 / (exp(-r->risk_nll[t]) + 1e-20);
+        r->inverse_confidence[k->row[i]] = end > first ? sum / (double)(end - first) : NAN;
+    }
+}
+
 /* grad R_k of every risk, complete, and its value. */
 static enum status risk_gradients(struct run *r)
 {
-    struct objective nll;
+    const struct inputs *in = r->in;
     enum status st = OK;
-    objective_find("nll", &nll);
-    for (size_t k = 0; k < r->in->n_risk; k++) {
-        const struct risk *risk = &r->in->risk[k];
-        struct rows rows = run_rows(r, risk->data, risk->n, risk->row);
-        TRY(rows_gradient(r, &nll, &rows, r->risk_gradient[k], &r->risk_value[k]));
+    for (size_t i = 0; i < in->forget->n_row; i++) r->inverse_confidence[i] = NAN;
+    for (size_t k = 0; k < in->n_risk; k++) {
+        const struct risk *risk = &in->risk[k];
+        const struct rows rows = risk_rows(risk);
+        math_fill(r->layout->size, 0, r->risk_gradient[k]->data);
+        TRY(engine_risk(&r->engine, &rows, risk->weight, r->risk_gradient[k], r->risk_nll));
+        TRY(state_reduce(r->grid, r->risk_gradient[k]));
+        r->risk_value[k] = risk_mean(risk, r->risk_nll);
+        r->flops += 6 * plan_products(r->layout) * rows_tokens(&rows);
+        if (risk->data == in->forget) inverse_confidence(r, risk);
     }
 done:
     return st;
@@ -82,6 +98,7 @@ static enum status put_objectives(struct run *r, double batch_loss)
     TRY(file_put(r->geffect, "geffect", r->slab));
     TRY(file_put(r->geffect, "instance_loss", r->effect_loss));
     TRY(file_put(r->geffect, "objective_weight", r->mean_weight));
+    TRY(file_put(r->geffect, "inverse_confidence", r->inverse_confidence));
     TRY(file_put(r->geffect, "risk_value", r->risk_value));
     TRY(file_put(r->geffect, "loss", &batch_loss));
 done:

@@ -53,13 +53,11 @@ static size_t bytes_results(const struct inputs *in, const struct plan *p, const
 {
     size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
     size_t sets = 0;
-    size_t labels, rows, gram = in->gram ? (l->n_param + l->n_layer) * gram_size(in) * (gram_size(in) + 1) : 0;
+    size_t gram = in->gram ? (l->n_param + l->n_layer) * gram_size(in) * (gram_size(in) + 1) : 0;
     if (in->forget) sets += in->forget->first[in->forget->n_row];
     if (in->refusals) sets += in->refusals->first[in->refusals->n_row];
     if (in->retain) sets += in->retain->first[in->retain->n_row];
-    fidelity_most(in, &labels, &rows);
-    return (p->engine.rows * (per_instance + 4) + gram + (in->fidelity ? labels + rows : 0)) * sizeof(double) +
-           sets * 3 * sizeof(int32_t);
+    return (p->engine.rows * (per_instance + 6) + gram + risk_labels(in)) * sizeof(double) + sets * 3 * sizeof(int32_t);
 }
 
 static double tokens_of(const struct dataset *d, size_t n, const size_t *row)

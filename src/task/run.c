@@ -83,6 +83,8 @@ static enum status new_lists(struct run *r)
     TRY_NEW(r->loss, rows);
     TRY_NEW(r->risk_value, in->n_risk);
     if (in->measures) {
+        TRY_NEW(r->risk_nll, risk_labels(in));
+        TRY_NEW(r->inverse_confidence, in->forget->n_row);
         TRY_NEW(r->effect, J * K * slot_count(r->layout) * rows);
         TRY_NEW(r->effect_loss, J * rows);
         TRY_NEW(r->mean_weight, J * rows);
@@ -150,6 +152,7 @@ void run_free(struct run *r)
     grid_free(r->grid);
     free(r->risk_gradient), free(r->out_layer), free(r->slot_out), free(r->nll_ref), free(r->label_first);
     free(r->every_row), free(r->batch_row), free(r->retain_row), free(r->weight), free(r->loss), free(r->risk_value);
+    free(r->risk_nll), free(r->inverse_confidence);
     free(r->effect), free(r->effect_loss), free(r->mean_weight), free(r->slab);
     directory_free(r->directory);
     free(r);
@@ -165,6 +168,20 @@ struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, con
                          .nll_ref = known ? r->nll_ref : NULL,
                          .label_first = known ? r->label_first : NULL,
                          .pair = pairs ? in->forget->n_row : 0};
+}
+
+struct rows risk_rows(const struct risk *k)
+{
+    return (struct rows){.data = k->data, .n = k->n, .row = k->row, .label_first = k->label_first};
+}
+
+size_t risk_labels(const struct inputs *in)
+{
+    size_t most = 0;
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (most < in->risk[k].label_first[in->risk[k].data->n_row])
+            most = in->risk[k].label_first[in->risk[k].data->n_row];
+    return most;
 }
 
 /* Reads DIR into s, or draws it. */
