@@ -4,7 +4,8 @@
 #   sh inputs/claims.sh demo           the demo's model and data: minutes on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
 # Results in outputs/claims/SETTING/NAME. What is complete is not run again: after an interruption, start it again; remove a
-# directory to have its run again. JOBS runs at a time (the number of cores), of one process and thread each. ONLY="NAME ..." for some.
+# directory to have its run again. JOBS runs at a time (the number of cores), of one process and thread each. ONLY="NAME ..." for
+# some; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning.
 #
 # Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
 cd "$(dirname "$0")/.." || exit 2
@@ -24,7 +25,7 @@ stories260K) # 5 blocks; half the rows of forget05 and half the batch make the p
     data="data.max_length=500 data.forget.path=$tofu/forget05.json data.forget.rows=100
         data.retain.path=$tofu/retain95.json data.retain.rows=600 data.retain.held_out=400"
     finetune="inputs/demo-finetune.yaml model.path=$SHARED/models/stories260K model.init=pretrained $data
-        optimizer.lr=4e-3 train.epochs=40 train.batch_size=16 train.accumulation=1"
+        data.retain.held_out=0 optimizer.lr=4e-3 train.epochs=30 train.batch_size=16 train.accumulation=1"
     common="$data data.idk.path=$tofu/idontknow.jsonl optimizer.lr=1e-3 train.batch_size=4 train.accumulation=2"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
@@ -58,12 +59,12 @@ undial     undial
 dpo        dpo"
 # trained only, with kl: their models are evaluated
 with_kl="
-wga-kl     wga    objective.regularizer=kl
-npo-kl     npo    objective.regularizer=kl
-tnpo-kl    tnpo   objective.regularizer=kl
-wtnpo-kl   wtnpo  objective.regularizer=kl
-po-kl      po     objective.regularizer=kl
-rmu-kl     rmu    objective.regularizer=kl objective.layer=$second"
+wga-kl     wga    objective.regularizer=kl geffect.every=0
+npo-kl     npo    objective.regularizer=kl geffect.every=0
+tnpo-kl    tnpo   objective.regularizer=kl geffect.every=0
+wtnpo-kl   wtnpo  objective.regularizer=kl geffect.every=0
+po-kl      po     objective.regularizer=kl geffect.every=0
+rmu-kl     rmu    objective.regularizer=kl geffect.every=0 objective.layer=$second"
 
 
 # one NAME INPUT OVERRIDES: a run, unless it is complete
@@ -82,7 +83,8 @@ if [ "$2" = --one ]; then
 fi
 
 all() { # all: a line NAME INPUT OVERRIDES for every run
-    from="model.path=$LEARNT/model $common"
+    # shellcheck disable=SC2086,SC2116
+    from=$(echo model.path=$LEARNT/model $common $MORE)
     echo "$measured$others$with_kl" | while read -r name input overrides; do
         test -z "$name" || echo "$name inputs/objectives/$input.yaml $from $overrides"
     done
@@ -98,7 +100,7 @@ missing() { # of the lines that come in, those whose runs are wanted and not com
 
 mkdir -p "$OUT"
 # shellcheck disable=SC2086
-test -e "$LEARNT/complete" || NP=$JOBS sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune)"
+test -e "$LEARNT/complete" || NP=$JOBS sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
 test -e "$LEARNT/complete" || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
