@@ -32,15 +32,31 @@ def groups_of(layers):
 class Effect:
     """What one objective, or one regulariser, does to one risk: total [step] and by group {name: [step]}."""
 
-    def __init__(self, source, kind, risk, by_layer, groups):
+    def __init__(self, source, kind, risk, by_layer, groups, standard_error=None):
         self.source, self.kind, self.risk = source, kind, risk
+        self.standard_error = standard_error  # of the total over the risk's rows, [step]; None: not measured
         self.total = by_layer.sum(axis=1)
         self.group = {g: by_layer[:, [i for i, x in enumerate(groups) if x == g]].sum(axis=1)
                       for g in GROUPS if g in groups}
 
 
+class Change:
+    """What each update after a measurement was expected to do to one risk, and what it did: [step], NaN where none followed."""
+
+    def __init__(self, risk, aware, plain, actual):
+        self.risk, self.aware, self.plain, self.actual = risk, aware, plain, actual
+
+    def r_squared(self, predicted):
+        """Share of the actual changes' variance that a prediction explains; NaN for fewer than two updates."""
+        known = np.isfinite(self.actual)
+        rest = ((predicted - self.actual)[known] ** 2).sum()
+        variance = ((self.actual[known] - self.actual[known].mean()) ** 2).sum() if known.sum() > 1 else 0
+        return 1 - rest / variance if variance > 0 else np.nan
+
+
 class Run:
-    """steps, risks, risk_value {risk: [step]}, effects: objectives first, then regularisers, each for every risk."""
+    """steps, risks, risk_value {risk: [step]}, effects: objectives first, then regularisers, each for every risk; changes: one
+    for each risk where the run had geffect.fidelity, else none."""
 
     def __init__(self, path):
         self.path = path
@@ -56,11 +72,16 @@ class Run:
             self.regularizers = [x[len("geffect_"):] for x in f if x.startswith("geffect_")]
             groups = groups_of(layers)
             weight = f["instance_weight"][:]
-            self.effects = [Effect(o, "objective", r, f["geffect"][:n, j, k][done] @ weight[j], groups)
+            error = f["standard_error"][:n][done] if "standard_error" in f else None
+            self.effects = [Effect(o, "objective", r, f["geffect"][:n, j, k][done] @ weight[j], groups,
+                                   None if error is None else error[:, j, k])
                             for j, o in enumerate(self.objectives) for k, r in enumerate(self.risks)]
             self.effects += [Effect(g, "regularizer", r,
                                     f["geffect_" + g][:n, k][done] @ f["instance_weight_" + g][:], groups)
                              for g in self.regularizers for k, r in enumerate(self.risks)]
+            changes = [f[name][:n][done] for name in ("predicted_change", "predicted_change_plain", "actual_change")
+                       if name in f]
+            self.changes = [Change(r, *(c[:, k] for c in changes)) for k, r in enumerate(self.risks)] if changes else []
 
 
 def plain(values):

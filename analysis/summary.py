@@ -15,10 +15,21 @@ from effects import MEANING, Run, plain
 def print_table(effect, steps, risk_value, every):
     names = list(effect.group)
     print(f"\n{effect.source} ({effect.kind}) on the risk {effect.risk}")
-    print("".join(f"{h:>12}" for h in ["step", "risk", "total", *names]))
+    error = [] if effect.standard_error is None else ["+-"]
+    print("".join(f"{h:>12}" for h in ["step", "risk", "total", *error, *names]))
     for t in range(0, len(steps), every):
-        numbers = [risk_value[t], effect.total[t], *(effect.group[g][t] for g in names)]
+        error = [] if effect.standard_error is None else [effect.standard_error[t]]
+        numbers = [risk_value[t], effect.total[t], *error, *(effect.group[g][t] for g in names)]
         print(f"{steps[t]:12d}" + "".join(f"{x:12.4g}" for x in numbers))
+
+
+def print_change(change, steps, every):
+    print(f"\nchange of the risk {change.risk} by the next update")
+    print("".join(f"{h:>14}" for h in ["step", "actual", "predicted", "plain SGD's"]))
+    for t in range(0, len(steps), every):
+        if change.actual[t] == change.actual[t]:
+            print(f"{steps[t]:14d}" + "".join(f"{x:14.4g}" for x in (change.actual[t], change.aware[t], change.plain[t])))
+    print(f"R^2 of the prediction {change.r_squared(change.aware):.4f}, of plain SGD's {change.r_squared(change.plain):.4f}")
 
 
 def print_brief(run):
@@ -34,7 +45,10 @@ def print_brief(run):
 def as_json(run):
     return {"file": run.path, "title": run.title, "step": [int(s) for s in run.steps],
             "risk_value": {r: plain(v) for r, v in run.risk_value.items()},
+            "changes": [{"risk": c.risk, "actual": plain(c.actual), "predicted": plain(c.aware), "plain": plain(c.plain)}
+                        for c in run.changes],
             "effects": [{"source": e.source, "kind": e.kind, "risk": e.risk, "total": plain(e.total),
+                         "standard_error": None if e.standard_error is None else plain(e.standard_error),
                          "groups": {g: plain(v) for g, v in e.group.items()}} for e in run.effects]}
 
 
@@ -61,6 +75,8 @@ def main():
     print("groups: " + "; ".join(f"{g}: {MEANING[g]}" for g in run.effects[0].group))
     for effect in run.effects:
         print_table(effect, run.steps, run.risk_value[effect.risk], max(1, chosen.every))
+    for change in run.changes:
+        print_change(change, run.steps, max(1, chosen.every))
 
 
 if __name__ == "__main__":

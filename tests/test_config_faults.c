@@ -205,9 +205,22 @@ static void what_is_for_later_says_so(void **state)
         {"checkpoint: {every: 5}", "in.yaml:3:21", "not built yet"},
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
+        {"geffect: {estimator: moving_average, fidelity: true}", "in.yaml:3:22", "geffect.fidelity needs full"},
     };
     REFUSE(cases, BASE);
-    REFUSE(((const struct wrong[]){{"model: {path: [{step: 0, path: A}]}", "in.yaml:1:15", "not built yet"}}), "");
+}
+
+static void a_trajectory_is_refused_where_it_is_none(void **state)
+{
+    static const struct wrong cases[] = {
+        {"model: {path: []}\ndata: {forget: F, retain: R}\ntask: geffect", "in.yaml:1:15", "must not be empty"},
+        {"model: {path: [A, B]}\ndata: {forget: F, retain: R}\ntask: geffect", "in.yaml:1:19",
+         "step 0 does not come after 0"},
+        {"model: {path: [A, {step: 5, path: B}]}\ndata: {forget: F, retain: R}", "in.yaml:1:35", "task geffect"},
+        {"model: {path: [{step: 5}]}\ndata: {forget: F, retain: R}\ntask: geffect", "in.yaml:1:16", "path is missing"},
+        {"model: {path: [{at: 5, path: A}]}\ndata: {forget: F, retain: R}\ntask: geffect", "in.yaml:1:17", "at"},
+    };
+    REFUSE(cases, "");
 }
 
 static void what_is_no_plain_yaml_is_refused_with_its_line(void **state)
@@ -301,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_wrong_kind_of_value_is_refused_with_the_right_one),
         cmocka_unit_test(what_a_task_needs_must_be_there),
         cmocka_unit_test(what_is_for_later_says_so),
+        cmocka_unit_test(a_trajectory_is_refused_where_it_is_none),
         cmocka_unit_test(what_is_no_plain_yaml_is_refused_with_its_line),
         cmocka_unit_test(a_wrong_override_is_refused_by_its_own_words),
         cmocka_unit_test(an_override_without_key_or_value_is_a_wrong_command_line),

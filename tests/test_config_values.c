@@ -1,6 +1,8 @@
 /* config: what is written is what is read: defaults, short forms, spellings, overrides, and the way back.   NP: 1 */
 #include "near.h"
 
+#include <glob.h>
+
 #include "unlearn/config.h"
 
 #define BASE "model: {path: M}\ndata: {forget: F, retain: R}\n"
@@ -306,7 +308,9 @@ static void what_is_written_reads_back_to_the_same(void **state)
         "first},\n"
         "  'null': retain}, resolution: tensor}\n"
         "evaluate: {rows: all, max_length: 1, metrics: [a, 'b,c'], sets: {f: F, 'g h': G}, retain_logs: L}\n"
-        "checkpoint: {keep: 1, export: false}\n"};
+        "checkpoint: {keep: 1, export: false}\n",
+        "task: geffect\nmodel: {path: [{step: 0, path: A}, {step: 5, path: B}]}\ndata: {forget: F, retain: R}\n",
+        "task: geffect\nmodel: {path: [{step: 5, path: A}]}\ndata: {forget: F, retain: R}\n"};
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         struct config *c = read_text(inputs[i]);
         char *once = written(c);
@@ -325,6 +329,39 @@ static void what_is_written_reads_back_to_the_same(void **state)
         free(once), free(twice);
         config_free(c), config_free(d);
     }
+}
+
+static void a_trajectory_is_models_at_their_steps(void **state)
+{
+    struct config *c = read_text("task: geffect\nmodel: {path: [A, {step: 5, path: B}]}\ndata: {forget: F, retain: R}\n");
+    assert_int_equal(c->model.n_at, 2);
+    assert_string_equal(c->model.path, "A");
+    assert_string_equal(c->model.at[1].path, "B");
+    assert_int_equal(c->model.at[0].step, 0);
+    assert_int_equal(c->model.at[1].step, 5);
+    config_free(c);
+    c = read_text("model: {path: A}\ndata: {forget: F, retain: R}\n");
+    char *text = written(c);
+    assert_non_null(strstr(text, "\n  path: A  #")); /* not a list of one */
+    free(text);
+    config_free(c);
+}
+
+/* the tests start in the repository's root */
+static void every_input_that_is_shipped_is_read(void **state)
+{
+    glob_t found = {0};
+    assert_int_equal(glob("inputs/*.yaml", 0, NULL, &found), 0);
+    glob("inputs/*/*.yaml", GLOB_APPEND, NULL, &found);
+    assert_true(found.gl_pathc >= 5);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char *text;
+        size_t n;
+        assert_int_equal(file_read(found.gl_pathv[i], CONFIG_MOST, &text, &n), OK);
+        config_free(read_with(found.gl_pathv[i], text, 0, NULL));
+        free(text);
+    }
+    globfree(&found);
 }
 
 static void every_line_written_has_a_meaning_and_every_key_is_described(void **state)
@@ -425,6 +462,8 @@ int main(void)
         cmocka_unit_test(sections_may_be_left_empty_and_files_null),
         cmocka_unit_test(yaml_and_json_may_be_spelt_in_many_ways),
         cmocka_unit_test(what_is_written_reads_back_to_the_same),
+        cmocka_unit_test(a_trajectory_is_models_at_their_steps),
+        cmocka_unit_test(every_input_that_is_shipped_is_read),
         cmocka_unit_test(every_line_written_has_a_meaning_and_every_key_is_described),
         cmocka_unit_test(an_override_replaces_or_adds_any_key),
         cmocka_unit_test(an_override_enters_short_forms_and_defaults),

@@ -30,6 +30,11 @@ struct place {        /* where a value was written; line 0: nowhere (a default) 
     const char *file; /* borrowed from the config; "command line: key=value" (and line 0) for an override */
     size_t line, column;
 };
+struct config_model { /* a model of a trajectory */
+    char *path;
+    size_t step;
+    struct place place;
+};
 struct config_data { /* a data file; path NULL: not given */
     char *path, *question, *answer, *text;
     size_t rows; /* or CONFIG_ALL */
@@ -69,8 +74,10 @@ struct config {
     uint64_t seed;
     char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
     struct {
-        char *path;
-        char *reference; /* NULL: path */
+        struct config_model *at; /* [n_at] >= 1; several only for task geffect, their steps increase */
+        size_t n_at;
+        const char *path; /* the first, borrowed */
+        char *reference;  /* NULL: path */
         enum reference_as reference_as;
         enum init init;
         struct place place;

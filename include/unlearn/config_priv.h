@@ -54,11 +54,11 @@ enum type {
 enum row_flag {
     ALSO_AUTO = 1,
     ALSO_ALL = 2,
-    ABOVE = 4,       /* `least` itself is outside */
-    BELOW = 8,       /* `most` itself is outside */
-    LATER = 16,      /* only the default is built */
-    LATER_LIST = 32, /* a list in its place is for later */
-    INHERITS = 64,   /* a bare name takes the settings of `objective` where it is that one */
+    ABOVE = 4,      /* `least` itself is outside */
+    BELOW = 8,      /* `most` itself is outside */
+    LATER = 16,     /* only the default is built */
+    PLAIN_ONE = 32, /* RECORDS: one that says no more than its bare key is written as that */
+    INHERITS = 64,  /* a bare name takes the settings of `objective` where it is that one */
 };
 #define NOWHERE    SIZE_MAX
 #define EVERY_TASK (~0u)

@@ -69,6 +69,7 @@ struct geffect_file_info {
     size_t n_gradient;              /* 0: no Gram matrix */
     const char *const *gradient;    /* its labels */
     bool fidelity;                  /* predicted and actual changes of the risks */
+    bool standard_error;            /* of effects over the rows of their risk */
     size_t n_attribute;
     const struct attribute *attribute; /* history, version, git_commit, input, model, layout, host, ...; title is added */
 };

@@ -146,6 +146,7 @@ struct run {
     struct state *step;        /* theta_t, then theta_t+1 - theta_t, of a measured update; NULL: not needed */
     struct gram *gram;         /* NULL: not asked for */
     struct fidelity *fidelity; /* the same */
+    struct spread *spread;     /* the same */
     struct model *model;
     struct engine engine;
     struct optim *optim;
@@ -157,6 +158,7 @@ struct run {
     double *weight, *loss;                      /* [longest list] */
     double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
     double *slab;                               /* [J][K][layer][n] */
+    double *instance_weight, *total;            /* [J][n] of the forget rows; [J][K] effects summed with them */
     double *risk_value;                         /* [K] of the last measurement */
     double *risk_nll;                           /* of every label of a risk's rows, by turns */
     double *inverse_confidence;                 /* [forget rows] */
@@ -183,6 +185,8 @@ size_t risk_labels(const struct inputs *in);
 enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference);
 /** Weights, reference values. Collective over the job. */
 enum status run_weights(struct run *r);
+/** Weights of model i of a trajectory. Collective over the job. */
+enum status run_next_model(struct run *r, size_t i);
 /** The output directory with run.log, then input.yaml, geffect.h5, train.h5. Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 enum status run_files(struct run *r);
@@ -242,6 +246,17 @@ enum status fidelity_new(struct run *r);
 void fidelity_free(struct fidelity *f);
 /** After update u: from r->step, r->gradient, and the risks anew. NULL: no update. Collective over the job. */
 enum status fidelity_measure(struct run *r, const struct update *u);
+
+/* -------------------------------------------------------------------- standard errors over the rows of a risk ----- */
+struct spread {
+    size_t n;                /* objectives */
+    struct state **gradient; /* [n] grad L_j(D_u), owned */
+    double *value;           /* [J][K] */
+};
+enum status spread_new(struct run *r);
+void spread_free(struct spread *s);
+/** At the weights as they are, after effects have been written: it uses their buffers. Collective over the job. */
+enum status spread_measure(struct run *r);
 
 /** The story. */
 enum status unlearn(struct run *r);

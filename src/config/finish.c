@@ -64,9 +64,28 @@ static enum status check_estimator(const struct config *c)
                 c->geffect.fidelity ? "fidelity" : "standard_error");
 }
 
+static enum status finish_models(struct config *c)
+{
+    for (size_t i = 1; i < c->model.n_at; i++) {
+        const struct config_model *m = &c->model.at[i];
+        if (c->task != TASK_GEFFECT || c->model.init == INIT_RANDOM)
+            return fail(ERR_INPUT,
+                        "%s: model.path: several models are a trajectory, which task geffect measures as it is",
+                        place_text(&m->place));
+        if (m->step <= m[-1].step)
+            return fail(ERR_INPUT,
+                        "%s: model.path: step %zu does not come after %zu: give each model the updates that "
+                        "had been made, in order",
+                        place_text(&m->place), m->step, m[-1].step);
+    }
+    c->model.path = c->model.at[0].path;
+    return OK;
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
+    TRY(finish_models(c));
     TRY(finish_output(c));
     TRY(finish_template(c));
     if (c->task == TASK_FINETUNE && !c->data.forget.path && !c->data.retain.path) {

@@ -138,8 +138,6 @@ done:
 /* Folded and literal text ends with a line break that is no part of a name or path. */
 static enum status read_text(const struct row *row, const struct node *node, char **to)
 {
-    if (node->kind == NODE_LIST && row->flags & LATER_LIST)
-        return fail(ERR_INPUT, "%s: %s: a list is not built yet", place_text(&node->place), label(row));
     if (node->kind != NODE_SCALAR) return wrong(row, node, "");
     if (node_is_null(node)) return row_nullable(row) ? OK : wrong(row, node, "");
     size_t n = strlen(node->text);

@@ -105,7 +105,7 @@ enum status row_expected(const struct row *row, struct text *out)
         [WORDS] = "a list of names",
     };
     enum status st = OK;
-    TRY(text_print(out, "%s", text[row->type]));
+    TRY(text_print(out, "%s", row->flags & PLAIN_ONE ? "a path, or a list of them" : text[row->type]));
     if (row->type == CHOICE) TRY(choices_write(row->choices, out));
     if (row->type == SECTION && row->bare) TRY(text_print(out, " or a plain %s", row->bare));
     if (row->type == COUNT || row->type == NUMBER || row->type == PAIR) TRY(write_range(row, out));
@@ -226,7 +226,6 @@ static enum status describe_built(const struct row *row, struct text *out)
 {
     enum status st = OK;
     if (row->flags & LATER) TRY(text_print(out, " (only its default yet)"));
-    if (row->flags & LATER_LIST) TRY(text_print(out, " (no list yet)"));
     for (unsigned i = 0; i < row->built; i++) {
         TRY(text_print(out, i ? ", " : " (built: "));
         TRY(choice_write(row->choices, i, out));

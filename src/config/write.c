@@ -107,11 +107,45 @@ done:
 
 static enum status write_section(struct writer *w, const struct row *section, const void *record);
 
+/* Whether a record holds nothing but the key that a plain value stands for. */
+static enum status says_no_more(const struct row *section, const void *record, bool *plain)
+{
+    struct text value = {0};
+    enum status st = OK;
+    *plain = true;
+    for (size_t i = 1; i < config_rows && *plain; i++) {
+        const struct row *row = &config_table[i];
+        if (!row_is_child(row, section) || strcmp(row_name(row), section->bare) == 0) continue;
+        value.n = 0;
+        TRY(write_value(row, record, &value));
+        *plain = strcmp(value.data, row->fallback) == 0;
+    }
+done:
+    text_free(&value);
+    return st;
+}
+
+/* "path: DIR  # ..." in place of a list of one. */
+static enum status write_plain(struct writer *w, const struct row *row, const void *record)
+{
+    const struct row *section = row_any(row);
+    enum status st = OK;
+    TRY(begin_line(w, row_name(row)));
+    TRY(text_add(w->out, " ", 1));
+    TRY(write_value(row_child(section, section->bare), record, w->out));
+    TRY(end_line(w, row));
+done:
+    return st;
+}
+
 static enum status write_many(struct writer *w, const struct row *row, const void *record)
 {
     enum status st = OK;
     const char *one = *(char *const *)member(record, row->at);
     size_t n = *(const size_t *)member(record, row->count);
+    bool plain = row->flags & PLAIN_ONE && n == 1;
+    if (plain) TRY(says_no_more(row_any(row), one, &plain));
+    if (plain) return write_plain(w, row, one);
     TRY(begin_line(w, row_name(row)));
     if (n == 0) TRY(text_print(w->out, row->type == NAMED ? " {}" : " []"));
     TRY(end_line(w, row));

@@ -82,6 +82,15 @@ static const struct field gram_table[] = {
      "1"},
 };
 
+static const struct field spread_table[] = {
+    {"standard_error",
+     {"step", "objective", "risk"},
+     FIELD_DOUBLE,
+     "nat2",
+     "standard error, over the rows of the risk, of the effect summed over layers and weighted instances",
+     "sqrt(n/(n-1) sum_i w_i^2 (x_i - mean x)^2), x_i = <grad nll(s_i), grad L_j(D_u)>, w_i = weight of row i in R_k"},
+};
+
 static const struct field change_table[] = {
     {"predicted_change",
      {"step", "risk"},
@@ -253,6 +262,7 @@ enum status geffect_file_create(const char *path, const struct geffect_file_info
         if (axis[i].n || axis[i].unlimited) used[n_axis++] = axis[i];
     TRY(EXPAND(geffect_table, NULL, info, &e));
     if (info->n_gradient) TRY(EXPAND(gram_table, NULL, info, &e));
+    if (info->standard_error) TRY(EXPAND(spread_table, NULL, info, &e));
     if (info->fidelity) TRY(EXPAND(change_table, NULL, info, &e));
     TRY(create(path, "G-effects of LLM unlearning", n_axis, used, &e, info->n_attribute, info->attribute, out));
 done:

@@ -32,7 +32,8 @@ static enum status settings(const struct inputs *in, struct text *t)
     }
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
-        TRY(text_print(t, " %d %d", (int)c->geffect.normalisation, (int)c->geffect.estimator));
+        TRY(text_print(t, " %d %d %d", (int)c->geffect.normalisation, (int)c->geffect.estimator,
+                       c->geffect.standard_error));
         if (in->fidelity || in->gram) TRY(text_print(t, " fidelity %d gram %d", in->fidelity, in->gram));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));

@@ -45,16 +45,11 @@ static enum status put_weights(struct run *r)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
-    struct rows rows;
     enum status st = OK;
-    for (size_t j = 0; j < in->n_measured; j++) {
-        rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
-        TRY(objective_weights(in, &in->measured[j], &rows, r->slab + j * rows.n));
-    }
-    TRY(file_put(r->geffect, "instance_weight", r->slab));
+    TRY(file_put(r->geffect, "instance_weight", r->instance_weight));
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
+        const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
         char field[64];
-        rows = run_rows(r, in->retain, retain->n, retain->row);
         TRY(objective_weights(in, &in->regularizer[i].objective, &rows, r->slab));
         snprintf(field, sizeof field, "instance_weight_%s", objective_name(&in->regularizer[i].objective));
         TRY(file_put(r->geffect, field, r->slab));
@@ -79,6 +74,7 @@ static enum status open_geffect(struct run *r, const char *path, const struct ab
                                      .n_gradient = r->gram ? r->gram->n : 0,
                                      .gradient = r->gram ? r->gram->label : NULL,
                                      .fidelity = r->fidelity != NULL,
+                                     .standard_error = r->spread != NULL,
                                      .n_attribute = N_ATTRIBUTE,
                                      .attribute = a->attribute};
     const char **risk = NULL;

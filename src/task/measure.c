@@ -61,6 +61,18 @@ static void add_slots(struct run *r, size_t J, size_t n)
                 r->slab[(jk * labels + r->slot_out[s]) * n + i] += r->effect[(jk * slots + s) * n + i];
 }
 
+/* Summed over layers and weighted instances, for the log. */
+static void add_totals(struct run *r)
+{
+    const size_t n = r->in->forget->n_row, labels = r->n_out_layer, K = r->in->n_risk;
+    for (size_t jk = 0; jk < r->in->n_measured * K; jk++) {
+        const double *weight = r->instance_weight + jk / K * n, *e = r->slab + jk * labels * n;
+        r->total[jk] = 0;
+        for (size_t l = 0; l < labels; l++)
+            for (size_t i = 0; i < n; i++) r->total[jk] += weight[i] * e[l * n + i];
+    }
+}
+
 /* J objectives of one set; results stand behind those of the first `at` ones. */
 static enum status effects(struct run *r, size_t at, size_t J, const struct objective *o, const struct rows *rows)
 {
@@ -87,6 +99,7 @@ static enum status all_objectives(struct run *r)
         TRY(effects(r, j, end - j, &in->measured[j], &rows));
     }
     add_slots(r, in->n_measured, in->forget->n_row);
+    add_totals(r);
 done:
     return st;
 }
@@ -125,17 +138,12 @@ done:
     return st;
 }
 
-enum status measure(struct run *r, const struct update *u)
+/* Effects of the regularisers on the rows of the first risk on retain. */
+static enum status all_regularizers(struct run *r)
 {
     const struct inputs *in = r->in;
     const struct risk *retain = regularized_rows(in);
-    enum status st;
-    TRY(risk_gradients(r));
-    if (r->gram) TRY(gram_measure(r, u));
-    TRY(all_objectives(r));
-    phase_enter(PHASE_OUTPUT);
-    TRY(grid_agree(r->grid, put_objectives(r, u ? u->loss : NAN)));
-    phase_enter(PHASE_OTHER);
+    enum status st = OK;
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
         TRY(effects(r, 0, 1, &in->regularizer[i].objective, &rows));
@@ -143,6 +151,29 @@ enum status measure(struct run *r, const struct update *u)
         phase_enter(PHASE_OUTPUT);
         TRY(grid_agree(r->grid, put_regularizer(r, objective_name(&in->regularizer[i].objective))));
         phase_enter(PHASE_OTHER);
+    }
+done:
+    return st;
+}
+
+static enum status put_spread(struct run *r)
+{
+    return r->geffect ? file_put(r->geffect, "standard_error", r->spread->value) : OK;
+}
+
+enum status measure(struct run *r, const struct update *u)
+{
+    enum status st;
+    TRY(risk_gradients(r));
+    if (r->gram) TRY(gram_measure(r, u));
+    TRY(all_objectives(r));
+    phase_enter(PHASE_OUTPUT);
+    TRY(grid_agree(r->grid, put_objectives(r, u ? u->loss : NAN)));
+    phase_enter(PHASE_OTHER);
+    TRY(all_regularizers(r));
+    if (r->spread) {
+        TRY(spread_measure(r));
+        TRY(grid_agree(r->grid, put_spread(r)));
     }
 done:
     return st;

@@ -12,6 +12,8 @@ double plan_products(const struct layout *l)
     return (double)l->elements - (s->tied ? 0 : (double)s->vocabulary * (double)s->hidden);
 }
 
+static bool spread(const struct inputs *in) { return in->measures && in->config->geffect.standard_error; }
+
 /* Longest list of rows of any call; most objectives stacked; most labels. */
 static void limits(const struct inputs *in, const struct timetable *s, struct plan *p)
 {
@@ -23,6 +25,7 @@ static void limits(const struct inputs *in, const struct timetable *s, struct pl
         if (rows < in->risk[k].n) rows = in->risk[k].n;
     p->engine = (struct engine_limits){
         .rows = rows, .objectives = in->n_measured ? in->n_measured : 1, .risks = in->measures ? in->n_risk : 0};
+    if (spread(in) && p->engine.risks < in->n_measured) p->engine.risks = in->n_measured; /* directions of a pass */
     p->tokens = in->config->parallel.tokens == CONFIG_AUTO ? PASS_TOKENS : in->config->parallel.tokens;
     if (p->tokens < in->longest) p->tokens = in->longest;
     if (p->tokens < in->longest_pair) p->tokens = in->longest_pair;
@@ -45,6 +48,7 @@ static size_t count_states(const struct inputs *in, const struct plan *p)
         n += (in->gram && in->n_regularizer > 1) + (in->gram || in->fidelity);
     }
     if (in->gram) n++;
+    if (spread(in)) n += in->n_measured;
     if (p->copies) n++;
     return n + (in->measures ? in->n_risk : 0);
 }
@@ -78,7 +82,9 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
         p->flops_update += (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION ? 8 : 6) * N *
                            per_retain * (double)in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
-        p->flops_measure += (in->fidelity ? 8 : 6) * N * tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+        p->flops_measure += ((in->fidelity ? 8 : 6) + (spread(in) ? 4 + 2 * J : 0)) * N *
+                            tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (spread(in)) p->flops_measure += 6 * J * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->gram) p->flops_measure += 6 * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->measures) p->flops_measure += (2 + 2 * K + 2 * J) * N * tokens_of(in->forget, in->forget->n_row, NULL);
 }
@@ -133,7 +139,8 @@ enum status plan_make(const struct inputs *in, struct timetable *s, const struct
     limits(in, s, p);
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
-    if (world->rank == 0 && in->config->model.init == INIT_PRETRAINED) TRY(weights_check(in->config->model.path, l));
+    for (size_t i = 0; i < in->config->model.n_at && world->rank == 0 && in->config->model.init == INIT_PRETRAINED; i++)
+        TRY(weights_check(in->config->model.at[i].path, l));
     TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
     e.grid = &g, e.layout = l, e.tokens = p->tokens;
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));

@@ -15,6 +15,9 @@ void report_start(const struct run *r)
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
+    if (in->config->model.n_at > 1)
+        log_info("trajectory %zu models, steps %zu to %zu", in->config->model.n_at, in->config->model.at[0].step,
+                 in->config->model.at[in->config->model.n_at - 1].step);
     if (in->forget) log_info("forget     %s: %zu rows", in->forget->path, in->forget->n_row);
     if (in->refusals) log_info("refusals   %s", in->config->data.idk);
     if (in->retain)
@@ -59,6 +62,11 @@ void report_measured(const struct run *r, size_t t, const struct update *u)
         text_print(&line, "  R(%s) %.6g", in->risk[k].name, r->risk_value[k]);
         if (u && r->fidelity)
             text_print(&line, " (predicted %+.4g, actual %+.4g)", r->fidelity->predicted[k], r->fidelity->actual[k]);
+    }
+    for (size_t j = 0; j < in->n_measured; j++) {
+        text_print(&line, "  %s", in->label[j]);
+        for (size_t k = 0; k < in->n_risk; k++)
+            text_print(&line, " e(%s) %.4g", in->risk[k].name, r->total[j * in->n_risk + k]);
     }
     log_info("measured at step %zu:%s", t, line.data ? line.data : "");
     text_free(&line);

@@ -1,4 +1,4 @@
-/* Everything a run allocates, once; its weights and reference values; its files. */
+/* Everything a run allocates, once. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +69,21 @@ done:
     return st;
 }
 
+/* What the totals of effects weigh the forget rows with. */
+static enum status new_weights(struct run *r)
+{
+    const struct inputs *in = r->in;
+    enum status st = OK;
+    TRY_NEW(r->instance_weight, in->n_measured * in->forget->n_row);
+    TRY_NEW(r->total, in->n_measured * in->n_risk);
+    for (size_t j = 0; j < in->n_measured; j++) {
+        const struct rows rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
+        TRY(objective_weights(in, &in->measured[j], &rows, r->instance_weight + j * rows.n));
+    }
+done:
+    return st;
+}
+
 static enum status new_lists(struct run *r)
 {
     const struct inputs *in = r->in;
@@ -85,6 +100,7 @@ static enum status new_lists(struct run *r)
     if (in->measures) {
         TRY_NEW(r->risk_nll, risk_labels(in));
         TRY_NEW(r->inverse_confidence, in->forget->n_row);
+        TRY(new_weights(r));
         TRY_NEW(r->effect, J * K * slot_count(r->layout) * rows);
         TRY_NEW(r->effect_loss, J * rows);
         TRY_NEW(r->mean_weight, J * rows);
@@ -115,6 +131,7 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY(new_lists(r));
     if (in->gram) TRY(gram_new(r));
     if (in->fidelity) TRY(fidelity_new(r));
+    if (in->measures && in->config->geffect.standard_error) TRY(spread_new(r));
     TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
     r->engine = (struct engine){.grid = r->grid,
                                 .layout = r->layout,
@@ -142,6 +159,7 @@ void run_free(struct run *r)
     reference_free(&r->kept);
     gram_free(r->gram);
     fidelity_free(r->fidelity);
+    spread_free(r->spread);
     if (r->regularizer != r->part) state_free(r->regularizer);
     state_free(r->part);
     state_free(r->step);
@@ -152,7 +170,7 @@ void run_free(struct run *r)
     grid_free(r->grid);
     free(r->risk_gradient), free(r->out_layer), free(r->slot_out), free(r->nll_ref), free(r->label_first);
     free(r->every_row), free(r->batch_row), free(r->retain_row), free(r->weight), free(r->loss), free(r->risk_value);
-    free(r->risk_nll), free(r->inverse_confidence);
+    free(r->risk_nll), free(r->inverse_confidence), free(r->instance_weight), free(r->total);
     free(r->effect), free(r->effect_loss), free(r->mean_weight), free(r->slab);
     directory_free(r->directory);
     free(r);
@@ -182,91 +200,4 @@ size_t risk_labels(const struct inputs *in)
         if (most < in->risk[k].label_first[in->risk[k].data->n_row])
             most = in->risk[k].label_first[in->risk[k].data->n_row];
     return most;
-}
-
-/* Reads DIR into s, or draws it. */
-static enum status fill(struct run *r, const char *dir, struct state *s, uint64_t *hash)
-{
-    if (r->in->config->model.init == INIT_PRETRAINED || strcmp(dir, r->in->config->model.path))
-        return weights_read(dir, r->grid, s, hash);
-    weights_random(r->in->shape, r->in->config->seed, s);
-    *hash = hash_bytes(&r->in->config->seed, sizeof r->in->config->seed, 1);
-    return OK;
-}
-
-/* Both go through one forward, so what it computes must be the same too. */
-static bool same_function(const struct shape *a, const struct shape *b)
-{
-    if (a->norm != b->norm || a->norm_eps != b->norm_eps || a->activation != b->activation ||
-        a->parallel_residual != b->parallel_residual || a->rotary_dim != b->rotary_dim)
-        return false;
-    for (size_t k = 0; k < a->rotary_dim / 2; k++)
-        if (a->frequency[k] != b->frequency[k]) return false;
-    return true;
-}
-
-static enum status check_reference(const struct run *r, const char *dir)
-{
-    struct shape *s = NULL;
-    enum status st = shape_read(dir, &s);
-    if (st == OK && !(shape_equal(s, r->in->shape) && same_function(s, r->in->shape)))
-        st = fail(ERR_INPUT, "%s: config.json does not describe the same model as that of %s", dir,
-                  r->in->config->model.path);
-    shape_free(s);
-    return grid_agree(r->grid, st);
-}
-
-/* Where theta_o comes from, and whether that is another model than the one that is trained. */
-static const char *reference_path(const struct inputs *in, bool *other)
-{
-    const struct config *c = in->config;
-    *other = c->model.reference && strcmp(c->model.reference, c->model.path) &&
-             (in->needs_reference || in->needs_distribution);
-    return *other ? c->model.reference : c->model.path;
-}
-
-enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference)
-{
-    struct run r = {.in = in, .plan = p};
-    bool other;
-    const char *path = reference_path(in, &other);
-    enum status st;
-    TRY(grid_new(p->data, p->tensor, &r.grid));
-    TRY(layout_new(in->shape, r.grid->tensor_rank, p->tensor, &r.layout));
-    st = state_new("weights", r.layout, &r.weights);
-    TRY(grid_agree(r.grid, st));
-    TRY(fill(&r, in->config->model.path, r.weights, weights));
-    *reference = *weights;
-    if (other) {
-        TRY(check_reference(&r, path));
-        TRY(fill(&r, path, r.weights, reference));
-    }
-done:
-    state_free(r.weights);
-    layout_free(r.layout);
-    grid_free(r.grid);
-    return st;
-}
-
-/* Values of the reference first, with its weights in the model's own memory. */
-enum status run_weights(struct run *r)
-{
-    bool other;
-    const char *path = reference_path(r->in, &other);
-    enum phase before = phase_enter(PHASE_READ);
-    enum status st = OK;
-    uint64_t hash;
-    if (other) TRY(check_reference(r, path));
-    TRY(fill(r, path, r->weights, &hash));
-    if (r->reference) math_copy(r->layout->size, r->weights->data, r->reference->data);
-    for (size_t i = 0; i < r->kept.n; i++) TRY(engine_keep(&r->engine, r->kept.kept[i], r->weights));
-    if (r->in->needs_reference) {
-        const struct inputs *in = r->in;
-        struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);
-        TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
-    }
-    if (other) TRY(fill(r, r->in->config->model.path, r->weights, &hash));
-done:
-    phase_enter(before);
-    return st;
 }

@@ -77,6 +77,20 @@ done:
     return st;
 }
 
+/* What is there, without an update; of a trajectory one model after the other. */
+static enum status measure_models(struct run *r)
+{
+    const struct config *c = r->in->config;
+    enum status st = OK;
+    for (size_t i = 0; i < c->model.n_at; i++) {
+        if (i) TRY(run_next_model(r, i));
+        TRY(measure(r, NULL));
+        TRY(measure_end(r, c->model.at[i].step, NULL));
+    }
+done:
+    return st;
+}
+
 enum status unlearn(struct run *r)
 {
     const struct inputs *in = r->in;
@@ -86,15 +100,14 @@ enum status unlearn(struct run *r)
     const struct update end = {NAN, NAN, part, NAN, NAN, norm, NAN, NAN, 0};
     enum status st = OK;
     r->started = clock_seconds();
+    if (!in->trains) return measure_models(r);
     for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
     if (in->measures) {
         TRY(measure(r, NULL));
         TRY(measure_end(r, T, NULL));
     }
-    if (in->trains) {
-        for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;
-        TRY(grid_agree(r->grid, put_update(r, T, &end)));
-    }
+    for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;
+    TRY(grid_agree(r->grid, put_update(r, T, &end)));
 done:
     return st;
 }
