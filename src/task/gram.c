@@ -83,7 +83,7 @@ enum status gram_measure(struct run *r, const struct update *u)
     const struct inputs *in = r->in;
     const struct objective *o = in->trains ? &in->objective : &in->measured[0];
     const struct dataset *d = inputs_of(in, o);
-    const struct rows rows = run_rows(r, d, d->n_row, r->every_row);
+    const struct rows rows = run_rows(r, d, d == in->pairs ? in->forget->n_row : d->n_row, r->every_row);
     struct gram *g = r->gram;
     double loss;
     enum status st;
