@@ -9,7 +9,6 @@ A claim is a function: its docstring is the claim, with the threshold in bracket
 twice: of full sets, and of the moving averages over micro-batches of four with which the paper's code estimates its gradients.
 """
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from effects import GROUPS, Run
 
 NPO, RMU = ("npo-0.1", "npo-1", "npo-2"), ("rmu-first", "rmu-second", "rmu-last")
+WITH_KL = {"kl": "ga", "wga-kl": "wga", "npo-kl": "npo-1", "tnpo-kl": "tnpo", "wtnpo-kl": "wtnpo", "po-kl": "po", "rmu-kl": "rmu-second"}
 ESTIMATORS = {"": "full sets", "-ma": "moving average"}
 
 
@@ -51,7 +51,11 @@ class Measured(Run):
     def largest(self, from_step=0):
         """The largest |e_u| or |e_r| at this step or later."""
         late = self.steps >= from_step
-        return max(abs(self.e_u[late]).max(), abs(self.e_r[late]).max())
+        return max(abs(self.e_u[late]).max(initial=0), abs(self.e_r[late]).max(initial=0))
+
+    def first(self, holds):
+        """The first step at which something holds; infinity where it never does."""
+        return int(self.steps[np.argmax(holds)]) if holds.any() else np.inf
 
     def mean_weight(self, objective=0):
         return self.token_weight[:, objective] @ self.instance_weight[objective]
@@ -65,6 +69,15 @@ class Runs:
 
     def __init__(self, directory, estimator):
         self.directory, self.estimator, self.read = Path(directory), estimator, {}
+
+    def extraction(self, name):
+        """Extraction strength of the run's model: mean over rows of what stays, and of what is forgotten."""
+        path = self.directory / name / "evaluation" / "evaluation.h5"
+        if self.estimator or not path.exists():
+            raise KeyError("an estimator changes no model" if self.estimator else f"evaluation of {name}")
+        with h5py.File(path) as f:
+            sets, metric = list(f["set"].asstr()[:]), list(f["metric"].asstr()[:]).index("extraction_strength")
+            return [f["mean"][0, sets.index(s), metric] for s in ("retain", "forget")]
 
     def __getitem__(self, name):
         if name not in self.read:
@@ -176,16 +189,17 @@ def c7(runs):
 
 
 def c8(runs):
-    """NPO: effects about 0 [< 10 % of the peak] once the mean weight is < 0.1, which is earlier, and the peak smaller, for larger beta"""
-    parts, when, height = [], [], []
+    """NPO: effects about 0 [< 10 % of the peak] once the mean weight is [< 0.01]; it falls [below 0.1] earlier, and the peak is smaller,
+    for larger beta"""
+    parts, when = [], []
     for name in NPO:
-        npo = runs[name]
-        small = np.flatnonzero(npo.mean_weight() < 0.1)
-        when.append(int(npo.steps[small[0]]) if len(small) else np.inf)
-        height.append(npo.height)
-        left = npo.largest(when[-1]) / npo.height if len(small) else np.nan
-        parts.append((f"{name}: weight < 0.1 from step {when[-1]}, then at most {100 * left:.2g} % of the peak", left < 0.1))
-    return judge(*parts, (f"steps {when}", when == sorted(when, reverse=True)),
+        npo, weight = runs[name], runs[name].mean_weight()
+        when.append(npo.first(weight < 0.1))
+        gone = npo.first(weight < 0.01)
+        left = npo.largest(gone) / npo.height if gone < np.inf else np.inf
+        parts.append((f"{name}: weight < 0.01 from step {gone}, then at most {100 * left:.2g} % of the peak", left < 0.1))
+    height = [runs[name].height for name in NPO]
+    return judge(*parts, (f"weight < 0.1 from steps {say(when)}", when == sorted(when, reverse=True)),
                  (f"peaks {say(height)}", height == sorted(height, reverse=True)))
 
 
@@ -237,9 +251,8 @@ def c11(runs):
 def c12(runs):
     """PO: e_u < 0 only at first, > 0 from within the first quarter of the schedule; e_r has the same signs [at 80 % of the steps]"""
     po = runs["po"]
-    turned = np.flatnonzero(po.e_u > 0)
-    turn = int(po.steps[turned[0]]) if len(turned) else np.inf
-    after = (po.e_u[turned[0]:] > 0).mean() if len(turned) else 0
+    turn = po.first(po.e_u > 0)
+    after = (po.e_u[po.steps >= turn] > 0).mean() if turn < np.inf else 0
     same = (np.sign(po.e_u) == np.sign(po.e_r)).mean()
     return judge((f"e_u at step 0: {po.e_u[0]:.3g}", po.e_u[0] < 0),
                  (f"first > 0 at step {turn}, then at {100 * after:.0f} % of the steps", turn <= po.length / 4 and after > 0.9),
@@ -293,7 +306,25 @@ def c16(runs):
                  (f"KL {height['kl'] / height['rr']:.3g}x RR", height["kl"] >= 100 * height["rr"]))
 
 
-CLAIMS = (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16)
+def c17(runs):
+    """Adding KL raises the extraction strength of what stays, at little cost in that of what is forgotten [<= 0.1 higher]"""
+    parts = []
+    for name, plain in WITH_KL.items():
+        (stays, forgotten), (stays_kl, forgotten_kl) = runs.extraction(plain), runs.extraction(name)
+        parts.append((f"{plain} {stays:.2f} -> {stays_kl:.2f}, {forgotten:.2f} -> {forgotten_kl:.2f}",
+                      stays_kl > stays and forgotten_kl <= forgotten + 0.1))
+    return judge(("stays, forgotten: before any {:.2f}, {:.2f}".format(*runs.extraction("finetune")), True), *parts)
+
+
+def c18(runs):
+    """With KL, WGA and WTNPO have the best trade-off [extraction strength of what stays less that of what is forgotten]"""
+    trade = {name: np.subtract(*runs.extraction(name)) for name in WITH_KL if name != "tnpo-kl"}
+    best = max(v for n, v in trade.items() if n not in ("wga-kl", "wtnpo-kl"))
+    names = sorted(trade, key=trade.get, reverse=True)
+    return judge((", ".join(f"{n} {trade[n]:.2f}" for n in names), min(trade["wga-kl"], trade["wtnpo-kl"]) >= best))
+
+
+CLAIMS = (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18)
 
 
 # ----------------------------------------------------------------------------------------------------- table and picture
@@ -347,6 +378,7 @@ def draw(directory):
         if curves:
             pair[1].sharey(pair[0])
             scale_axis(pair, curves)
+            pair[0].autoscale(axis="y")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     figure.supxlabel("step (grey line: end of the warm-up, one epoch)", fontsize=9)
     figure.supylabel("G-effect (nat²):  ← raises · lowers the risk →", fontsize=9)

@@ -14,12 +14,14 @@ set -f
 SETTING=${1:-demo} JOBS=${JOBS:-$(nproc)} PYTHON=${PYTHON:-.venv/bin/python} SHARED=${SHARED:-../shared}
 OUT=${OUT:-outputs/claims/$SETTING} PROGRAM=${PROGRAM:-./unlearn}
 LEARNT=$OUT/finetune
+evaluate="task=evaluate evaluate.metrics=[extraction_strength] evaluate.rows=100"
 
 case $SETTING in
 demo) # the input files as they are, measured more often: 4 blocks, 20 rows to forget, 50 updates, the first 10 warm-up
     first=1 second=3 last=4
     finetune="inputs/demo-finetune.yaml"
-    common="geffect.every=2" ;;
+    common="geffect.every=2"
+    evaluate="$evaluate evaluate.sets.forget=inputs/demo/forget05.jsonl evaluate.sets.retain=inputs/demo/retain95.jsonl" ;;
 stories260K) # 5 blocks; half the rows of forget05 and half the batch make the paper's schedule: 62 updates, the first 12 warm-up
     tofu=$SHARED/data/tofu first=2 second=3 last=5
     data="data.max_length=500 data.forget.path=$tofu/forget05.json data.forget.rows=100
@@ -27,6 +29,7 @@ stories260K) # 5 blocks; half the rows of forget05 and half the batch make the p
     finetune="inputs/demo-finetune.yaml model.path=$SHARED/models/stories260K model.init=pretrained $data
         data.retain.held_out=0 optimizer.lr=4e-3 train.epochs=30 train.batch_size=16 train.accumulation=1"
     common="$data data.idk.path=$tofu/idontknow.jsonl optimizer.lr=1e-3 train.batch_size=4 train.accumulation=2"
+    evaluate="$evaluate evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
 *) echo "claims.sh: $SETTING: must be demo or stories260K"; exit 2 ;;
@@ -103,6 +106,10 @@ mkdir -p "$OUT"
 test -e "$LEARNT/complete" || NP=$JOBS sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
 test -e "$LEARNT/complete" || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
+# what each model that was trained still knows: rows by likelihood, nothing is generated
+all | while read -r name rest; do
+    test ! -e "$OUT/$name/model" || echo "$name/evaluation $(echo "$rest" | sed "s|$LEARNT/model|$OUT/$name/model|") $evaluate"
+done | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
 "$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" && cat "$OUT/claims.md"
