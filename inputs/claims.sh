@@ -4,7 +4,7 @@
 #   sh inputs/claims.sh demo           the demo's model and data: minutes on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
 # Results in outputs/claims/SETTING/NAME. What is complete is not run again: after an interruption, start it again; remove a
-# directory to have its run again. JOBS runs at a time (the number of cores), of one process and thread each. ONLY="NAME ..." for
+# directory to have its run again. JOBS runs at a time (the number of cores), of NP=1 process each. ONLY="NAME ..." for
 # some; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning.
 #
 # Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
@@ -69,7 +69,6 @@ wtnpo-kl   wtnpo  objective.regularizer=kl geffect.every=0
 po-kl      po     objective.regularizer=kl geffect.every=0
 rmu-kl     rmu    objective.regularizer=kl geffect.every=0 objective.layer=$second"
 
-
 # one NAME INPUT OVERRIDES: a run, unless it is complete
 if [ "$2" = --one ]; then
     # shellcheck disable=SC2086
@@ -103,7 +102,7 @@ missing() { # of the lines that come in, those whose runs are wanted and not com
 
 mkdir -p "$OUT"
 # shellcheck disable=SC2086
-test -e "$LEARNT/complete" || NP=$JOBS sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
+test -e "$LEARNT/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
 test -e "$LEARNT/complete" || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 # what each model that was trained still knows: rows by likelihood, nothing is generated
