@@ -77,8 +77,9 @@ $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS) $(CMOCKA)
 $(TESTS): CMOCKA = -lcmocka
-tests: $(TESTS)
-objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard tests/fuzz_*.c)) $B/tests/bench.o
+tests: $(TESTS) $B/tests/eval_lines
+objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard tests/fuzz_*.c)) $B/tests/bench.o \
+         $B/tests/eval_lines.o
 
 # Written anew only when it changes: other flags rebuild everything, another commit only what names it.
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }

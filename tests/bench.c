@@ -118,7 +118,7 @@ static void step(struct bench *b, size_t t)
     math_fill(b->layout->size, 0, b->gradient->data);
     must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
-    optim_update(b->optim, b->gradient, optim_norm(b->grid, b->gradient), b->weights);
+    optim_update(b->optim, b->gradient, optim_norm(b->grid, NULL, b->gradient), b->weights);
 }
 
 static void effects(struct bench *b)

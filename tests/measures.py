@@ -76,7 +76,7 @@ def row_risks(place, name, lines):
     return {f"{name}{i}": {"data": write(place.directory / f"{name}{i}.jsonl", [line])} for i, line in enumerate(lines)}
 
 
-MEASURED = ["ga", "npo", "po", {"name": "wga", "alpha": 0.5}]
+MEASURED = ["ga", "npo", "po", {"name": "wga", "alpha": 0.5}, "dpo"]
 
 
 def normalisation(checks, place, precision, ranks, tensor):
@@ -143,7 +143,9 @@ def standard_error(checks, place, precision, ranks, tensor):
     twin = place.run(checks, what, place.settings(ranks, tensor, geffect={
         "objectives": MEASURED, "risks": {**row_risks(place, "u", place.forget), **row_risks(place, "r", place.retain)}}),
         ranks, precision)
-    if not got or not twin:
+    summed = place.run(checks, what, place.settings(ranks, tensor, geffect={
+        "objectives": MEASURED, "standard_error": True, "normalisation": "sequence_sum"}), ranks, precision)
+    if not got or not twin or not summed:
         return
     x = total(twin)[0]  # (objective, row)
     tokens = {"unlearn": twin["instance_weight"][twin["objective"].index("ga")], "retain": place.tokens}
@@ -154,6 +156,8 @@ def standard_error(checks, place, precision, ranks, tensor):
         error = np.sqrt(n / (n - 1) * ((w * (x[:, mine] - e[:, None])) ** 2).sum(1))
         pairs[f"effect on {risk}"] = total(got)[0, :, k], e
         pairs[f"error of {risk}"] = got["standard_error"][0, :, k], error
+        sums = x[:, mine] * summed["risk_value"][0, k] / got["risk_value"][0, k] * n * w  # effects on the sum of one row
+        pairs[f"error of sums, {risk}"] = summed["standard_error"][0, :, k], sums.std(1, ddof=1) / n ** 0.5
     checks.near(what, pairs, 20 * TOLERANCE[precision])  # sums of terms of both signs
 
 
@@ -164,8 +168,13 @@ def gram(checks, place, precision, ranks, tensor):
     got = place.run(checks, what, place.settings(
         ranks, tensor, "unlearn", objective={"name": "ga", "regularizer": [{"name": "gd", "weight": 0.5}, {"name": "kl"}]},
         optimizer={"lr": lr}, geffect={"every": 1, "gram": True, "fidelity": True}), ranks, precision)
-    if not got:
+    pairs = place.run(checks, f"{what}, dpo", place.settings(ranks, tensor, objective="dpo", geffect={"gram": True}), ranks,
+                      precision)
+    if not got or not pairs:
         return
+    checks.near(f"{what}: dpo, which reads each row twice", {
+        risk: (pairs["gram"].sum(1)[:, 0, pairs["gradient"].index(risk)], total(pairs)[:, 0, k])
+        for k, risk in enumerate(pairs["risk"])}, 10 * TOLERANCE[precision])
     names = got["gradient"]
     at = {name: i for i, name in enumerate(names)}
     checks.check(names == ["objective", "batch", "regularizer", "unlearn", "retain", "update"], f"{what}: labels", f"{names}")
@@ -241,7 +250,17 @@ def trajectory(checks, place, precision, ranks, tensor):
     checks.check("step: 4" in echo and "path: at4" in echo, f"{what}: the resolved input has all models")
 
 
-def bad_trajectories(checks, place):
+def two_directions(checks, place):
+    """rmu toward two files at once: told apart by their names."""
+    for name, value in (("a.json", 0.5), ("b.json", -0.5)):
+        write(place.directory / name, [json.dumps([value] * 48)])
+    got = place.run(checks, "two directions", place.settings(geffect={
+        "objectives": [{"name": "rmu", "direction": "a.json"}, {"name": "rmu", "direction": "b.json"}]}))
+    checks.check(got and got["objective"] == ["rmu(layer=1,c=2,direction=a.json)", "rmu(layer=1,c=2,direction=b.json)"],
+                 "two directions: labels", got and got["objective"])
+
+
+def refused(checks, place):
     shutil.copytree(place.directory / "at0", place.directory / "other")
     config = place.directory / "other/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "rms_norm_eps": 1e-3}))
@@ -252,6 +271,11 @@ def bad_trajectories(checks, place):
             ("an empty list", place.settings(model={"path": []}), ["model.path", "must not be empty"]),
             ("another model", place.settings(model={"path": [{"step": 0, "path": "at0"}, {"step": 1, "path": "other"}],
                                                     "init": "pretrained"}), ["other", "same model"]),
+            ("steps where something is trained", place.settings(task="unlearn", model=models(4)), ["task geffect"]),
+            ("fidelity without updates", place.settings(geffect={"fidelity": True}), ["geffect.fidelity", "no update"]),
+            ("everything skipped", place.settings(geffect={"objectives": [{"name": "ceu", "skip": 1000}]}),
+             ["forget.jsonl", "ceu"]),
+            ("twice the same", place.settings(geffect={"objectives": ["ga", "wga", "ga"]}), ["ga stands twice"]),
             ("fidelity of an estimate", place.settings(geffect={"estimator": "moving_average", "fidelity": True}),
              ["geffect.estimator", "needs full"])):
         error = place.run(checks, what, settings, status=1)
@@ -291,7 +315,8 @@ def main():
                 part(checks, place, precision, ranks, tensor)
         fidelity(checks, place, precision)
     if "double" in precisions():
-        bad_trajectories(checks, place)
+        refused(checks, place)
+        two_directions(checks, place)
         freeze(checks, place)
     checks.finish()
 

@@ -51,7 +51,8 @@ void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs wh
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                          const struct batch *b);
 /** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits
- *  or model_dhidden. loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.     Collective over tensor ranks. */
+ *  or model_dhidden. loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.
+ *                                                                                         Collective over tensor ranks. */
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                  const struct batch *b, const double *weight, double *loss, double *mean_weight);
 #endif

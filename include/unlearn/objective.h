@@ -11,12 +11,12 @@ enum need {
     NEEDS_DISTRIBUTION = 2, /* the reference's whole next-token distributions */
     NEEDS_POSITIONS = 4,    /* an output at every position, not only before labels */
     IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
+    IS_OBJECTIVE = 16,      /* may be trained and measured on forget rows */
     NEEDS_REPLACEMENT = 32, /* reads stock refusals in place of the answers */
     NEEDS_PAIR = 64,        /* reads each row twice: with its answer, and with a stock refusal */
     NEEDS_HIDDEN = 128,     /* acts on a hidden state of the model, chosen by its parameter `layer` */
     NEEDS_DIRECTION = 256,  /* a fixed direction in the space of that hidden state */
-    NEEDS_STATES = 512,     /* that hidden state under the reference weights */
-    IS_OBJECTIVE = 16       /* may be trained and measured on forget rows */
+    NEEDS_STATES = 512      /* that hidden state under the reference weights */
 };
 enum { MAX_PARAMETER = 4 };
 struct objective_row;

@@ -49,9 +49,10 @@ struct inputs { /* equal on every process */
     bool trains, measures;
     struct direction *direction;
     size_t n_direction;
-    bool needs_reference, needs_distribution; /* nll of labels; a copy of the reference's weights */
-    bool needs_hidden;                        /* losses act on hidden states */
-    size_t longest, longest_pair;             /* tokens of the longest row, and of the longest pair */
+    bool needs_reference;         /* its nll of labels */
+    bool needs_distribution;      /* its whole distributions or hidden states: kept for the rows to come, or a copy */
+    bool needs_hidden;            /* losses act on hidden states */
+    size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */
     bool fidelity, gram; /* beside the effects: what updates did to the risks; inner products of whole gradients */
 };
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
@@ -130,6 +131,8 @@ enum status plan_memory(const struct inputs *in, const struct plan *p);
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all values that decide the numbers, whatever their spelling. */
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
+/** Products with N of a token that the reference's forward adds to an objective's own; 0 where its values are kept. */
+double plan_reference(const struct plan *p, const struct objective *o);
 /** Parameters that a token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
 
@@ -177,6 +180,8 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
 void run_free(struct run *r);
 /** Rows of a data set with the reference values that there are. */
 struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, const size_t *row);
+/** All forget rows as an objective reads them: with their answers, with refusals, or as pairs. */
+struct rows run_forget(const struct run *r, const struct objective *o);
 /** Rows of a risk, without reference values. */
 struct rows risk_rows(const struct risk *k);
 /** Most labels of the sets that risks are taken over. */

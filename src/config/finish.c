@@ -56,23 +56,29 @@ static enum status check_refusals(const struct config *c)
 }
 
 /* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
-static enum status check_estimator(const struct config *c)
+static enum status check_measurement(const struct config *c)
 {
-    const struct place place = config_place(c, "geffect.estimator");
-    if (c->geffect.estimator == ESTIMATOR_FULL || !(c->geffect.fidelity || c->geffect.standard_error)) return OK;
-    return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
-                c->geffect.fidelity ? "fidelity" : "standard_error");
+    struct place place = config_place(c, "geffect.estimator");
+    if (c->task != TASK_GEFFECT && (c->task != TASK_UNLEARN || c->geffect.every == 0)) return OK;
+    if (c->geffect.estimator != ESTIMATOR_FULL && (c->geffect.fidelity || c->geffect.standard_error))
+        return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
+                    c->geffect.fidelity ? "fidelity" : "standard_error");
+    place = config_place(c, "geffect.fidelity");
+    if (c->task == TASK_GEFFECT && c->geffect.fidelity)
+        return fail(ERR_INPUT, "%s: geffect.fidelity: task geffect makes no update whose effect could be compared",
+                    place_text(&place));
+    return OK;
 }
 
 static enum status finish_models(struct config *c)
 {
-    for (size_t i = 1; i < c->model.n_at; i++) {
+    for (size_t i = 0; i < c->model.n_at; i++) {
         const struct config_model *m = &c->model.at[i];
-        if (c->task != TASK_GEFFECT || c->model.init == INIT_RANDOM)
+        if ((i || m->step) && (c->task != TASK_GEFFECT || c->model.init == INIT_RANDOM))
             return fail(ERR_INPUT,
-                        "%s: model.path: several models are a trajectory, which task geffect measures as it is",
+                        "%s: model.path: models at steps are a trajectory, which task geffect measures as it is",
                         place_text(&m->place));
-        if (m->step <= m[-1].step)
+        if (i && m->step <= m[-1].step)
             return fail(ERR_INPUT,
                         "%s: model.path: step %zu does not come after %zu: give each model the updates that "
                         "had been made, in order",
@@ -93,7 +99,7 @@ enum status config_finish(struct config *c)
         goto done;
     }
     TRY(check_refusals(c));
-    TRY(check_estimator(c));
+    TRY(check_measurement(c));
 done:
     return st;
 }

@@ -106,6 +106,16 @@ static enum status forward_rows(struct engine *e, struct kept *k, struct state *
     return st;
 }
 
+static enum status take_room(const struct engine *e, struct kept *k)
+{
+    const size_t n = outputs_wanted(k, e->grid->data_rank);
+    enum status st = OK;
+    TRY_NEW(k->value, n * k->width);
+    TRY_NEW(k->lse, k->layer ? 0 : n);
+done:
+    return st;
+}
+
 enum status engine_keep(struct engine *e, struct kept *k, struct state *weights)
 {
     struct engine_room *room = e->room;
@@ -113,8 +123,7 @@ enum status engine_keep(struct engine *e, struct kept *k, struct state *weights)
     size_t n_out = 0;
     enum status st = OK, now;
     k->width = width(k, e->layout);
-    TRY_NEW(k->value, outputs_wanted(k, e->grid->data_rank) * k->width);
-    TRY_NEW(k->lse, k->layer ? 0 : outputs_wanted(k, e->grid->data_rank));
+    TRY(grid_agree(e->grid, take_room(e, k)));
     room->n_mine = 0;
     for (size_t i = 0; i < k->data->n_row; i++) {
         if (!wanted[i]) continue;

@@ -24,7 +24,7 @@ size_t objective_reference_layer(const struct objective *o)
     return objective_needs(o) & NEEDS_STATES ? objective_hidden(o).layer : 0;
 }
 
-/* The same from what was kept of the rows of this pass. */
+/* What reference_values() gives, from what was kept of the rows of this pass. */
 static void kept_values(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                         const struct batch *b)
 {

@@ -88,7 +88,8 @@ static const struct field spread_table[] = {
      FIELD_DOUBLE,
      "nat2",
      "standard error, over the rows of the risk, of the effect summed over layers and weighted instances",
-     "sqrt(n/(n-1) sum_i w_i^2 (x_i - mean x)^2), x_i = <grad nll(s_i), grad L_j(D_u)>, w_i = weight of row i in R_k"},
+     "sqrt(n/(n-1) sum_i d_i^2), d_i = w_i (x_i - e) for token_mean, w_i x_i - e/n for sequence_sum; "
+     "x_i = <grad nll(s_i), grad L_j(D_u)>, w_i = weight of row i in R_k, e = sum_i w_i x_i"},
 };
 
 static const struct field change_table[] = {

@@ -70,17 +70,22 @@ static enum status labels(struct inputs *in)
     TRY_NEW(in->label, in->n_measured);
     for (size_t j = 0; j < in->n_measured; j++) {
         struct text name = {0}, full = {0};
+        const struct config_setting *direction;
         bool repeats = false;
         for (size_t k = 0; k < in->n_measured; k++)
             repeats = repeats || (k != j && in->measured[k].row == in->measured[j].row);
         TRY(objective_label(&in->measured[j], true, &full));
+        if (repeats && (direction = setting_find(measured_from(in->config, j), "direction"))) {
+            full.n--; /* the closing bracket */
+            TRY(text_print(&full, ",direction=%s)", direction->text));
+        }
         TRY(text_print(&name, "%s", repeats ? full.data : objective_name(&in->measured[j])));
         text_free(&full);
         in->label[j] = name.data;
         for (size_t k = 0; k < j; k++)
             if (!strcmp(in->label[k], in->label[j])) {
-                st = fail(ERR_INPUT, "%s: geffect.objectives: %s stands twice with the same settings", in->config->file,
-                          in->label[j]);
+                st = fail(ERR_INPUT, "%s: geffect.objectives: %s stands twice with the same settings",
+                          place_text(&measured_from(in->config, j)->place), in->label[j]);
                 goto done;
             }
     }

@@ -1,6 +1,7 @@
-/* The Gram matrix: inner products, layer by layer, of the whole gradients that a step has and the update that it makes. Norms,
- * cosines, and totals of effects follow from it:
- *      gram[objective, risk] = sum over instances of weight times effect        gram[risk, update] = the risk's first-order change */
+/* The Gram matrix: inner products, layer by layer, of the whole gradients that a step has and the update that it makes.
+ * Norms, cosines, and totals of effects follow from it:
+ *      gram[objective, risk] = sum over instances of weight times effect (a tied embedding counts in embed alone here)
+ *      gram[risk, update]    = the risk's change to first order */
 #include "unlearn/task_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -82,8 +83,7 @@ enum status gram_measure(struct run *r, const struct update *u)
 {
     const struct inputs *in = r->in;
     const struct objective *o = in->trains ? &in->objective : &in->measured[0];
-    const struct dataset *d = inputs_of(in, o);
-    const struct rows rows = run_rows(r, d, d == in->pairs ? in->forget->n_row : d->n_row, r->every_row);
+    const struct rows rows = run_forget(r, o);
     struct gram *g = r->gram;
     double loss;
     enum status st;

@@ -107,7 +107,9 @@ enum status inputs_hidden(struct inputs *in, const struct grid *world)
     const struct config *c = in->config;
     enum status st = OK;
     if (c->task == TASK_FINETUNE) return OK;
-    TRY_NEW(in->direction, in->n_measured + 1);
+    if (!(in->direction = memory_new(in->n_measured + 1, sizeof *in->direction)))
+        st = fail(ERR_MEMORY, "memory: cannot allocate the list of directions");
+    TRY(grid_agree(world, st)); /* others would wait in the messages of a file */
     if (in->trains) TRY(one(in, world, &c->objective, &in->objective));
     for (size_t i = 0; i < in->n_regularizer; i++) TRY(one(in, world, &c->regularizer[i], &in->regularizer[i].objective));
     for (size_t j = 0; j < in->n_measured; j++) TRY(one(in, world, measured_from(c, j), &in->measured[j]));

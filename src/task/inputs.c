@@ -160,10 +160,12 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
 }
 
 /* Nothing could be learnt, and nothing would be said. */
-static enum status check_labels(const struct dataset *d)
+static enum status check_labels(const struct dataset *d, const struct objective *o)
 {
-    if (d->n_unlabelled < d->n_row) return OK;
-    return fail(ERR_INPUT, "%s: none of its rows has a labelled token to train on; raise data.max_length", d->path);
+    for (size_t i = 0; i < d->n_row; i++)
+        if (dataset_labels(d, i) && objective_mass(o, dataset_length(d, i), dataset_labels(d, i)) > 0) return OK;
+    return fail(ERR_INPUT, "%s: none of its rows has a labelled token that %s uses; raise data.max_length", d->path,
+                objective_name(o));
 }
 
 /* held_out: auto. Fine-tuning teaches all rows unless told otherwise: what is to be retained must be known first. */
@@ -198,11 +200,11 @@ static enum status make_pairs(struct inputs *in)
     return st;
 }
 
-/* What an update's rows must have labels of: a pair counts by its answer. */
-static const struct dataset *labelled(const struct inputs *in)
+/* What the rows of an objective must have labels in: a pair counts by its answer. */
+static const struct dataset *labelled(const struct inputs *in, const struct objective *o)
 {
     if (in->config->task == TASK_FINETUNE) return in->train;
-    return objective_needs(&in->objective) & NEEDS_PAIR ? in->forget : inputs_of(in, &in->objective);
+    return objective_needs(o) & NEEDS_PAIR ? in->forget : inputs_of(in, o);
 }
 
 static enum status read_sets(struct inputs *in, const struct grid *world, const struct data_rule *rule)
@@ -227,7 +229,8 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
         TRY(dataset_join(in->forget, in->retain, in->held_out, &in->train));
     else
         in->train = in->forget;
-    if (in->trains) TRY(check_labels(labelled(in)));
+    if (in->trains) TRY(check_labels(labelled(in, &in->objective), &in->objective));
+    for (size_t j = 0; j < in->n_measured; j++) TRY(check_labels(labelled(in, &in->measured[j]), &in->measured[j]));
     for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
         if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
             in->regularizer[i].batch = in->train->n_row;

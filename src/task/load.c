@@ -67,6 +67,10 @@ enum status run_hashes(const struct inputs *in, const struct plan *p, uint64_t *
     TRY(check_trajectory(&r));
     TRY(fill(&r, in->config->model.path, r.weights, weights));
     *reference = *weights;
+    if (in->config->model.at[0].step) {
+        const uint64_t step = in->config->model.at[0].step;
+        *weights = hash_bytes(&step, sizeof step, *weights);
+    }
     if (other) {
         TRY(check_same(&r, path));
         TRY(fill(&r, path, r.weights, reference));

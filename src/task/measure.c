@@ -14,7 +14,7 @@ enum status rows_gradient(struct run *r, const struct objective *o, const struct
     TRY(state_reduce(r->grid, gradient));
     *loss = 0;
     for (size_t i = 0; i < rows->n; i++) *loss += r->weight[i] * r->loss[i];
-    r->flops += (objective_needs(o) & NEEDS_DISTRIBUTION ? 8 : 6) * plan_products(r->layout) * rows_tokens(rows);
+    r->flops += (6 + plan_reference(r->plan, o)) * plan_products(r->layout) * rows_tokens(rows);
 done:
     return st;
 }
@@ -81,8 +81,7 @@ static enum status effects(struct run *r, size_t at, size_t J, const struct obje
         engine_effects(&r->engine, J, o, rows, K, r->risk_gradient, r->effect + at * K * slot_count(r->layout) * n,
                        r->effect_loss + at * n, r->mean_weight + at * n);
     double passes = 2 + 2.0 * (double)K + 2.0 * (double)J;
-    for (size_t j = 0; j < J; j++)
-        if (objective_needs(&o[j]) & NEEDS_DISTRIBUTION) passes += 2;
+    for (size_t j = 0; j < J; j++) passes += plan_reference(r->plan, &o[j]);
     r->flops += passes * plan_products(r->layout) * rows_tokens(rows);
     return st;
 }
@@ -93,9 +92,8 @@ static enum status all_objectives(struct run *r)
     const struct inputs *in = r->in;
     enum status st = OK;
     for (size_t j = 0, end; j < in->n_measured; j = end) {
-        const struct dataset *d = inputs_of(in, &in->measured[j]);
-        const struct rows rows = run_rows(r, d, in->forget->n_row, r->every_row);
-        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == d;) end++;
+        const struct rows rows = run_forget(r, &in->measured[j]);
+        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data;) end++;
         TRY(effects(r, j, end - j, &in->measured[j], &rows));
     }
     add_slots(r, in->n_measured, in->forget->n_row);

@@ -12,6 +12,11 @@ double plan_products(const struct layout *l)
     return (double)l->elements - (s->tied ? 0 : (double)s->vocabulary * (double)s->hidden);
 }
 
+double plan_reference(const struct plan *p, const struct objective *o)
+{
+    return p->copies && objective_needs(o) & (NEEDS_DISTRIBUTION | NEEDS_STATES) ? 2 : 0;
+}
+
 static bool spread(const struct inputs *in) { return in->measures && in->config->geffect.standard_error; }
 
 /* Longest list of rows of any call; most objectives stacked; most labels. */
@@ -53,15 +58,27 @@ static size_t count_states(const struct inputs *in, const struct plan *p)
     return n + (in->measures ? in->n_risk : 0);
 }
 
+/* Ids, labels and the copy that is sent. */
+static size_t bytes_sets(const struct inputs *in)
+{
+    const struct dataset *d[] = {in->forget, in->retain, in->refusals, in->pairs,
+                                 in->train == in->forget ? NULL : in->train};
+    size_t tokens = 0;
+    for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+        if (d[i]) tokens += d[i]->first[d[i]->n_row];
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (in->risk[k].own) tokens += in->risk[k].own->first[in->risk[k].own->n_row];
+    return tokens * 3 * sizeof(int32_t);
+}
+
 static size_t bytes_results(const struct inputs *in, const struct plan *p, const struct layout *l)
 {
-    size_t per_instance = p->engine.objectives * p->engine.risks * (slot_count(l) + l->n_param + l->n_layer);
-    size_t sets = 0;
-    size_t gram = in->gram ? (l->n_param + l->n_layer) * gram_size(in) * (gram_size(in) + 1) : 0;
-    if (in->forget) sets += in->forget->first[in->forget->n_row];
-    if (in->refusals) sets += in->refusals->first[in->refusals->n_row];
-    if (in->retain) sets += in->retain->first[in->retain->n_row];
-    return (p->engine.rows * (per_instance + 6) + gram + risk_labels(in)) * sizeof(double) + sets * 3 * sizeof(int32_t);
+    const size_t J = p->engine.objectives, labels = l->n_param + l->n_layer;
+    const struct dataset *known = in->needs_reference ? in->pairs ? in->pairs : in->forget : NULL;
+    size_t per_row = J * p->engine.risks * (slot_count(l) + labels) + 3 * J + 4;
+    size_t gram = in->gram ? labels * gram_size(in) * (gram_size(in) + 1) : 0;
+    size_t reference = known ? known->first[known->n_row] : 0; /* at most so many labels */
+    return (p->engine.rows * per_row + gram + risk_labels(in) + reference) * sizeof(double) + bytes_sets(in);
 }
 
 static double tokens_of(const struct dataset *d, size_t n, const size_t *row)
@@ -79,8 +96,8 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
     double K = (double)in->n_risk, J = (double)in->n_measured;
     p->flops_update = 6 * N * per_row * (double)s->batch;
     for (size_t i = 0; i < in->n_regularizer; i++)
-        p->flops_update += (objective_needs(&in->regularizer[i].objective) & NEEDS_DISTRIBUTION ? 8 : 6) * N *
-                           per_retain * (double)in->regularizer[i].batch;
+        p->flops_update +=
+            (6 + plan_reference(p, &in->regularizer[i].objective)) * N * per_retain * (double)in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
         p->flops_measure += ((in->fidelity ? 8 : 6) + (spread(in) ? 4 + 2 * J : 0)) * N *
                             tokens_of(in->risk[k].data, in->risk[k].n, in->risk[k].row);
@@ -167,16 +184,17 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
     if (st == OK)
         st = text_print(
             out,
-            "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s), %.1f activations, "
+            "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights%s%s%s%s), %.1f activations, "
             "%.1f products, %.1f results\n",
             (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, p->n_state, (double)p->bytes_state / 1e6,
             in->trains ? in->n_regularizer ? ", gradients, moments" : ", gradient, moments" : "",
             p->copies ? ", reference" : "",
-            in->gram       ? ", risks, objective, step"
-            : in->fidelity ? ", risks, step"
-            : in->measures ? ", risks"
-                           : "",
-            (double)p->bytes_model / 1e6, (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
+            in->measures ? spread(in) ? ", risks, objectives"
+                           : in->gram ? ", risks, objective"
+                                      : ", risks"
+                         : "",
+            in->trains && (in->gram || in->fidelity) ? ", step" : "", (double)p->bytes_model / 1e6,
+            (double)p->bytes_engine / 1e6, (double)p->bytes_results / 1e6);
     if (st == OK && in->needs_distribution)
         st = text_print(out,
                         "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",

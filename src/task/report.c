@@ -23,6 +23,8 @@ void report_start(const struct run *r)
     if (in->retain)
         log_info("retain     %s: %zu rows, the first %zu never trained on", in->retain->path, in->retain->n_row,
                  in->held_out);
+    if (in->measures && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
+        log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
     if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
     text_free(&t);
     if (plan_print(in, r->timetable, r->plan, &t) == OK) t.data[t.n - 1] = 0, log_info("%s", t.data);

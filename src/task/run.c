@@ -77,7 +77,7 @@ static enum status new_weights(struct run *r)
     TRY_NEW(r->instance_weight, in->n_measured * in->forget->n_row);
     TRY_NEW(r->total, in->n_measured * in->n_risk);
     for (size_t j = 0; j < in->n_measured; j++) {
-        const struct rows rows = run_rows(r, inputs_of(in, &in->measured[j]), in->forget->n_row, r->every_row);
+        const struct rows rows = run_forget(r, &in->measured[j]);
         TRY(objective_weights(in, &in->measured[j], &rows, r->instance_weight + j * rows.n));
     }
 done:
@@ -186,6 +186,11 @@ struct rows run_rows(const struct run *r, const struct dataset *d, size_t n, con
                          .nll_ref = known ? r->nll_ref : NULL,
                          .label_first = known ? r->label_first : NULL,
                          .pair = pairs ? in->forget->n_row : 0};
+}
+
+struct rows run_forget(const struct run *r, const struct objective *o)
+{
+    return run_rows(r, inputs_of(r->in, o), r->in->forget->n_row, r->every_row);
 }
 
 struct rows risk_rows(const struct risk *k)

@@ -39,6 +39,12 @@ static enum status export_model(struct run *r)
     enum status st = OK;
     if (!r->in->trains || !c->checkpoint.export) goto done;
     TRY(path_join(c->output_directory, "model", &dir));
+    if (!math_finite(r->layout->size, r->weights->data))
+        st = fail(ERR_NUMERIC,
+                  "%s: not written: weights are not finite after the last update: the run has diverged; lower "
+                  "optimizer.lr",
+                  dir);
+    TRY(grid_agree(r->grid, st));
     TRY(weights_write(dir, c->model.path, r->grid, r->weights, export_storage(c)));
 done:
     free(dir);

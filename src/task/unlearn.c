@@ -47,12 +47,26 @@ static enum status diverged(size_t t)
     return fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
 }
 
+/* A measurement, and which model it is of where a value is not finite. Nothing diverged before the first update. */
+static enum status measure_at(struct run *r, size_t step, const char *model, const struct update *u)
+{
+    enum status st = measure(r, u);
+    if (st != ERR_NUMERIC) return st;
+    if (model) {
+        fail_clear();
+        return fail(ERR_NUMERIC,
+                    "%s: step %zu: a log-likelihood is not finite: are these the weights of its config.json?", model,
+                    step);
+    }
+    return step ? diverged(step) : st;
+}
+
 /* The row of a measured step is complete when its update is made; where that fails, with nothing of the update. */
 static enum status update_and_measure(struct run *r, size_t t, bool measured, struct update *u)
 {
     enum status st = OK, end = OK;
     double began;
-    if (measured) TRY(measure(r, u));
+    if (measured) TRY(measure_at(r, t, NULL, u));
     began = clock_seconds();
     st = grid_agree(r->grid, apply_update(r, t, measured, u));
     u->seconds += clock_seconds() - began;
@@ -84,7 +98,7 @@ static enum status measure_models(struct run *r)
     enum status st = OK;
     for (size_t i = 0; i < c->model.n_at; i++) {
         if (i) TRY(run_next_model(r, i));
-        TRY(measure(r, NULL));
+        TRY(measure_at(r, c->model.at[i].step, c->model.at[i].path, NULL));
         TRY(measure_end(r, c->model.at[i].step, NULL));
     }
 done:
@@ -103,7 +117,7 @@ enum status unlearn(struct run *r)
     if (!in->trains) return measure_models(r);
     for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
     if (in->measures) {
-        TRY(measure(r, NULL));
+        TRY(measure_at(r, T, NULL, NULL));
         TRY(measure_end(r, T, NULL));
     }
     for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;

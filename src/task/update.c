@@ -27,7 +27,7 @@ static enum status part_gradient(struct run *r, const struct objective *o, doubl
     rows_weights(o, rows, r->weight);
     for (size_t i = 0; i < rows->n; i++) sum += r->weight[i] * r->loss[i];
     *loss = sum;
-    r->flops += (objective_needs(o) & NEEDS_DISTRIBUTION ? 8 : 6) * plan_products(r->layout) * rows_tokens(rows);
+    r->flops += (6 + plan_reference(r->plan, o)) * plan_products(r->layout) * rows_tokens(rows);
 done:
     return st;
 }

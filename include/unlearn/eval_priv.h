@@ -1,0 +1,50 @@
+/* Private to the room eval. */
+#ifndef UNLEARN_EVAL_PRIV_H
+#define UNLEARN_EVAL_PRIV_H
+#include "unlearn/eval.h"
+
+/* ------------------------------------------------------------------------------------------------- likeness ----- */
+/** Porter's stem of a word of [a-z0-9], in place; its new length, never more than n. */
+size_t porter_stem(char *word, size_t n);
+
+/* ----------------------------------------------------------------------------------------------- statistics ----- */
+/** Pr(D_n >= d) of the one-sample two-sided Kolmogorov-Smirnov statistic, n >= 1.                               Local. */
+enum status kolmogorov_tail(size_t n, double d, double *p);
+enum status sorted_copy(size_t n, const double *x, double **out); /* ascending; the caller's; no NaN */
+
+/* ------------------------------------------------------------------------------------------------ TOFU's log ----- */
+struct log_part { /* one set of the published file */
+    const char *key, *name;
+    bool among_options; /* the answer's probability is taken among the answers */
+};
+extern const struct log_part log_parts[N_EVAL_SET];
+
+struct log_array { /* one array of numbers of struct eval_set */
+    const char *key;
+    size_t offset; /* of its pointer in the struct */
+    bool wide;     /* [n][n_wrong], else [n] */
+    bool needed;   /* by forget quality and utility */
+};
+enum { N_LOG_ARRAY = 8 };
+extern const struct log_array log_arrays[N_LOG_ARRAY];
+static inline double **log_array_of(struct eval_set *s, const struct log_array *a)
+{
+    return (double **)(void *)((char *)s + a->offset);
+}
+static inline const double *log_array_in(const struct eval_set *s, const struct log_array *a)
+{
+    return *(double *const *)(const void *)((const char *)s + a->offset);
+}
+/* The texts of generated_text, in its order: prompt, generated, answer. */
+enum { N_LOG_TEXT = 3 };
+static inline struct text **log_text_of(struct eval_set *s, int i)
+{
+    return i == 0 ? &s->prompt : i == 1 ? &s->generated : &s->answer;
+}
+void eval_set_free(struct eval_set *s);
+
+/* What follows from one row; NaN where a value it needs is missing. */
+double row_mean_wrong(const struct eval_set *s, size_t i);      /* mean nll of the wrong answers */
+double row_log_share(const struct eval_set *s, size_t i);       /* log of the answer's share among all answers */
+double row_log_truth_ratio(const struct eval_set *s, size_t i); /* log(mean_k e^-w_k / e^-q) */
+#endif

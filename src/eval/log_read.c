@@ -1,0 +1,224 @@
+/* Reads the benchmark's log: {set: {key: {row: value, ...}, ...}, ...}; see struct eval_set for the keys. */
+#include "unlearn/eval_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t LARGEST_FILE = (size_t)1 << 30;
+enum { LONGEST_ROW = 18 }; /* digits of a row's name: below 2^63 */
+
+struct reader {
+    const char *path, *part; /* of the file; key of the set */
+    json_t *rows;            /* the array whose rows the others must have; borrowed */
+    const char *rows_key;
+    struct eval_set *set;
+};
+
+static enum status wrong(const struct reader *r, const char *key, const char *row, const char *what)
+{
+    if (row) return fail(ERR_INPUT, "%s: %s: %s: row \"%.40s\" %s", r->path, r->part, key, row, what);
+    return fail(ERR_INPUT, "%s: %s: %s %s", r->path, r->part, key, what);
+}
+
+/* Python writes numbers that JSON does not have; outside of strings they become null. */
+static enum status without_nan(const char *in, size_t n, struct text *out)
+{
+    static const char *const word[] = {"NaN", "-Infinity", "Infinity"};
+    enum status st = OK;
+    size_t done_to = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in[i] == '"') quoted = !quoted;
+        if (in[i] == '\\' && quoted) i++;
+        for (size_t k = 0; k < 3 && !quoted; k++) {
+            size_t length = strlen(word[k]);
+            if (n - i < length || memcmp(in + i, word[k], length)) continue;
+            TRY(text_add(out, in + done_to, i - done_to));
+            TRY(text_add(out, "null", 4));
+            done_to = i + length;
+            i = done_to - 1;
+            break;
+        }
+    }
+    TRY(text_add(out, in + done_to, n - done_to));
+done:
+    return st;
+}
+
+static enum status row_number(const struct reader *r, const char *key, const char *name, int64_t *out)
+{
+    size_t n = strlen(name);
+    if (!n || n > LONGEST_ROW || strspn(name, "0123456789") < n || (n > 1 && name[0] == '0'))
+        return wrong(r, key, name, "is not named by a whole number");
+    *out = strtoll(name, NULL, 10);
+    return OK;
+}
+
+/* The rows of a set are those of the array that is read first. */
+static enum status take_rows(struct reader *r, const char *key, json_t *values)
+{
+    enum status st = OK;
+    struct eval_set *s = r->set;
+    const char *name;
+    json_t *each;
+    if (!json_object_size(values)) return wrong(r, key, NULL, "has no rows");
+    r->rows = values, r->rows_key = key;
+    s->n = json_object_size(values);
+    TRY_NEW(s->row, s->n);
+    size_t i = 0;
+    json_object_foreach(values, name, each) TRY(row_number(r, key, name, &s->row[i++]));
+done:
+    return st;
+}
+
+/* An object of rows, the same as before; NULL where the key is absent. */
+static enum status find_rows(struct reader *r, json_t *part, const char *key, json_t **out)
+{
+    *out = json_object_get(part, key);
+    if (!*out) return OK;
+    if (!json_is_object(*out)) return wrong(r, key, NULL, "is not an object with a value for each row");
+    if (!r->rows) return take_rows(r, key, *out);
+    if (json_object_size(*out) != r->set->n)
+        return fail(ERR_INPUT, "%s: %s: %s has %zu rows, %s has %zu", r->path, r->part, key, json_object_size(*out),
+                    r->rows_key, r->set->n);
+    return OK;
+}
+
+static enum status number(const struct reader *r, const char *key, const char *row, json_t *json, double *out)
+{
+    if (!json_is_number(json) && !json_is_null(json)) return wrong(r, key, row, "is not a number");
+    *out = json_is_null(json) ? NAN : json_number_value(json);
+    return OK;
+}
+
+/* One value for each wrong answer; the first row with any says how many. null: all are missing. */
+static enum status numbers(const struct reader *r, const char *key, const char *row, json_t *list, double *out)
+{
+    enum status st = OK;
+    for (size_t k = 0; k < r->set->n_wrong; k++) out[k] = NAN;
+    if (json_is_null(list)) return OK;
+    if (json_array_size(list) != r->set->n_wrong)
+        return fail(ERR_INPUT, "%s: %s: %s: row \"%.40s\" has %zu values, others have %zu", r->path, r->part, key, row,
+                    json_array_size(list), r->set->n_wrong);
+    for (size_t k = 0; k < r->set->n_wrong; k++) TRY(number(r, key, row, json_array_get(list, k), &out[k]));
+done:
+    return st;
+}
+
+static enum status count_wrong(struct reader *r, const char *key, json_t *values)
+{
+    const char *name;
+    json_t *each;
+    json_object_foreach(values, name, each)
+    {
+        if (!json_is_array(each) && !json_is_null(each)) return wrong(r, key, name, "is not a list of numbers");
+        if (json_is_array(each) && !json_array_size(each)) return wrong(r, key, name, "is an empty list");
+        if (!r->set->n_wrong) r->set->n_wrong = json_array_size(each);
+    }
+    return OK;
+}
+
+static enum status read_array(struct reader *r, json_t *part, const struct log_array *a, bool needed)
+{
+    enum status st = OK;
+    double **x = log_array_of(r->set, a);
+    json_t *values, *value;
+    const char *name;
+    size_t i = 0, each;
+    TRY(find_rows(r, part, a->key, &values));
+    if (!values && needed) TRY(wrong(r, a->key, NULL, "is not there"));
+    if (!values) return OK;
+    if (a->wide) TRY(count_wrong(r, a->key, values));
+    each = a->wide ? r->set->n_wrong : 1;
+    if (!each) return OK; /* null in every row: as if it were absent */
+    TRY_NEW(*x, r->set->n * each);
+    json_object_foreach(r->rows, name, value)
+    {
+        if (!(value = json_object_get(values, name))) TRY(wrong(r, a->key, name, "is not there"));
+        if (a->wide)
+            TRY(numbers(r, a->key, name, value, *x + i * each));
+        else
+            TRY(number(r, a->key, name, value, *x + i));
+        i++;
+    }
+done:
+    return st;
+}
+
+static enum status texts(const struct reader *r, const char *key, const char *row, json_t *list, size_t i)
+{
+    enum status st = OK;
+    bool three = json_is_array(list) && json_array_size(list) == N_LOG_TEXT;
+    for (int k = 0; k < N_LOG_TEXT; k++) {
+        json_t *text = three ? json_array_get(list, (size_t)k) : NULL;
+        if (!json_is_string(text)) return wrong(r, key, row, "is not a list of prompt, generated text and answer");
+        TRY(text_add(&(*log_text_of(r->set, k))[i], json_string_value(text), json_string_length(text)));
+    }
+done:
+    return st;
+}
+
+static enum status read_texts(struct reader *r, json_t *part)
+{
+    static const char key[] = "generated_text";
+    enum status st = OK;
+    json_t *values, *value;
+    const char *name;
+    size_t i = 0;
+    TRY(find_rows(r, part, key, &values));
+    if (!values) return OK;
+    for (int k = 0; k < N_LOG_TEXT; k++) TRY_NEW(*log_text_of(r->set, k), r->set->n);
+    json_object_foreach(r->rows, name, value) TRY(texts(r, key, name, json_object_get(values, name), i++));
+done:
+    return st;
+}
+
+static enum status read_part(struct reader *r, json_t *part, bool needed)
+{
+    enum status st = OK;
+    if (!json_is_object(part)) return fail(ERR_INPUT, "%s: %s is not an object", r->path, r->part);
+    for (size_t k = 0; k < N_LOG_ARRAY; k++) TRY(read_array(r, part, &log_arrays[k], needed && log_arrays[k].needed));
+    TRY(read_texts(r, part));
+    if (!r->rows) return fail(ERR_INPUT, "%s: %s has no key that is known", r->path, r->part);
+done:
+    return st;
+}
+
+static enum status read_parts(const char *path, json_t *root, unsigned needed, struct eval_log *log)
+{
+    enum status st = OK;
+    if (!json_is_object(root)) return fail(ERR_INPUT, "%s: is not an object of sets", path);
+    for (int k = 0; k < N_EVAL_SET; k++) {
+        struct reader r = {.path = path, .part = log_parts[k].key, .set = &log->set[k]};
+        json_t *part = json_object_get(root, r.part);
+        if (part)
+            TRY(read_part(&r, part, needed >> k & 1));
+        else if (needed >> k & 1)
+            return fail(ERR_INPUT, "%s: %s is not there: this is no eval_log_aggregated.json with the set %s", path,
+                        r.part, log_parts[k].name);
+    }
+done:
+    return st;
+}
+
+enum status eval_log_read(const char *path, unsigned needed, struct eval_log *out)
+{
+    enum status st;
+    struct eval_log log = {0};
+    struct text clean = {0};
+    char *raw = NULL;
+    json_t *root = NULL;
+    size_t n;
+    *out = (struct eval_log){0};
+    TRY(file_read(path, LARGEST_FILE, &raw, &n));
+    TRY(without_nan(raw, n, &clean));
+    TRY(json_parse(path, 0, clean.data, clean.n, &root));
+    TRY(read_parts(path, root, needed, &log));
+    *out = log, log = (struct eval_log){0};
+done:
+    free(raw);
+    text_free(&clean);
+    json_decref(root);
+    eval_log_free(&log);
+    return st;
+}
