@@ -15,7 +15,8 @@ MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
 BETWEEN_LAYOUTS = 1e-10  # double
 RISKS = ["unlearn", "retain"]
-OBJECTIVES = ["ga", "po", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo"]  # po reads other rows: two groups around it
+OBJECTIVES = ["ga", "rmu", "po", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo", "ceu", "undial"]  # po reads other rows
+DIRECTION = "u.json"
 
 
 def settings(case, expected, tensor, ranks):
@@ -36,14 +37,15 @@ def settings(case, expected, tensor, ranks):
         "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,
                   "shuffle": False, "pair_retain": "in_order"},
         "geffect": {"every": 1, "resolution": "tensor",
-                    "objectives": [{"name": n, **known["objectives"].get(n, {})} for n in OBJECTIVES]},
+                    "objectives": [{"name": n, **known["objectives"].get(n, {}),
+                                    **({"direction": DIRECTION} if n == "rmu" else {})} for n in OBJECTIVES]},
     }
 
 
 def read(directory):
     """The arrays of geffect.h5 as float64, effects by name: effect[objective, risk] = [step, tensor, instance]."""
     with h5py.File(directory / "geffect.h5") as f:
-        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "instance")}
+        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "objective_weight", "instance")}
         got["tensor"] = labels(f["layer"])
         got["objective"], got["risk"] = labels(f["objective"]), labels(f["risk"])
         for j, objective in enumerate(got["objective"]):
@@ -55,12 +57,31 @@ def read(directory):
     return got
 
 
+def mean_weights(name, expected):
+    """What objective_weight is at the start, from the reference's likelihoods; None where those do not say."""
+    p = json.loads(expected.attrs["settings"])["objectives"].get(name)
+    known = expected[f"objective/{name}/sequence_loss"][()]
+    if name in ("npo", "simnpo"):  # known = -(2/beta) log sigmoid(margin), and the weight is 2 sigmoid(-margin)
+        return -2 * np.expm1(-p["beta"] / 2 * known)
+    if name not in ("wga", "satimp"):
+        return None if name in ("tnpo", "wtnpo") else np.full(len(known), np.nan)
+    q = [np.exp(-expected[f"nll/forget/{i}"][()]) for i in range(len(known))]
+    if name == "wga":
+        return np.array([(x ** p["alpha"]).mean() for x in q])
+    return np.array([(x ** p["beta1"] * (1 - x) ** p["beta2"]).mean() for x in q])
+
+
 def start_pairs(got, expected):
     """Step 0: what was measured of the model as given, and what the reference says."""
     pairs = {}
     for j, name in enumerate(OBJECTIVES):
         pairs[f"{name} loss"] = got["instance_loss"][0, j], expected[f"objective/{name}/sequence_loss"]
         pairs[f"{name} weight"] = got["instance_weight"][j], expected[f"objective/{name}/weight"]
+        pairs[f"{name} loss of all"] = got["instance_weight"][j] @ got["instance_loss"][0, j], expected[f"objective/{name}/loss"]
+        own, mean = mean_weights(name, expected), got["objective_weight"][0, j]
+        if own is not None:
+            pairs[f"where {name} has a mean weight"] = np.isnan(mean), np.isnan(own)
+            pairs[f"{name} mean weight"] = np.nan_to_num(mean), np.nan_to_num(own)
     pairs["kl loss"] = got["kl loss"][0], expected["objective/kl/sequence_loss"]
     pairs["kl weight"] = got["kl weight"], expected["objective/kl/weight"]
     for name in (*OBJECTIVES, "kl"):
@@ -92,6 +113,7 @@ def one_run(checks, case, precision, ranks, tensor, expected):
     what = f"{name}, {precision}, data {ranks // tensor} x tensor {tensor}"
     directory = checks.directory / f"{name}-{precision}-{ranks}-{tensor}"
     directory.mkdir()
+    (directory / DIRECTION).write_text(json.dumps(expected["rmu_direction"][()].tolist()))
     done = run_input(settings(case, expected, tensor, ranks), ranks, precision, directory)
     if not checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
         return None

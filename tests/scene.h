@@ -7,7 +7,7 @@
 #include "model_files.h"
 #include "unlearn/parallel_priv.h"
 
-enum { MOST_SCENES = 64, SCENE_J = 3, SCENE_K = 2, GOLDEN_TOKENS = 300, MADE_TOKENS = 40 };
+enum { MOST_SCENES = 64, SCENE_J = 3, SCENE_K = 2, GOLDEN_TOKENS = 300, MADE_TOKENS = 48 };
 struct scene {
     struct golden g;
     char what[96];
@@ -71,15 +71,21 @@ static inline void shift(struct state *s, double h, const struct state *x, const
     for (size_t i = first; i < first + n; i++) s->data[i] += (real)(h * (double)x->data[i]);
 }
 
-/* The batch gradient of an objective over all rows of a set, complete. */
-static inline void batch_gradient(struct scene *s, const struct objective *o, struct dataset *d, struct state *to)
+/* The batch gradient of an objective over these rows, complete. */
+static inline void rows_gradient(struct scene *s, const struct objective *o, const struct rows *r, struct state *to)
 {
     double weight[64], loss[64];
-    struct rows all = golden_rows(&s->g, d);
-    rows_weights(o, &all, weight);
+    rows_weights(o, r, weight);
     math_fill(s->g.layout->size, 0, to->data);
-    TEST_OK(engine_gradient(&s->g.engine, o, &all, weight, to, loss));
+    TEST_OK(engine_gradient(&s->g.engine, o, r, weight, to, loss));
     TEST_OK(state_reduce(s->g.grid, to));
+}
+
+/* Over all rows of a set. */
+static inline void batch_gradient(struct scene *s, const struct objective *o, struct dataset *d, struct state *to)
+{
+    const struct rows all = golden_rows(&s->g, d);
+    rows_gradient(s, o, &all, to);
 }
 
 /* The reference drawn, the weights one step of descent away from it, so that no tensor is what it was. */

@@ -1,61 +1,5 @@
 /* geffect: what effects must satisfy whatever the model (DESIGN.md 1, Identities).                        NP: 1 2 4 */
-#include "scene.h"
-
-/* relative to the largest: what float rounding leaves of sums of a few thousand products */
-static const double TOL = sizeof(real) == 8 ? 1e-10 : 2e-5;
-
-static double e[SCENE_J * SCENE_K * 256 * 64], loss[SCENE_J * 64], mean_weight[SCENE_J * 64];
-
-/* relative error, and zero against zero is none */
-static double distance(size_t n, const double *x, const double *y)
-{
-    double d = relative_error(n, x, y);
-    return isnan(d) ? INFINITY : d;
-}
-
-#define assert_equal(s, name, n, got, want, tolerance)                                             \
-    do {                                                                                           \
-        double error_ = distance(n, got, want);                                                    \
-        if (!(error_ <= (tolerance))) fail_msg("%s: %s differs by %.3g", (s)->what, name, error_); \
-    } while (0)
-
-/* e, loss, mean_weight of J objectives on all rows of a set, both risks */
-static struct rows effects(struct scene *s, size_t J, const struct objective *o, struct dataset *d)
-{
-    struct rows all = golden_rows(&s->g, d);
-    assert_true(J * SCENE_K * slot_count(s->g.layout) * d->n_row <= sizeof e / sizeof *e);
-    TEST_OK(engine_effects(&s->g.engine, J, o, &all, SCENE_K, s->risk, e, loss, mean_weight));
-    return all;
-}
-
-/* Batch-weighted sum over instances of objective 0's effect on risk k, per parameter: slots of a tied tensor add up. */
-static void by_parameter(const struct scene *s, const struct objective *o, const struct rows *r, size_t k, double *sum)
-{
-    const struct layout *l = s->g.layout;
-    double weight[64];
-    rows_weights(o, r, weight);
-    memset(sum, 0, l->n_param * sizeof *sum);
-    for (size_t slot = 0; slot < slot_count(l); slot++)
-        for (size_t i = 0; i < r->n; i++)
-            sum[slot_param(l, slot) - l->param] += weight[i] * e[(k * slot_count(l) + slot) * r->n + i];
-}
-
-/* scale * <a, b> per parameter, over the tensor ranks */
-static void dots(const struct scene *s, const struct state *a, const struct state *b, double scale, double *sum)
-{
-    state_dot(a, b, sum);
-    if (s->g.grid->tensor_size > 1) comm_sum_double(s->g.grid->tensor, sum, s->g.layout->n_param);
-    for (size_t i = 0; i < s->g.layout->n_param; i++) sum[i] *= scale;
-}
-
-static void check_dots(struct scene *s, const char *what, const struct objective *o, const struct rows *r, size_t k,
-                       const struct state *other, double scale)
-{
-    double got[256], want[256];
-    by_parameter(s, o, r, k, got);
-    dots(s, s->risk[k], other, scale, want);
-    assert_equal(s, what, s->g.layout->n_param, got, want, TOL);
-}
+#include "identities.h"
 
 static void ga_effect_on_what_is_unlearned_is_minus_the_squared_risk_gradient(void **state)
 {
@@ -283,64 +227,6 @@ static void a_row_listed_twice_counts_twice(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------ finite differences ----- */
-/* R_k at the weights as they are */
-static double risk_value(struct scene *s, size_t k)
-{
-    struct objective nll = golden_objective("nll", NULL, 0);
-    struct rows r = golden_rows(&s->g, k ? s->g.retain : s->g.forget);
-    size_t label_first[65] = {0};
-    double weight[64], nlls[4096], sum = 0;
-    for (size_t i = 0; i < r.n; i++) label_first[i + 1] = label_first[i] + dataset_labels(r.data, i);
-    assert_true(label_first[r.n] <= 4096);
-    r.label_first = label_first;
-    rows_weights(&nll, &r, weight);
-    TEST_OK(engine_nll(&s->g.engine, s->g.weights, &r, nlls));
-    for (size_t t = 0; t < label_first[r.n]; t++) sum += nlls[t];
-    return sum / (double)label_first[r.n];
-}
-
-/* (R(theta - h g) - R(theta + h g)) / (-2h) for the gradient in s->gradient, of one parameter or all */
-static double difference(struct scene *s, size_t k, double h, const struct param *p)
-{
-    double less, more;
-    real *kept = malloc(s->g.layout->size * sizeof *kept);
-    memcpy(kept, s->g.weights->data, s->g.layout->size * sizeof *kept);
-    shift(s->g.weights, -h, s->gradient, p);
-    less = risk_value(s, k);
-    memcpy(s->g.weights->data, kept, s->g.layout->size * sizeof *kept);
-    shift(s->g.weights, h, s->gradient, p);
-    more = risk_value(s, k);
-    memcpy(s->g.weights->data, kept, s->g.layout->size * sizeof *kept);
-    free(kept);
-    return (less - more) / (-2 * h);
-}
-
-static double total(const double *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += x[i];
-    return sum;
-}
-
-/* The risk changes along -grad L as the effects say: in all tensors at once and, in models made here, in each alone. */
-static void follow(struct scene *s, const struct objective *o, struct dataset *d)
-{
-    const struct layout *l = s->g.layout;
-    struct rows r = effects(s, 1, o, d);
-    double norm[256], effect[256], got[256], h;
-    batch_gradient(s, o, d, s->gradient);
-    dots(s, s->gradient, s->gradient, 1, norm);
-    h = 1e-4 / sqrt(total(norm, l->n_param));
-    for (size_t k = 0; k < SCENE_K; k++) {
-        by_parameter(s, o, &r, k, effect);
-        got[0] = difference(s, k, h, NULL), effect[l->n_param] = total(effect, l->n_param);
-        assert_equal(s, "change of the risk", 1, got, effect + l->n_param, 1e-5);
-        if (!s->made) continue;
-        for (size_t p = 0; p < l->n_param; p++) got[p] = difference(s, k, h, &l->param[p]);
-        assert_equal(s, "change by tensor", l->n_param, got, effect, 1e-5);
-    }
-}
-
 /* The golden models are slow: one process is enough for them. */
 static bool differences(const struct scene *s) { return parallel_job_size() == 1 || (s->made && s->g.grid->size > 1); }
 
@@ -349,9 +235,11 @@ static void the_risk_changes_along_the_objective_as_the_effect_says(void **state
     struct objective npo = golden_objective("npo", "beta", 0.05), kl = golden_objective("kl", NULL, 0);
     if (sizeof(real) != 8) skip();
     for (size_t i = 0; i < n_scene; i++) {
+        const struct rows forget = golden_rows(&scenes[i].g, scenes[i].g.forget);
+        const struct rows retain = golden_rows(&scenes[i].g, scenes[i].g.retain);
         if (!differences(&scenes[i])) continue;
-        follow(&scenes[i], &npo, scenes[i].g.forget);
-        follow(&scenes[i], &kl, scenes[i].g.retain);
+        follow(&scenes[i], &npo, &forget);
+        follow(&scenes[i], &kl, &retain);
     }
 }
 

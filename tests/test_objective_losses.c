@@ -153,6 +153,34 @@ static void a_destroyed_model_has_finite_losses_and_weights(void **state)
         }
 }
 
+static void dpo_is_what_its_equation_says(void **state)
+{
+    const struct objective dpo = with("dpo", "beta", 0.3);
+    const double win = 0.7, lose = 2.1, h = 1e-5; /* S - S_o of the refusal and of the answer */
+    double dwin, dlose, other, weight, none;
+    assert_near(objective_pair(&dpo, win, lose, &dwin, &dlose, &weight), 2 / 0.3 * log(1 + exp(-0.3 * (lose - win))),
+                1e-14);
+    assert_near(weight, 2 / (1 + exp(0.3 * (lose - win))), 1e-14);
+    double more = objective_pair(&dpo, win + h, lose, &other, &none, &none);
+    assert_near(dwin, (more - objective_pair(&dpo, win - h, lose, &other, &none, &none)) / (2 * h), 1e-9);
+    more = objective_pair(&dpo, win, lose + h, &other, &none, &none);
+    assert_near(dlose, (more - objective_pair(&dpo, win, lose - h, &other, &none, &none)) / (2 * h), 1e-9);
+    assert_near(objective_pair(&dpo, 1.3, 1.3, &dwin, &dlose, &weight), 2 / 0.3 * log(2), 1e-14);
+    assert_near(weight, 1, 0);
+}
+
+static void dpo_of_a_destroyed_model_is_finite(void **state)
+{
+    const struct objective dpo = with("dpo", "beta", 0.1);
+    const double level[] = {-1e7, -9000, 0, 9000, 1e7};
+    double dwin, dlose, weight;
+    for (int a = 0; a < 5; a++)
+        for (int b = 0; b < 5; b++) {
+            assert_true(isfinite(objective_pair(&dpo, level[a], level[b], &dwin, &dlose, &weight)));
+            assert_true(weight >= 0 && weight <= 2 && dwin == weight && dlose == -weight);
+        }
+}
+
 static void a_small_beta_weighs_every_sequence_alike(void **state)
 {
     struct objective npo = named("npo");
@@ -182,6 +210,14 @@ static void sequences_weigh_by_labels_by_positions_or_alike(void **state)
     assert_near(objective_mass(&ga, 20, 0), 0, 0);
     assert_near(objective_mass(&npo, 20, 0), 0, 0);
     assert_near(objective_mass(&kl, 20, 0), 20, 0);
+    struct objective ceu = named("ceu"), dpo = named("dpo"), rr = named("rr"), rmu = named("rmu"), po = named("po");
+    assert_near(objective_mass(&ceu, 20, 7), 6, 0); /* the first label is skipped */
+    assert_near(objective_mass(&ceu, 20, 1), 0, 0);
+    assert_near(objective_mass(&ceu, 20, 0), 0, 0);
+    assert_near(objective_mass(&dpo, 20, 7), 1, 0);
+    assert_near(objective_mass(&rr, 20, 7), 20, 0);
+    assert_near(objective_mass(&rmu, 20, 7), 7, 0);
+    assert_near(objective_mass(&po, 20, 7), 7, 0);
 }
 
 static void labels_name_parameters_that_differ_or_all(void **state)
@@ -254,6 +290,8 @@ int main(void)
         cmocka_unit_test(weights_are_what_their_equations_say),
         cmocka_unit_test(objectives_without_a_weight_say_nan),
         cmocka_unit_test(a_destroyed_model_has_finite_losses_and_weights),
+        cmocka_unit_test(dpo_is_what_its_equation_says),
+        cmocka_unit_test(dpo_of_a_destroyed_model_is_finite),
         cmocka_unit_test(a_small_beta_weighs_every_sequence_alike),
         cmocka_unit_test(no_label_is_no_loss),
         cmocka_unit_test(sequences_weigh_by_labels_by_positions_or_alike),
