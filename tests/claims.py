@@ -43,6 +43,14 @@ def finite(checks, runs):
         checks.check(list(got["step"]) == STEPS, f"{name}: measured steps", str(got["step"]))
 
 
+def same_training(checks, out):
+    """How effects are estimated changes no update."""
+    for path in sorted(out.glob("*-ma/train.h5")):
+        name = path.parent.name.removesuffix("-ma")
+        with h5py.File(path) as f, h5py.File(out / name / "train.h5") as g:
+            checks.check(np.array_equal(f["loss"], g["loss"], equal_nan=True), f"{name}: the same training with either estimator")
+
+
 def facts(checks, runs, estimator):
     ga = runs["ga" + estimator]
     u = ga["gradient"].index("unlearn")
@@ -83,6 +91,7 @@ def main():
         checks.check(any(out.glob(f"{path.stem}*/complete")), f"{path.name} runs")
     runs = {p.parent.name: read(p.parent) for p in out.glob("*/geffect.h5")}
     finite(checks, runs)
+    same_training(checks, out)
     for estimator in ("", "-ma"):
         facts(checks, runs, estimator)
     verdicts(checks, out)
