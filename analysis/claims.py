@@ -218,7 +218,7 @@ def c9(runs):
         t = int(np.flatnonzero(ga.steps <= ga.warmup)[-1])
         sums = ga.instance[t, 0, 0].sum(0) * ga.instance_weight[0]  # of sequences, up to a factor
         apart = [distance(npo.sum(0), sums) for npo in ga.instance[t, 1:, 0]]
-        parts.append((f"effects of the instances under ga at step {ga.steps[t]}, and npo's with beta 0.001, 0.1, 1, 2: apart by {say(apart)}",
+        parts.append((f"ga's effects on instances at step {ga.steps[t]} and npo's with beta 0.001, 0.1, 1, 2: apart by {say(apart)}",
                       apart[0] < 0.1 and apart[0] == min(apart)))
     return judge(*parts)
 
@@ -263,7 +263,8 @@ def c12(runs):
 
 
 def c13(runs):
-    """RMU depends on the layer [peaks 2x apart]: two thirds the largest removal; last layer e_u > 0 after w; e_r of e_u's order [0.1, 10]"""
+    """RMU depends on the layer [peaks 2x apart]: two thirds the largest removal; last layer e_u > 0 after w;
+    rho of order 1 [0.1 to 10]"""
     first, second, last = (runs[n] for n in RMU)
     removal = [-r.e_u.min() for r in (first, second, last)]
     positive = (last.e_u[last.steps > last.warmup] > 0).mean()
@@ -351,7 +352,7 @@ def table(directory):
 
 
 PANELS = ("ga", "wga", *NPO, "tnpo", "wtnpo", "po", *RMU, "gd", "kl", "rr")
-COLOR = {"unlearn": ("#E69F00", "-"), "retain": ("#0B3C6F", (0, (5, 1.5)))}  # as the paper's: gold and navy
+CURVE = {"unlearn": ("$e_u$", "#E69F00", "-"), "retain": ("$e_r$", "#0B3C6F", (0, (5, 1.5)))}  # the paper's gold and navy
 
 
 def draw(directory):
@@ -375,9 +376,9 @@ def draw(directory):
             except KeyError:
                 continue
             a.axvline(run.warmup, color="0.8", linewidth=0.8)
-            for risk, (color, style) in COLOR.items():
+            for risk, (label, color, style) in CURVE.items():
                 curves.append(run.effect(risk, name if name in run.regularizers else None))
-                a.plot(run.steps, curves[-1], color=color, linestyle=style, linewidth=1.6, label={"unlearn": "$e_u$", "retain": "$e_r$"}[risk])
+                a.plot(run.steps, curves[-1], color=color, linestyle=style, linewidth=1.6, label=label)
         if curves:
             pair[1].sharey(pair[0])
             scale_axis(pair, curves)

@@ -91,7 +91,8 @@ all() { # all: a line NAME INPUT OVERRIDES for every run
         test -z "$name" || echo "$name inputs/objectives/$input.yaml $from $overrides"
     done
     echo "$measured" | while read -r name input overrides; do
-        test -z "$name" || echo "$name-ma inputs/objectives/$input.yaml $from $overrides geffect.estimator=moving_average checkpoint.export=false"
+        test -z "$name" || echo "$name-ma inputs/objectives/$input.yaml $from $overrides" \
+            "geffect.estimator=moving_average checkpoint.export=false"
     done
 }
 missing() { # of the lines that come in, those whose runs are wanted and not complete
@@ -111,5 +112,6 @@ for name in finetune ga wga npo-1 tnpo wtnpo po rmu-second kl wga-kl npo-kl tnpo
 done | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
-"$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" && cat "$OUT/claims.md"
+"$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" &&
+    cat "$OUT/claims.md"
 exit $((left > 0))
