@@ -315,7 +315,7 @@ def c17(runs):
     parts = []
     for name, plain in WITH_KL.items():
         (stays, forgotten), (stays_kl, forgotten_kl) = runs.extraction(plain), runs.extraction(name)
-        parts.append((f"{plain} {stays:.2f} -> {stays_kl:.2f}, {forgotten:.2f} -> {forgotten_kl:.2f}",
+        parts.append((f"{plain} {stays:.3f} -> {stays_kl:.3f}, {forgotten:.3f} -> {forgotten_kl:.3f}",
                       stays_kl > stays and forgotten_kl <= forgotten + 0.1))
     return judge(("stays, forgotten: before any {:.2f}, {:.2f}".format(*runs.extraction("finetune")), True), *parts)
 
