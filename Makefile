@@ -79,7 +79,7 @@ $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 $(TESTS): CMOCKA = -lcmocka
 tests: $(TESTS) $B/tests/eval_lines
 objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard tests/fuzz_*.c)) $B/tests/bench.o \
-         $B/tests/eval_lines.o
+         $B/tests/bench_generate.o $B/tests/eval_lines.o
 
 # Written anew only when it changes: other flags rebuild everything, another commit only what names it.
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
@@ -142,7 +142,7 @@ demo:                           # installs what is missing, then learns, forgets
 	@$(AGAIN) all
 	@$(AGAIN) venv
 	@SHARED='$(SHARED)' PYTHON='$(VENV)/bin/python' sh inputs/demo.sh
-bench: $B/tests/bench           # speed of a training step and an effect pass; a JSON line each
+bench: $B/tests/bench $B/tests/bench_generate # speed of a training step, an effect pass, of writing; a JSON line each
 	@SHARED='$(SHARED)' sh tests/bench.sh
 
 FUZZERS      = $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))

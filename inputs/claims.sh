@@ -107,16 +107,9 @@ test -e "$LEARNT/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "
 test -e "$LEARNT/complete" || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 # what the models with and without kl still know: likelihoods of rows, nothing is generated
-evaluations() {
-    for name in finetune ga wga npo-1 tnpo wtnpo po rmu-second kl wga-kl npo-kl tnpo-kl wtnpo-kl po-kl rmu-kl; do
-        test ! -e "$OUT/$name/model" || echo "$name/evaluation inputs/objectives/ga.yaml model.path=$OUT/$name/model $evaluate"
-    done
-}
-if "$PROGRAM" --help | grep -q '^task .*(built: finetune, unlearn, geffect)'; then
-    echo "this program does not evaluate yet: claims of extraction strength are not measured"
-else
-    evaluations | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
-fi
+for name in finetune ga wga npo-1 tnpo wtnpo po rmu-second kl wga-kl npo-kl tnpo-kl wtnpo-kl po-kl rmu-kl; do
+    test ! -e "$OUT/$name/model" || echo "$name/evaluation inputs/objectives/ga.yaml model.path=$OUT/$name/model $evaluate"
+done | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
 "$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" &&

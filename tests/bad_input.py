@@ -18,6 +18,7 @@ import numpy as np
 from harness import SHARED, Checks, precisions, program, run, run_input
 
 GOLDEN = SHARED / "golden/models/llama"
+RETAIN_LOG = SHARED / "golden/tofu_eval/lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json"
 SECONDS = 30
 
 
@@ -180,6 +181,14 @@ def both(*damages):
     return lambda c: [d(c) for d in damages]
 
 
+def evaluating(**keys):
+    """The input evaluates the forget rows instead."""
+    def damage(c):
+        c.set("task", "evaluate")
+        c.set("evaluate", {"sets": {"forget": "forget.jsonl"}, **keys})
+    return damage
+
+
 Q = "model.layers.1.self_attn.q_proj.weight"
 WEIGHTS, ROWS, INPUT = "model/model.safetensors", "forget.jsonl", "input.yaml"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
@@ -290,6 +299,30 @@ TABLE = [
      ["reference", "config.json"], 1, 2),
     ("objective measured twice", setting("geffect.objectives", ["ga", "ga"]), [INPUT, "ga", "twice"], 1, 1),
     ("regularizer measured as objective", setting("geffect.objectives", ["ga", "kl"]), [INPUT, "kl"], 1, 2),
+    # evaluation
+    ("evaluate without sets", both(evaluating(), setting("evaluate.sets", None)), [INPUT, "evaluate.sets"], 1, 1),
+    ("evaluate with no set", evaluating(sets={}), [INPUT, "evaluate.sets"], 1, 1),
+    ("evaluate.every without sets", setting("evaluate", {"every": 2}), [INPUT + r":\d+", "evaluate.sets"], 1, 2),
+    ("set missing", evaluating(sets={"forget": "nowhere.jsonl"}), ["nowhere.jsonl"], 1, 1),
+    ("set missing, two ranks", evaluating(sets={"forget": "nowhere.jsonl"}), ["nowhere.jsonl"], 1, 2),
+    ("set row without an answer", both(evaluating(), row(3, answer=None)), [ROWS + ":3", "answer"], 1, 2),
+    ("set row with a number for an answer", both(evaluating(), row(2, answer=7)), [ROWS + ":2", "answer"], 1, 1),
+    ("set row with two answers", both(evaluating(), row(2, answer=["a", "b"])), [ROWS + ":2", "answer"], 1, 1),
+    ("set row without a question", both(evaluating(), row(2, question=None)), [ROWS + ":2", "question"], 1, 1),
+    ("set row that is no JSON", both(evaluating(), line(ROWS, 2, '{"question": ')), [ROWS + ":2"], 1, 1),
+    ("wrong answers that are no list", both(evaluating(), row(2, perturbed_answer=7)), [ROWS + ":2", "perturbed_answer"], 1, 1),
+    ("wrong answers that are no texts", both(evaluating(), row(2, perturbed_answer=["a", 7])),
+     [ROWS + ":2", "perturbed_answer", "2"], 1, 1),
+    ("wrong answers that are none", both(evaluating(), row(2, perturbed_answer=[])), [ROWS + ":2", "perturbed_answer"], 1, 1),
+    ("unknown metric", evaluating(metrics=["loss", "bleu"]), [INPUT + r":\d+", "bleu", "rougeL_recall"], 1, 2),
+    ("metric that no set has", evaluating(metrics=["truth_ratio"]), [INPUT + r":\d+", "truth_ratio", "perturbed"], 1, 1),
+    ("metric against no reference", both(evaluating(metrics=["kl"]), setting("model.reference", None)),
+     [INPUT + r":\d+", "kl", "model.reference"], 1, 1),
+    ("retain log missing", evaluating(retain_logs="nowhere.json"), ["nowhere.json"], 1, 2),
+    ("retain log that is none", evaluating(retain_logs="model/config.json"), ["config.json"], 1, 1),
+    ("retain log of other rows", evaluating(retain_logs=str(RETAIN_LOG)), ["eval_log_aggregated.json", "300", "6"], 1, 2),
+    ("retain log without a forget set", evaluating(sets={"retain": "retain.jsonl"}, retain_logs=str(RETAIN_LOG)),
+     [INPUT + r":\d+", "evaluate.sets.forget"], 1, 1),
     # the command line
     ("no arguments", lambda c: setattr(c, "options", None), [], 2, 1),
     ("no arguments, two ranks", lambda c: setattr(c, "options", None), [], 2, 2),
@@ -337,7 +370,7 @@ def bad(checks, entry):
 def results(case):
     """What looks like a result, with its time: a finished run stays as it was."""
     return {str(p.relative_to(case.directory)): p.stat().st_mtime_ns
-            for p in case.directory.glob("out/*") if p.name in ("model", "geffect.h5", "train.h5", "input.yaml")}
+            for p in case.directory.glob("out/*") if p.name in ("model", "geffect.h5", "train.h5", "evaluation.h5", "TOFU_EVAL.json", "input.yaml")}
 
 
 # -------------------------------------------------------------------------------------------------- odd but sound

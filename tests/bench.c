@@ -79,7 +79,7 @@ static void prepare(struct bench *b, const char *config)
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
     struct model_limits most = {TOKENS, TOKENS, TOKENS, 512, 1, false, false};
-    struct engine_limits rows = {256, 1, K};
+    struct engine_limits rows = {.rows = 256, .objectives = 1, .risks = K};
     struct model *model;
     snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
     if (json_read(path, 1 << 24, &root) != OK) fail_clear();

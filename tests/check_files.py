@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Opens geffect.h5 and train.h5 as users do and checks what they rely on: names of dimensions, coordinates, attributes.
+"""Opens geffect.h5, train.h5 and evaluation.h5 as users do and checks what they rely on: names of dimensions, coordinates, attributes.
 
     check_files.py FILE...        one line per check; exit status 1 when one fails
 
@@ -27,6 +27,14 @@ REGULARIZER = {
 }
 TRAIN = {name: ("step",) for name in
          ("loss", "loss_objective", "lr", "gradient_norm", "tokens", "seconds")}
+EVALUATION = {
+    "evaluation": ("step", "set", "row", "metric"),
+    "mean": ("step", "set", "metric"),
+    "left_out": ("step", "set", "metric"),
+    "risk": ("step", "set"),
+    "summary": ("step", "number"),
+    "rows": ("set",),
+}
 ATTRIBUTES = ("title", "history", "version", "git_commit", "input", "model", "layout", "host")
 
 
@@ -57,7 +65,7 @@ def check_coordinates(report, data, engine):
         if not report.check(name in data.coords, f"{engine}: dimension {name} has a coordinate", list(data.coords)):
             continue
         values = data[name].values
-        if name in ("objective", "risk", "layer"):
+        if data[name].dtype.kind != "i":
             report.check(all(isinstance(v, str) and v for v in values), f"{engine}: {name} holds text", values[:3])
             report.check(len(set(values)) == len(values), f"{engine}: labels of {name} differ from each other", values)
         else:
@@ -103,6 +111,16 @@ def check_train_numbers(report, data):
         report.check(bool(np.isnan(values[-1])), f"{name} is NaN in the last row, which has no update", values[-1])
 
 
+def check_evaluation_numbers(report, data):
+    x, rows = data["evaluation"], data["rows"].values
+    for k, n in enumerate(rows):
+        report.check(np.isnan(x.values[:, k, int(n):]).all(), f"nothing beyond the {n:.0f} rows of {data['set'].values[k]}")
+    missing = np.isnan(x).sum("row").values - (len(data["row"]) - rows)[None, :, None]
+    report.check(np.array_equal(missing, data["left_out"].values), "rows without a number are counted", missing)
+    means = data["mean"].values[~np.isnan(data["mean"].values)]
+    report.check(np.allclose(means, x.mean("row").values[~np.isnan(data["mean"].values)], rtol=1e-12), "means are over the others")
+
+
 def regularizers_of(names):
     return sorted(n[len("geffect_"):] for n in names if n.startswith("geffect_"))
 
@@ -129,7 +147,8 @@ def check_file(path):
     try:
         names = check_with_h5py(report, path)
         train = "gradient_norm" in names
-        expected = dict(TRAIN if train else GEFFECT)
+        evaluation = "evaluation" in names
+        expected = dict(TRAIN if train else EVALUATION if evaluation else GEFFECT)
         if train:
             expected.update({n: ("step",) for n in names if n.startswith("loss_")})
         for r in [] if train else regularizers_of(names):
@@ -143,6 +162,8 @@ def check_file(path):
                     continue
                 if train:
                     check_train_numbers(report, data)
+                elif evaluation:
+                    check_evaluation_numbers(report, data)
                 else:
                     check_geffect_numbers(report, data, regularizers_of(names))
         pair = [xr.open_dataset(path, engine=e).load() for e in ENGINES]

@@ -91,7 +91,7 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
 {
     const struct model_limits most = {tokens, tokens, tokens, tokens, J, true, true};
-    const struct engine_limits rows = {64, J, K};
+    const struct engine_limits rows = {.rows = 64, .objectives = J, .risks = K, .norms = tokens};
     if (poison) {
         TEST_OK(state_poison(g->weights));
         TEST_OK(state_poison(g->reference));

@@ -45,7 +45,8 @@ def settings(case, expected, tensor, ranks):
 def read(directory):
     """The arrays of geffect.h5 as float64, effects by name: effect[objective, risk] = [step, tensor, instance]."""
     with h5py.File(directory / "geffect.h5") as f:
-        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "objective_weight", "instance")}
+        got = {k: f[k][()] for k in ("step", "loss", "risk_value", "instance_loss", "instance_weight", "objective_weight",
+                                     "inverse_confidence", "instance")}
         got["tensor"] = labels(f["layer"])
         got["objective"], got["risk"] = labels(f["objective"]), labels(f["risk"])
         for j, objective in enumerate(got["objective"]):
@@ -58,17 +59,19 @@ def read(directory):
 
 
 def mean_weights(name, expected):
-    """What objective_weight is at the start, from the reference's likelihoods; None where those do not say."""
+    """What objective_weight is at the start, from the reference's likelihoods; None where those do not say, NaN where there is
+    no weight: of objectives without one, and of rows without a label."""
     p = json.loads(expected.attrs["settings"])["objectives"].get(name)
     known = expected[f"objective/{name}/sequence_loss"][()]
-    if name in ("npo", "simnpo"):  # known = -(2/beta) log sigmoid(margin), and the weight is 2 sigmoid(-margin)
-        return -2 * np.expm1(-p["beta"] / 2 * known)
-    if name not in ("wga", "satimp"):
-        return None if name in ("tnpo", "wtnpo") else np.full(len(known), np.nan)
     q = [np.exp(-expected[f"nll/forget/{i}"][()]) for i in range(len(known))]
+    mean = lambda w: [w(x).mean() if x.size else np.nan for x in q]
+    if name in ("npo", "simnpo"):  # known = -(2/beta) log sigmoid(margin), and the weight is 2 sigmoid(-margin)
+        return np.where([x.size > 0 for x in q], -2 * np.expm1(-p["beta"] / 2 * known), np.nan)
     if name == "wga":
-        return np.array([(x ** p["alpha"]).mean() for x in q])
-    return np.array([(x ** p["beta1"] * (1 - x) ** p["beta2"]).mean() for x in q])
+        return np.array(mean(lambda x: x ** p["alpha"]))
+    if name == "satimp":
+        return np.array(mean(lambda x: x ** p["beta1"] * (1 - x) ** p["beta2"]))
+    return None if name in ("tnpo", "wtnpo") else np.full(len(known), np.nan)
 
 
 def start_pairs(got, expected):
@@ -89,6 +92,11 @@ def start_pairs(got, expected):
             pairs[f"{name} effect on {risk}"] = got["effect", name, risk][0].T, expected[f"objective/{name}/geffect_{risk}"]
     for k, risk in enumerate(RISKS):
         pairs[f"risk {risk}"] = got["risk_value"][0, k], expected[f"risk/{risk}"]
+    nll = [expected[f"nll/forget/{i}"][()] for i in range(len(got["instance"]))]
+    labelled = np.array([x.size > 0 for x in nll])
+    inverse = [np.mean(1 / np.exp(-x)) for x in nll if x.size]
+    pairs["where there is an inverse confidence"] = ~np.isnan(got["inverse_confidence"][0]), labelled
+    pairs["log of the inverse confidence"] = np.log(got["inverse_confidence"][0][labelled]), np.log(inverse)
     return pairs
 
 

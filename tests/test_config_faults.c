@@ -176,8 +176,15 @@ static void what_a_task_needs_must_be_there(void **state)
         {"model: {path: M}\ndata: {forget: F, retain: {rows: 3}}", "in.yaml:2:27", "data.retain.path is missing"},
         {"task: geffect\nmodel: {path: M}\ndata: {forget: F}", "in.yaml", "data.retain.path is missing"},
         {"task: finetune\nmodel: {path: M}", "in.yaml", "data.forget or data.retain"},
+        {"task: evaluate\nmodel: {path: M}", "in.yaml", "evaluate.sets is missing"},
+        {"task: evaluate\nmodel: {path: M}\nevaluate: {sets: {}}", "in.yaml:3:18", "evaluate.sets is missing"},
+        {BASE "evaluate: {every: 5}", "in.yaml:3:19", "evaluate.sets is missing"},
         {BASE "objective: po", "in.yaml:3:12", "data.idk is missing: objective po"},
         {BASE "objective: {name: dpo, beta: 0.1}", "in.yaml:3:19", "data.idk is missing"},
+        {"task: generate\nmodel: {path: m}", "in.yaml:1:7",
+         "generate.prompts is missing: task generate needs a file of prompts"},
+        {"task: generate\nmodel: {path: m}\ngenerate: {prompts: p, prompt: q}", "in.yaml:3:32", "not both"},
+        {"task: generate\nmodel: {path: m}\ngenerate: {prompts: p, top_p: 0}", "in.yaml:3:31", "generate.top_p"},
         {BASE "geffect: {objectives: [ga, idk]}", "in.yaml:3:28", "data.idk is missing: objective idk"},
         {"", "in.yaml", "empty"},
         {"# only a comment\n", "in.yaml", "empty"},
@@ -190,8 +197,6 @@ static void what_a_task_needs_must_be_there(void **state)
 static void what_is_for_later_says_so(void **state)
 {
     static const struct wrong cases[] = {
-        {"task: evaluate", "in.yaml:3:7", "task: evaluate is not built yet"},
-        {"task: generate", "in.yaml:3:7", "not built yet"},
         {"parallel: {shard: full}", "in.yaml:3:19", "parallel.shard: full is not built yet"},
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
@@ -201,7 +206,6 @@ static void what_is_for_later_says_so(void **state)
         {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
 
         {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},
-        {"evaluate: {every: 5}", "in.yaml:3:19", "not built yet"},
         {"checkpoint: {every: 5}", "in.yaml:3:21", "not built yet"},
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},

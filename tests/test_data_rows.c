@@ -114,6 +114,53 @@ static void a_row_is_cut_and_the_end_is_added_only_where_it_fits(void **state)
     dataset_free(d);
 }
 
+static void answers_under_another_key_are_rows_of_their_own(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct variants v;
+    f.answer = "b", f.rows = 4;
+    write_to(file, "{\"q\": \"x\", \"b\": [\"c\", \"d\"]}\n{\"q\": \"x\"}\n\n{\"b\": \"c\"}\n{\"q\": \"y\", \"b\": "
+                   "\"e\"}\n{\"q\": \"z\", \"b\": 7}\n");
+    assert_int_equal(variants_read(&f, &r, &v), OK);
+    assert_int_equal(v.n, 4);
+    for (size_t i = 0; i <= 4; i++) assert_int_equal(v.first[i], ((size_t[]){0, 2, 2, 2, 3})[i]);
+    assert_int_equal(v.n_lacking, 2);
+    assert_int_equal(v.lacking, 2);
+    ROW(v.data, 0, LIST(30, 28, 24, 29, 27, 3, EOS), LIST(X, X, X, X, 27, 3, EOS));
+    ROW(v.data, 2, LIST(30, 28, 25, 29, 27, 5, EOS), LIST(X, X, X, X, 27, 5, EOS));
+    variants_free(&v);
+    f.rows = SIZE_MAX;
+    assert_int_equal(variants_read(&f, &r, &v), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "rows:6: \"b\" is neither text nor a list"));
+    assert_null(v.data);
+    fail_clear();
+    f.answer = "nowhere", f.rows = 3;
+    assert_int_equal(variants_read(&f, &r, &v), OK);
+    assert_int_equal(v.n, 3);
+    assert_int_equal(v.n_lacking, 3);
+    assert_null(v.data);
+    variants_free(&v);
+}
+
+static void prompts_end_where_the_model_begins(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct prompts p;
+    write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}\n{\"q\": \"\", \"a\": \"e\"}\n");
+    assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
+    assert_int_equal(p.n, 2);
+    assert_int_equal(p.first[1], 5);
+    assert_int_equal(p.first[2], 8);
+    for (size_t i = 0; i < 8; i++) assert_int_equal(p.id.data[i], LIST(30, 28, 1, 2, 29, 30, 28, 29)[i]);
+    assert_string_equal(p.question[0].data, "ab");
+    assert_string_equal(p.answer[1].data, "e");
+    prompts_free(&p);
+    assert_int_equal(prompts_read(&f, &r, 3, &p), ERR_INPUT);
+    fail_clear();
+}
+
 static void plain_text_is_labelled_throughout(void **state)
 {
     struct data_rule r = rule(4, EOS);
@@ -309,6 +356,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
         cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
+        cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
+        cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(plain_text_is_labelled_throughout),
         cmocka_unit_test(odd_but_legal_lines_are_read),
         cmocka_unit_test(only_the_first_rows_are_read_when_asked),

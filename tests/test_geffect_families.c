@@ -68,7 +68,7 @@ static void rows_make(struct family *f)
 static void family_open(const char *kind, int tensor, struct family *f)
 {
     const struct model_limits most = {TOKENS, TOKENS, TOKENS, TOKENS, 1, false, false};
-    const struct engine_limits limits = {ROWS, 1, 1};
+    const struct engine_limits limits = {.rows = ROWS, .objectives = 1, .risks = 1, .norms = TOKENS};
     *f = (struct family){.shape = shape_with(kind), .nll = golden_objective("nll", NULL, 0)};
     assert_non_null(f->shape);
     TEST_OK(grid_new(parallel_job_size() / tensor, tensor, &f->grid));
@@ -151,6 +151,27 @@ static void check_effects(struct family *f, const char *what)
     free(e), free(sum), free(square);
 }
 
+/* The norms of single rows are those of their gradients, formed. */
+static void check_norms(struct family *f, const char *what)
+{
+    const size_t n = f->layout->n_param;
+    double norm[ROWS], *square = calloc(n, sizeof *square);
+    TEST_OK(engine_norms(&f->engine, &f->rows, norm));
+    for (size_t i = 0; i < ROWS; i++) {
+        const struct rows one = {.data = f->rows.data, .n = 1, .row = &f->rows.row[i]};
+        double weight = 1, loss, mean = 0;
+        math_fill(f->layout->size, 0, f->gradient->data);
+        TEST_OK(engine_gradient(&f->engine, &f->nll, &one, &weight, f->gradient, &loss));
+        TEST_OK(state_reduce(f->grid, f->gradient));
+        state_dot(f->gradient, f->gradient, square);
+        comm_sum_double(f->grid->tensor, square, n);
+        for (size_t k = 0; k < n; k++) mean += sqrt(square[k]) / (double)n;
+        if (!(fabs(norm[i] - mean) <= TOL_SUM * fmax(mean, 1e-3)))
+            fail_msg("%s: row %zu: norm %.12g, of the gradient %.12g", what, i, norm[i], mean);
+    }
+    free(square);
+}
+
 static void everywhere(void (*check)(struct family *f, const char *what))
 {
     for (size_t k = 0; k < N_BEFORE + N_FURTHER; k++)
@@ -173,12 +194,14 @@ static void gradients_are_what_central_differences_say(void **state)
 }
 
 static void effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient(void **state) { everywhere(check_effects); }
+static void norms_of_rows_are_those_of_their_gradients(void **state) { everywhere(check_norms); }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_what_central_differences_say),
         cmocka_unit_test(effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient),
+        cmocka_unit_test(norms_of_rows_are_those_of_their_gradients),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;
     math_threads(1);

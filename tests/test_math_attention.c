@@ -166,6 +166,57 @@ static void huge_scores_stay_finite(void **state)
     free(qkv), free(out), free(lse), free(scratch), free(dqkv);
 }
 
+/* Sequences in turn, a few rows of each at a time, in slots that have held others: what comes out is what the whole gives. */
+static void continued(const struct example *o, const real *qkv, real *out, size_t longest, size_t step)
+{
+    const struct attention_past room = {.longest = longest};
+    struct attention a = o->a;
+    size_t slots = o->a.n_seq, first[9] = {0}, slot[8], from[8];
+    int32_t position[400];
+    real *cache = noise(attention_cache(&a, slots, room.longest)), *scratch = noise(attention_scratch(&a, room.longest));
+    real *rows = noise(o->n * o->width), *answer = noise(o->n * o->out_width);
+    for (size_t at = 0; at < longest; at += step) {
+        struct attention_past past = {room.longest, slot, position, cache};
+        a.n_seq = 0, a.first = first;
+        for (size_t i = 0, n = 0; i < slots; i++) {
+            size_t begin = o->a.first[i] + at, end = o->a.first[i + 1];
+            if (begin >= end) continue;
+            if (end > begin + step) end = begin + step;
+            slot[a.n_seq] = slots - 1 - i, from[a.n_seq] = begin;
+            memcpy(rows + n * o->width, qkv + begin * o->width, (end - begin) * o->width * sizeof *rows);
+            for (size_t r = begin; r < end; r++, n++) position[n] = (int32_t)(r - o->a.first[i]);
+            first[++a.n_seq] = n;
+        }
+        attention_cached(&a, &past, rows, answer, scratch);
+        for (size_t i = 0; i < a.n_seq; i++)
+            memcpy(out + from[i] * o->out_width, answer + first[i] * o->out_width,
+                   (first[i + 1] - first[i]) * o->out_width * sizeof *out);
+    }
+    free(cache), free(scratch), free(rows), free(answer);
+}
+
+static void remembered_keys_give_bit_for_bit_what_the_whole_sequence_gives(void **state)
+{
+    const size_t first[] = {0, 1, 8, 73, 74, 138, 338};
+    const struct example all[] = {
+        example(6, first, 4, 4, 5, own),      example(6, first, 4, 2, 16, shared), example(6, first, 4, 2, 48, uneven),
+        example(6, first, 4, 1, 1, single),   example(6, first, 1, 1, 80, own),    example(0, first, 4, 4, 8, own),
+        example(6, first, 4, 3, 8, skipping),
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t step = 1; step < 400; step *= 7) {
+            const struct example *o = &all[i];
+            real *qkv = random_reals(1, o->n * o->width), *want = noise(o->n * o->out_width);
+            real *out = noise(o->n * o->out_width), *lse = noise(o->n * o->a.heads_q), *scratch = scratch_for(&o->a);
+            attention_forward(&o->a, qkv, want, lse, scratch);
+            math_threads(1 + (int)step % 2);
+            continued(o, qkv, out, 200, step);
+            math_threads(1);
+            assert_memory_equal(out, want, o->n * o->out_width * sizeof *out);
+            free(qkv), free(want), free(out), free(lse), free(scratch);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +225,7 @@ int main(void)
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),
+        cmocka_unit_test(remembered_keys_give_bit_for_bit_what_the_whole_sequence_gives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

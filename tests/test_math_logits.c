@@ -189,6 +189,34 @@ static void divergence_agrees_with_differences(void **state)
     free(z), free(y), free(dz), free(at), free(at_y);
 }
 
+/* ---- mean and variance of log p, of two slices */
+static void moments_of_two_slices_are_those_of_the_whole(void **state)
+{
+    real *z = random_reals(6, N * V), *low, *high;
+    double lse[N], sum[2][N], mean[N], want_mean[N] = {0}, want[N] = {0}, *at;
+    for (size_t c = 0; c < V; c++) z[V + c] *= 20, z[2 * V + c] *= (real)1e-3; /* nearly sure; nearly flat */
+    for (size_t c = 0; c < V; c += 2) z[3 * V + c] = -INFINITY;
+    at = doubles(N * V, z), low = slice(z, 0, CUT), high = slice(z, CUT, V - CUT);
+    for (size_t k = 0; k < N; k++) lse[k] = plain_lse(at + k * V);
+    for (size_t k = 0; k < N; k++)
+        for (size_t c = 0; c < V; c++)
+            if (isfinite(at[k * V + c])) want_mean[k] += exp(at[k * V + c] - lse[k]) * (at[k * V + c] - lse[k]);
+    for (size_t k = 0; k < N; k++)
+        for (size_t c = 0; c < V; c++)
+            if (isfinite(at[k * V + c]))
+                want[k] += exp(at[k * V + c] - lse[k]) * pow(at[k * V + c] - lse[k] - want_mean[k], 2);
+    for (int power = 1; power <= 2; power++) {
+        logits_moment(N, CUT, low, lse, power == 2 ? mean : NULL, power, sum[0]);
+        logits_moment(N, V - CUT, high, lse, power == 2 ? mean : NULL, power, sum[1]);
+        for (size_t k = 0; k < N; k++) {
+            const double got = sum[0][k] + sum[1][k], wanted = power == 1 ? want_mean[k] : want[k];
+            assert_true(fabs(got - wanted) <= 30 * TOL * fabs(wanted) + 1e-300);
+            if (power == 1) mean[k] = got;
+        }
+    }
+    free(z), free(low), free(high), free(at);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     enum { ROWS = 64, WIDE = 1000 };
@@ -209,6 +237,55 @@ static void threads_do_not_change_a_bit(void **state)
     free(z), free(dz[0]), free(dz[1]);
 }
 
+static void the_best_token_is_the_lowest_of_equal_ones(void **state)
+{
+    enum { WORDS = 50 };
+    real z[3 * WORDS];
+    double best[3][2];
+    for (size_t i = 0; i < WORDS; i++) z[i] = (real)(i % 7), z[WORDS + i] = -3, z[2 * WORDS + i] = (real)NAN;
+    logits_best(3, WORDS, 100, z, best);
+    assert_true(best[0][0] == 6 && best[0][1] == 106);
+    assert_true(best[1][0] == -3 && best[1][1] == 100);
+    assert_true(best[2][0] == -INFINITY);
+}
+
+/* Sweeping u evenly over [0, 1) must give every token its share. */
+static void draws_have_the_probabilities_of_the_softmax(void **state)
+{
+    enum { WORDS = 40, DRAWS = 100000 };
+    static const double temperature[] = {0.3, 1, 2.5}, top_p[] = {1, 0.8, 0.05};
+    real *z = random_reals(1, WORDS);
+    struct candidate *scratch = malloc(WORDS * sizeof *scratch);
+    for (int c = 0; c < 9; c++) {
+        const double T = temperature[c / 3], share = top_p[c % 3];
+        double p[WORDS], count[WORDS] = {0}, sum = 0, inside = 0;
+        bool kept[WORDS];
+        for (size_t i = 0; i < WORDS; i++) sum += p[i] = exp(z[i] / T);
+        for (size_t i = 0; i < WORDS; i++) { /* kept: what is more probable does not have the share yet */
+            double above = 0;
+            for (size_t k = 0; k < WORDS; k++) above += p[k] > p[i] ? p[k] / sum : 0;
+            kept[i] = above < share;
+            inside += kept[i] ? p[i] : 0;
+        }
+        for (size_t n = 0; n < DRAWS; n++) count[logits_draw(WORDS, z, T, share, (double)n / DRAWS, scratch)]++;
+        for (size_t i = 0; i < WORDS; i++)
+            assert_true(fabs(count[i] / DRAWS - (kept[i] ? p[i] / inside : 0)) <= 2.0 / DRAWS);
+    }
+    free(z), free(scratch);
+}
+
+static void a_draw_at_any_end_is_a_token_that_can_be(void **state)
+{
+    const real z[] = {-2000, 0, 0, -2000}, one[] = {5};
+    struct candidate scratch[4];
+    const double last = 1 - 0x1p-53;
+    assert_int_equal(logits_draw(4, z, 1, 1, 0, scratch), 1);
+    assert_int_equal(logits_draw(4, z, 1, 1, last, scratch), 2);
+    assert_int_equal(logits_draw(4, z, 1, 0.5, last, scratch), 1); /* of equal ones the lower */
+    assert_int_equal(logits_draw(4, z, 1, 1e-9, last, scratch), 1);
+    assert_int_equal(logits_draw(1, one, 1e-300, 1, 0.5, scratch), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,7 +296,11 @@ int main(void)
         cmocka_unit_test(an_empty_slice_has_no_share),
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
+        cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
         cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
+        cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),
+        cmocka_unit_test(a_draw_at_any_end_is_a_token_that_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,30 @@ static void one_row_is_a_row_of_many(void **state)
     free(x), free(w), free(both), free(one), free(want);
 }
 
+static void steady_rows_agree_with_plain_sums_and_do_not_know_of_each_other(void **state)
+{
+    static const size_t out[] = {1, 5, 16, 33, 300}, in[] = {0, 1, 3, 8, 16, 17, 24, 172, 513};
+    enum { N = 11, LDX = 520, LDY = 310 };
+    real *x = random_reals(1, N * LDX), *w = random_reals(2, 300 * 513);
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        for (size_t j = 0; j < sizeof in / sizeof *in; j++) {
+            real *y = random_reals(3, N * LDY), *some = random_reals(3, N * LDY);
+            double *want = doubles(N * LDY, y);
+            plain_product(false, true, N, out[i], in[j], 1, x, LDX, w, in[j], 0, want, LDY);
+            linear_steady(N, out[i], in[j], x, LDX, w, y, LDY);
+            assert_true(error_of(N * LDY, y, want) < TOL);
+            for (size_t n = 0, at = 0; at < N; at += n) { /* 1, 2, 3 ... rows at a time, on another number of threads */
+                n = n + 1 > N - at ? N - at : n + 1;
+                math_threads(1 + (int)n % 2);
+                linear_steady(n, out[i], in[j], x + at * LDX, LDX, w, some + at * LDY, LDY);
+            }
+            math_threads(1);
+            assert_memory_equal(y, some, N * LDY * sizeof *y);
+            free(y), free(some), free(want);
+        }
+    free(x), free(w);
+}
+
 static void linear_backwards_are_adjoints_of_the_forward(void **state)
 {
     enum { N = 33, OUT = 20, IN = 41 };
@@ -239,6 +263,7 @@ int main(void)
         cmocka_unit_test(products_split_below_any_limit_are_the_same),
         cmocka_unit_test(linear_layers_agree_with_plain_sums),
         cmocka_unit_test(one_row_is_a_row_of_many),
+        cmocka_unit_test(steady_rows_agree_with_plain_sums_and_do_not_know_of_each_other),
         cmocka_unit_test(linear_backwards_are_adjoints_of_the_forward),
         cmocka_unit_test(empty_dimensions_are_legal),
         cmocka_unit_test(biases_are_added_to_rows_and_gathered_from_columns),

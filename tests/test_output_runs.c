@@ -40,10 +40,11 @@ static void axes_of(hid_t f, const char *name, char *to)
     assert_true(d >= 0);
     space = H5Dget_space(d);
     int rank = H5Sget_simple_extent_ndims(space);
-    const char *all[] = {"step", "objective", "risk", "layer", "instance", "retain_instance"};
+    const char *all[] = {"step", "objective", "risk",   "layer", "instance", "retain_instance",
+                         "set",  "row",       "metric", "number"};
     to[0] = 0;
     for (int i = 0; i < rank; i++)
-        for (size_t k = 0; k < 6; k++) {
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
             hid_t scale = H5Dopen2(f, all[k], H5P_DEFAULT);
             if (scale >= 0 && H5DSis_attached(d, scale, (unsigned)i) > 0) {
                 if (i) strcat(to, ",");
@@ -160,6 +161,48 @@ static void training_has_a_row_per_update_and_one_more(void **state)
     H5Dclose(d), H5Fclose(h);
 }
 
+static void an_evaluation_has_a_number_for_each_row_of_each_set(void **state)
+{
+    static const char *const set[] = {"forget", "holdout"}, *const metric[] = {"loss", "min_k++"},
+                             *const number[] = {"u"};
+    static const char *const want[][2] = {
+        {"evaluation", "step,set,row,metric"},
+        {"mean", "step,set,metric"},
+        {"left_out", "step,set,metric"},
+        {"risk", "step,set"},
+        {"summary", "step,number"},
+        {"rows", "set"},
+    };
+    const struct evaluation_file_info info = {.n_set = 2,
+                                              .n_row = 3,
+                                              .n_metric = 2,
+                                              .n_number = 1,
+                                              .set = set,
+                                              .metric = metric,
+                                              .number = number,
+                                              .row = instance,
+                                              .n_attribute = 1,
+                                              .attribute = history};
+    double x[2][2][3][2], back[2][2][3][2];
+    struct file *f;
+    char text[256];
+    for (size_t i = 0; i < 24; i++) (&x[0][0][0][0])[i] = (double)i;
+    assert_int_equal(evaluation_file_create("evaluation.h5", &info, &f), OK);
+    for (int t = 0; t < 2; t++) {
+        assert_int_equal(file_put(f, "evaluation", &x[t][0][0][0]), OK);
+        assert_int_equal(file_commit(f, 5 * t), OK);
+    }
+    assert_int_equal(file_close(f), OK);
+    hid_t h = H5Fopen("evaluation.h5", H5F_ACC_RDONLY, H5P_DEFAULT), d = H5Dopen2(h, "evaluation", H5P_DEFAULT);
+    assert_true(H5Dread(d, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, back) >= 0);
+    assert_memory_equal(x, back, sizeof x);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        axes_of(h, want[i][0], text);
+        assert_string_equal(text, want[i][1]);
+    }
+    H5Dclose(d), H5Fclose(h);
+}
+
 static int enter(void **state)
 {
     static char place[] = "/tmp/test_output_runs.XXXXXX";
@@ -181,6 +224,7 @@ int main(void)
         cmocka_unit_test(without_regularisers_there_is_nothing_of_them),
         cmocka_unit_test(an_effect_is_found_where_it_was_put),
         cmocka_unit_test(training_has_a_row_per_update_and_one_more),
+        cmocka_unit_test(an_evaluation_has_a_number_for_each_row_of_each_set),
     };
     return cmocka_run_group_tests_name("output: files of a run", tests, enter, leave);
 }

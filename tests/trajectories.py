@@ -42,15 +42,16 @@ CASES = {
     "undial": case("phi", part("undial", {"beta": 3.0}), layouts=TENSOR),
     "dpo": case("llama3", part("dpo", {"beta": 0.05})),
     "npo + kl": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=TENSOR, reference_as="weights"),
-    "npo + kl, values": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=TENSOR, reference_as="values"),
+    "npo + kl, values": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=((2, 2),), reference_as="values"),
     "ga + gd, sgd": case("stablelm", part("ga", {}), gd, optimizer=SGD),
     "rmu + rr": case("gpt_neox", part("rmu", {"layer": 3}), part("rr", {"layer": 3}, 1.5), reference_as="values"),
-    "rmu + rr, a copy": case("gpt_neox", part("rmu", {"layer": 3}), part("rr", {"layer": 3}, 1.5), reference_as="weights"),
+    "rmu + rr, a copy": case("gpt_neox", part("rmu", {"layer": 3}), part("rr", {"layer": 3}, 1.5), layouts=((2, 1),),
+                             reference_as="weights"),
     "dpo + gd": case("qwen2", part("dpo", {"beta": 0.05}), gd, layouts=TENSOR),
     "wtnpo + gd + kl, clipped": case("mistral", part("wtnpo", {"beta": 1.0, "alpha": 0.5}), part("gd", {}, 0.5, 3),
                                      part("kl", {}, 2.0, 5), optimizer={"clip": 0.1}, layouts=TENSOR),
     "undial + rr, frozen": case("phi", part("undial", {"beta": 3.0}), part("rr", {"layer": 2}, 10.0), layouts=((1, 1), (2, 2)),
-                                freeze=["embed", "layers.0-1", "*.bias"], optimizer={"clip": 0.5}),
+                                freeze=["embed", "layers.0-1", "*.bias"], optimizer={"clip": 0.2}),
 }
 
 

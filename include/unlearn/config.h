@@ -24,6 +24,11 @@ enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
+enum variant { VARIANT_TOFU, VARIANT_OPEN_UNLEARNING };
+enum end_token { END_AUTO, END_IN, END_OUT };
+enum none_extracted { EXTRACTED_AUTO, EXTRACTED_ZERO, EXTRACTED_ONE };
+enum ratio_mean { RATIO_AUTO, RATIO_ARITHMETIC, RATIO_GEOMETRIC };
+enum length_of { LENGTH_AUTO, LENGTH_TOTAL, LENGTH_NEW };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
 struct place {        /* where a value was written; line 0: nowhere (a default) */
@@ -135,7 +140,19 @@ struct config {
         struct config_set *set; /* [n_set] */
         size_t n_set;
         char *retain_logs; /* NULL: not given */
+        enum variant variant;
+        enum end_token end_token; /* this and the next four: never auto, by the variant where not given */
+        enum none_extracted none_extracted;
+        enum ratio_mean truth_ratio;
+        enum length_of length;
+        double min_k;
+        double privleak_auc;
     } evaluate;
+    struct {
+        char *prompts, *prompt; /* a file, or the one prompt itself; the other is NULL */
+        size_t rows, max_length, slots;
+        double temperature, top_p;
+    } generate;
     struct {
         size_t every, keep;
         bool export;

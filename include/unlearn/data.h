@@ -63,6 +63,26 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
 enum status dataset_read_replaced(const struct data_file *f, const char *path,
                                   size_t (*pick)(void *context, size_t row, size_t n_lines), void *context,
                                   const struct data_rule *r, struct dataset **out);
+/* The rows of a file with answers under another key, as rows of their own. */
+struct variants {              /* {0} is empty */
+    struct dataset *data;      /* an answer a row; NULL: no row has any; owned */
+    size_t n;                  /* rows of the file */
+    size_t *first;             /* [n+1] the answers of row i are first[i] ... first[i+1]-1; owned */
+    size_t n_lacking, lacking; /* rows that have no such key, and the line of the first */
+};
+/** Under f->answer stands a text, or a list of them; a row without it (or null), or without a question, has no answers.
+ *  ERR_INPUT with FILE:LINE for anything else.                                                                  Local. */
+enum status variants_read(const struct data_file *f, const struct data_rule *r, struct variants *v);
+void variants_free(struct variants *v);
+
+struct prompts {      /* {0} is empty */
+    size_t n, *first; /* [n+1] ids of prompt i: first[i] ... first[i+1]-1 of id; owned, as what follows */
+    struct ids id;
+    struct text *question, *answer; /* [n] as they stand in the file */
+};
+/** The first n_row rows of `f`: what a model is asked, the template's text before and after the question included. Local. */
+enum status prompts_read(const struct data_file *f, const struct data_rule *r, size_t n_row, struct prompts *p);
+void prompts_free(struct prompts *p);
 /** The rows of a, then those of b from row `skip` on, as a data set of its own; either may be NULL.              Local. */
 enum status dataset_join(const struct dataset *a, const struct dataset *b, size_t skip, struct dataset **out);
 void dataset_free(struct dataset *d);

@@ -11,11 +11,11 @@ enum stop_reason { STOP_EOS, STOP_LENGTH };
 struct generation {     /* how to continue prompts */
     size_t max_length;  /* ids of a sequence, its prompt included; a longer prompt gets no answer */
     double temperature; /* 0: greedy, the lowest id of equal ones */
-    double top_p;       /* 1: the whole distribution; only with temperature > 0 */
+    double top_p;       /* in (0, 1]: only the most probable tokens that together have it; 1: all; with temperature > 0 */
     uint64_t seed;      /* token t of prompt i is drawn by (seed, i, t) alone, whatever runs beside it */
     size_t n_eos;
     const int32_t *eos; /* any of them ends an answer and is not part of it; borrowed */
-    size_t slots;       /* sequences that run together in one process */
+    size_t slots;       /* sequences that run together in one process, at least 1 */
 };
 struct answers { /* {0} is empty */
     size_t n;
@@ -23,11 +23,14 @@ struct answers { /* {0} is empty */
     int32_t *id;            /* owned */
     enum stop_reason *stop; /* [n]; owned */
 };
-/** Continues n prompts, ids first[i] ... first[i+1]-1 of `id` each, shared among the data ranks; complete on every
- *  process. Bit for bit the same for every number of slots and data ranks.                       Collective over grid. */
+/** Continues n prompts, ids first[i] ... first[i+1]-1 of `id` each (at least one, all in the vocabulary), shared among the
+ *  data ranks; complete on every process. The ids are the same for every number of slots, data ranks and threads, since
+ *  the logits are so bit for bit (model_step()). Tensor ranks round differently: where two logits are equal to rounding,
+ *  another may win. ERR_INPUT: a prompt without tokens, max_length beyond the model's window or learned positions;
+ *  ERR_NUMERIC: logits that are not finite. On failure `out` is empty.                         Collective over grid. */
 enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
                      size_t n, const size_t *first, const int32_t *id, struct answers *out);
-/** Bytes that generate() takes on top of the weights.                                                           Local. */
+/** Bytes that generate() takes on top of the weights, but for the answers.                                     Local. */
 size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how);
 void answers_free(struct answers *a);
 
@@ -108,7 +111,8 @@ struct eval_summary {
  *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
  *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
  *  in the log domain, so that no p = 0 divides. Rows that lack a value are left out, counted, and named in one warning for
- *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model.  Local. */
+ *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model;
+ *  NULL: none.                                                                                                  Local. */
 void eval_summarise(const char *where, const struct eval_log *log, struct eval_summary *out);
 /** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
  *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */

@@ -26,6 +26,7 @@ struct engine_limits {
     size_t rows;       /* longest list of rows of any call */
     size_t objectives; /* J of any call */
     size_t risks;      /* K of any call */
+    size_t norms;      /* tokens of the longest row of engine_norms(); 0: it is not called */
 };
 /* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, each is two
  * sequences of one pass, the answer and the refusal; losses and effects are those of both. */

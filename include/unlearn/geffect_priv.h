@@ -15,9 +15,13 @@ struct engine_room {
     size_t n_mine, n_pass;
     double *loss;                      /* [rows] of a list whose caller asks for nll alone */
     double *dnll, *coef, *share, *lse; /* [tokens] of the outputs of a pass */
+    double (*best)[2];                 /* [tokens] their largest logits and whose they are */
     double *of_sequence;               /* [tokens] inner products of a pass */
     real *product;                     /* [tokens][widest] G x */
     const real **base;                 /* [risks] of the layer acquired */
+    real *gram, *columns;              /* of engine_norms(): [2][norms][norms]; [norms][widest] of a sequence */
+    real *vector, *whole;    /* [tokens][widest_whole]: gradients of vectors; what several ranks have shares of */
+    double *square, *shared; /* [parameters][rows]; [parameters] whether some rank has shares of rows */
 };
 
 struct kept {

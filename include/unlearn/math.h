@@ -16,6 +16,8 @@ const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
 void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+/* The same where a row's result must not depend on the rows beside it, bit for bit, nor on threads; and fast for few rows. */
+void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
                            real *dx, size_t ldx);
@@ -89,6 +91,18 @@ struct attention {
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 /* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
 void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch);
+/* The forward of rows that continue what is remembered, one position or many: row r of the batch stands at position[r] of
+ * its sequence, and consecutive rows of a sequence at consecutive positions. Their keys and values are remembered first;
+ * then each query sees all positions up to its own. Bit for bit what attention_forward() gives for the whole sequence. */
+struct attention_past {
+    size_t longest;          /* positions that a slot has room for */
+    const size_t *slot;      /* [n_seq] where each sequence is remembered, no two in the same */
+    const int32_t *position; /* [n] */
+    real *cache;             /* attention_cache() reals, of one layer; what was there before does not matter */
+};
+size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals; a->n_seq does not matter */
+void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,
+                      real *scratch); /* scratch: of attention_scratch(a, longest) */
 /* dqkv [J][n][(heads_q+2 heads_kv)*head_dim] = the backward of dout [J][n][heads_q*head_dim]; overwrites dqkv.
  * No T x T array is kept between or inside: scores are recomputed a block of queries at a time. */
 void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
@@ -119,6 +133,16 @@ void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x)
 void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
+/* best[k] = {the largest logit, its id as a number}: of equal ones the lowest. No number among them: -inf. */
+void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
+/* A token drawn from softmax(z / temperature) over the whole vocabulary, or from the most probable tokens of it that together
+ * have at least top_p (of equal ones the lower ids), by u in [0, 1): in the order of ids, with top_p < 1 the most probable
+ * first. top_p in (0, 1]; temperature > 0; scratch [v]. */
+struct candidate {
+    double p;
+    int32_t id;
+};
+int32_t logits_draw(size_t v, const real *z, double temperature, double top_p, double u, struct candidate *scratch);
 /* dlogits[k] = coef[k] (softmax(logits[k]) - onehot(id[k])): the backward of coef . nll; id < 0: no label, row = 0.
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
@@ -139,10 +163,24 @@ struct logits_target {
  * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
 void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                    const struct logits_target *t, const double *coef, double *loss, real *dlogits);
+/* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. The mean of log p under p
+ * first, then its variance about that: squares less a squared mean would lose its digits. */
+void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power,
+                   double *sum);
 /* loss[k] = mean over d columns of (x - scale y)^2, and dx[k] = coef[k] times its derivative by x[k]; ldy 0: y [d] is the
  * same for all rows. dx may be x. Differences and sums in double. */
 void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y, size_t ldy, const double *coef,
                  double *loss, real *dx);
+
+/* ---------------------------------------------------------------- norms of gradients that are not formed (ghosts) ----- */
+/* |dy^T x|^2 of a linear layer, x [n][in], dy [n][out] in rows of ldy; gram [2][n][n] and columns [n][out] are scratch. */
+double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *dy, size_t ldy, real *gram,
+                    real *columns);
+/* The same of embedding_backward's table; sum [d] is scratch. */
+double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *sum);
+/* Inner product of that table and dy^T x, x [m][d], dy [m][rows]: the two uses of a tied embedding; gram [m][n]. */
+double ghost_cross(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, size_t m,
+                   const real *x, const real *dy, real *gram);
 
 /* ------------------------------------------------------------------------------------------ updates, storage ----- */
 /* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */

@@ -141,6 +141,7 @@ void state_dot(const struct state *a, const struct state *b, double *e);
 /** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
  *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
 enum status weights_check(const char *dir, const struct layout *l);
+enum { WEIGHTS_READ_BYTES = 16 << 20 }; /* that weights_read() takes on top of the state, for as long as it lasts */
 /** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
  *  offsets) and reads this process's slices: the first data rank reads, the others receive. A NaN or Inf is ERR_INPUT
  *  naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
@@ -189,9 +190,9 @@ struct sink sink_gradient(struct gradient_sink *g);
 /* Largest batch that a model's workspace is made for. */
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
-    size_t objectives;                        /* J stacked in one backward, at least 1 */
-    bool aside;                               /* also keeps results of another forward (the reference's) */
-    bool hidden;                              /* losses may act on hidden states */
+    size_t objectives; /* J stacked in one backward; 0: forwards only, and nothing is kept of them */
+    bool aside;        /* also keeps results of another forward (the reference's) */
+    bool hidden;       /* losses may act on hidden states */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
 /** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */
@@ -218,6 +219,20 @@ real *model_aside_logits(struct model *m);
 void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x);
 real *model_aside_hidden(struct model *m, const struct batch *b,
                          size_t j); /* [n_out][d] for the caller's use, one a loss */
+
+/* ------------------------------------------------------------------------------------------------ token by token ----- */
+struct cache; /* keys and values of sequences in `slots` places, up to `longest` tokens each; this process's heads */
+/** Makes it, or with out NULL only counts its bytes (may be NULL).                                               Local. */
+enum status cache_new(const struct layout *l, size_t slots, size_t longest, struct cache **out, size_t *bytes);
+void cache_free(struct cache *c);
+/** The forward of rows that continue sequences in the cache, one token or many of each: sequence i stands in slot item[i],
+ *  row r at position[r] of it, right behind what has been read before; a sequence that begins at position 0 takes the slot
+ *  over. b->longest is the largest position + 1. Leaves model_logits() of the output rows and nothing else: no
+ *  log-likelihoods, nothing for a backward. The logits of a row are bit for bit the same whatever stands beside it, however
+ *  the sequence was cut into steps, for any number of threads; those of model_forward() agree with them to rounding.
+ *  (More than two tensor ranks: as far as the MPI library adds in one order whatever the length of a message.)
+ *                                                                                   Collective over the tensor ranks. */
+void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
 
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */
 real *model_dlogits(struct model *m);

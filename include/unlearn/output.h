@@ -87,6 +87,17 @@ struct train_file_info {
 };
 enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out);
 
+/* evaluation.h5: evaluation (step, set, row, metric), mean and left_out (step, set, metric), risk (step, set), summary
+ * (step, number), rows (set). */
+struct evaluation_file_info {
+    size_t n_set, n_row, n_metric, n_number; /* n_row: of the longest set; shorter ones end in NaN */
+    const char *const *set, *const *metric, *const *number;
+    const int64_t *row;
+    size_t n_attribute;
+    const struct attribute *attribute;
+};
+enum status evaluation_file_create(const char *path, const struct evaluation_file_info *info, struct file **out);
+
 /* --------------------------------------------------------------------------------------------- run directory ----- */
 struct directory; /* a run directory held by this process; opaque */
 

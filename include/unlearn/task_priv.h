@@ -3,6 +3,7 @@
 #define UNLEARN_TASK_PRIV_H
 #include "unlearn/config.h"
 #include "unlearn/data.h"
+#include "unlearn/eval.h"
 #include "unlearn/geffect.h"
 #include "unlearn/model.h"
 #include "unlearn/objective.h"
@@ -29,6 +30,70 @@ struct direction {    /* in the space of hidden states */
     const char *path; /* the file it came from, borrowed; NULL: drawn */
     real *u;          /* [hidden] owned */
 };
+/* Numbers of a row of an evaluated set: src/task/scores.c. */
+enum score {
+    SCORE_TOKENS,
+    SCORE_LOSS,
+    SCORE_PROBABILITY,
+    SCORE_OF_OPTIONS,
+    SCORE_PARAPHRASED_LOSS,
+    SCORE_PERTURBED_LOSS,
+    SCORE_TRUTH_RATIO,
+    SCORE_QUALITY_RATIO,
+    SCORE_MEMORIZATION,
+    SCORE_EXTRACTION,
+    SCORE_PARAPHRASED_EXTRACTION,
+    SCORE_ZLIB,
+    SCORE_MIN_K,
+    SCORE_MIN_K_PLUS,
+    SCORE_REFERENCE,
+    SCORE_GRADNORM,
+    SCORE_KL,
+    SCORE_ROUGE_L_RECALL,
+    SCORE_ROUGE_L_F1,
+    SCORE_ROUGE_1_RECALL,
+    SCORE_GENERATED,
+    SCORE_ENDED,
+    N_SCORE
+};
+enum score_need { /* what must be computed for it */
+                  WANTS_HIT = 1,
+                  WANTS_Z = 2,
+                  WANTS_PARAPHRASED = 4,
+                  WANTS_PERTURBED = 8,
+                  WANTS_QUESTION = 16,
+                  WANTS_REFERENCE = 32,
+                  WANTS_NORMS = 64,
+                  WANTS_KL = 128,
+                  WANTS_GENERATION = 256,
+                  WANTS_NLL = 512,
+};
+struct score_row {
+    const char *name;
+    unsigned needs; /* of enum score_need */
+    const char *units, *text;
+};
+extern const struct score_row score_table[N_SCORE];
+/* The same questions with other answers, or other questions with the same. */
+enum variant_of { OF_ANSWER, OF_PARAPHRASED, OF_PERTURBED, OF_QUESTION, N_VARIANT_OF };
+struct evaluated_set {
+    const char *name, *path; /* borrowed */
+    size_t n;
+    struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or not asked for */
+    struct prompts prompts;           /* texts on rank 0 only */
+    bool generates;
+};
+struct evaluation_inputs {
+    struct evaluated_set *set;
+    size_t n;
+    bool wanted[N_SCORE];
+    unsigned needs;                /* of enum score_need: of all that is wanted */
+    size_t most_rows, most_labels; /* of any variant of any set */
+    size_t longest, longest_prompt, most_prompts;
+    struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
+    struct eval_log retain;      /* evaluate.retain_logs; rank 0 only; empty: not given */
+};
+
 struct inputs { /* equal on every process */
     struct config *config;
     struct shape *shape;
@@ -54,6 +119,8 @@ struct inputs { /* equal on every process */
     bool needs_hidden;            /* losses act on hidden states */
     size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */
     bool fidelity, gram; /* beside the effects: what updates did to the risks; inner products of whole gradients */
+    struct evaluation_inputs *evaluation; /* NULL: nothing is evaluated */
+    struct prompt_inputs *prompts;        /* of task generate; else NULL */
 };
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
@@ -88,6 +155,13 @@ enum status objective_weights(const struct inputs *in, const struct objective *o
 /** The rows that an objective reads of the forget set: the set itself, its refusals, or both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 
+/** Which scores; then their sets. The tokenizer stays open where it is needed.              Collective over world. */
+enum status inputs_scores(struct inputs *in);
+enum status inputs_evaluation(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+void inputs_evaluation_free(struct inputs *in);
+/** The set of this name; NULL: none. */
+const struct evaluated_set *evaluated_set(const struct inputs *in, const char *name);
+
 /* -------------------------------------------------------------------------------------------------- schedule ----- */
 struct timetable { /* which rows update t uses, by the input alone */
     size_t rows, batch, updates, warmup;
@@ -101,11 +175,13 @@ void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */
 void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
 bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
+bool timetable_evaluated(const struct config *c, size_t t);
 
 /* ------------------------------------------------------------------------------------------------- reference ----- */
 struct reference {      /* what is kept of the reference's distributions and hidden states, instead of its weights */
     struct kept **kept; /* [n] */
     size_t n, bytes;    /* of the data rank that keeps most */
+    size_t bytes_run;   /* of them, of what updates and measurements read */
 };
 /** The rows that the run will read, still without values.                                                       Local. */
 enum status reference_list(const struct inputs *in, struct timetable *s, const struct layout *l, int data_size,
@@ -116,11 +192,15 @@ void reference_free(struct reference *r);
 struct plan {
     int data, tensor, threads;
     size_t tokens;               /* of a pass */
+    size_t tokens_evaluated;     /* of a pass of an evaluation, whose rows may be longer */
     bool copies;                 /* the reference's weights; else what it says of rows is kept */
-    struct engine_limits engine; /* rows, J, K */
+    size_t rows;                 /* longest list of an update or a measurement */
+    struct engine_limits engine; /* rows, J, K; rows of an evaluation too */
     struct model_limits model;
     size_t bytes_state, n_state, bytes_model, bytes_engine, bytes_results, bytes_values, bytes_base, bytes; /* per rank */
-    double flops_update, flops_measure;
+    size_t bytes_evaluation;
+    size_t slots; /* answers generated together */
+    double flops_update, flops_measure, flops_evaluate;
 };
 /** data, tensor, threads: as asked, or chosen. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct grid *world, struct plan *p);
@@ -135,6 +215,8 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
 double plan_reference(const struct plan *p, const struct objective *o);
 /** Parameters that a token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** Of the passes of updates, measurements and evaluations. */
+size_t plan_most_tokens(const struct plan *p);
 
 /* ------------------------------------------------------------------------------------------------------- run ----- */
 struct run {
@@ -169,6 +251,7 @@ struct run {
     char **out_layer;                           /* owned */
     size_t *slot_out;                           /* [slots] label of each slot */
     struct file *geffect, *train;               /* rank 0 only */
+    struct evaluation *evaluation;              /* NULL: nothing is evaluated */
     struct directory *directory;                /* rank 0 only */
     double gemm_rate;                           /* flop/s of one process, measured */
     double flops;                               /* nominal, of the job */
@@ -252,6 +335,71 @@ void fidelity_free(struct fidelity *f);
 /** After update u: from r->step, r->gradient, and the risks anew. NULL: no update. Collective over the job. */
 enum status fidelity_measure(struct run *r, const struct update *u);
 
+/* ---------------------------------------------------------------------------------------------- evaluation ----- */
+enum number { /* of a whole evaluation: src/task/summary.c */
+              NUMBER_UTILITY,
+              NUMBER_QUALITY,
+              NUMBER_KS,
+              NUMBER_AUC_LOSS, /* in the order of the attacks of summary.c */
+              NUMBER_AUC_ZLIB,
+              NUMBER_AUC_MIN_K,
+              NUMBER_AUC_MIN_K_PLUS,
+              NUMBER_AUC_REFERENCE,
+              NUMBER_AUC_GRADNORM,
+              NUMBER_PRIVLEAK,
+              NUMBER_SETS, /* probability, rouge, truth_ratio of each published set */
+              NUMBER_RELATIVE =
+                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
+              N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
+};
+struct evaluation {
+    size_t *every, *label_first; /* [most rows], [most rows + 1] */
+    double *nll, *hit, *z;       /* of every label of one variant of one set; NULL: not wanted */
+    double *list;                /* [most rows] */
+    double **reference;          /* [set][row] mean nll of the answer under the reference; NULL: not wanted */
+    double **score;              /* [set]: [row][N_SCORE]; rank 0 only, as all that follows */
+    double *mean, *left_out;     /* [set][N_SCORE] over the rows that have a number; how many have none */
+    double *risk;                /* [set] */
+    double number[N_NUMBER];
+    struct eval_log log; /* of the published sets */
+    struct file *file;
+};
+/** How answers are generated. */
+struct generation evaluation_decoding(const struct inputs *in, const struct plan *p);
+/** Bytes beside the model's, the engine's and those of decoding. */
+size_t evaluation_bytes(const struct inputs *in);
+enum status evaluation_new(struct run *r);
+void evaluation_free(struct run *r);
+/** What the reference says of the answers, its weights in r->weights.                          Collective over the job. */
+enum status evaluation_reference(struct run *r);
+/** All scores at the weights as they are, a row of evaluation.h5; the last one also writes the JSON files and the table.
+ *                                                                                              Collective over the job. */
+enum status evaluate(struct run *r, size_t step, bool last);
+
+/* Of one set on rank 0, from what stands in r->evaluation. */
+/** The part of the published log that this set is; NULL: it is none. */
+struct eval_set *evaluation_log_set(struct evaluation *v, const char *name);
+void scores_clear(const struct run *r, size_t set);
+enum status scores_answer(const struct run *r, size_t set);
+void scores_paraphrased(const struct run *r, size_t set);
+void scores_perturbed(const struct run *r, size_t set);
+void scores_question(const struct run *r, size_t set);
+void scores_list(const struct run *r, size_t set, enum score which);
+enum status scores_generated(const struct run *r, size_t set, const struct answers *a);
+/** Whether the set has what the score is made of. */
+bool scores_possible(const struct evaluated_set *s, enum score which);
+
+/** Means, counts, and the numbers of the whole; warnings of rows left out where `say`.                           Local. */
+enum status summarise(struct run *r, bool say);
+extern const char *const number_name[N_NUMBER];
+double *score_of(const struct evaluation *v, size_t set, size_t row, enum score which);
+
+/** evaluation.h5 and its rows; the files of other tools.                                                         Local. */
+enum status evaluation_open(struct run *r, const char *path, size_t n_attribute, const struct attribute *attribute);
+enum status evaluation_put(struct run *r, size_t step);
+enum status evaluation_json(const struct run *r);
+void report_evaluation(const struct run *r, size_t step, bool last);
+
 /* -------------------------------------------------------------------- standard errors over the rows of a risk ----- */
 struct spread {
     size_t n;                /* objectives */
@@ -265,6 +413,23 @@ enum status spread_measure(struct run *r);
 
 /** The story. */
 enum status unlearn(struct run *r);
+
+/* ------------------------------------------------------------------------------------------- task: generate ----- */
+struct prompt_inputs {
+    size_t n, *first; /* [n+1] ids of prompt i are first[i] ... first[i+1]-1 of id; owned, as what follows */
+    int32_t *id;
+    size_t n_long;               /* prompts that leave no room for an answer */
+    struct text *text;           /* [n] what became these ids; rank 0 only */
+    struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
+    uint64_t hash;               /* of first and id */
+};
+/** in->prompts, for task generate.                                                             Collective over world. */
+enum status inputs_prompts(struct inputs *in, const struct grid *world, const struct data_rule *rule);
+void inputs_prompts_free(struct inputs *in);
+/** The text of an answer; an id of the embedding that the tokenizer does not know has none.                      Local. */
+enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
+/** The whole task, or with --check all short of it.                                           Collective over the job. */
+enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 
 /* ---------------------------------------------------------------------------------------------------- report ----- */
 void report_start(const struct run *r);

@@ -55,6 +55,29 @@ static enum status check_refusals(const struct config *c)
                 who->name);
 }
 
+/* What is not said is the variant's. */
+static void finish_variant(struct config *c)
+{
+    const bool open_unlearning = c->evaluate.variant == VARIANT_OPEN_UNLEARNING;
+    if (c->evaluate.end_token == END_AUTO) c->evaluate.end_token = open_unlearning ? END_OUT : END_IN;
+    if (c->evaluate.none_extracted == EXTRACTED_AUTO)
+        c->evaluate.none_extracted = open_unlearning ? EXTRACTED_ONE : EXTRACTED_ZERO;
+    if (c->evaluate.truth_ratio == RATIO_AUTO)
+        c->evaluate.truth_ratio = open_unlearning ? RATIO_GEOMETRIC : RATIO_ARITHMETIC;
+    if (c->evaluate.length == LENGTH_AUTO) c->evaluate.length = open_unlearning ? LENGTH_NEW : LENGTH_TOTAL;
+    if (c->evaluate.min_k == 0) c->evaluate.min_k = open_unlearning ? 0.4 : 0.2;
+}
+
+static enum status check_sets(const struct config *c)
+{
+    const struct place place = config_place(c, c->task == TASK_EVALUATE ? "evaluate.sets" : "evaluate.every");
+    const bool trains = c->task == TASK_UNLEARN || c->task == TASK_FINETUNE;
+    if (c->evaluate.n_set || (c->task != TASK_EVALUATE && !(trains && c->evaluate.every))) return OK;
+    if (!trains) return fail(ERR_INPUT, "%s: evaluate.sets is missing: the files to evaluate on", place_text(&place));
+    return fail(ERR_INPUT, "%s: evaluate.sets is missing: evaluate.every needs the files to evaluate on",
+                place_text(&place));
+}
+
 /* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
 static enum status check_measurement(const struct config *c)
 {
@@ -74,10 +97,11 @@ static enum status finish_models(struct config *c)
 {
     for (size_t i = 0; i < c->model.n_at; i++) {
         const struct config_model *m = &c->model.at[i];
-        if ((i || m->step) && (c->task != TASK_GEFFECT || c->model.init == INIT_RANDOM))
-            return fail(ERR_INPUT,
-                        "%s: model.path: models at steps are a trajectory, which task geffect measures as it is",
-                        place_text(&m->place));
+        if ((i || m->step) && ((c->task != TASK_GEFFECT && c->task != TASK_EVALUATE) || c->model.init == INIT_RANDOM))
+            return fail(
+                ERR_INPUT,
+                "%s: model.path: models at steps are a trajectory, which task geffect or evaluate measures as it is",
+                place_text(&m->place));
         if (i && m->step <= m[-1].step)
             return fail(ERR_INPUT,
                         "%s: model.path: step %zu does not come after %zu: give each model the updates that "
@@ -86,6 +110,18 @@ static enum status finish_models(struct config *c)
     }
     c->model.path = c->model.at[0].path;
     return OK;
+}
+
+static enum status check_prompts(const struct config *c)
+{
+    const struct place place =
+        config_place(c, c->task == TASK_GENERATE && !c->generate.prompt ? "task" : "generate.prompt");
+    if (c->generate.prompts && c->generate.prompt)
+        return fail(ERR_INPUT, "%s: generate.prompt: give one text or generate.prompts, a file, not both",
+                    place_text(&place));
+    if (c->task != TASK_GENERATE || c->generate.prompts || c->generate.prompt) return OK;
+    return fail(ERR_INPUT, "%s: generate.prompts is missing: task generate needs a file of prompts, or generate.prompt",
+                place_text(&place));
 }
 
 enum status config_finish(struct config *c)
@@ -100,6 +136,9 @@ enum status config_finish(struct config *c)
     }
     TRY(check_refusals(c));
     TRY(check_measurement(c));
+    finish_variant(c);
+    TRY(check_sets(c));
+    TRY(check_prompts(c));
 done:
     return st;
 }

@@ -217,6 +217,139 @@ enum status dataset_read(const struct data_file *f, const struct data_rule *r, s
     return read_rows(f, r, NULL, out);
 }
 
+/* -------------------------------------------------------------------------------- answers under other keys ------- */
+static json_t *value_of(json_t *row, const char *key)
+{
+    json_t *value = json_object_get(row, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+/* A text, or each text of a list. */
+static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
+{
+    json_t *question = value_of(row, f->question), *key = value_of(row, f->answer), *one;
+    size_t i;
+    enum status st = OK;
+    if (json_is_object(row) && !(question && key)) {
+        if (!v->n_lacking++) v->lacking = b->number;
+        return OK;
+    }
+    TRY(key_text(b->path, b->number, row, f->question, &question));
+    if (json_is_string(key))
+        return row_question(b, json_string_value(question), json_string_length(question), json_string_value(key),
+                            json_string_length(key));
+    if (!json_array_size(key))
+        return fail(ERR_INPUT, "%s:%zu: \"%s\" is neither text nor a list of texts", b->path, b->number, f->answer);
+    json_array_foreach(key, i, one)
+    {
+        if (!json_is_string(one))
+            return fail(ERR_INPUT, "%s:%zu: \"%s\": its entry %zu is not text", b->path, b->number, f->answer, i + 1);
+        TRY(row_question(b, json_string_value(question), json_string_length(question), json_string_value(one),
+                         json_string_length(one)));
+    }
+done:
+    return st;
+}
+
+enum status variants_read(const struct data_file *f, const struct data_rule *rule, struct variants *v)
+{
+    enum status st;
+    struct builder b = {0};
+    struct lines l = {0};
+    json_t *row = NULL;
+    const char *line;
+    size_t n, room = 0;
+    bool none;
+    *v = (struct variants){0};
+    TRY(builder_open(&b, f->path, rule));
+    TRY(lines_open(f->path, &l));
+    TRY(grow((void **)&v->first, &room, 1, sizeof *v->first));
+    v->first[0] = 0;
+    while (v->n < f->rows && lines_next(&l, &line, &n)) {
+        b.number = l.number;
+        TRY(json_parse(f->path, l.number - 1, line, n, &row));
+        TRY(variants_of_row(&b, f, row, v));
+        json_decref(row), row = NULL;
+        TRY(grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
+        v->first[++v->n] = b.d->n_row;
+    }
+    if (!v->n) st = fail(ERR_INPUT, "%s: holds no rows", f->path);
+done:
+    json_decref(row);
+    lines_close(&l);
+    none = st == OK && !b.d->n_row;
+    if (builder_close(&b, none ? ERR_INPUT : st, &v->data) != OK && !none) variants_free(v);
+    return st;
+}
+
+void variants_free(struct variants *v)
+{
+    dataset_free(v->data);
+    free(v->first);
+    *v = (struct variants){0};
+}
+
+/* ------------------------------------------------------------------------------------------------- prompts ------- */
+static enum status prompt_of_row(struct builder *b, const struct data_file *f, json_t *row, struct prompts *p)
+{
+    enum status st;
+    json_t *question = NULL, *answer = NULL;
+    const struct template *t = &b->rule->template;
+    const size_t before = p->id.n, i = p->n++;
+    TRY(key_text(b->path, b->number, row, f->question, &question));
+    TRY(key_text(b->path, b->number, row, f->answer, &answer));
+    b->text.n = 0;
+    TRY(text_add(&b->text, t->question_start, strlen(t->question_start)));
+    TRY(text_add(&b->text, json_string_value(question), json_string_length(question)));
+    TRY(text_add(&b->text, t->question_end, strlen(t->question_end)));
+    TRY(encode(b, &p->id));
+    for (size_t k = before; k < p->id.n; k++)
+        if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
+            TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,
+                     (int)p->id.data[k], b->rule->vocabulary));
+    TRY(text_add(&p->question[i], json_string_value(question), json_string_length(question)));
+    TRY(text_add(&p->answer[i], json_string_value(answer), json_string_length(answer)));
+    p->first[i + 1] = p->id.n;
+done:
+    return st;
+}
+
+enum status prompts_read(const struct data_file *f, const struct data_rule *rule, size_t n_row, struct prompts *p)
+{
+    enum status st = OK;
+    struct builder b = {.rule = rule, .path = f->path};
+    struct lines l = {0};
+    json_t *row = NULL;
+    const char *line;
+    size_t n;
+    *p = (struct prompts){0};
+    TRY_NEW(p->first, n_row + 1);
+    TRY_NEW(p->question, n_row);
+    TRY_NEW(p->answer, n_row);
+    TRY(lines_open(f->path, &l));
+    while (p->n < n_row && lines_next(&l, &line, &n)) {
+        b.number = l.number;
+        TRY(json_parse(f->path, l.number - 1, line, n, &row));
+        TRY(prompt_of_row(&b, f, row, p));
+        json_decref(row), row = NULL;
+    }
+    if (p->n < n_row) st = fail(ERR_INPUT, "%s: has lost rows while it was read", f->path);
+done:
+    json_decref(row);
+    lines_close(&l);
+    text_free(&b.text);
+    if (st != OK) prompts_free(p);
+    return st;
+}
+
+void prompts_free(struct prompts *p)
+{
+    for (size_t i = 0; i < p->n && p->question; i++) text_free(&p->question[i]), text_free(&p->answer[i]);
+    free(p->first), free(p->question), free(p->answer);
+    ids_free(&p->id);
+    *p = (struct prompts){0};
+}
+
 /* ------------------------------------------------------------------------------------------------ refusals ------- */
 /* {"answer": ...}, or the text itself. */
 static enum status refusal_read(const char *path, size_t number, const char *line, size_t n, struct refusals *r)

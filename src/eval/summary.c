@@ -71,7 +71,7 @@ static size_t row_values(const char *where, enum eval_set_id set, const struct e
         if (out) out[n] = x;
         *sum += x, n++;
     }
-    if (n < s->n)
+    if (where && n < s->n)
         log_warn("%s: %s: %zu of %zu rows, the first is row %" PRId64 ", lack a finite value and are left out of %s",
                  where, log_parts[set].name, s->n - n, s->n, s->row[first], number->text);
     return n;
@@ -79,7 +79,7 @@ static size_t row_values(const char *where, enum eval_set_id set, const struct e
 
 static void warn_absent(const char *where, const struct text *absent, bool utility)
 {
-    if (absent->n)
+    if (where && absent->n)
         log_warn("%s: not measured: %s%s", where, absent->data, utility ? "; without it no model utility" : "");
 }
 
@@ -120,7 +120,7 @@ static enum status sample(const char *where, const struct eval_log *log, size_t 
     if (measured(s, &quality, &key)) {
         TRY_NEW(*x, s->n);
         *n = row_values(where, SET_FORGET, s, &quality, *x, &sum);
-    } else
+    } else if (where)
         log_warn("%s: not measured: forget%s%s; without it no forget quality", where, *key ? ": " : "", key);
 done:
     return st;

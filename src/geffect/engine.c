@@ -18,6 +18,27 @@ static size_t widest_product(const struct layout *l)
     return widest;
 }
 
+/* The widest of what several tensor ranks may have shares of, and of vectors that stand side by side. */
+static size_t widest_whole(const struct layout *l)
+{
+    const struct shape *s = l->shape;
+    size_t kv = s->kv_heads * s->head_dim, local = widest_product(l);
+    if (s->hidden > local) local = s->hidden;
+    return kv > local ? kv : local;
+}
+
+static void take_norms(struct arena *a, struct engine *e, struct engine_room *room)
+{
+    const struct layout *l = e->layout;
+    const size_t longest = room->most.norms, widest = widest_whole(l);
+    room->gram = arena_take(a, 2 * longest * longest, sizeof *room->gram);
+    room->columns = arena_take(a, longest * widest, sizeof *room->columns);
+    room->vector = arena_take(a, e->tokens * widest, sizeof *room->vector);
+    room->whole = arena_take(a, e->tokens * widest, sizeof *room->whole);
+    room->square = arena_take(a, l->n_param * room->most.rows, sizeof *room->square);
+    room->shared = arena_take(a, l->n_param, sizeof *room->shared);
+}
+
 static void take_all(struct arena *a, struct engine *e, struct engine_room *room)
 {
     size_t n = room->most.rows;
@@ -32,9 +53,11 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->coef = arena_take(a, e->tokens, sizeof *room->coef);
     room->share = arena_take(a, e->tokens, sizeof *room->share);
     room->lse = arena_take(a, e->tokens, sizeof *room->lse);
+    room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->most.risks ? e->tokens * widest_product(e->layout) : 0, sizeof *room->product);
+    if (room->most.norms) take_norms(a, e, room);
 }
 
 /* Every array of a batch of `tokens` rows, each sequence of one token at the least. */

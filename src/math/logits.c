@@ -149,3 +149,23 @@ void logits_toward(size_t n, size_t v, size_t first, const real *logits, const d
         if (at < v) loss[k] += label_toward(&r, at, t->lowered) + row_toward(&r, at + 1, v);
     }
 }
+
+/* Sum of p (log p - about)^power, power 1 or 2; log p is at most 0, and p log p is 0 where p is. */
+static double row_moment(size_t v, const real *z, double lse, double about, int power)
+{
+    const struct split l = split(lse);
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (size_t i = 0; i < v; i++) {
+        real log_p = z[i] - l.high - l.low, p = real_exp(log_p);
+        double x = (double)log_p - about;
+        total += p > 0 ? (double)p * (power == 1 ? x : x * x) : 0;
+    }
+    return total;
+}
+
+void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) sum[k] = row_moment(v, logits + k * v, lse[k], about ? about[k] : 0, power);
+}

@@ -1,5 +1,5 @@
 /* The decoder's workspace: what one forward keeps for its backward, and the scratch of both. All rows are packed batch
- * rows; widths are this process's share. Private to forward.c, backward.c and model.c. */
+ * rows; widths are this process's share. Private to forward.c, backward.c, step.c, qk_norm.c and model.c. */
 #ifndef UNLEARN_DECODER_H
 #define UNLEARN_DECODER_H
 #include "unlearn/model_priv.h"
@@ -24,7 +24,8 @@ struct model {
     size_t d, f, qkv, att, up, words; /* widths of this process: hidden, columns, q+k+v, heads*head_dim, columns of up */
     int *kv_of;                       /* [heads] */
     real *cosine, *sine;              /* [longest][rotary_dim/2] */
-    struct block_kept *kept;          /* [blocks] */
+    struct cache *cache;              /* borrowed during a step; else NULL */
+    struct block_kept *kept;          /* [blocks]; forwards only: all the same buffers */
     real *x, *g, *mean, *r, *h;       /* last block's output [rows]; gathered outputs: [outputs][d] in, norm, out */
     real *logits, *aside;             /* [outputs][words] */
     double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
@@ -45,6 +46,10 @@ void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct
 void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
                       const struct block_kept *k);
 
+/* The forward up to the logits of the output rows. */
+void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
+/* The attention of a step's rows, in a layer. */
+void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k);
 struct attention model_attention(const struct model *m, const struct batch *b);
 /* Weights of one role in a layer that is acquired at base; NULL when the layer has none. */
 static inline real *tensor(const struct layout *l, real *base, size_t layer, enum role role)

@@ -7,19 +7,32 @@
 #include <assert.h>
 #include <math.h>
 
+/* y = x W^T. In a step no row may depend on those beside it. */
+static void product(const struct model *m, size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w,
+                    real *y, size_t ldy)
+{
+    if (m->cache)
+        linear_steady(n, out, in, x, ldx, w, y, ldy);
+    else
+        linear_forward(n, out, in, x, ldx, w, y, ldy);
+}
+
 /* part = this process's share of the attention of `a` = norm(x); bias of the output product comes after the sum. */
 static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, b);
-    linear_forward(b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
+    product(m, b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
     if (s->qkv_bias) bias_add(b->n_row, m->qkv, tensor(l, base, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
     if (s->qk_norm) qk_norm_forward(m, b->n_row, base, layer, k);
     rotary_apply(1, 1, b->n_row, b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
                  k->qkv, m->qkv);
-    attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
-    linear_forward(b->n_row, m->d, m->att, k->att, m->att, tensor(l, base, layer, ROLE_O), m->part, m->d);
+    if (m->cache)
+        step_attention(m, b, layer, k);
+    else
+        attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
+    product(m, b->n_row, m->d, m->att, k->att, m->att, tensor(l, base, layer, ROLE_O), m->part, m->d);
 }
 
 /* out = this process's share of the MLP of `a` = norm(x). */
@@ -29,10 +42,10 @@ static void mlp_part(struct model *m, const struct batch *b, real *base, size_t 
     const struct shape *s = l->shape;
     enum role first = s->gated ? ROLE_GATE : ROLE_UP;
     enum role bias = s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS;
-    linear_forward(b->n_row, m->up, m->d, m->a, m->d, tensor(l, base, layer, first), k->up, m->up);
+    product(m, b->n_row, m->up, m->d, m->a, m->d, tensor(l, base, layer, first), k->up, m->up);
     if (s->mlp_bias) bias_add(b->n_row, m->up, tensor(l, base, layer, bias), k->up, m->up);
     activation_forward(s->activation, s->gated, b->n_row, m->f, k->up, m->act);
-    linear_forward(b->n_row, m->d, m->f, m->act, m->f, tensor(l, base, layer, ROLE_DOWN), out, m->d);
+    product(m, b->n_row, m->d, m->f, m->act, m->f, tensor(l, base, layer, ROLE_DOWN), out, m->d);
 }
 
 /* y = x + the sum over tensor ranks of part (+ bias) */
@@ -135,7 +148,7 @@ static void head(struct model *m, struct state *weights, const struct batch *b)
     const struct shape *s = l->shape;
     size_t layer = s->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
     real *w = state_acquire(weights, keeper);
-    linear_forward(b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
+    product(m, b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
     if (s->head_bias) bias_add(b->n_out, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), m->logits, m->words);
     state_release(weights, keeper);
 }
@@ -178,13 +191,18 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     }
 }
 
+void decoder_logits(struct model *m, struct state *weights, const struct batch *b)
+{
+    trunk(m, weights, b, m->layout->shape->blocks);
+    final_norm(m, weights, b);
+    head(m, weights, b);
+}
+
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
 {
     enum phase before = phase_enter(PHASE_FORWARD);
     enum status st;
-    trunk(m, weights, b, m->layout->shape->blocks);
-    final_norm(m, weights, b);
-    head(m, weights, b);
+    decoder_logits(m, weights, b);
     st = likelihood(m, b);
     phase_enter(before);
     return st;

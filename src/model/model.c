@@ -66,7 +66,12 @@ static void take_backward(struct arena *a, struct model *m)
     m->dact = arena_take(a, J * n * m->f, sizeof(real));
     m->dqkv = arena_take(a, J * n * m->qkv, sizeof(real));
     m->datt = arena_take(a, J * n * m->att, sizeof(real));
-    if (!s->qk_norm) return;
+}
+
+/* For the norm of queries and keys, both ways. */
+static void take_norm(struct arena *a, struct model *m)
+{
+    size_t n = m->most.rows, J = m->most.objectives ? m->most.objectives : 1;
     m->q1 = arena_take(a, J * n * m->att, sizeof(real));
     m->q2 = arena_take(a, J * n * m->att, sizeof(real));
     m->q_mean = arena_take(a, n * m->layout->head_count, sizeof(real));
@@ -84,7 +89,11 @@ static void take_all(struct arena *a, struct model *m)
     m->cosine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
     m->sine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
     m->kept = arena_take(a, blocks, sizeof *m->kept);
-    for (size_t i = 0; i < blocks; i++) take_kept(a, m, m->kept ? &m->kept[i] : &none);
+    for (size_t i = 0; i < blocks; i++)
+        if (i == 0 || m->most.objectives)
+            take_kept(a, m, m->kept ? &m->kept[i] : &none);
+        else if (m->kept) /* no backward: the blocks take turns in the same buffers */
+            m->kept[i] = m->kept[0];
     m->x = arena_take(a, n * m->d, sizeof(real));
     m->a = arena_take(a, n * m->d, sizeof(real));
     m->part = arena_take(a, n * m->d, sizeof(real));
@@ -92,7 +101,8 @@ static void take_all(struct arena *a, struct model *m)
     m->act = arena_take(a, n * m->f, sizeof(real));
     m->scratch = arena_take(a, attention_scratch(&at, m->most.longest), sizeof(real));
     take_outputs(a, m);
-    take_backward(a, m);
+    if (m->most.objectives) take_backward(a, m);
+    if (l->shape->qk_norm) take_norm(a, m);
 }
 
 static void fill_tables(struct model *m)

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 16 << 20 };
-
 struct reader {
     struct checkpoint *checkpoint;
     unsigned char *buffer;
@@ -206,5 +204,5 @@ done:
 
 enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
 {
-    return weights_read_by(READ_BYTES, dir, g, weights, hash);
+    return weights_read_by(WEIGHTS_READ_BYTES, dir, g, weights, hash);
 }

@@ -12,13 +12,14 @@
 #include <unistd.h>
 
 static const char LOCK[] = "run.lock";
-static const char *const marker[] = {"geffect.h5", "train.h5", "evaluation.h5", "model", "input.yaml"};
+static const char *const marker[] = {"geffect.h5",        "train.h5", "evaluation.h5",
+                                     "generations.jsonl", "model",    "input.yaml"};
 enum { N_MARKER = sizeof marker / sizeof *marker };
 
 /* Every file that this program writes, as patterns: overwriting removes these and nothing else. */
-static const char *const written[] = {"geffect.h5",     "train.h5",          "evaluation.h5",
-                                      "input.yaml",     "run.log",           "eval_log_aggregated.json",
-                                      "TOFU_EVAL.json", "TOFU_SUMMARY.json", "*.tmp"};
+static const char *const written[] = {
+    "geffect.h5",     "train.h5",          "evaluation.h5",     "input.yaml", "run.log", "eval_log_aggregated.json",
+    "TOFU_EVAL.json", "TOFU_SUMMARY.json", "generations.jsonl", "*.tmp"};
 static const char *const written_model[] = {"model.safetensors",
                                             "model-[0-9]*-of-[0-9]*.safetensors",
                                             "model.safetensors.index.json",

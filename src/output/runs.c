@@ -150,6 +150,30 @@ static const struct field train_table[] = {
     {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
 };
 
+static const struct field evaluation_table[] = {
+    {"evaluation",
+     {"step", "set", "row", "metric"},
+     FIELD_DOUBLE,
+     "1",
+     "score of one row of a set; NaN where it has none; units and meaning by the attribute `metrics`",
+     "shared definitions of TOFU and of the membership attacks: see the attribute `metrics`"},
+    {"mean", {"step", "set", "metric"}, FIELD_DOUBLE, "1", "mean of a score over the rows that have one", NULL},
+    {"left_out", {"step", "set", "metric"}, FIELD_DOUBLE, "1", "rows of the set that have no finite score", NULL},
+    {"risk",
+     {"step", "set"},
+     FIELD_DOUBLE,
+     "nat",
+     "risk: mean negative log-likelihood of the labelled tokens of a set",
+     "R(theta_t) = mean over the labelled tokens of -log p(token | before; theta_t)"},
+    {"summary",
+     {"step", "number"},
+     FIELD_DOUBLE,
+     "1",
+     "number of the whole evaluation; NaN where what it needs was not measured",
+     NULL},
+    {"rows", {"set"}, FIELD_DOUBLE, "1", "rows of the set that were evaluated", NULL},
+};
+
 /* A table with its regulariser rows written out; the texts made for them are kept until the file exists. */
 struct expanded {
     struct field *field;
@@ -282,6 +306,29 @@ enum status train_file_create(const char *path, const struct train_file_info *in
     *out = NULL;
     TRY(EXPAND(train_table, info->objective, info, &e));
     TRY(create(path, "updates of a training run", 1, &axis, &e, info->n_attribute, info->attribute, out));
+done:
+    expanded_free(&e);
+    return st;
+}
+
+enum status evaluation_file_create(const char *path, const struct evaluation_file_info *info, struct file **out)
+{
+    enum status st = OK;
+    struct expanded e = {0};
+    const struct axis axis[] = {
+        {.name = "step",
+         .long_name = "updates done: row t is the state before update t+1",
+         .units = "1",
+         .unlimited = true},
+        {.name = "set", .long_name = "set of questions", .n = info->n_set, .label = info->set},
+        {.name = "row", .long_name = "row of the set's file, from 0", .units = "1", .n = info->n_row, .value = info->row},
+        {.name = "metric", .long_name = "score of a row", .n = info->n_metric, .label = info->metric},
+        {.name = "number", .long_name = "number of the whole evaluation", .n = info->n_number, .label = info->number},
+    };
+    *out = NULL;
+    TRY(expand(evaluation_table, sizeof evaluation_table / sizeof *evaluation_table, "", 0, NULL, &e));
+    TRY(create(path, "evaluation of a language model: did it forget, did it keep", sizeof axis / sizeof *axis, axis, &e,
+               info->n_attribute, info->attribute, out));
 done:
     expanded_free(&e);
     return st;

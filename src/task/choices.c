@@ -98,7 +98,7 @@ enum status inputs_objectives(struct inputs *in)
     const struct config *c = in->config;
     unsigned needs;
     enum status st = OK;
-    if (c->task == TASK_FINETUNE) {
+    if (c->task == TASK_FINETUNE || c->task == TASK_EVALUATE) {
         objective_find("nll", &in->objective);
         return OK;
     }

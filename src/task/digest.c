@@ -43,6 +43,28 @@ done:
     return st;
 }
 
+static enum status evaluation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    if (!in->evaluation) return OK;
+    TRY(text_print(t, "\nevaluate %zu %zu %d %d %d %d %.17g %.17g", c->evaluate.every, c->evaluate.max_length,
+                   (int)c->evaluate.end_token, (int)c->evaluate.none_extracted, (int)c->evaluate.truth_ratio,
+                   (int)c->evaluate.length, c->evaluate.min_k, c->evaluate.privleak_auc));
+    for (int k = 0; k < N_SCORE; k++) TRY(text_print(t, " %d", in->evaluation->wanted[k]));
+    for (size_t i = 0; i < in->evaluation->n; i++) TRY(text_print(t, " %s", in->evaluation->set[i].name));
+done:
+    return st;
+}
+
+static enum status generation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    if (!in->prompts) return OK;
+    return text_print(t, "\ngenerate %zu %.17g %.17g %016llx", c->generate.max_length, c->generate.temperature,
+                      c->generate.top_p, (unsigned long long)in->prompts->hash);
+}
+
 /* Two spellings of the same parameters are the same. */
 static enum status frozen(const struct inputs *in, struct text *t)
 {
@@ -64,7 +86,8 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, &t) == OK && frozen(in, &t) == OK) h = hash_bytes(t.data, t.n, 0);
+    if (settings(in, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
+        h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(h, weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);
@@ -77,5 +100,8 @@ uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t referen
         h = hash_bytes(in->risk[k].weight, in->risk[k].n * sizeof *in->risk[k].weight, h);
         h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
     }
+    for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
+        for (int k = 0; k < N_VARIANT_OF; k++)
+            if (in->evaluation->set[i].of[k].data) h = mix(h, in->evaluation->set[i].of[k].data->hash);
     return h;
 }

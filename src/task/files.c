@@ -112,6 +112,11 @@ static enum status open_files(struct run *r, const struct about *a)
         TRY(open_geffect(r, path, a, names));
         free(path), path = NULL;
     }
+    if (in->evaluation) {
+        TRY(path_join(dir, "evaluation.h5", &path));
+        TRY(evaluation_open(r, path, N_ATTRIBUTE, a->attribute));
+        free(path), path = NULL;
+    }
     if (in->trains) {
         const struct train_file_info info = {.objective = objective_name(&in->objective),
                                              .n_regularizer = in->n_regularizer,
@@ -168,7 +173,8 @@ enum status run_files(struct run *r)
 
 enum status run_close(struct run *r)
 {
-    enum status st = file_close(r->geffect), train = file_close(r->train);
+    enum status st = file_close(r->geffect), train = file_close(r->train), evaluation = OK;
     r->geffect = r->train = NULL;
-    return grid_agree(r->grid, st != OK ? st : train);
+    if (r->evaluation) evaluation = file_close(r->evaluation->file), r->evaluation->file = NULL;
+    return grid_agree(r->grid, st != OK ? st : train != OK ? train : evaluation);
 }

@@ -19,6 +19,8 @@ enum status task_help(struct text *out)
     TRY(config_describe(out));
     TRY(text_print(out, "\nobjectives and regularizers:\n"));
     TRY(objective_describe(out));
+    TRY(text_print(out, "\nscores of evaluate.metrics, of each row of each set:\n"));
+    for (int k = 0; k < N_SCORE; k++) TRY(text_print(out, "  %-32s %s\n", score_table[k].name, score_table[k].text));
 done:
     return st;
 }

@@ -211,6 +211,7 @@ static enum status read_sets(struct inputs *in, const struct grid *world, const 
 {
     const struct config *c = in->config;
     enum status st;
+    if (c->task == TASK_EVALUATE || c->task == TASK_GENERATE) return OK;
     TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
     TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
     if (any_needs(in, NEEDS_REPLACEMENT | NEEDS_PAIR))
@@ -256,12 +257,17 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     in->gram = in->measures && (in->config->geffect.gram == GRAM_TRUE ||
                                 (in->config->geffect.gram == GRAM_AUTO && in->config->geffect.fidelity));
     TRY(grid_agree(world, inputs_objectives(in)));
+    TRY(grid_agree(world, inputs_scores(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
     TRY(grid_agree(world, inputs_hidden(in, world)));
     TRY(grid_agree(world, inputs_freeze(in)));
     TRY(open_rule(world, in, &tokenizer, &rule));
     TRY(grid_agree(world, read_sets(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
+    TRY(inputs_evaluation(in, world, &rule));
+    if (in->evaluation && in->evaluation->most_prompts) in->evaluation->tokenizer = tokenizer, tokenizer = NULL;
+    TRY(inputs_prompts(in, world, &rule));
+    if (in->prompts) in->prompts->tokenizer = tokenizer, tokenizer = NULL;
     *out = in, in = NULL;
 done:
     tokenizer_free(tokenizer);
@@ -291,6 +297,8 @@ void inputs_free(struct inputs *in)
     for (size_t i = 0; i < in->n_direction; i++) free(in->direction[i].u);
     free(in->direction);
     shape_free(in->shape);
+    inputs_evaluation_free(in);
+    inputs_prompts_free(in);
     config_free(in->config);
     free(in);
 }

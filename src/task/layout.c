@@ -30,7 +30,9 @@ static int threads(const struct config *c)
 /* The rows that data ranks can share: those of an update, or of the set measured. */
 static size_t shareable(const struct inputs *in, const struct timetable *s)
 {
-    return in->trains ? s->batch : in->forget->n_row;
+    if (in->trains) return s->batch;
+    if (in->prompts) return in->prompts->n;
+    return in->evaluation ? in->evaluation->most_rows : in->forget->n_row;
 }
 
 static enum status check_data(const struct inputs *in, const struct timetable *s, int n, int data)

@@ -49,8 +49,9 @@ done:
 static const char *reference_path(const struct inputs *in, bool *other)
 {
     const struct config *c = in->config;
-    *other = c->model.reference && strcmp(c->model.reference, c->model.path) &&
-             (in->needs_reference || in->needs_distribution);
+    *other =
+        c->model.reference && strcmp(c->model.reference, c->model.path) &&
+        (in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE));
     return *other ? c->model.reference : c->model.path;
 }
 
@@ -105,6 +106,7 @@ enum status run_weights(struct run *r)
         struct rows rows = run_rows(r, in->pairs ? in->pairs : in->forget, in->forget->n_row, r->every_row);
         TRY(engine_nll(&r->engine, r->weights, &rows, r->nll_ref));
     }
+    TRY(evaluation_reference(r));
     if (other) TRY(fill(r, r->in->config->model.path, r->weights, &hash));
 done:
     phase_enter(before);

@@ -4,12 +4,17 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { PASS_TOKENS = 1024 }; /* enough rows for the products' full speed */
+enum { PASS_TOKENS = 1024, SLOTS = 32 }; /* enough rows for the products' full speed */
 
 double plan_products(const struct layout *l)
 {
     const struct shape *s = l->shape;
     return (double)l->elements - (s->tied ? 0 : (double)s->vocabulary * (double)s->hidden);
+}
+
+size_t plan_most_tokens(const struct plan *p)
+{
+    return p->tokens > p->tokens_evaluated ? p->tokens : p->tokens_evaluated;
 }
 
 double plan_reference(const struct plan *p, const struct objective *o)
@@ -22,23 +27,32 @@ static bool spread(const struct inputs *in) { return in->measures && in->config-
 /* Longest list of rows of any call; most objectives stacked; most labels. */
 static void limits(const struct inputs *in, const struct timetable *s, struct plan *p)
 {
-    size_t rows = s->batch;
+    const struct evaluation_inputs *e = in->evaluation;
+    const bool backward = in->trains || in->measures || (e && e->needs & (WANTS_NORMS | WANTS_KL));
+    size_t rows = s->batch, longest = in->longest;
     if (in->forget && rows < in->forget->n_row) rows = in->forget->n_row;
     for (size_t i = 0; i < in->n_regularizer; i++)
         if (rows < in->regularizer[i].batch) rows = in->regularizer[i].batch;
     for (size_t k = 0; k < in->n_risk; k++)
         if (rows < in->risk[k].n) rows = in->risk[k].n;
-    p->engine = (struct engine_limits){
-        .rows = rows, .objectives = in->n_measured ? in->n_measured : 1, .risks = in->measures ? in->n_risk : 0};
+    p->rows = rows;
+    if (e && rows < e->most_rows) rows = e->most_rows;
+    p->engine = (struct engine_limits){.rows = rows,
+                                       .norms = e && e->needs & WANTS_NORMS ? e->longest : 0,
+                                       .objectives = in->n_measured ? in->n_measured : 1,
+                                       .risks = in->measures ? in->n_risk : 0};
     if (spread(in) && p->engine.risks < in->n_measured) p->engine.risks = in->n_measured; /* directions of a pass */
     p->tokens = in->config->parallel.tokens == CONFIG_AUTO ? PASS_TOKENS : in->config->parallel.tokens;
     if (p->tokens < in->longest) p->tokens = in->longest;
     if (p->tokens < in->longest_pair) p->tokens = in->longest_pair;
-    p->model = (struct model_limits){.rows = p->tokens,
-                                     .outputs = p->tokens,
-                                     .sequences = p->tokens,
-                                     .longest = in->longest,
-                                     .objectives = p->engine.objectives,
+    p->tokens_evaluated = !e || p->tokens > e->longest ? p->tokens : e->longest;
+    if (e && longest < e->longest) longest = e->longest;
+    if (!in->trains && !in->measures) p->tokens = p->tokens_evaluated;
+    p->model = (struct model_limits){.rows = plan_most_tokens(p),
+                                     .outputs = plan_most_tokens(p),
+                                     .sequences = plan_most_tokens(p),
+                                     .longest = longest,
+                                     .objectives = backward ? p->engine.objectives : 0,
                                      .aside = in->needs_distribution,
                                      .hidden = in->needs_hidden};
 }
@@ -78,7 +92,7 @@ static size_t bytes_results(const struct inputs *in, const struct plan *p, const
     size_t per_row = J * p->engine.risks * (slot_count(l) + labels) + 3 * J + 4;
     size_t gram = in->gram ? labels * gram_size(in) * (gram_size(in) + 1) : 0;
     size_t reference = known ? known->first[known->n_row] : 0; /* at most so many labels */
-    return (p->engine.rows * per_row + gram + risk_labels(in) + reference) * sizeof(double) + bytes_sets(in);
+    return (p->rows * per_row + gram + risk_labels(in) + reference) * sizeof(double) + bytes_sets(in);
 }
 
 static double tokens_of(const struct dataset *d, size_t n, const size_t *row)
@@ -104,6 +118,31 @@ static void work(const struct inputs *in, const struct timetable *s, struct plan
     if (spread(in)) p->flops_measure += 6 * J * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->gram) p->flops_measure += 6 * N * tokens_of(in->forget, in->forget->n_row, NULL);
     if (in->measures) p->flops_measure += (2 + 2 * K + 2 * J) * N * tokens_of(in->forget, in->forget->n_row, NULL);
+}
+
+/* The same of an evaluation; answers as if each were of the greatest length. */
+static void evaluation_work(const struct inputs *in, const struct grid *g, const struct layout *l, struct plan *p)
+{
+    const struct evaluation_inputs *e = in->evaluation;
+    const double N = plan_products(l);
+    size_t each;
+    if (!e) return;
+    for (size_t i = 0; i < e->n; i++) {
+        const struct evaluated_set *s = &e->set[i];
+        const double own = tokens_of(s->of[OF_ANSWER].data, s->n, NULL);
+        for (int k = 0; k < N_VARIANT_OF; k++)
+            if (s->of[k].data) p->flops_evaluate += 2 * N * tokens_of(s->of[k].data, s->of[k].data->n_row, NULL);
+        if (e->needs & WANTS_KL) p->flops_evaluate += (p->copies ? 4 : 2) * N * own;
+        if (e->needs & WANTS_NORMS) p->flops_evaluate += 4 * N * own;
+        if (s->generates) p->flops_evaluate += 2 * N * (double)in->config->evaluate.max_length * (double)s->n;
+    }
+    each = (e->most_prompts + (size_t)p->data - 1) / (size_t)p->data;
+    p->slots = each < SLOTS ? each : SLOTS;
+    p->bytes_evaluation = evaluation_bytes(in);
+    if (p->slots) {
+        const struct generation how = evaluation_decoding(in, p);
+        p->bytes_evaluation += generate_bytes(g, l, &how);
+    }
 }
 
 /* Every process must have the memory before the large allocations start. */
@@ -134,7 +173,9 @@ static enum status choose_reference(const struct inputs *in, struct timetable *s
     enum status st = OK;
     if (!in->needs_distribution) return OK;
     TRY(reference_list(in, s, l, p->data, &r));
-    p->copies = as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && r.bytes > p->bytes_state);
+    /* where updates or measurements read it, these decide alone: an evaluation must not show in their numbers */
+    p->copies =
+        as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_state);
     p->bytes_values = r.bytes;
 done:
     reference_free(&r);
@@ -159,14 +200,15 @@ enum status plan_make(const struct inputs *in, struct timetable *s, const struct
     for (size_t i = 0; i < in->config->model.n_at && world->rank == 0 && in->config->model.init == INIT_PRETRAINED; i++)
         TRY(weights_check(in->config->model.at[i].path, l));
     TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
-    e.grid = &g, e.layout = l, e.tokens = p->tokens;
+    e.grid = &g, e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
     p->bytes_state = l->size * sizeof(real);
     TRY(choose_reference(in, s, l, p));
+    evaluation_work(in, &g, l, p);
     p->n_state = count_states(in, p);
     p->bytes_results = bytes_results(in, p, l);
     p->bytes = p->bytes_base + p->n_state * p->bytes_state + p->bytes_model + p->bytes_engine +
-               (p->copies ? 0 : p->bytes_values) + p->bytes_results;
+               (p->copies ? 0 : p->bytes_values) + p->bytes_results + p->bytes_evaluation;
     work(in, s, p, plan_products(l));
 done:
     layout_free(l);
@@ -180,7 +222,8 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
     if (st == OK && in->trains)
         st = text_print(out, "updates    %zu of %zu rows (%zu rows to learn from), warm-up %zu\n", s->updates, s->batch,
                         s->rows, s->warmup);
-    if (st == OK) st = text_print(out, "passes     at most %zu tokens; longest row %zu\n", p->tokens, in->longest);
+    if (st == OK)
+        st = text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest);
     if (st == OK)
         st = text_print(
             out,
@@ -199,6 +242,9 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
         st = text_print(out,
                         "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",
                         p->copies ? "a copy" : "values", (double)p->bytes_state / 1e6, (double)p->bytes_values / 1e6);
+    if (st == OK && in->evaluation)
+        st = text_print(out, "evaluation %zu sets, %.3g Gflop each time; %.1f MB a process, %zu answers at a time\n",
+                        in->evaluation->n, p->flops_evaluate / 1e9, (double)p->bytes_evaluation / 1e6, p->slots);
     if (st == OK)
         st = text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->flops_update / 1e9,
                         p->flops_measure / 1e9);

@@ -19,6 +19,7 @@ static size_t longest_list(const struct inputs *in, const struct timetable *s)
         if (in->regularizer[i].batch > most) most = in->regularizer[i].batch;
     if (in->forget && in->forget->n_row > most) most = in->forget->n_row;
     if (in->retain && in->retain->n_row > most) most = in->retain->n_row;
+    if (in->evaluation && in->evaluation->most_rows > most) most = in->evaluation->most_rows;
     return most;
 }
 
@@ -72,14 +73,34 @@ done:
     return st;
 }
 
+/* The answers of every evaluated set. */
+static enum status add_evaluated(struct reference *r, const struct inputs *in, struct timetable *s,
+                                 const struct layout *l, int data_size, size_t *row)
+{
+    const struct evaluation_inputs *e = in->evaluation;
+    struct objective kl;
+    enum status st = OK;
+    if (!e || !(e->needs & WANTS_KL)) return OK;
+    objective_find("kl", &kl);
+    for (size_t i = 0; i < e->n; i++) {
+        const struct reader reader = {&kl, e->set[i].of[OF_ANSWER].data, NULL};
+        struct kept *k;
+        TRY(kind(r, &reader, data_size, longest_list(in, s), &k));
+        for (size_t n = 0; n < e->set[i].n; n++) row[n] = n;
+        kept_want(k, l, e->set[i].n, row);
+    }
+done:
+    return st;
+}
+
 enum status reference_list(const struct inputs *in, struct timetable *s, const struct layout *l, int data_size,
                            struct reference *r)
 {
     enum status st = OK;
-    size_t *row = NULL;
+    size_t *row = NULL, n_run;
     *r = (struct reference){0};
     TRY_NEW(row, longest_list(in, s));
-    TRY_NEW(r->kept, 1 + in->n_measured + in->n_regularizer);
+    TRY_NEW(r->kept, 1 + in->n_measured + in->n_regularizer + (in->evaluation ? in->evaluation->n : 0));
     if (in->trains)
         TRY(add(r, in, s, l, data_size, &(struct reader){&in->objective, inputs_of(in, &in->objective), NULL}, row));
     for (size_t j = 0; j < in->n_measured; j++)
@@ -87,7 +108,11 @@ enum status reference_list(const struct inputs *in, struct timetable *s, const s
     for (size_t i = 0; i < in->n_regularizer; i++)
         TRY(add(r, in, s, l, data_size, &(struct reader){&in->regularizer[i].objective, in->retain, &in->regularizer[i]},
                 row));
-    for (size_t i = 0; i < r->n; i++) r->bytes += kept_bytes(r->kept[i], l);
+    for (size_t i = 0; i < r->n; i++) r->bytes_run += kept_bytes(r->kept[i], l);
+    n_run = r->n;
+    TRY(add_evaluated(r, in, s, l, data_size, row));
+    r->bytes = r->bytes_run;
+    for (size_t i = n_run; i < r->n; i++) r->bytes += kept_bytes(r->kept[i], l);
 done:
     free(row);
     return st;

@@ -23,6 +23,9 @@ void report_start(const struct run *r)
     if (in->retain)
         log_info("retain     %s: %zu rows, the first %zu never trained on", in->retain->path, in->retain->n_row,
                  in->held_out);
+    for (size_t k = 0; in->evaluation && k < in->evaluation->n; k++)
+        log_info("evaluate   %s: %s, %zu rows", in->evaluation->set[k].name, in->evaluation->set[k].path,
+                 in->evaluation->set[k].n);
     if (in->measures && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
     if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);

@@ -88,7 +88,7 @@ static enum status new_lists(struct run *r)
 {
     const struct inputs *in = r->in;
     const struct plan *p = r->plan;
-    size_t rows = p->engine.rows, J = p->engine.objectives, K = p->engine.risks;
+    size_t rows = p->rows, J = p->engine.objectives, K = p->engine.risks;
     enum status st = OK;
     TRY_NEW(r->every_row, in->train ? in->train->n_row : 0);
     for (size_t i = 0; in->train && i < in->train->n_row; i++) r->every_row[i] = i;
@@ -131,6 +131,7 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
     TRY(new_lists(r));
     if (in->gram) TRY(gram_new(r));
     if (in->fidelity) TRY(fidelity_new(r));
+    TRY(evaluation_new(r));
     if (in->measures && in->config->geffect.standard_error) TRY(spread_new(r));
     TRY(model_new(r->layout, r->grid, &p->model, &r->model, NULL));
     r->engine = (struct engine){.grid = r->grid,
@@ -140,8 +141,9 @@ enum status run_new(const struct inputs *in, const struct plan *p, struct timeta
                                 .reference = r->reference,
                                 .kept = r->kept.kept,
                                 .n_kept = r->kept.n,
-                                .tokens = p->tokens};
+                                .tokens = plan_most_tokens(p)};
     TRY(engine_room_new(&r->engine, &p->engine, false, NULL));
+    r->engine.tokens = p->tokens;
 done:
     return r && r->grid ? grid_agree(r->grid, st) : st;
 }
@@ -151,6 +153,7 @@ void run_free(struct run *r)
     if (!r) return;
     file_close(r->geffect);
     file_close(r->train);
+    evaluation_free(r);
     engine_room_free(&r->engine);
     model_free(r->model);
     optim_free(r->optim);

@@ -94,7 +94,11 @@ enum status task_run(const struct options *o)
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o, world, &in));
-    st = timetable_new(in->config, in->train->n_row, &s);
+    if (in->prompts) {
+        st = grid_agree(world, task_generate(o, in, world));
+        goto done;
+    }
+    st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
     if (st == OK) st = check_blas(in);
     if (st == OK) st = plan_make(in, &s, world, &p);
     TRY(grid_agree(world, st));

@@ -53,3 +53,5 @@ bool timetable_measured(const struct config *c, const struct timetable *s, size_
     if (c->task == TASK_GEFFECT) return true;
     return c->geffect.every > 0 && (t % c->geffect.every == 0 || t == s->updates);
 }
+
+bool timetable_evaluated(const struct config *c, size_t t) { return c->evaluate.every > 0 && t % c->evaluate.every == 0; }

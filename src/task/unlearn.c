@@ -91,15 +91,18 @@ done:
     return st;
 }
 
-/* What is there, without an update; of a trajectory one model after the other. */
+/* What is there, measured or evaluated without an update; of a trajectory one model after the other. */
 static enum status measure_models(struct run *r)
 {
     const struct config *c = r->in->config;
     enum status st = OK;
     for (size_t i = 0; i < c->model.n_at; i++) {
         if (i) TRY(run_next_model(r, i));
-        TRY(measure_at(r, c->model.at[i].step, c->model.at[i].path, NULL));
-        TRY(measure_end(r, c->model.at[i].step, NULL));
+        if (r->in->measures) {
+            TRY(measure_at(r, c->model.at[i].step, c->model.at[i].path, NULL));
+            TRY(measure_end(r, c->model.at[i].step, NULL));
+        }
+        TRY(evaluate(r, c->model.at[i].step, i + 1 == c->model.n_at));
     }
 done:
     return st;
@@ -115,13 +118,17 @@ enum status unlearn(struct run *r)
     enum status st = OK;
     r->started = clock_seconds();
     if (!in->trains) return measure_models(r);
-    for (size_t t = 0; t < T; t++) TRY(one_update(r, t, &u));
+    for (size_t t = 0; t < T; t++) {
+        if (timetable_evaluated(in->config, t)) TRY(evaluate(r, t, false));
+        TRY(one_update(r, t, &u));
+    }
     if (in->measures) {
         TRY(measure_at(r, T, NULL, NULL));
         TRY(measure_end(r, T, NULL));
     }
     for (size_t i = 0; i < in->n_regularizer; i++) part[i] = norm[i] = NAN;
     TRY(grid_agree(r->grid, put_update(r, T, &end)));
+    TRY(evaluate(r, T, true));
 done:
     return st;
 }

@@ -1,0 +1,333 @@
+/* How a model continues prompts. Each data rank takes its share of them through a number of slots: in every step all slots
+ * read one token more, and one that has become free reads the whole of the next prompt; a forward costs as many rows as
+ * there are new tokens. The row behind the last token of a sequence then says its next one.
+ * Rows do not know of each other (model_step()), so neither slots nor data ranks change an answer. */
+#include "unlearn/eval.h"
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    bool busy;
+    size_t prompt;       /* which one */
+    size_t length, read; /* ids in all, and of them in the cache */
+    int32_t last;        /* the id at length - 1 of an answer under way */
+};
+struct decoding {
+    const struct grid *grid; /* borrowed, as all that comes with the call */
+    const struct layout *layout;
+    const struct generation *how;
+    struct state *weights;
+    size_t n; /* prompts, of all data ranks */
+    const size_t *first;
+    const int32_t *id;
+    size_t slots, rows, next; /* rows of a step at most; next prompt of this data rank */
+    struct model *model;
+    struct cache *cache;
+    struct arena arena;
+    struct slot *slot;            /* [slots] */
+    struct batch batch;           /* of a step */
+    double (*best)[2], (*all)[2]; /* [slots], [tensor ranks][slots] largest logit and its id */
+    real *logits;                 /* [slots][vocabulary]; NULL: not needed */
+    struct candidate *candidate;  /* [vocabulary] */
+    int32_t *answer;              /* of this rank's prompts, as long as each may become */
+    size_t *answer_at;            /* [n] its beginning */
+    uint64_t *ended;              /* [n] 1 + 2 x ids of the answer + reason; 0: of another data rank */
+};
+
+/* ------------------------------------------------------------------------------------------------------ workspace ----- */
+static void take(struct arena *a, struct decoding *d)
+{
+    const size_t S = d->slots, V = d->layout->shape->vocabulary, ranks = (size_t)d->grid->tensor_size;
+    const bool draws = d->how->temperature > 0;
+    struct batch *b = &d->batch;
+    d->slot = arena_take(a, S, sizeof *d->slot);
+    b->first = arena_take(a, S + 1, sizeof *b->first);
+    b->item = arena_take(a, S, sizeof *b->item);
+    b->out_row = arena_take(a, S, sizeof *b->out_row);
+    b->id = arena_take(a, d->rows, sizeof *b->id);
+    b->position = arena_take(a, d->rows, sizeof *b->position);
+    d->best = arena_take(a, S, sizeof *d->best);
+    d->all = ranks > 1 ? arena_take(a, ranks * S, sizeof *d->all) : NULL;
+    d->logits = draws && ranks > 1 ? arena_take(a, S * V, sizeof *d->logits) : NULL;
+    d->candidate = draws ? arena_take(a, V, sizeof *d->candidate) : NULL;
+}
+
+/* Rows of a step: a token of every slot and the longest prompt that gets an answer. */
+static struct model_limits limits(struct decoding *d)
+{
+    d->rows = d->slots + d->how->max_length;
+    return (struct model_limits){
+        .rows = d->rows, .outputs = d->slots, .sequences = d->slots, .longest = d->how->max_length};
+}
+
+static enum status room_new(struct decoding *d)
+{
+    enum status st = OK;
+    struct model_limits most = limits(d);
+    struct arena count;
+    TRY(model_new(d->layout, d->grid, &most, &d->model, NULL));
+    TRY(cache_new(d->layout, d->slots, d->how->max_length, &d->cache, NULL));
+    arena_measure(&count);
+    take(&count, d);
+    TRY(arena_new(count.used, &d->arena));
+    take(&d->arena, d);
+done:
+    return st;
+}
+
+size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how)
+{
+    struct decoding d = {.grid = g, .layout = l, .how = how, .slots = how->slots};
+    struct model_limits most = limits(&d);
+    struct arena count;
+    size_t model = 0, cache = 0;
+    if (model_new(l, g, &most, NULL, &model) != OK || cache_new(l, d.slots, how->max_length, NULL, &cache) != OK)
+        fail_clear();
+    arena_measure(&count);
+    take(&count, &d);
+    return model + cache + count.used;
+}
+
+static size_t length_of(const struct decoding *d, size_t i) { return d->first[i + 1] - d->first[i]; }
+
+/* The places of this rank's answers. A prompt that fills all of max_length has its answer: nothing. */
+static enum status answers_place(struct decoding *d)
+{
+    const size_t step = (size_t)d->grid->data_size;
+    enum status st = OK;
+    size_t ids = 0;
+    TRY_NEW(d->answer_at, d->n);
+    TRY_NEW(d->ended, d->n);
+    for (size_t i = d->next; i < d->n; i += step) {
+        d->answer_at[i] = ids;
+        if (length_of(d, i) < d->how->max_length)
+            ids += d->how->max_length - length_of(d, i);
+        else
+            d->ended[i] = 1 + STOP_LENGTH;
+    }
+    TRY_NEW(d->answer, ids);
+done:
+    return st;
+}
+
+static void decoding_end(struct decoding *d)
+{
+    model_free(d->model);
+    cache_free(d->cache);
+    arena_free(&d->arena);
+    free(d->answer), free(d->answer_at), free(d->ended);
+}
+
+/* --------------------------------------------------------------------------------------------------------- a step ----- */
+static void add_row(struct batch *b, int32_t id, size_t position)
+{
+    b->id[b->n_row] = id;
+    b->position[b->n_row++] = (int32_t)position;
+}
+
+/* What slot s has not read yet: its last id, or a whole prompt. */
+static void add_sequence(struct decoding *d, size_t s)
+{
+    struct batch *b = &d->batch;
+    struct slot *slot = &d->slot[s];
+    if (slot->read)
+        add_row(b, slot->last, slot->read);
+    else
+        for (size_t t = 0; t < slot->length; t++) add_row(b, d->id[d->first[slot->prompt] + t], t);
+    slot->read = slot->length;
+    if (slot->read > b->longest) b->longest = slot->read;
+    b->item[b->n_seq++] = s;
+    b->first[b->n_seq] = b->n_row;
+    b->out_row[b->n_out++] = b->n_row - 1;
+}
+
+/* The next prompt of this rank that gets an answer, where it fits into the step. */
+static bool slot_fill(struct decoding *d, struct slot *slot)
+{
+    while (d->next < d->n && d->ended[d->next]) d->next += (size_t)d->grid->data_size;
+    if (d->next >= d->n || d->batch.n_row + length_of(d, d->next) > d->rows) return false;
+    *slot = (struct slot){.busy = true, .prompt = d->next, .length = length_of(d, d->next)};
+    d->next += (size_t)d->grid->data_size;
+    return true;
+}
+
+static bool step_make(struct decoding *d)
+{
+    struct batch *b = &d->batch;
+    b->n_seq = b->n_row = b->n_out = b->longest = 0;
+    b->first[0] = 0;
+    for (size_t s = 0; s < d->slots; s++)
+        if (d->slot[s].busy) add_sequence(d, s);
+    for (size_t s = 0; s < d->slots; s++)
+        if (!d->slot[s].busy && slot_fill(d, &d->slot[s])) add_sequence(d, s);
+    return b->n_seq > 0;
+}
+
+/* Over all tensor ranks: the lowest id of the largest logits. */
+static enum status choose_best(struct decoding *d)
+{
+    const struct layout *l = d->layout;
+    const size_t n = d->batch.n_out;
+    logits_best(n, l->word_count, l->word_first, model_logits(d->model), d->best);
+    if (d->all) comm_gather_double(d->grid->tensor, &d->best[0][0], 2 * n, &d->all[0][0]);
+    for (size_t i = n; d->all && i < n * (size_t)d->grid->tensor_size; i++) {
+        double *best = d->best[i % n], *other = d->all[i];
+        if (i < 2 * n) memcpy(best, d->all[i % n], sizeof *d->best);
+        if (other[0] > best[0]) memcpy(best, other, sizeof *d->best); /* later ranks have higher ids */
+    }
+    for (size_t k = 0; k < n; k++)
+        if (!isfinite(d->best[k][0]))
+            return fail(ERR_NUMERIC, "generation: prompt %zu: the logits are not finite; the weights have diverged",
+                        d->slot[d->batch.item[k]].prompt + 1);
+    return OK;
+}
+
+/* Rows of logits over the whole vocabulary. */
+static const real *whole_logits(struct decoding *d)
+{
+    const struct layout *l = d->layout;
+    const size_t n = d->batch.n_out, V = l->shape->vocabulary;
+    if (!d->logits) return model_logits(d->model);
+    math_fill(n * V, 0, d->logits);
+    columns_put(n, l->word_count, model_logits(d->model), d->logits + l->word_first, V);
+    comm_sum_real(d->grid->tensor, d->logits, n * V);
+    return d->logits;
+}
+
+static void choose_drawn(struct decoding *d)
+{
+    const struct generation *how = d->how;
+    const size_t V = d->layout->shape->vocabulary;
+    const real *z = whole_logits(d);
+    for (size_t k = 0; k < d->batch.n_out; k++) {
+        const struct slot *slot = &d->slot[d->batch.item[k]];
+        const uint64_t t = slot->length - length_of(d, slot->prompt);
+        const double u = random_uniform(how->seed, STREAM_GENERATION, (uint64_t)slot->prompt << 32 | t);
+        d->best[k][1] = logits_draw(V, z + k * V, how->temperature, how->top_p, u, d->candidate);
+    }
+}
+
+static bool is_eos(const struct generation *how, int32_t id)
+{
+    for (size_t i = 0; i < how->n_eos; i++)
+        if (how->eos[i] == id) return true;
+    return false;
+}
+
+/* Adds the chosen id to its sequence, or ends the sequence. */
+static void slot_take(struct decoding *d, struct slot *slot, int32_t id)
+{
+    const size_t i = slot->prompt, count = slot->length - length_of(d, i);
+    const bool eos = is_eos(d->how, id);
+    if (!eos) {
+        d->answer[d->answer_at[i] + count] = slot->last = id;
+        slot->length++;
+    }
+    if (!eos && slot->length < d->how->max_length) return;
+    d->ended[i] = 1 + 2 * (uint64_t)(count + !eos) + (eos ? STOP_EOS : STOP_LENGTH);
+    slot->busy = false;
+}
+
+static enum status decode(struct decoding *d)
+{
+    enum status st = OK;
+    for (size_t s = 0; s < d->slots; s++) d->slot[s] = (struct slot){0};
+    while (step_make(d)) {
+        model_step(d->model, d->weights, d->cache, &d->batch);
+        TRY(choose_best(d));
+        if (d->how->temperature > 0) choose_drawn(d);
+        for (size_t k = 0; k < d->batch.n_seq; k++) slot_take(d, &d->slot[d->batch.item[k]], (int32_t)d->best[k][1]);
+    }
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------ all together ----- */
+/* Lengths and reasons are known everywhere: so are the places of all answers. */
+static enum status answers_new(const struct decoding *d, struct answers *out, int32_t **packed)
+{
+    enum status st = OK;
+    size_t total = 0;
+    out->n = d->n;
+    TRY_NEW(out->first, d->n + 1);
+    TRY_NEW(out->stop, d->n);
+    for (size_t i = 0; i < d->n; i++) {
+        total += (size_t)(d->ended[i] - 1) / 2;
+        out->first[i + 1] = total;
+        out->stop[i] = (d->ended[i] - 1) % 2 ? STOP_LENGTH : STOP_EOS;
+    }
+    TRY_NEW(out->id, total);
+    TRY_NEW(*packed, total);
+done:
+    return st;
+}
+
+/* Each data rank's answers, end to end, to all of them. */
+static void answers_share(const struct decoding *d, struct answers *out, int32_t *packed)
+{
+    for (int rank = 0; rank < d->grid->data_size; rank++) {
+        size_t n = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            const bool mine = rank == d->grid->data_rank;
+            if (pass) comm_broadcast(d->grid->data, packed, n * sizeof *packed, rank);
+            n = 0;
+            for (size_t i = (size_t)rank; i < d->n; i += (size_t)d->grid->data_size) {
+                const size_t count = out->first[i + 1] - out->first[i];
+                if (!pass && mine) memcpy(packed + n, d->answer + d->answer_at[i], count * sizeof *packed);
+                if (pass) memcpy(out->id + out->first[i], packed + n, count * sizeof *packed);
+                n += count;
+            }
+        }
+    }
+}
+
+static enum status check(const struct layout *l, const struct generation *how, size_t n, const size_t *first)
+{
+    const struct shape *s = l->shape;
+    assert(how->slots > 0 && how->temperature >= 0 && how->top_p > 0 && how->top_p <= 1);
+    if (s->window && how->max_length > s->window)
+        return fail(ERR_INPUT,
+                    "generation: up to %zu tokens are more than the model's sliding window of %zu, which is not built; "
+                    "lower max_length",
+                    how->max_length, s->window);
+    if (s->learned_positions && how->max_length > s->positions)
+        return fail(ERR_INPUT, "generation: up to %zu tokens, but the model has learned %zu positions; lower max_length",
+                    how->max_length, s->positions);
+    for (size_t i = 0; i < n; i++)
+        if (first[i] == first[i + 1]) return fail(ERR_INPUT, "generation: prompt %zu has no tokens", i + 1);
+    return OK;
+}
+
+enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
+                     size_t n, const size_t *first, const int32_t *id, struct answers *out)
+{
+    const size_t mine = (n + (size_t)(g->data_size - 1 - g->data_rank)) / (size_t)g->data_size;
+    struct decoding d = {.grid = g, .layout = l, .how = how, .weights = weights, .n = n, .first = first, .id = id};
+    int32_t *packed = NULL;
+    enum status st;
+    *out = (struct answers){0};
+    d.next = (size_t)g->data_rank;
+    d.slots = how->slots < mine ? how->slots : mine;
+    TRY(check(l, how, n, first));
+    st = answers_place(&d);
+    if (st == OK && mine) st = room_new(&d);
+    TRY(grid_agree(g, st));
+    if (mine) st = decode(&d);
+    TRY(grid_agree(g, st));
+    comm_max_u64(g->data, d.ended, n);
+    TRY(grid_agree(g, answers_new(&d, out, &packed)));
+    answers_share(&d, out, packed);
+done:
+    if (st != OK) answers_free(out);
+    free(packed);
+    decoding_end(&d);
+    return st;
+}
+
+void answers_free(struct answers *a)
+{
+    free(a->first), free(a->id), free(a->stop);
+    *a = (struct answers){0};
+}

@@ -1,0 +1,183 @@
+/* Norms of the gradients of single rows, by a sink that squares instead of forming them. For y = x W^T
+ *      |dW|^2 = sum over rows t, u of the sequence of (delta_t . delta_u) (x_t . x_u)
+ * and of a tied embedding, whose two uses add up, twice their inner product besides. Each process has its slice of a tensor,
+ * so squares add up over the tensor ranks; where several of them have shares of the same rows, the shares add up first. */
+#include "unlearn/geffect_priv.h"
+#include <math.h>
+#include <string.h>
+
+struct norms {
+    struct engine *e;
+    size_t n;               /* rows of the list */
+    const size_t *instance; /* of the sequences of this pass */
+    struct cut head;        /* the head's use of a tied embedding, for the embedding's own */
+    const real *head_x, *head_dy;
+};
+
+static double *square_of(const struct norms *s, const struct param *p, size_t sequence)
+{
+    return &s->e->room->square[(size_t)(p - s->e->layout->param) * s->n + s->instance[sequence]];
+}
+
+static bool is_shared(const struct norms *s, const struct param *p)
+{
+    return s->e->room->shared[p - s->e->layout->param] > 0;
+}
+
+/* Columns at ... of x [n][ld], this process's share of the rows of p, as complete columns of all rows; -> where the counted
+ * ones begin. */
+static const real *whole(const struct norms *s, const struct param *p, size_t n, const real *x, size_t ld)
+{
+    real *all = s->e->room->whole;
+    math_fill(n * p->rows, 0, all);
+    if (p->row_count) columns_put(n, p->row_count, x, all + p->piece[0].first, p->rows);
+    comm_sum_real(s->e->grid->tensor, all, n * p->rows);
+    return p->own_count ? all + p->piece[0].first + p->own_first : all;
+}
+
+static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
+                   const real *dy)
+{
+    struct norms *s = context;
+    struct engine_room *room = s->e->room;
+    const size_t in = p->col_count, out = param_rows(p, n_param);
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count) {
+        const real *d = dy + at + p[i].own_first;
+        size_t ld = out;
+        if (is_shared(s, &p[i])) {
+            columns_take(c->n, p[i].row_count, dy + at, out, room->vector);
+            d = whole(s, &p[i], c->n, room->vector, p[i].rows), ld = p[i].rows;
+        }
+        for (size_t q = 0; q < c->n_seq && p[i].own_count; q++)
+            *square_of(s, &p[i], q) += ghost_linear(c->first[q + 1] - c->first[q], in, x + c->first[q] * in,
+                                                    p[i].own_count, d + c->first[q] * ld, ld, room->gram, room->columns);
+    }
+    if (s->e->layout->shape->tied && p->role == ROLE_EMBED) s->head = *c, s->head_x = x, s->head_dy = dy;
+    phase_enter(before);
+}
+
+/* The gradient g [sequence][ld] of a vector; NULL: this process has no rows of it. */
+static void vector(struct norms *s, const struct param *p, size_t n_seq, const real *g, size_t ld)
+{
+    if (g) g += p->own_first;
+    if (is_shared(s, p)) {
+        if (p->row_count) columns_take(n_seq, p->row_count, g - p->own_first, ld, s->e->room->columns);
+        g = whole(s, p, n_seq, s->e->room->columns, p->rows), ld = p->rows;
+    }
+    for (size_t q = 0; q < n_seq && p->own_count; q++) *square_of(s, p, q) += math_sum_squares(p->own_count, g + q * ld);
+}
+
+/* Those that stand side by side in v [sequence][width]. Norms of single heads: of the heads of all ranks, in step. */
+static void vectors(struct norms *s, const struct param *p, size_t n_param, size_t n_seq, const real *v, size_t width)
+{
+    const struct layout *l = s->e->layout;
+    const bool each = l->shape->qk_norm == QK_EACH && (p->role == ROLE_Q_NORM || p->role == ROLE_K_NORM);
+    const struct param *first = each ? layout_find(l, p->layer, p->role) : p;
+    const size_t n = !each ? n_param : p->role == ROLE_Q_NORM ? l->shape->heads : l->shape->kv_heads;
+    for (size_t i = 0, at = 0; i < n; i++) {
+        const bool here = first + i >= p && first + i < p + n_param;
+        vector(s, &first[i], n_seq, here ? v + at : NULL, width);
+        if (here) at += first[i].row_count;
+    }
+}
+
+static void bias(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy)
+{
+    struct norms *s = context;
+    const size_t width = param_rows(p, n_param);
+    real *v = s->e->room->vector;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    math_fill(c->n_seq * width, 0, v);
+    for (size_t q = 0; q < c->n_seq; q++)
+        bias_backward(c->first[q + 1] - c->first[q], width, dy + c->first[q] * width, width, v + q * width);
+    vectors(s, p, n_param, c->n_seq, v, width);
+    phase_enter(before);
+}
+
+static void scale(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t width,
+                  const real *xhat, const real *dy)
+{
+    struct norms *s = context;
+    const size_t rows = n_param == 1 ? p->row_count : width, times = rows ? width / rows : 0;
+    real *v = s->e->room->vector;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    math_fill(c->n_seq * rows, 0, v);
+    for (size_t q = 0; q < c->n_seq; q++)
+        norm_backward_weight((c->first[q + 1] - c->first[q]) * times, rows, xhat + c->first[q] * width,
+                             dy + c->first[q] * width, v + q * rows);
+    vectors(s, p, n_param, c->n_seq, v, rows);
+    phase_enter(before);
+}
+
+static void embed(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
+                  const real *dy)
+{
+    struct norms *s = context;
+    struct engine_room *room = s->e->room;
+    const size_t d = p->col_count, first = p->piece[0].first;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    for (size_t q = 0; q < c->n_seq && p->own_count; q++) {
+        const size_t at = c->first[q], n = c->first[q + 1] - at, out = s->head_x ? s->head.first[q] : 0;
+        double *square = square_of(s, p, q);
+        *square += ghost_embedding(n, d, id + at, first, p->row_count, dy + at * d, room->columns);
+        if (s->head_x && p->role == ROLE_EMBED)
+            *square += 2 * ghost_cross(n, d, id + at, first, p->row_count, dy + at * d, s->head.first[q + 1] - out,
+                                       s->head_x + out * d, s->head_dy + out * p->row_count, room->gram);
+    }
+    phase_enter(before);
+}
+
+static void no_layer(void *context, size_t layer) {}
+
+/* A rank may keep rows of a tensor alone of which others share theirs; the sums are made by all. */
+static void find_shared(struct engine *e)
+{
+    const struct layout *l = e->layout;
+    for (size_t i = 0; i < l->n_param; i++) e->room->shared[i] = l->param[i].shared;
+    comm_max_double(e->grid->tensor, e->room->shared, l->n_param);
+}
+
+/* Rounding may leave a square of nothing below 0. */
+static double mean_norm(const struct engine *e, size_t n, size_t i)
+{
+    const struct layout *l = e->layout;
+    double sum = 0;
+    for (size_t k = 0; k < l->n_param; k++) {
+        const double square = e->room->square[k * n + i];
+        sum += square < 0 ? 0 : sqrt(square);
+    }
+    return sum / (double)l->n_param;
+}
+
+enum status engine_norms(struct engine *e, const struct rows *r, double *norm)
+{
+    struct engine_room *room = e->room;
+    struct norms s = {.e = e, .n = r->n};
+    const struct sink sink = {.context = &s,
+                              .begin = no_layer,
+                              .end = no_layer,
+                              .linear = linear,
+                              .bias = bias,
+                              .scale = scale,
+                              .embed = embed};
+    const size_t size = e->layout->n_param * r->n;
+    struct objective nll;
+    enum status st = OK, now;
+    objective_find("nll", &nll);
+    memset(room->square, 0, size * sizeof *room->square);
+    find_shared(e);
+    passes_cut(e, r, OUTPUTS_LABELLED);
+    for (size_t p = 0; p < room->n_pass; p++) {
+        struct batch b;
+        pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
+        s.instance = room->mine + room->start[p];
+        s.head_x = NULL;
+        if ((now = pass_forward(e, 1, &nll, r, p, &b)) > st) st = now;
+        pass_losses(e, 1, &nll, r, p, &b, NULL, NULL, NULL);
+        if ((now = model_backward(e->model, e->weights, &b, 1, &sink)) > st) st = now;
+    }
+    comm_sum_double(e->grid->world, room->square, size);
+    for (size_t i = 0; i < r->n; i++) norm[i] = dataset_labels(r->data, r->row[i]) ? mean_norm(e, r->n, i) : NAN;
+    return grid_agree(e->grid, st);
+}

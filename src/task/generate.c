@@ -1,0 +1,227 @@
+/* task: generate. The prompts are continued, and generations.jsonl gets a line for each. */
+#include "unlearn/eval.h"
+#include "unlearn/task_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS = 32 }; /* enough that the weights are read from memory once for many tokens */
+
+static struct generation how(const struct inputs *in, const struct plan *p)
+{
+    const struct config *c = in->config;
+    return (struct generation){.max_length = c->generate.max_length,
+                               .temperature = c->generate.temperature,
+                               .top_p = c->generate.top_p,
+                               .seed = c->seed,
+                               .n_eos = in->shape->n_eos,
+                               .eos = in->shape->eos,
+                               .slots = p->slots};
+}
+
+/* Tokens that are read and written at most. */
+static double most_tokens(const struct inputs *in)
+{
+    const size_t most = in->config->generate.max_length;
+    return (double)(in->prompts->n - in->prompts->n_long) * (double)most;
+}
+
+static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
+{
+    const struct config *c = in->config;
+    struct grid g = {.data_size = 1, .tensor_size = 1};
+    struct layout *l = NULL;
+    struct generation decoding;
+    size_t each, later;
+    enum status st;
+    *p = (struct plan){0};
+    TRY(plan_layout(in, NULL, world, p));
+    math_threads(p->threads);
+    p->bytes_base = memory_resident();
+    each = (in->prompts->n + (size_t)p->data - 1) / (size_t)p->data;
+    p->slots = c->generate.slots != CONFIG_AUTO ? c->generate.slots : SLOTS;
+    if (p->slots > each) p->slots = each;
+    g.data_size = p->data, g.tensor_size = p->tensor;
+    TRY(layout_new(in->shape, 0, p->tensor, &l));
+    if (world->rank == 0 && c->model.init == INIT_PRETRAINED) TRY(weights_check(c->model.path, l));
+    decoding = how(in, p);
+    p->bytes_state = l->size * sizeof(real);
+    p->bytes_model = generate_bytes(&g, l, &decoding);
+    p->bytes_results = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
+    later = p->bytes_model + p->bytes_results; /* than the weights are read */
+    p->bytes = p->bytes_base + p->bytes_state + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
+    p->flops_evaluate = 2 * plan_products(l) * most_tokens(in);
+done:
+    layout_free(l);
+    return grid_agree(world, st);
+}
+
+static enum status print_plan(const struct inputs *in, const struct plan *p, struct text *out)
+{
+    const struct config *c = in->config;
+    enum status st;
+    TRY(text_print(out, "layout     %d processes = data %d x tensor %d, %d thread%s each\n", p->data * p->tensor, p->data,
+                   p->tensor, p->threads, p->threads == 1 ? "" : "s"));
+    TRY(text_print(out, "prompts    %s: %zu, %zu at a time in each process, up to %zu tokens with their answers\n",
+                   c->generate.prompts ? c->generate.prompts : "generate.prompt", in->prompts->n, p->slots,
+                   c->generate.max_length));
+    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights, %.1f decoding, %.1f answers\n",
+                   (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)p->bytes_state / 1e6,
+                   (double)p->bytes_model / 1e6, (double)p->bytes_results / 1e6));
+    TRY(text_print(out, "work       at most %.3g Gflop", p->flops_evaluate / 1e9));
+done:
+    return st;
+}
+
+static enum status check(const struct inputs *in, const struct plan *p)
+{
+    struct text echo = {0}, text = {0};
+    uint64_t weights, reference;
+    enum status st;
+    TRY(config_write(in->config, &echo));
+    TRY(print_plan(in, p, &text));
+    if (plan_memory(in, p) != OK) {
+        log_warn("%s", fail_message());
+        fail_clear();
+    }
+    TRY(run_hashes(in, p, &weights, &reference));
+    log_info("%s\n%s", echo.data, text.data);
+    log_close(); /* warnings come before the digest, which is the last line */
+    log_info("digest: %016llx", (unsigned long long)plan_digest(in, weights, reference));
+done:
+    text_free(&echo);
+    text_free(&text);
+    return st;
+}
+
+static void report_model(const struct run *r)
+{
+    const struct inputs *in = r->in;
+    struct text t = {0};
+    log_info("unlearn %s (%s), %s", UNLEARN_VERSION, UNLEARN_COMMIT, sizeof(real) == 8 ? "float64" : "float32");
+    log_info("%s", parallel_library());
+    log_info("input      %s -> %s", in->config->file, in->config->output_directory);
+    log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
+             in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
+             in->shape->vocabulary);
+    if (print_plan(in, r->plan, &t) == OK) log_info("%s", t.data);
+    text_free(&t);
+}
+
+/* ----------------------------------------------------------------------------------------------- generations.jsonl ----- */
+static enum status add_line(const struct prompt_inputs *p, const struct answers *a, size_t i, struct text *answer,
+                            struct text *out)
+{
+    const size_t n = a->first[i + 1] - a->first[i];
+    json_t *ids = json_array(), *line = NULL;
+    char *printed = NULL;
+    enum status st = OK;
+    answer->n = 0;
+    TRY(answer_text(p->tokenizer, a->id + a->first[i], n, answer));
+    for (size_t t = 0; t < n; t++) json_array_append_new(ids, json_integer(a->id[a->first[i] + t]));
+    line =
+        json_pack("{s:I, s:s%, s:I, s:O, s:s%, s:s}", "row", (json_int_t)i, "prompt", p->text[i].n ? p->text[i].data : "",
+                  p->text[i].n, "prompt_tokens", (json_int_t)(p->first[i + 1] - p->first[i]), "ids", ids, "text",
+                  answer->n ? answer->data : "", answer->n, "stop", a->stop[i] == STOP_EOS ? "eos" : "max_length");
+    if (!line || !(printed = json_dumps(line, 0))) {
+        st = fail(ERR_INTERNAL, "generations.jsonl: row %zu: cannot be written as JSON", i);
+        goto done;
+    }
+    TRY(text_add(out, printed, strlen(printed)));
+    TRY(text_add(out, "\n", 1));
+done:
+    json_decref(line);
+    json_decref(ids);
+    free(printed);
+    return st;
+}
+
+static enum status write_answers(const struct run *r, const struct answers *a)
+{
+    char *path = NULL;
+    struct text out = {0}, answer = {0};
+    enum phase before = phase_enter(PHASE_OUTPUT);
+    enum status st = OK;
+    if (r->grid->rank) goto done;
+    TRY(path_join(r->in->config->output_directory, "generations.jsonl", &path));
+    for (size_t i = 0; i < a->n; i++) TRY(add_line(r->in->prompts, a, i, &answer, &out));
+    TRY(output_write_text(path, out.data, out.n));
+done:
+    text_free(&out);
+    text_free(&answer);
+    free(path);
+    phase_enter(before);
+    return grid_agree(r->grid, st);
+}
+
+/* The first few answers, what ended them all, and how fast they came. */
+static void report_answers(const struct run *r, const struct answers *a, double seconds)
+{
+    enum { SHOWN = 3, WIDTH = 160 };
+    const struct prompt_inputs *p = r->in->prompts;
+    size_t ended = 0;
+    double peak = (double)memory_peak();
+    comm_max_double(r->grid->world, &peak, 1);
+    if (r->grid->rank) return;
+    for (size_t i = 0; i < a->n; i++) ended += a->stop[i] == STOP_EOS;
+    for (size_t i = 0; i < a->n && i < SHOWN; i++) {
+        struct text t = {0};
+        if (answer_text(p->tokenizer, a->id + a->first[i], a->first[i + 1] - a->first[i], &t) == OK && t.n) {
+            for (size_t k = 0; k < t.n; k++) t.data[k] = (unsigned char)t.data[k] < ' ' ? ' ' : t.data[k];
+            if (t.n > WIDTH) /* not in the middle of a character */
+                for (t.n = WIDTH; t.n && ((unsigned char)t.data[t.n] & 0xC0) == 0x80;) t.n--;
+            log_info("answer %zu   %.*s", i, (int)t.n, t.data);
+        }
+        text_free(&t);
+    }
+    log_info("%zu answers: %zu ended by themselves, %zu at generate.max_length; %zu tokens in %.2f s, %.0f a second",
+             a->n, ended, a->n - ended, a->first[a->n], seconds, (double)a->first[a->n] / seconds);
+    log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
+}
+
+static enum status continue_all(struct run *r)
+{
+    const struct prompt_inputs *p = r->in->prompts;
+    const struct generation decoding = how(r->in, r->plan);
+    struct answers a = {0};
+    double began = clock_seconds();
+    enum status st;
+    TRY(generate(r->grid, r->layout, r->weights, &decoding, p->n, p->first, p->id, &a));
+    began = clock_seconds() - began;
+    TRY(write_answers(r, &a));
+    report_answers(r, &a, began);
+done:
+    answers_free(&a);
+    return st;
+}
+
+static enum status run(const struct options *o, const struct inputs *in, const struct plan *p, const struct grid *world)
+{
+    struct run *r = memory_new(1, sizeof *r);
+    enum status st = r ? OK : fail(ERR_MEMORY, "memory: cannot allocate the run");
+    TRY(grid_agree(world, st));
+    r->in = in, r->plan = p;
+    TRY(grid_new(p->data, p->tensor, &r->grid));
+    st = layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout);
+    if (st == OK) st = state_new("weights", r->layout, &r->weights);
+    TRY(grid_agree(world, st));
+    TRY(run_directory(r, o));
+    report_model(r);
+    TRY(run_weights(r));
+    TRY(run_files(r));
+    TRY(continue_all(r));
+done:
+    run_free(r);
+    return st;
+}
+
+enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world)
+{
+    struct plan p;
+    enum status st;
+    TRY(plan(in, world, &p));
+    if (o->check) return check(in, &p);
+    TRY(grid_agree(world, plan_memory(in, &p)));
+    TRY(run(o, in, &p, world));
+done:
+    return st;
+}
