@@ -9,9 +9,11 @@
 #
 # Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
 cd "$(dirname "$0")/.." || exit 2
+JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc would believe
+export JOBS
 . tests/env.sh
 set -f
-SETTING=${1:-demo} JOBS=${JOBS:-$(nproc)} PYTHON=${PYTHON:-.venv/bin/python} SHARED=${SHARED:-../shared}
+SETTING=${1:-demo} PYTHON=${PYTHON:-.venv/bin/python} SHARED=${SHARED:-../shared}
 OUT=${OUT:-outputs/claims/$SETTING} PROGRAM=${PROGRAM:-./unlearn}
 LEARNT=$OUT/finetune
 evaluate="task=evaluate evaluate.metrics=[extraction_strength] evaluate.rows=100"
