@@ -6,9 +6,10 @@
 # A script's last line may count its own checks in the same form; exit status 77 means skipped.
 # Environment: SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank at the same time).
 cd "$(dirname "$0")/.." || exit 2
+JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc heeds
 . tests/env.sh
 SHARED=$(cd "${SHARED:-../shared}" 2>/dev/null && pwd || echo "${SHARED:-../shared}")
-VENV=${VENV:-.venv} PRECISIONS=${PRECISIONS:-float double} JOBS=${JOBS:-$(nproc)}
+VENV=${VENV:-.venv} PRECISIONS=${PRECISIONS:-float double}
 export SHARED VENV VARIANT PRECISIONS JOBS
 
 # One run, in a process of its own: run.sh --one RESULTS KIND FILE NP PRECISION. Writes RESULTS/NAME.out and .count
