@@ -42,6 +42,10 @@ def settings(case, expected, tensor, ranks):
     }
 
 
+def write_direction(directory, expected):
+    (directory / DIRECTION).write_text(json.dumps(expected["rmu_direction"][()].tolist()))
+
+
 def read(directory):
     """The arrays of geffect.h5 as float64, effects by name: effect[objective, risk] = [step, tensor, instance]."""
     with h5py.File(directory / "geffect.h5") as f:
@@ -121,7 +125,7 @@ def one_run(checks, case, precision, ranks, tensor, expected):
     what = f"{name}, {precision}, data {ranks // tensor} x tensor {tensor}"
     directory = checks.directory / f"{name}-{precision}-{ranks}-{tensor}"
     directory.mkdir()
-    (directory / DIRECTION).write_text(json.dumps(expected["rmu_direction"][()].tolist()))
+    write_direction(directory, expected)
     done = run_input(settings(case, expected, tensor, ranks), ranks, precision, directory)
     if not checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
         return None

@@ -28,7 +28,7 @@ if not (SHARED / "reference/reference.py").exists():
     sys.exit(77)
 sys.path.insert(0, str(SHARED / "reference"))
 import reference
-from golden import one_run, settings
+from golden import one_run, settings, write_direction
 
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 1), (4, 2)]}
 SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
@@ -177,6 +177,7 @@ def check_refused(checks, name, given, options, changes, said):
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with h5py.File(case / "expected.h5") as expected:
         what = settings(case, expected, 1, 1)
+        write_direction(case, expected)
     what["data"]["max_length"] = 160
     done = run_input(what, 1, precisions()[0], case)
     checks.check(done.returncode == 1 and said in done.stderr, f"{name}, rows that are too long", done.stderr[-500:])

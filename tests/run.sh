@@ -4,7 +4,7 @@
 # tests/test_*.c   cmocka programs, on each number of ranks in their first line (NP: 1 2 4), in each precision
 # tests/*_test.sh  shell scripts;  tests/*.py whose first line says "end to end": scripts for the Python of VENV.
 # A script's last line may count its own checks in the same form; exit status 77 means skipped.
-# Environment: SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank at the same time).
+# Environment: SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank, and scripts, at the same time).
 cd "$(dirname "$0")/.." || exit 2
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc heeds
 . tests/env.sh
@@ -75,14 +75,15 @@ for file in tests/*_test.sh; do
     wanted "$file" "$@" && echo "$results sh $file 1 -" >>"$results/serial"
 done
 for file in $(find tests -maxdepth 1 -name '*.py' | sort); do
-    head -n 1 "$file" | grep -q 'end to end' && wanted "$file" "$@" && echo "$results py $file 1 -" >>"$results/parallel"
+    head -n 1 "$file" | grep -q 'end to end' && wanted "$file" "$@" && echo "$results py $file 1 -" >>"$results/scripts"
 done
-touch "$results/serial" "$results/parallel"
+touch "$results/serial" "$results/parallel" "$results/scripts"
 xargs -r -P "$JOBS" -L 1 sh tests/run.sh --one <"$results/serial"
 while read -r line; do
     # shellcheck disable=SC2086
     sh tests/run.sh --one $line
 done <"$results/parallel"
+xargs -r -P "$JOBS" -L 1 sh tests/run.sh --one <"$results/scripts"
 
 for count in "$results"/*.count; do
     test -e "$count" || continue
