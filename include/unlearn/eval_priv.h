@@ -47,4 +47,8 @@ void eval_set_free(struct eval_set *s);
 double row_mean_wrong(const struct eval_set *s, size_t i);      /* mean nll of the wrong answers */
 double row_log_share(const struct eval_set *s, size_t i);       /* log of the answer's share among all answers */
 double row_log_truth_ratio(const struct eval_set *s, size_t i); /* log(mean_k e^-w_k / e^-q) */
+
+/* -------------------------------------------------------------------------------------------- scores of rows ----- */
+/** Scores of a row from the losses of n >= 1 wrong answers, its loss and paraphrased loss given.                Local. */
+void score_wrong_answers(const struct score_rule *rule, size_t n, const double *wrong, double *score);
 #endif

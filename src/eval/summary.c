@@ -20,23 +20,23 @@ static double truth_for_quality(const struct eval_set *s, size_t i)
 }
 
 #define AT(member) offsetof(struct eval_set, member)
-struct number {
+struct published {
     const char *name, *text; /* in the summary; in warnings */
     double (*row)(const struct eval_set *s, size_t i);
     size_t needs[2]; /* offsets of arrays */
 };
-static const struct number plain[N_EVAL_NUMBER] = {
+static const struct published plain[N_EVAL_NUMBER] = {
     [EVAL_PROBABILITY] = {"probability", "probability", probability, {AT(nll), AT(nll)}},
     [EVAL_ROUGE] = {"rouge", "ROUGE-L", rouge_recall, {AT(rouge_l), AT(rouge_l)}},
     [EVAL_TRUTH_RATIO] = {"truth_ratio", "truth ratio", truth, {AT(paraphrased), AT(perturbed)}},
 };
-static const struct number among = {"probability", "probability", probability_among, {AT(nll), AT(perturbed)}};
-static const struct number forgotten = {"truth_ratio", "truth ratio", truth_forget, {AT(paraphrased), AT(perturbed)}};
-static const struct number quality = {"", "forget quality", truth_for_quality, {AT(paraphrased), AT(perturbed)}};
+static const struct published among = {"probability", "probability", probability_among, {AT(nll), AT(perturbed)}};
+static const struct published forgotten = {"truth_ratio", "truth ratio", truth_forget, {AT(paraphrased), AT(perturbed)}};
+static const struct published quality = {"", "forget quality", truth_for_quality, {AT(paraphrased), AT(perturbed)}};
 
 const char *eval_number_name(enum eval_number number) { return plain[number].name; }
 
-static const struct number *number_of(enum eval_set_id set, enum eval_number number)
+static const struct published *number_of(enum eval_set_id set, enum eval_number number)
 {
     if (number == EVAL_PROBABILITY && log_parts[set].among_options) return &among;
     if (number == EVAL_TRUTH_RATIO && set == SET_FORGET) return &forgotten;
@@ -44,7 +44,7 @@ static const struct number *number_of(enum eval_set_id set, enum eval_number num
 }
 
 /* Whether it was measured; if not, *key names what lacks ("" where the set does). */
-static bool measured(const struct eval_set *s, const struct number *number, const char **key)
+static bool measured(const struct eval_set *s, const struct published *number, const char **key)
 {
     *key = "";
     for (int j = 0; j < 2 && s->n; j++)
@@ -57,8 +57,8 @@ static bool measured(const struct eval_set *s, const struct number *number, cons
 }
 
 /* Those of the rows that have a value go to out [n] (may be NULL); one warning for the others. */
-static size_t row_values(const char *where, enum eval_set_id set, const struct eval_set *s, const struct number *number,
-                         double *out, double *sum)
+static size_t row_values(const char *where, enum eval_set_id set, const struct eval_set *s,
+                         const struct published *number, double *out, double *sum)
 {
     size_t n = 0, first = s->n;
     *sum = 0;
@@ -90,7 +90,7 @@ void eval_summarise(const char *where, const struct eval_log *log, struct eval_s
     for (int k = 0; k < N_EVAL_SET; k++)
         for (int j = 0; j < N_EVAL_NUMBER; j++) {
             const struct eval_set *s = &log->set[k];
-            const struct number *number = number_of((enum eval_set_id)k, (enum eval_number)j);
+            const struct published *number = number_of((enum eval_set_id)k, (enum eval_number)j);
             const char *key;
             double sum = 0;
             size_t n = 0;
