@@ -139,15 +139,18 @@ static void the_end_token_is_left_out_where_the_rule_says_so(void **state)
 static void nothing_extracted_is_0_or_1_over_n(void **state)
 {
     double score[ROWS * N_SCORE];
+    const double two_of_three[6] = {0, 1, 1, 0, 0, 0};
     struct score_rule rule = tofu;
     struct scored_set s = new_set("plain", ROWS, score, NULL);
-    const struct token_values t = values();
-    assert_int_equal(scores_answer(&rule, &t, NULL, texts, &s), OK);
-    assert_score(&s, 2, SCORE_EXTRACTION, 0);
-    rule.one_extracted = true;
-    assert_int_equal(scores_answer(&rule, &t, NULL, texts, &s), OK);
-    assert_score(&s, 2, SCORE_EXTRACTION, 1);
-    assert_score(&s, 0, SCORE_EXTRACTION, 1.0 / 3); /* something is */
+    struct token_values t = values();
+    t.hit = two_of_three;
+    for (int one = 0; one < 2; one++) {
+        rule.one_extracted = one;
+        assert_int_equal(scores_answer(&rule, &t, NULL, texts, &s), OK);
+        assert_score(&s, 0, SCORE_EXTRACTION, 2.0 / 3); /* something is */
+        assert_score(&s, 2, SCORE_EXTRACTION, one);
+        assert_score(&s, 3, SCORE_EXTRACTION, one / 2.0);
+    }
 }
 
 static void min_k_of_one_token_is_that_token(void **state)
@@ -259,6 +262,12 @@ static void wrong_answers_of_a_row_are_those_it_has(void **state)
     assert_true(isnan(log.perturbed[2]) && isnan(log.perturbed[5]) && isnan(log.n_token_perturbed[5]));
     assert_near(log.n_token_perturbed[7], 0, 0);
     eval_set_free(&log);
+    assert_int_equal(eval_set_new(ROWS, 1, false, &log), OK); /* a log of fewer wrong answers holds the first */
+    assert_int_equal(scores_perturbed(&tofu, &w, first, &s), OK);
+    assert_near(log.perturbed[0], ln(4), TOL);
+    assert_true(isnan(log.perturbed[1]));
+    assert_score(&s, 0, SCORE_PERTURBED_LOSS, ln(8));
+    eval_set_free(&log);
 }
 
 static void extraction_from_other_questions_has_the_same_rule(void **state)
@@ -356,7 +365,7 @@ static void summarise(const struct score_rule *rule, size_t n, const struct scor
     assert_true(isnan(number[NUMBER_QUALITY]) && isnan(number[NUMBER_KS]) && isnan(number[NUMBER_RELATIVE]));
 }
 
-/* Two rows of each set: p = 1/2 and none; p among options 1/4 and 3/4; truth ratios 1/2 and 2. */
+/* Two rows of each set: p = 1/2 and none; p among options 1/4 and 1/2; truth ratios 1/2 and 2. */
 static void utility_is_the_harmonic_mean_of_nine(void **state)
 {
     static const char *name[] = {"world_facts", "retain", "forget", "real_authors"};
@@ -365,21 +374,21 @@ static void utility_is_the_harmonic_mean_of_nine(void **state)
     for (int k = 0; k < 4; k++) {
         set[k] = new_set(name[k], 2, score[k], NULL);
         score[k][SCORE_PROBABILITY] = 0.5;
-        score[k][SCORE_OF_OPTIONS] = 0.25, score[k][N_SCORE + SCORE_OF_OPTIONS] = 0.75;
+        score[k][SCORE_OF_OPTIONS] = 0.25, score[k][N_SCORE + SCORE_OF_OPTIONS] = 0.5;
         score[k][SCORE_TRUTH_RATIO] = 0.5, score[k][N_SCORE + SCORE_TRUTH_RATIO] = 2;
         score[k][SCORE_ROUGE_L_RECALL] = k ? 0.5 : 0.25, score[k][N_SCORE + SCORE_ROUGE_L_RECALL] = k ? 0.5 : 0.75;
     }
     summarise(&tofu, 4, set, number);
     for (int k = 0; k < N_EVAL_SET; k++) {
         const double *three = number + NUMBER_SETS + k * N_EVAL_NUMBER;
-        assert_near(three[EVAL_PROBABILITY], 0.5, TOL);
+        assert_near(three[EVAL_PROBABILITY], k == SET_REAL_AUTHORS || k == SET_WORLD_FACTS ? 0.375 : 0.5, TOL);
         assert_near(three[EVAL_ROUGE], 0.5, TOL);
         assert_near(three[EVAL_TRUTH_RATIO], k == SET_FORGET ? 0.5 : 0.25, TOL); /* min(r, 1/r); max(0, 1 - r) */
     }
-    assert_near(number[NUMBER_UTILITY], 9 / (6 / 0.5 + 3 / 0.25), TOL);
+    assert_near(number[NUMBER_UTILITY], 9 / (4 / 0.5 + 2 / 0.375 + 3 / 0.25), TOL);
     summarise(&open_unlearning, 4, set, number);
     assert_near(number[NUMBER_SETS + SET_FORGET * N_EVAL_NUMBER + EVAL_TRUTH_RATIO], (0.5 + 1 / (2 + 1e-10)) / 2, TOL);
-    assert_near(number[NUMBER_UTILITY], 9 / (6 / 0.5 + 3 / 0.25), LOOSE);
+    assert_near(number[NUMBER_UTILITY], 9 / (4 / 0.5 + 2 / 0.375 + 3 / 0.25), LOOSE);
     summarise(&tofu, 3, set, number); /* without real_authors */
     assert_true(isnan(number[NUMBER_UTILITY]) && isnan(number[NUMBER_SETS + SET_REAL_AUTHORS * N_EVAL_NUMBER]));
     assert_near(number[NUMBER_SETS + SET_RETAIN * N_EVAL_NUMBER], 0.5, TOL);
@@ -430,6 +439,41 @@ static void differences_are_relative_to_the_other_model(void **state)
     eval_log_free(&own), eval_log_free(&other);
 }
 
+/* p = 1/2, wrong answers 1/4 and 1/16: r = 5/16, geometric 1/4. */
+static void a_log_and_its_rows_have_the_same_numbers_by_any_rule(void **state)
+{
+    const struct score_rule geometric = {.geometric = true};
+    const struct score_rule *rule[] = {&tofu, &geometric, &open_unlearning};
+    const double ratio[] = {5.0 / 16, 0.25, 0.125 / (0.5 + 1e-10)};
+    double score[N_EVAL_SET][2 * N_SCORE];
+    struct published_rows rows[N_EVAL_SET];
+    struct eval_summary of_log, of_rows;
+    struct eval_log log = {0};
+    for (int k = 0; k < N_EVAL_SET; k++) {
+        struct eval_set *s = &log.set[k];
+        assert_int_equal(eval_set_new(2, 2, true, s), OK);
+        s->nll[0] = s->paraphrased[0] = ln(2), s->rouge_l[0] = 0.5; /* row 1 lacks all */
+        s->perturbed[0] = ln(4), s->perturbed[1] = ln(16);
+        rows[k] = (struct published_rows){.n = 2, .score = score[k]};
+    }
+    for (int j = 0; j < 3; j++) {
+        for (int k = 0; k < N_EVAL_SET; k++)
+            for (size_t i = 0; i < 2; i++) score_log_row(rule[j], &log.set[k], i, score[k] + i * N_SCORE);
+        eval_summarise(rule[j], NULL, &log, &of_log);
+        published_numbers(rule[j], rows, &of_rows);
+        for (int k = 0; k < N_EVAL_SET; k++) {
+            assert_near(of_log.number[k][EVAL_TRUTH_RATIO], k == SET_FORGET ? ratio[j] : 1 - ratio[j], TOL);
+            for (int n = 0; n < N_EVAL_NUMBER; n++) {
+                assert_near(of_log.number[k][n], of_rows.number[k][n], TOL);
+                assert_int_equal(of_log.left_out[k][n], 1);
+                assert_int_equal(of_rows.left_out[k][n], 1);
+            }
+        }
+        assert_near(of_log.model_utility, of_rows.model_utility, TOL);
+    }
+    eval_log_free(&log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +497,7 @@ int main(void)
         cmocka_unit_test(utility_is_the_harmonic_mean_of_nine),
         cmocka_unit_test(privleak_compares_areas_with_that_of_the_rule),
         cmocka_unit_test(differences_are_relative_to_the_other_model),
+        cmocka_unit_test(a_log_and_its_rows_have_the_same_numbers_by_any_rule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

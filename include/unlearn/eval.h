@@ -100,25 +100,6 @@ enum status eval_log_read(const char *path, unsigned needed, struct eval_log *ou
  *  infinities are null; sets and arrays that are absent are left out. ERR_INTERNAL: a text is not UTF-8.        Local. */
 enum status eval_log_write(const struct eval_log *log, struct text *out);
 
-enum eval_number { EVAL_PROBABILITY, EVAL_ROUGE, EVAL_TRUTH_RATIO, N_EVAL_NUMBER };
-const char *eval_number_name(enum eval_number number); /* "probability", "rouge", "truth_ratio" */
-struct eval_summary {
-    double number[N_EVAL_SET][N_EVAL_NUMBER];   /* means over rows; NaN: not measured, or missing in every row */
-    size_t left_out[N_EVAL_SET][N_EVAL_NUMBER]; /* rows without a finite value of what the number needs */
-    double model_utility; /* harmonic mean of the nine of retain, authors and facts; NaN if any is */
-};
-/** The benchmark's numbers (Maini et al. 2024), with c, q, w_k the nll of answer, paraphrase and wrong answers:
- *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
- *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
- *  in the log domain, so that no p = 0 divides. Rows that lack a value are left out, counted, and named in one warning for
- *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model;
- *  NULL: none.                                                                                                  Local. */
-void eval_summarise(const char *where, const struct eval_log *log, struct eval_summary *out);
-/** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
- *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */
-enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
-                                const struct eval_log *retain, double *p, double *statistic);
-
 /* -------------------------------------------------------------------------------------------- scores of rows ----- */
 /* Definitions: the texts of score_table. What cannot be said is NaN: a row without labelled tokens, or without the answers
  * that a score needs; a likelihood that is not finite. */
@@ -209,6 +190,26 @@ struct generated_row {
 enum status score_generated(const struct generated_row *row, size_t i, const struct scored_set *s);
 
 /* ---------------------------------------------------------------------------- numbers of a whole evaluation ----- */
+enum eval_number { EVAL_PROBABILITY, EVAL_ROUGE, EVAL_TRUTH_RATIO, N_EVAL_NUMBER };
+const char *eval_number_name(enum eval_number number); /* "probability", "rouge", "truth_ratio" */
+struct eval_summary {
+    double number[N_EVAL_SET][N_EVAL_NUMBER];   /* means over rows; NaN: not measured, or missing in every row */
+    size_t left_out[N_EVAL_SET][N_EVAL_NUMBER]; /* rows without a finite value of what the number needs */
+    double model_utility; /* harmonic mean of the nine of retain, authors and facts; NaN if any is */
+};
+/** The benchmark's numbers (Maini et al. 2024) of a log, with c, q, w_k the nll of answer, paraphrase and wrong answers:
+ *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
+ *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
+ *  and where the rule has no other definition in the log domain, so that no p = 0 divides. Rows that lack a value are left
+ *  out, counted, and named in one warning for each number; what is absent altogether is said in one warning. `where` begins
+ *  the warnings: the file or model; NULL: none.                                                                 Local. */
+void eval_summarise(const struct score_rule *rule, const char *where, const struct eval_log *log,
+                    struct eval_summary *out);
+/** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
+ *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */
+enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
+                                const struct eval_log *retain, double *p, double *statistic);
+
 enum number { /* of a whole evaluation: src/eval/numbers.c */
               NUMBER_UTILITY,
               NUMBER_QUALITY,

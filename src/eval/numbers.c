@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double TINY = 1e-10; /* of open-unlearning, which keeps divisors from 0 by it */
+static const double TINY = 1e-10;             /* of open-unlearning, which keeps divisors from 0 by it */
+static const struct score_rule of_logs = {0}; /* TOFU's definitions, whatever the rule of the evaluation */
 static const enum score attack[] = {SCORE_LOSS,       SCORE_ZLIB,      SCORE_MIN_K,
                                     SCORE_MIN_K_PLUS, SCORE_REFERENCE, SCORE_GRADNORM};
 
@@ -87,41 +88,17 @@ void evaluation_means(const struct scored_set *s, size_t k, struct evaluation_nu
 }
 
 /* ------------------------------------------------------------------------------------------ published numbers ------- */
-static double published(const struct score_rule *rule, enum eval_set_id set, enum eval_number number, double x)
-{
-    if (number != EVAL_TRUTH_RATIO || isnan(x)) return x;
-    return set == SET_FORGET ? fmin(x, 1 / (x + rule->tiny)) : fmax(0, 1 - x);
-}
-
-static double number_of(const struct score_rule *rule, enum eval_set_id set, enum eval_number number,
-                        const struct scored_set *s)
-{
-    const bool options = set == SET_REAL_AUTHORS || set == SET_WORLD_FACTS;
-    const enum score which = number == EVAL_ROUGE         ? SCORE_ROUGE_L_RECALL
-                             : number == EVAL_TRUTH_RATIO ? SCORE_TRUTH_RATIO
-                             : options                    ? SCORE_OF_OPTIONS
-                                                          : SCORE_PROBABILITY;
-    double sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; s && i < s->n; i++) {
-        const double x = published(rule, set, number, *score_of(s, i, which));
-        if (isfinite(x)) sum += x, n++;
-    }
-    return n ? sum / (double)n : NAN;
-}
-
 static void utility(const struct score_rule *rule, size_t n_set, const struct scored_set *set, double *number)
 {
-    double nine[(N_EVAL_SET - 1) * N_EVAL_NUMBER];
-    size_t n = 0;
-    for (int s = 0; s < N_EVAL_SET; s++)
-        for (int k = 0; k < N_EVAL_NUMBER; k++) {
-            const struct scored_set *rows = find(n_set, set, eval_set_name((enum eval_set_id)s));
-            const double x = number_of(rule, (enum eval_set_id)s, (enum eval_number)k, rows);
-            number[NUMBER_SETS + s * N_EVAL_NUMBER + k] = x;
-            if (s != SET_FORGET) nine[n++] = x;
-        }
-    number[NUMBER_UTILITY] = harmonic_mean(n, nine);
+    struct published_rows rows[N_EVAL_SET] = {{0}};
+    struct eval_summary own;
+    for (int k = 0; k < N_EVAL_SET; k++) {
+        const struct scored_set *s = find(n_set, set, eval_set_name((enum eval_set_id)k));
+        if (s) rows[k] = (struct published_rows){.n = s->n, .score = s->score};
+    }
+    published_numbers(rule, rows, &own);
+    memcpy(number + NUMBER_SETS, own.number, sizeof own.number);
+    number[NUMBER_UTILITY] = own.model_utility;
 }
 
 /* Against a model that never saw the forget rows. */
@@ -134,7 +111,7 @@ static enum status quality(const struct named_log *own, const struct named_log *
     if (!retain->log->set[SET_FORGET].n || !own->log->set[SET_FORGET].perturbed) return OK;
     TRY(eval_forget_quality(own->where, own->log, retain->where, retain->log, &number[NUMBER_QUALITY],
                             &number[NUMBER_KS]));
-    eval_summarise(retain->where, retain->log, &other);
+    eval_summarise(&of_logs, retain->where, retain->log, &other);
     for (int k = 0; k < N_EVAL_NUMBER; k++) {
         const double x = number[NUMBER_SETS + SET_FORGET * N_EVAL_NUMBER + k], y = other.number[SET_FORGET][k];
         number[NUMBER_RELATIVE + k] = 100 * (x - y) / (y + TINY);

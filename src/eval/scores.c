@@ -171,6 +171,16 @@ void score_wrong_answers(const struct score_rule *rule, size_t n, const double *
                                        : 1 / (1 + exp(all + log((double)n) + score[SCORE_LOSS]));
 }
 
+void score_log_row(const struct score_rule *rule, const struct eval_set *log, size_t i, double *score)
+{
+    for (int k = 0; k < N_SCORE; k++) score[k] = NAN;
+    score[SCORE_LOSS] = log_value(log->nll, i);
+    score[SCORE_PROBABILITY] = exp(-score[SCORE_LOSS]);
+    score[SCORE_PARAPHRASED_LOSS] = log_value(log->paraphrased, i);
+    score[SCORE_ROUGE_L_RECALL] = log_value(log->rouge_l, i);
+    if (log->perturbed) score_wrong_answers(rule, log->n_wrong, log->perturbed + i * log->n_wrong, score);
+}
+
 enum status scores_perturbed(const struct score_rule *rule, const struct token_values *t, const size_t *first,
                              const struct scored_set *s)
 {
