@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct score_rule tofu; /* of its log */
 static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 static double *numbers(json_t *in, const char *key, size_t *n)
@@ -102,7 +103,7 @@ static enum status logs(json_t *in, json_t *out)
     double p, d;
     TRY(eval_log_read(path, (1u << N_EVAL_SET) - 1, &log));
     TRY(eval_log_read(other, 1u << SET_FORGET, &retain));
-    eval_summarise(path, &log, &s);
+    eval_summarise(&tofu, path, &log, &s);
     TRY(eval_forget_quality(path, &log, other, &retain, &p, &d));
     for (int k = 0; k < N_EVAL_SET; k++) {
         json_t *set = json_object();

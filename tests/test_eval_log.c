@@ -5,6 +5,7 @@
 
 static const double TOL = 1e-14;      /* means of a few exponentials */
 static const double PUBLISHED = 1e-9; /* relative; of the published logs, by the reference in NumPy and SciPy */
+static const struct score_rule tofu;  /* its definitions */
 static char path[64];
 static double ln(double x) { return log(x); } /* `log` is the log below */
 
@@ -74,7 +75,7 @@ static void numbers_are_what_their_equations_say(void **state)
     double share = (1.0 / 2 + 2.0 / 7) / 2, nine[] = {0.375, 0.5, 0.25, share, 0.25, 0.25, share, 1, 0.25};
     size_t warnings = log_warnings();
     fill(&log);
-    eval_summarise("model", &log, &s);
+    eval_summarise(&tofu, "model", &log, &s);
     assert_numbers(&s, SET_RETAIN, 0.375, 0.5, 0.25);
     assert_numbers(&s, SET_REAL_AUTHORS, share, 0.25, 0.25);
     assert_numbers(&s, SET_WORLD_FACTS, share, 1, 0.25);
@@ -304,7 +305,7 @@ static void rows_without_a_value_are_left_out_counted_and_said(void **state)
     log.set[SET_RETAIN].nll[0] = NAN;
     log.set[SET_FORGET].perturbed[3] = INFINITY; /* of row 1 */
     log.set[SET_WORLD_FACTS].rouge_l[0] = log.set[SET_WORLD_FACTS].rouge_l[1] = NAN;
-    eval_summarise("model", &log, &s);
+    eval_summarise(&tofu, "model", &log, &s);
     assert_int_equal(log_warnings(), warnings + 3);
     assert_near(s.number[SET_RETAIN][EVAL_PROBABILITY], 0.25, TOL);
     assert_int_equal(s.left_out[SET_RETAIN][EVAL_PROBABILITY], 1);
@@ -327,14 +328,14 @@ static void what_was_not_measured_is_nan_and_said_once(void **state)
     double p = 0, d = 0;
     fill(&log);
     for (int k = 0; k < N_EVAL_SET; k++) free(log.set[k].rouge_l), log.set[k].rouge_l = NULL;
-    eval_summarise("model", &log, &s);
+    eval_summarise(&tofu, "model", &log, &s);
     assert_int_equal(log_warnings(), warnings + 1);
     for (int k = 0; k < N_EVAL_SET; k++) {
         assert_true(isnan(s.number[k][EVAL_ROUGE]));
         assert_false(isnan(s.number[k][EVAL_TRUTH_RATIO]));
     }
     assert_true(isnan(s.model_utility));
-    eval_summarise("nothing", &none, &s);
+    eval_summarise(&tofu, "nothing", &none, &s);
     assert_int_equal(log_warnings(), warnings + 2);
     assert_true(isnan(s.model_utility) && isnan(s.number[SET_FORGET][EVAL_PROBABILITY]));
     assert_int_equal(eval_forget_quality("model", &log, "retain", &none, &p, &d), OK);
@@ -356,7 +357,7 @@ static void a_destroyed_model_has_numbers(void **state)
             e->perturbed[i] += 4000;
             if (i < 2) e->nll[i] += 4000, e->paraphrased[i] += 4000;
         }
-    eval_summarise("model", &log, &s);
+    eval_summarise(&tofu, "model", &log, &s);
     assert_near(s.number[SET_RETAIN][EVAL_PROBABILITY], 0, 0);
     assert_near(s.number[SET_REAL_AUTHORS][EVAL_PROBABILITY], (1.0 / 2 + 2.0 / 7) / 2, 1e-12);
     assert_near(s.number[SET_FORGET][EVAL_TRUTH_RATIO], 0.65, 1e-12);
@@ -380,7 +381,7 @@ static void published_logs_have_the_published_utility_and_quality(void **state)
     assert_int_equal(full.set[SET_WORLD_FACTS].n_wrong, 3);
     file = shared_path("golden/tofu_eval/lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json");
     assert_int_equal(eval_log_read(file, (1u << N_EVAL_SET) - 1, &retain), OK);
-    eval_summarise("full", &full, &s);
+    eval_summarise(&tofu, "full", &full, &s);
     assert_int_equal(eval_forget_quality("full", &full, "retain90", &retain, &p, &d), OK);
     assert_near(s.model_utility / 0.5033530268058475, 1, PUBLISHED);
     assert_near(s.number[SET_FORGET][EVAL_TRUTH_RATIO] / 0.5005549107985194, 1, PUBLISHED);

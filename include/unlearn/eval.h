@@ -100,6 +100,96 @@ enum status eval_log_read(const char *path, unsigned needed, struct eval_log *ou
  *  infinities are null; sets and arrays that are absent are left out. ERR_INTERNAL: a text is not UTF-8.        Local. */
 enum status eval_log_write(const struct eval_log *log, struct text *out);
 
+/* -------------------------------------------------------------------------------------------- scores of rows ----- */
+/* Definitions: the texts of score_table. What cannot be said is NaN: a row without labelled tokens, or without the answers
+ * that a score needs; a likelihood that is not finite. */
+enum score {
+    SCORE_TOKENS,
+    SCORE_LOSS,
+    SCORE_PROBABILITY,
+    SCORE_OF_OPTIONS,
+    SCORE_PARAPHRASED_LOSS,
+    SCORE_PERTURBED_LOSS,
+    SCORE_TRUTH_RATIO,
+    SCORE_QUALITY_RATIO,
+    SCORE_MEMORIZATION,
+    SCORE_EXTRACTION,
+    SCORE_PARAPHRASED_EXTRACTION,
+    SCORE_ZLIB,
+    SCORE_MIN_K,
+    SCORE_MIN_K_PLUS,
+    SCORE_REFERENCE,
+    SCORE_GRADNORM,
+    SCORE_KL,
+    SCORE_ROUGE_L_RECALL,
+    SCORE_ROUGE_L_F1,
+    SCORE_ROUGE_1_RECALL,
+    SCORE_GENERATED,
+    SCORE_ENDED,
+    N_SCORE
+};
+enum score_need { /* what must be computed for it */
+                  WANTS_HIT = 1,
+                  WANTS_Z = 2,
+                  WANTS_PARAPHRASED = 4,
+                  WANTS_PERTURBED = 8,
+                  WANTS_QUESTION = 16,
+                  WANTS_REFERENCE = 32,
+                  WANTS_NORMS = 64,
+                  WANTS_KL = 128,
+                  WANTS_GENERATION = 256,
+                  WANTS_NLL = 512,
+};
+struct score_row {
+    const char *name;
+    unsigned needs; /* of enum score_need */
+    const char *units, *text;
+};
+extern const struct score_row score_table[N_SCORE];
+
+struct score_rule {      /* where published code differs; {.min_k = 0.2} is TOFU's */
+    double min_k;        /* share of the unlikeliest tokens, in (0, 1] */
+    double tiny;         /* keeps quotients of probabilities from dividing by 0; 0: taken in the log domain instead */
+    double privleak_auc; /* area of min_k of the model that never saw the forget rows */
+    bool without_end;    /* memorisation, extraction and min_k do not count the last token */
+    bool one_extracted;  /* extraction strength where nothing is extracted: 1/n, else 0 */
+    bool geometric;      /* mean of the wrong answers in the truth ratio, else arithmetic */
+};
+struct token_values {            /* of the labelled tokens of some answers; borrowed */
+    const size_t *label_first;   /* [answers+1] tokens of answer k are label_first[k] ... label_first[k+1]-1 */
+    const double *nll, *hit, *z; /* nats; 1: the likeliest at its place, else 0; standardised; NULL: not measured */
+};
+struct scored_set {
+    const char *name; /* borrowed, as all else */
+    size_t n;
+    double *score;        /* [n][N_SCORE] */
+    struct eval_set *log; /* the same rows of the published log; NULL: the set is no part of it */
+};
+double *score_of(const struct scored_set *s, size_t row, enum score which);
+/** Mean nll of each of n answers; NaN without tokens.                                                          Local. */
+void token_means(const struct token_values *t, size_t n, double *out);
+/** Each of the following fills in the scores that its arguments give, and their part of the log. scores_clear() makes all
+ *  NaN; scores_answer() goes first: t has one answer for each row, reference [n] the means under another model (NULL: none),
+ *  text [n] what is compressed. Of the others row i has the answers first[i] ... first[i+1]-1 of t.             Local. */
+void scores_clear(const struct scored_set *s);
+enum status scores_answer(const struct score_rule *rule, const struct token_values *t, const double *reference,
+                          const struct text *text, const struct scored_set *s);
+/** t NULL: the answers stand in for their paraphrases: real_authors and world_facts have none.                  Local. */
+void scores_paraphrased(const struct token_values *t, const size_t *first, const struct scored_set *s);
+enum status scores_perturbed(const struct score_rule *rule, const struct token_values *t, const size_t *first,
+                             const struct scored_set *s);
+/** t: the same answers to paraphrased questions.                                                                Local. */
+void scores_question(const struct score_rule *rule, const struct token_values *t, const size_t *first,
+                     const struct scored_set *s);
+void scores_list(enum score which, const double *list, const struct scored_set *s); /* list [n] as it is, where finite */
+struct generated_row {
+    const struct text *question, *answer, *text; /* as in the file; what the model said */
+    size_t n_token;
+    bool ended; /* by itself */
+};
+enum status score_generated(const struct generated_row *row, size_t i, const struct scored_set *s);
+
+/* ---------------------------------------------------------------------------- numbers of a whole evaluation ----- */
 enum eval_number { EVAL_PROBABILITY, EVAL_ROUGE, EVAL_TRUTH_RATIO, N_EVAL_NUMBER };
 const char *eval_number_name(enum eval_number number); /* "probability", "rouge", "truth_ratio" */
 struct eval_summary {
@@ -107,15 +197,52 @@ struct eval_summary {
     size_t left_out[N_EVAL_SET][N_EVAL_NUMBER]; /* rows without a finite value of what the number needs */
     double model_utility; /* harmonic mean of the nine of retain, authors and facts; NaN if any is */
 };
-/** The benchmark's numbers (Maini et al. 2024), with c, q, w_k the nll of answer, paraphrase and wrong answers:
+/** The benchmark's numbers (Maini et al. 2024) of a log, with c, q, w_k the nll of answer, paraphrase and wrong answers:
  *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
  *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
- *  in the log domain, so that no p = 0 divides. Rows that lack a value are left out, counted, and named in one warning for
- *  each number; what is absent altogether is said in one warning. `where` begins the warnings: the file or model;
- *  NULL: none.                                                                                                  Local. */
-void eval_summarise(const char *where, const struct eval_log *log, struct eval_summary *out);
+ *  and where the rule has no other definition in the log domain, so that no p = 0 divides. Rows that lack a value are left
+ *  out, counted, and named in one warning for each number; what is absent altogether is said in one warning. `where` begins
+ *  the warnings: the file or model; NULL: none.                                                                 Local. */
+void eval_summarise(const struct score_rule *rule, const char *where, const struct eval_log *log,
+                    struct eval_summary *out);
 /** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
  *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */
 enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
                                 const struct eval_log *retain, double *p, double *statistic);
+
+enum number { /* of a whole evaluation: src/eval/numbers.c */
+              NUMBER_UTILITY,
+              NUMBER_QUALITY,
+              NUMBER_KS,
+              NUMBER_AUC_LOSS, /* in the order of the attacks */
+              NUMBER_AUC_ZLIB,
+              NUMBER_AUC_MIN_K,
+              NUMBER_AUC_MIN_K_PLUS,
+              NUMBER_AUC_REFERENCE,
+              NUMBER_AUC_GRADNORM,
+              NUMBER_PRIVLEAK,
+              NUMBER_SETS, /* probability, rouge, truth_ratio of each published set */
+              NUMBER_RELATIVE =
+                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
+              N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
+};
+extern const char *const number_name[N_NUMBER];
+struct evaluation_numbers {
+    double *mean, *left_out; /* [set][N_SCORE] over the rows that have a finite score; how many have none; owned */
+    double *risk;            /* [set] mean nll per labelled token of all rows; owned */
+    double number[N_NUMBER]; /* NaN: cannot be said */
+};
+enum status evaluation_numbers_new(size_t n_set, struct evaluation_numbers *out); /* the caller frees it on failure too */
+void evaluation_numbers_free(struct evaluation_numbers *v);
+/** mean, left_out and risk of set k.                                                                            Local. */
+void evaluation_means(const struct scored_set *s, size_t k, struct evaluation_numbers *out);
+struct named_log {
+    const char *where; /* begins warnings: the file or model; NULL: none */
+    const struct eval_log *log;
+};
+/** number [N_NUMBER] of the sets, found by their names, and of their log against that of a model that never saw the forget
+ *  rows (without its forget rows: no quality, no relative differences). Relative: 100 (x - y)/y; privleak: 100 (a* - a)/
+ *  (1 - a*) of the area a of min_k, a* by the rule; the rest as eval_summarise() and eval_forget_quality() say.  Local. */
+enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, const struct scored_set *set,
+                                 const struct named_log *own, const struct named_log *retain, double *number);
 #endif

@@ -47,4 +47,21 @@ void eval_set_free(struct eval_set *s);
 double row_mean_wrong(const struct eval_set *s, size_t i);      /* mean nll of the wrong answers */
 double row_log_share(const struct eval_set *s, size_t i);       /* log of the answer's share among all answers */
 double row_log_truth_ratio(const struct eval_set *s, size_t i); /* log(mean_k e^-w_k / e^-q) */
+double log_value(const double *x, size_t i);                    /* x NULL: not measured */
+
+/* -------------------------------------------------------------------------------------------- scores of rows ----- */
+/** Scores of a row from the losses of n >= 1 wrong answers, its loss and paraphrased loss given.                Local. */
+void score_wrong_answers(const struct score_rule *rule, size_t n, const double *wrong, double *score);
+/** The scores of row i that follow from a log: score [N_SCORE].                                                 Local. */
+void score_log_row(const struct score_rule *rule, const struct eval_set *log, size_t i, double *score);
+
+/* The rows of a published set: their scores [n][N_SCORE], or (NULL) the log that they follow from; borrowed. */
+struct published_rows {
+    size_t n;
+    const double *score;
+    const struct eval_set *log;
+};
+/** The numbers of rows [N_EVAL_SET]. A set that is absent has n = 0; rows of a log without an array count as left out.
+ *                                                                                                              Local. */
+void published_numbers(const struct score_rule *rule, const struct published_rows *rows, struct eval_summary *out);
 #endif

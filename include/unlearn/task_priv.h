@@ -30,50 +30,6 @@ struct direction {    /* in the space of hidden states */
     const char *path; /* the file it came from, borrowed; NULL: drawn */
     real *u;          /* [hidden] owned */
 };
-/* Numbers of a row of an evaluated set: src/task/scores.c. */
-enum score {
-    SCORE_TOKENS,
-    SCORE_LOSS,
-    SCORE_PROBABILITY,
-    SCORE_OF_OPTIONS,
-    SCORE_PARAPHRASED_LOSS,
-    SCORE_PERTURBED_LOSS,
-    SCORE_TRUTH_RATIO,
-    SCORE_QUALITY_RATIO,
-    SCORE_MEMORIZATION,
-    SCORE_EXTRACTION,
-    SCORE_PARAPHRASED_EXTRACTION,
-    SCORE_ZLIB,
-    SCORE_MIN_K,
-    SCORE_MIN_K_PLUS,
-    SCORE_REFERENCE,
-    SCORE_GRADNORM,
-    SCORE_KL,
-    SCORE_ROUGE_L_RECALL,
-    SCORE_ROUGE_L_F1,
-    SCORE_ROUGE_1_RECALL,
-    SCORE_GENERATED,
-    SCORE_ENDED,
-    N_SCORE
-};
-enum score_need { /* what must be computed for it */
-                  WANTS_HIT = 1,
-                  WANTS_Z = 2,
-                  WANTS_PARAPHRASED = 4,
-                  WANTS_PERTURBED = 8,
-                  WANTS_QUESTION = 16,
-                  WANTS_REFERENCE = 32,
-                  WANTS_NORMS = 64,
-                  WANTS_KL = 128,
-                  WANTS_GENERATION = 256,
-                  WANTS_NLL = 512,
-};
-struct score_row {
-    const char *name;
-    unsigned needs; /* of enum score_need */
-    const char *units, *text;
-};
-extern const struct score_row score_table[N_SCORE];
 /* The same questions with other answers, or other questions with the same. */
 enum variant_of { OF_ANSWER, OF_PARAPHRASED, OF_PERTURBED, OF_QUESTION, N_VARIANT_OF };
 struct evaluated_set {
@@ -86,6 +42,7 @@ struct evaluated_set {
 struct evaluation_inputs {
     struct evaluated_set *set;
     size_t n;
+    struct score_rule rule;
     bool wanted[N_SCORE];
     unsigned needs;                /* of enum score_need: of all that is wanted */
     size_t most_rows, most_labels; /* of any variant of any set */
@@ -336,31 +293,13 @@ void fidelity_free(struct fidelity *f);
 enum status fidelity_measure(struct run *r, const struct update *u);
 
 /* ---------------------------------------------------------------------------------------------- evaluation ----- */
-enum number { /* of a whole evaluation: src/task/summary.c */
-              NUMBER_UTILITY,
-              NUMBER_QUALITY,
-              NUMBER_KS,
-              NUMBER_AUC_LOSS, /* in the order of the attacks of summary.c */
-              NUMBER_AUC_ZLIB,
-              NUMBER_AUC_MIN_K,
-              NUMBER_AUC_MIN_K_PLUS,
-              NUMBER_AUC_REFERENCE,
-              NUMBER_AUC_GRADNORM,
-              NUMBER_PRIVLEAK,
-              NUMBER_SETS, /* probability, rouge, truth_ratio of each published set */
-              NUMBER_RELATIVE =
-                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
-              N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
-};
 struct evaluation {
     size_t *every, *label_first; /* [most rows], [most rows + 1] */
     double *nll, *hit, *z;       /* of every label of one variant of one set; NULL: not wanted */
     double *list;                /* [most rows] */
     double **reference;          /* [set][row] mean nll of the answer under the reference; NULL: not wanted */
-    double **score;              /* [set]: [row][N_SCORE]; rank 0 only, as all that follows */
-    double *mean, *left_out;     /* [set][N_SCORE] over the rows that have a number; how many have none */
-    double *risk;                /* [set] */
-    double number[N_NUMBER];
+    struct scored_set *set;      /* [set] scores owned, logs of `log`; rank 0 only, as all that follows */
+    struct evaluation_numbers numbers;
     struct eval_log log; /* of the published sets */
     struct file *file;
 };
@@ -376,28 +315,15 @@ enum status evaluation_reference(struct run *r);
  *                                                                                              Collective over the job. */
 enum status evaluate(struct run *r, size_t step, bool last);
 
-/* Of one set on rank 0, from what stands in r->evaluation. */
-/** The part of the published log that this set is; NULL: it is none. */
-struct eval_set *evaluation_log_set(struct evaluation *v, const char *name);
-void scores_clear(const struct run *r, size_t set);
-enum status scores_answer(const struct run *r, size_t set);
-void scores_paraphrased(const struct run *r, size_t set);
-void scores_perturbed(const struct run *r, size_t set);
-void scores_question(const struct run *r, size_t set);
-void scores_list(const struct run *r, size_t set, enum score which);
-enum status scores_generated(const struct run *r, size_t set, const struct answers *a);
 /** Whether the set has what the score is made of. */
 bool scores_possible(const struct evaluated_set *s, enum score which);
-
-/** Means, counts, and the numbers of the whole; warnings of rows left out where `say`.                           Local. */
-enum status summarise(struct run *r, bool say);
-extern const char *const number_name[N_NUMBER];
-double *score_of(const struct evaluation *v, size_t set, size_t row, enum score which);
 
 /** evaluation.h5 and its rows; the files of other tools.                                                         Local. */
 enum status evaluation_open(struct run *r, const char *path, size_t n_attribute, const struct attribute *attribute);
 enum status evaluation_put(struct run *r, size_t step);
 enum status evaluation_json(const struct run *r);
+/** Rows of a set without a number, and what they are left out of. */
+void report_left_out(const struct run *r, size_t set);
 void report_evaluation(const struct run *r, size_t step, bool last);
 
 /* -------------------------------------------------------------------- standard errors over the rows of a risk ----- */

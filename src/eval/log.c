@@ -62,12 +62,12 @@ void eval_log_free(struct eval_log *log)
     for (int k = 0; log && k < N_EVAL_SET; k++) eval_set_free(&log->set[k]);
 }
 
-static double value(const double *x, size_t i) { return x && isfinite(x[i]) ? x[i] : NAN; }
+double log_value(const double *x, size_t i) { return x && isfinite(x[i]) ? x[i] : NAN; }
 
 double row_mean_wrong(const struct eval_set *s, size_t i)
 {
     double sum = 0;
-    for (size_t k = 0; k < s->n_wrong; k++) sum += value(s->perturbed, i * s->n_wrong + k);
+    for (size_t k = 0; k < s->n_wrong; k++) sum += log_value(s->perturbed, i * s->n_wrong + k);
     return sum / (double)s->n_wrong;
 }
 
@@ -76,7 +76,7 @@ static double log_sum_wrong(const struct eval_set *s, size_t i)
 {
     double least = INFINITY, sum = 0;
     for (size_t k = 0; k < s->n_wrong; k++) {
-        double w = value(s->perturbed, i * s->n_wrong + k);
+        double w = log_value(s->perturbed, i * s->n_wrong + k);
         if (isnan(w)) return NAN;
         least = fmin(least, w);
     }
@@ -86,11 +86,11 @@ static double log_sum_wrong(const struct eval_set *s, size_t i)
 
 double row_log_share(const struct eval_set *s, size_t i)
 {
-    double more = log_sum_wrong(s, i) + value(s->nll, i); /* log of sum wrong/right; the share is 1/(1 + e^more) */
+    double more = log_sum_wrong(s, i) + log_value(s->nll, i); /* log of sum wrong/right; the share is 1/(1 + e^more) */
     return more > 0 ? -more - log1p(exp(-more)) : -log1p(exp(more));
 }
 
 double row_log_truth_ratio(const struct eval_set *s, size_t i)
 {
-    return log_sum_wrong(s, i) - log((double)s->n_wrong) + value(s->paraphrased, i);
+    return log_sum_wrong(s, i) - log((double)s->n_wrong) + log_value(s->paraphrased, i);
 }

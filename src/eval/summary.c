@@ -1,50 +1,79 @@
-/* The benchmark's numbers of a log: see eval_summarise() and eval_forget_quality() in the header. */
+/* The benchmark's numbers of rows, whether they were scored or follow from a log: see eval_summarise() and
+ * eval_forget_quality() in the header. */
 #include "unlearn/eval_priv.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
-/* Values of one row; NaN: what they need is missing. */
-static double probability(const struct eval_set *s, size_t i) { return isfinite(s->nll[i]) ? exp(-s->nll[i]) : NAN; }
-static double probability_among(const struct eval_set *s, size_t i) { return exp(row_log_share(s, i)); }
-static double rouge_recall(const struct eval_set *s, size_t i) { return isfinite(s->rouge_l[i]) ? s->rouge_l[i] : NAN; }
-static double truth(const struct eval_set *s, size_t i)
-{
-    double r = row_log_truth_ratio(s, i);
-    return r >= 0 ? 0 : -expm1(r);
-}
-static double truth_forget(const struct eval_set *s, size_t i) { return exp(-fabs(row_log_truth_ratio(s, i))); }
-static double truth_for_quality(const struct eval_set *s, size_t i)
-{
-    return isfinite(s->paraphrased[i]) ? exp(row_mean_wrong(s, i) - s->paraphrased[i]) : NAN;
-}
-
 #define AT(member) offsetof(struct eval_set, member)
-struct number {
+struct published {
     const char *name, *text; /* in the summary; in warnings */
-    double (*row)(const struct eval_set *s, size_t i);
-    size_t needs[2]; /* offsets of arrays */
+    enum score score;        /* of a row */
+    size_t needs[2];         /* offsets of a log's arrays */
 };
-static const struct number plain[N_EVAL_NUMBER] = {
-    [EVAL_PROBABILITY] = {"probability", "probability", probability, {AT(nll), AT(nll)}},
-    [EVAL_ROUGE] = {"rouge", "ROUGE-L", rouge_recall, {AT(rouge_l), AT(rouge_l)}},
-    [EVAL_TRUTH_RATIO] = {"truth_ratio", "truth ratio", truth, {AT(paraphrased), AT(perturbed)}},
+static const struct published plain[N_EVAL_NUMBER] = {
+    [EVAL_PROBABILITY] = {"probability", "probability", SCORE_PROBABILITY, {AT(nll), AT(nll)}},
+    [EVAL_ROUGE] = {"rouge", "ROUGE-L", SCORE_ROUGE_L_RECALL, {AT(rouge_l), AT(rouge_l)}},
+    [EVAL_TRUTH_RATIO] = {"truth_ratio", "truth ratio", SCORE_TRUTH_RATIO, {AT(paraphrased), AT(perturbed)}},
 };
-static const struct number among = {"probability", "probability", probability_among, {AT(nll), AT(perturbed)}};
-static const struct number forgotten = {"truth_ratio", "truth ratio", truth_forget, {AT(paraphrased), AT(perturbed)}};
-static const struct number quality = {"", "forget quality", truth_for_quality, {AT(paraphrased), AT(perturbed)}};
+static const struct published among = {"probability", "probability", SCORE_OF_OPTIONS, {AT(nll), AT(perturbed)}};
+static const struct published quality = {"", "forget quality", SCORE_QUALITY_RATIO, {AT(paraphrased), AT(perturbed)}};
 
 const char *eval_number_name(enum eval_number number) { return plain[number].name; }
 
-static const struct number *number_of(enum eval_set_id set, enum eval_number number)
+static const struct published *number_of(enum eval_set_id set, enum eval_number number)
 {
-    if (number == EVAL_PROBABILITY && log_parts[set].among_options) return &among;
-    if (number == EVAL_TRUTH_RATIO && set == SET_FORGET) return &forgotten;
-    return &plain[number];
+    return number == EVAL_PROBABILITY && log_parts[set].among_options ? &among : &plain[number];
 }
 
+/* ------------------------------------------------------------------------------------------------- any rows ------- */
+static double score_at(const struct score_rule *rule, const struct published_rows *rows, size_t i, enum score which)
+{
+    double score[N_SCORE];
+    if (rows->score) return rows->score[i * N_SCORE + which];
+    score_log_row(rule, rows->log, i, score);
+    return score[which];
+}
+
+/* A log by TOFU's definition: from the logarithm, to its last bit what the benchmark's logs have always given. */
+static double log_truth(const struct eval_set *log, enum eval_set_id set, size_t i)
+{
+    const double r = row_log_truth_ratio(log, i);
+    if (set == SET_FORGET) return exp(-fabs(r));
+    return r >= 0 ? 0 : -expm1(r);
+}
+
+/* What a row adds to a number; NaN: what it needs is missing. */
+static double value(const struct score_rule *rule, enum eval_set_id set, enum eval_number number,
+                    const struct published_rows *rows, size_t i)
+{
+    double x;
+    if (number == EVAL_TRUTH_RATIO && !rows->score && !rule->geometric && rule->tiny == 0)
+        return log_truth(rows->log, set, i);
+    x = score_at(rule, rows, i, number_of(set, number)->score);
+    if (number != EVAL_TRUTH_RATIO || isnan(x)) return x;
+    return set == SET_FORGET ? fmin(x, 1 / (x + rule->tiny)) : fmax(0, 1 - x);
+}
+
+void published_numbers(const struct score_rule *rule, const struct published_rows *rows, struct eval_summary *out)
+{
+    for (int k = 0; k < N_EVAL_SET; k++)
+        for (int j = 0; j < N_EVAL_NUMBER; j++) {
+            double sum = 0;
+            size_t n = 0;
+            for (size_t i = 0; i < rows[k].n; i++) {
+                const double x = value(rule, (enum eval_set_id)k, (enum eval_number)j, &rows[k], i);
+                if (isfinite(x)) sum += x, n++;
+            }
+            out->number[k][j] = n ? sum / (double)n : NAN;
+            out->left_out[k][j] = rows[k].n - n;
+        }
+    out->model_utility = harmonic_mean((size_t)SET_FORGET * N_EVAL_NUMBER, &out->number[0][0]);
+}
+
+/* ---------------------------------------------------------------------------------------------------- a log ------- */
 /* Whether it was measured; if not, *key names what lacks ("" where the set does). */
-static bool measured(const struct eval_set *s, const struct number *number, const char **key)
+static bool measured(const struct eval_set *s, const struct published *number, const char **key)
 {
     *key = "";
     for (int j = 0; j < 2 && s->n; j++)
@@ -56,25 +85,12 @@ static bool measured(const struct eval_set *s, const struct number *number, cons
     return s->n > 0;
 }
 
-/* Those of the rows that have a value go to out [n] (may be NULL); one warning for the others. */
-static size_t row_values(const char *where, enum eval_set_id set, const struct eval_set *s, const struct number *number,
-                         double *out, double *sum)
+static void warn_left_out(const char *where, enum eval_set_id set, const struct eval_set *s, size_t n, size_t first,
+                          const char *text)
 {
-    size_t n = 0, first = s->n;
-    *sum = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        double x = number->row(s, i);
-        if (isnan(x)) {
-            if (first == s->n) first = i;
-            continue;
-        }
-        if (out) out[n] = x;
-        *sum += x, n++;
-    }
-    if (where && n < s->n)
+    if (where && n)
         log_warn("%s: %s: %zu of %zu rows, the first is row %" PRId64 ", lack a finite value and are left out of %s",
-                 where, log_parts[set].name, s->n - n, s->n, s->row[first], number->text);
-    return n;
+                 where, log_parts[set].name, n, s->n, s->row[first], text);
 }
 
 static void warn_absent(const char *where, const struct text *absent, bool utility)
@@ -83,45 +99,58 @@ static void warn_absent(const char *where, const struct text *absent, bool utili
         log_warn("%s: not measured: %s%s", where, absent->data, utility ? "; without it no model utility" : "");
 }
 
-void eval_summarise(const char *where, const struct eval_log *log, struct eval_summary *out)
+void eval_summarise(const struct score_rule *rule, const char *where, const struct eval_log *log,
+                    struct eval_summary *out)
 {
+    struct published_rows rows[N_EVAL_SET];
     struct text absent = {0};
     bool utility_lacks = false;
+    for (int k = 0; k < N_EVAL_SET; k++) rows[k] = (struct published_rows){.n = log->set[k].n, .log = &log->set[k]};
+    published_numbers(rule, rows, out);
     for (int k = 0; k < N_EVAL_SET; k++)
         for (int j = 0; j < N_EVAL_NUMBER; j++) {
             const struct eval_set *s = &log->set[k];
-            const struct number *number = number_of((enum eval_set_id)k, (enum eval_number)j);
+            const struct published *number = number_of((enum eval_set_id)k, (enum eval_number)j);
             const char *key;
-            double sum = 0;
-            size_t n = 0;
-            out->left_out[k][j] = 0;
+            size_t first = 0;
+            utility_lacks |= isnan(out->number[k][j]) && k != SET_FORGET;
             if (measured(s, number, &key)) {
-                n = row_values(where, (enum eval_set_id)k, s, number, NULL, &sum);
-                out->left_out[k][j] = s->n - n;
-            } else if (s->n || !j) { /* of a set that is absent once; without memory the list is shorter, no more */
-                text_print(&absent, "%s%s%s%s", absent.n ? ", " : "", log_parts[k].name, s->n ? ": " : "", key);
+                while (first < s->n && isfinite(value(rule, (enum eval_set_id)k, (enum eval_number)j, &rows[k], first)))
+                    first++;
+                warn_left_out(where, (enum eval_set_id)k, s, out->left_out[k][j], first, number->text);
+                continue;
             }
-            utility_lacks |= !n && k != SET_FORGET;
-            out->number[k][j] = n ? sum / (double)n : NAN;
+            out->left_out[k][j] = 0;
+            if (s->n || !j) /* a set that is absent once; without memory the list is shorter, no more */
+                text_print(&absent, "%s%s%s%s", absent.n ? ", " : "", log_parts[k].name, s->n ? ": " : "", key);
         }
     warn_absent(where, &absent, utility_lacks);
     text_free(&absent);
-    out->model_utility = harmonic_mean((size_t)SET_FORGET * N_EVAL_NUMBER, &out->number[0][0]);
 }
 
 /* The samples of the test: [n] of one model; NULL and 0 where none was measured. */
 static enum status sample(const char *where, const struct eval_log *log, size_t *n, double **x)
 {
-    enum status st = OK;
+    static const struct score_rule any; /* the ratio is the same by every rule */
     const struct eval_set *s = &log->set[SET_FORGET];
+    const struct published_rows rows = {.n = s->n, .log = s};
+    size_t first = s->n;
     const char *key;
-    double sum;
+    enum status st = OK;
     *n = 0;
-    if (measured(s, &quality, &key)) {
-        TRY_NEW(*x, s->n);
-        *n = row_values(where, SET_FORGET, s, &quality, *x, &sum);
-    } else if (where)
-        log_warn("%s: not measured: forget%s%s; without it no forget quality", where, *key ? ": " : "", key);
+    if (!measured(s, &quality, &key)) {
+        if (where) log_warn("%s: not measured: forget%s%s; without it no forget quality", where, *key ? ": " : "", key);
+        return OK;
+    }
+    TRY_NEW(*x, s->n);
+    for (size_t i = 0; i < s->n; i++) {
+        const double ratio = score_at(&any, &rows, i, quality.score);
+        if (!isnan(ratio))
+            (*x)[(*n)++] = ratio;
+        else if (first == s->n)
+            first = i;
+    }
+    warn_left_out(where, SET_FORGET, s, s->n - *n, first, quality.text);
 done:
     return st;
 }

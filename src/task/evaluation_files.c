@@ -79,7 +79,7 @@ static void take_rows(const struct run *r, size_t n_row, double *to)
     for (size_t k = 0; k < e->n; k++)
         for (size_t i = 0; i < n_row; i++)
             for (int j = 0; j < N_SCORE; j++)
-                if (e->wanted[j]) *to++ = i < e->set[k].n ? *score_of(r->evaluation, k, i, (enum score)j) : NAN;
+                if (e->wanted[j]) *to++ = i < e->set[k].n ? *score_of(&r->evaluation->set[k], i, (enum score)j) : NAN;
 }
 
 enum status evaluation_put(struct run *r, size_t step)
@@ -92,12 +92,12 @@ enum status evaluation_put(struct run *r, size_t step)
     TRY_NEW(slab, e->n * n_row * N_SCORE);
     take_rows(r, n_row, slab);
     TRY(file_put(v->file, "evaluation", slab));
-    take_wanted(e, v->mean, slab);
+    take_wanted(e, v->numbers.mean, slab);
     TRY(file_put(v->file, "mean", slab));
-    take_wanted(e, v->left_out, slab);
+    take_wanted(e, v->numbers.left_out, slab);
     TRY(file_put(v->file, "left_out", slab));
-    TRY(file_put(v->file, "risk", v->risk));
-    TRY(file_put(v->file, "summary", v->number));
+    TRY(file_put(v->file, "risk", v->numbers.risk));
+    TRY(file_put(v->file, "summary", v->numbers.number));
     TRY(file_commit(v->file, (int64_t)step));
 done:
     free(slab);
@@ -157,8 +157,8 @@ static json_t *json_number(double x) { return isfinite(x) ? json_real(x) : json_
 
 static double aggregate(const struct run *r, const struct tofu *t, size_t set)
 {
-    if (t->number != MEAN) return r->evaluation->number[t->number];
-    return r->evaluation->mean[set * N_SCORE + t->value[0].score];
+    if (t->number != MEAN) return r->evaluation->numbers.number[t->number];
+    return r->evaluation->numbers.mean[set * N_SCORE + t->value[0].score];
 }
 
 /* Whether the set is there and its first value was asked for. */
@@ -177,7 +177,8 @@ static json_t *by_index(const struct run *r, const struct tofu *t, size_t set)
         char index[24];
         json_t *row = json_object();
         for (int k = 0; k < MOST_VALUES && t->value[k].key; k++)
-            json_object_set_new(row, t->value[k].key, json_number(*score_of(r->evaluation, set, i, t->value[k].score)));
+            json_object_set_new(row, t->value[k].key,
+                                json_number(*score_of(&r->evaluation->set[set], i, t->value[k].score)));
         snprintf(index, sizeof index, "%zu", i);
         json_object_set_new(all, index, row);
     }

@@ -1,4 +1,4 @@
-/* What an evaluation says: a line at every step of a run, and one page at its end. */
+/* What an evaluation says: a line at every step of a run; at its end one page, and the rows left out of means. */
 #include "unlearn/task_priv.h"
 #include <math.h>
 #include <string.h>
@@ -27,12 +27,14 @@ static void one_line(const struct run *r, size_t step)
     const struct evaluation *v = r->evaluation;
     struct text line = {0};
     for (size_t k = 0; k < e->n; k++) {
-        text_print(&line, "  %s loss %.4g", e->set[k].name, v->mean[k * N_SCORE + SCORE_LOSS]);
+        text_print(&line, "  %s loss %.4g", e->set[k].name, v->numbers.mean[k * N_SCORE + SCORE_LOSS]);
         if (e->wanted[SCORE_ROUGE_L_RECALL] && e->set[k].generates)
-            text_print(&line, " rougeL %.3g", v->mean[k * N_SCORE + SCORE_ROUGE_L_RECALL]);
+            text_print(&line, " rougeL %.3g", v->numbers.mean[k * N_SCORE + SCORE_ROUGE_L_RECALL]);
     }
-    if (isfinite(v->number[NUMBER_UTILITY])) text_print(&line, "  utility %.4g", v->number[NUMBER_UTILITY]);
-    if (isfinite(v->number[NUMBER_QUALITY])) text_print(&line, "  quality %.4g", v->number[NUMBER_QUALITY]);
+    if (isfinite(v->numbers.number[NUMBER_UTILITY]))
+        text_print(&line, "  utility %.4g", v->numbers.number[NUMBER_UTILITY]);
+    if (isfinite(v->numbers.number[NUMBER_QUALITY]))
+        text_print(&line, "  quality %.4g", v->numbers.number[NUMBER_QUALITY]);
     log_info("evaluated at step %zu:%s", step, line.data ? line.data : "");
     text_free(&line);
 }
@@ -49,7 +51,7 @@ static void table(const struct run *r)
         line.n = 0;
         text_print(&line, "%-16s %5zu", e->set[k].name, e->set[k].n);
         for (int c = 0; c < N_COLUMN; c++)
-            if (e->wanted[column[c].score]) cell(&line, r->evaluation->mean[k * N_SCORE + column[c].score]);
+            if (e->wanted[column[c].score]) cell(&line, r->evaluation->numbers.mean[k * N_SCORE + column[c].score]);
         log_info("%s", line.data ? line.data : "");
     }
     text_free(&line);
@@ -58,7 +60,31 @@ static void table(const struct run *r)
 static void numbers(const struct run *r)
 {
     for (int k = 0; k < N_NUMBER; k++)
-        if (isfinite(r->evaluation->number[k])) log_info("%-28s %.6g", number_name[k], r->evaluation->number[k]);
+        if (isfinite(r->evaluation->numbers.number[k]))
+            log_info("%-28s %.6g", number_name[k], r->evaluation->numbers.number[k]);
+}
+
+/* Scores that lack the same number of rows share a line. */
+void report_left_out(const struct run *r, size_t k)
+{
+    const struct evaluation_inputs *e = r->in->evaluation;
+    const struct evaluated_set *s = &e->set[k];
+    const double *left = r->evaluation->numbers.left_out + k * N_SCORE;
+    bool done[N_SCORE] = {false};
+    for (int a = 0; a < N_SCORE; a++) {
+        struct text names = {0};
+        size_t row = 0;
+        if (done[a] || left[a] == 0 || !e->wanted[a] || !scores_possible(s, (enum score)a)) continue;
+        for (int b = a; b < N_SCORE; b++)
+            if (left[b] == left[a] && e->wanted[b] && scores_possible(s, (enum score)b)) {
+                text_print(&names, "%s%s", names.n ? ", " : "", score_table[b].name);
+                done[b] = true;
+            }
+        while (row < s->n && isfinite(*score_of(&r->evaluation->set[k], row, (enum score)a))) row++;
+        log_warn("%s: %.0f of %zu rows have no finite number (first: row %zu), left out of %s", s->path, left[a], s->n,
+                 row, names.data ? names.data : "");
+        text_free(&names);
+    }
 }
 
 void report_evaluation(const struct run *r, size_t step, bool last)

@@ -65,12 +65,31 @@ static enum status want(struct inputs *in, const char *name)
     return found ? OK : unknown_score(in, name);
 }
 
+bool scores_possible(const struct evaluated_set *s, enum score which)
+{
+    const unsigned needs = score_table[which].needs;
+    if (needs & WANTS_PERTURBED && !s->of[OF_PERTURBED].data) return false;
+    if (needs & WANTS_QUESTION && !s->of[OF_QUESTION].data) return false;
+    return !(needs & WANTS_GENERATION) || s->generates;
+}
+
+static struct score_rule rule_of(const struct config *c)
+{
+    return (struct score_rule){.min_k = c->evaluate.min_k,
+                               .tiny = c->evaluate.variant == VARIANT_OPEN_UNLEARNING ? 1e-10 : 0,
+                               .privleak_auc = c->evaluate.privleak_auc,
+                               .without_end = c->evaluate.end_token == END_OUT,
+                               .one_extracted = c->evaluate.none_extracted == EXTRACTED_ONE,
+                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC};
+}
+
 enum status inputs_scores(struct inputs *in)
 {
     const struct config *c = in->config;
     enum status st = OK;
     if (c->task != TASK_EVALUATE && !(in->trains && c->evaluate.every)) return OK;
     TRY_NEW(in->evaluation, 1);
+    in->evaluation->rule = rule_of(c);
     for (size_t i = 0; i < c->evaluate.n_metric; i++) TRY(want(in, c->evaluate.metric[i]));
     in->needs_distribution = in->needs_distribution || in->evaluation->needs & WANTS_KL;
 done:
