@@ -442,9 +442,9 @@ static void differences_are_relative_to_the_other_model(void **state)
 /* p = 1/2, wrong answers 1/4 and 1/16: r = 5/16, geometric 1/4. */
 static void a_log_and_its_rows_have_the_same_numbers_by_any_rule(void **state)
 {
-    const struct score_rule geometric = {.geometric = true};
-    const struct score_rule *rule[] = {&tofu, &geometric, &open_unlearning};
-    const double ratio[] = {5.0 / 16, 0.25, 0.125 / (0.5 + 1e-10)};
+    const struct score_rule geometric = {.geometric = true}, half = {.tiny = 0.5};
+    const struct score_rule *rule[] = {&tofu, &geometric, &half, &open_unlearning};
+    const double ratio[] = {5.0 / 16, 0.25, 5.0 / 32, 0.125 / (0.5 + 1e-10)};
     double score[N_EVAL_SET][2 * N_SCORE];
     struct published_rows rows[N_EVAL_SET];
     struct eval_summary of_log, of_rows;
@@ -456,7 +456,7 @@ static void a_log_and_its_rows_have_the_same_numbers_by_any_rule(void **state)
         s->perturbed[0] = ln(4), s->perturbed[1] = ln(16);
         rows[k] = (struct published_rows){.n = 2, .score = score[k]};
     }
-    for (int j = 0; j < 3; j++) {
+    for (int j = 0; j < 4; j++) {
         for (int k = 0; k < N_EVAL_SET; k++)
             for (size_t i = 0; i < 2; i++) score_log_row(rule[j], &log.set[k], i, score[k] + i * N_SCORE);
         eval_summarise(rule[j], NULL, &log, &of_log);
