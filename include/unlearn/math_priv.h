@@ -7,6 +7,8 @@
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
 #define WORTH_A_TEAM ((size_t)1 << 15)
+/* Is there a team of several threads to wake? Not in one of them. */
+bool team_free(void);
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 

@@ -78,26 +78,35 @@ static real exponentials(size_t n, size_t end, real *s)
     return total(sum);
 }
 
+/* sum[r][o] += e[r] V^T over `vectors` vectors of positions */
+static inline __attribute__((always_inline)) void weigh(size_t rows, size_t vectors, const size_t *row, const real *v,
+                                                        const real *e, size_t ld, lanes *sum)
+{
+    const size_t outs = LANES / rows;
+    lanes a[MOST][4];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < vectors; i++) a[r][i] = load(e + r * ld + i * LANES);
+    for (size_t o = 0; o < outs; o++)
+        for (size_t i = 0; i < vectors; i++) {
+            const lanes b = load(v + row[o] + i * LANES);
+            for (size_t r = 0; r < rows; r++) sum[r * outs + o] += a[r][i] * b;
+        }
+}
+
 /* out of `outs` dimensions from the first one of v, of which `wanted` exist: the others read the last one again. */
 static inline __attribute__((always_inline)) void values(size_t rows, size_t n, const struct head *h, size_t first,
                                                          const struct query *q, const real *over, const real *e,
                                                          size_t ld)
 {
-    const size_t outs = LANES / rows, wanted = smaller(outs, h->dim - first);
-    size_t row[LANES];
+    const size_t outs = LANES / rows, wanted = smaller(outs, h->dim - first), step = rows < 4 ? 4 : 2;
+    size_t row[LANES], at = 0;
     lanes sum[LANES];
     real out[LANES];
     for (size_t o = 0; o < outs; o++) row[o] = (first + smaller(o, wanted - 1)) * PANEL;
     for (size_t i = 0; i < LANES; i++) sum[i] = (lanes){0};
-    for (size_t at = 0; at < n; at += LANES) {
-        const real *v = h->v + at / PANEL * PANEL * h->dim + at % PANEL;
-        lanes a[MOST];
-        for (size_t r = 0; r < rows; r++) a[r] = load(e + r * ld + at);
-        for (size_t o = 0; o < outs; o++) {
-            const lanes b = load(v + row[o]);
-            for (size_t r = 0; r < rows; r++) sum[r * outs + o] += a[r] * b;
-        }
-    }
+    for (; at + step * LANES <= n; at += step * LANES)
+        weigh(rows, step, row, h->v + at / PANEL * PANEL * h->dim + at % PANEL, e + at, ld, sum);
+    for (; at < n; at += LANES) weigh(rows, 1, row, h->v + at / PANEL * PANEL * h->dim + at % PANEL, e + at, ld, sum);
     fold(sum);
     memcpy(out, sum, sizeof out);
     for (size_t r = 0; r < rows; r++)
@@ -157,12 +166,13 @@ void attention_cached(const struct attention *a, const struct attention_past *pa
                       real *scratch)
 {
     const size_t tasks = a->n_seq * a->heads_kv, per_thread = MOST * up_to(PANEL, past->longest);
+    const size_t worth = (size_t)1 << 20; /* multiplications that pay for waking a team */
     size_t work = 0;
     for (size_t i = 0; i < a->n_seq; i++) {
         size_t rows = a->first[i + 1] - a->first[i];
         work += rows * ((size_t)past->position[a->first[i]] + rows) * a->heads_q * a->head_dim;
     }
-    if (work <= WORTH_A_TEAM || math_threads_now() == 1) { /* even a team of one has its price */
+    if (work <= worth || !team_free()) { /* even a team of one has its price */
         for (size_t i = 0; i < tasks; i++) task(a, past, i / a->heads_kv, i % a->heads_kv, qkv, out, scratch);
         return;
     }

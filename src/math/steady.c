@@ -100,8 +100,8 @@ static void narrow(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
 
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
 {
-    const double worth = 1 << 17; /* multiplications that pay for waking a team: they read W, so each is slow */
-    const bool team = (double)n * (double)out * (double)in > worth && math_threads_now() > 1;
+    const double worth = 1 << 21; /* multiplications that pay for a team even where others keep the processors busy */
+    const bool team = (double)n * (double)out * (double)in > worth && team_free();
     struct linear p = {in, ldx, ldy, {0}};
     if (in < LANES) {
         narrow(n, out, in, x, ldx, w, y, ldy);
