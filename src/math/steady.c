@@ -73,14 +73,24 @@ static inline __attribute__((always_inline)) void tile(size_t rows, const struct
         for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, wanted * sizeof *y);
 }
 
-/* Outputs w ... w + n_out - 1 of all rows: the weights of a tile stay in cache meanwhile. */
-static void outputs(size_t n, size_t n_out, const struct linear *p, const real *x, const real *w, real *y)
+/* Has reals first ... last-1 of w come nearer. */
+static void fetch(const real *w, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i += 64 / sizeof(real)) __builtin_prefetch(w + i, 0, 2);
+}
+
+/* Outputs w ... w + n_out - 1 of all rows: the weights of a tile stay in cache meanwhile, and those of the n_next outputs
+ * after them come. */
+static void outputs(size_t n, size_t n_out, size_t n_next, const struct linear *p, const real *x, const real *w, real *y)
 {
     enum { MOST = LANES >= 8 ? 4 : 2 };
     size_t r = 0;
-    for (; r + MOST <= n; r += MOST)
+    const size_t next = n_next * p->in;
+    for (; r + MOST <= n; r += MOST) {
+        fetch(w + n_out * p->in, r * next / n, (r + MOST) * next / n);
         for (size_t o = 0; o < n_out; o += LANES / MOST)
             tile(MOST, p, x + r * p->ldx, w + o * p->in, n_out - o, y + r * p->ldy + o);
+    }
     for (; r + 2 <= n; r += 2)
         for (size_t o = 0; o < n_out; o += LANES / 2)
             tile(2, p, x + r * p->ldx, w + o * p->in, n_out - o, y + r * p->ldy + o);
@@ -98,6 +108,13 @@ static void narrow(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
         }
 }
 
+/* Some outputs, from the o-th on. */
+static void block(size_t n, size_t out, size_t o, const struct linear *p, const real *x, const real *w, real *y)
+{
+    const size_t here = smaller(LANES, out - o), next = smaller(LANES, out - o - here);
+    outputs(n, here, next, p, x, w + o * p->in, y + o);
+}
+
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
 {
     const double worth = 1 << 21; /* multiplications that pay for a team even where others keep the processors busy */
@@ -109,9 +126,9 @@ void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
     }
     for (size_t i = 0; i < LANES; i++) p.last[i] = i < LANES - in % LANES ? 0 : -1;
     if (!team) { /* even a team of one has its price */
-        for (size_t o = 0; o < out; o += LANES) outputs(n, smaller(LANES, out - o), &p, x, w + o * in, y + o);
+        for (size_t o = 0; o < out; o += LANES) block(n, out, o, &p, x, w, y);
         return;
     }
 #pragma omp parallel for schedule(static)
-    for (size_t o = 0; o < out; o += LANES) outputs(n, smaller(LANES, out - o), &p, x, w + o * in, y + o);
+    for (size_t o = 0; o < out; o += LANES) block(n, out, o, &p, x, w, y);
 }
