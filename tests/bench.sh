@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make bench`: one JSON line for the training step and the effect pass of each shape, for 1 rank x 1 thread, 1 x 2 and
-# 2 x 1; then how fast a model writes. SHAPES="M1 M2 M3", WRITERS="stories260K M1", REPETITIONS=5; run nothing else meanwhile.
+# 2 x 1; then how fast a model writes. SHAPES="M1 M2 M3", WRITERS="stories260K M1", REPETITIONS=5 (2); run nothing else meanwhile.
 cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
 unset OMPI_MCA_btl_vader_single_copy_mechanism # the library's own choice, as users have it
@@ -13,6 +13,6 @@ for shape in ${SHAPES-M1 M2 M3}; do
 done
 for shape in ${WRITERS-stories260K M1}; do
     for threads in 1 2; do
-        OMP_NUM_THREADS=$threads timeout 1800 build/float/tests/bench_generate "$shape" "$threads" "${REPETITIONS:-5}" || exit 1
+        OMP_NUM_THREADS=$threads timeout 1800 build/float/tests/bench_generate "$shape" "$threads" "${REPETITIONS:-2}" || exit 1
     done
 done

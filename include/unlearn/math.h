@@ -93,11 +93,12 @@ size_t attention_scratch(const struct attention *a, size_t longest); /* reals of
 void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch);
 /* The forward of rows that continue what is remembered, one position or many: row r of the batch stands at position[r] of
  * its sequence, and consecutive rows of a sequence at consecutive positions. Their keys and values are remembered first;
- * then each query sees all positions up to its own. Bit for bit what attention_forward() gives for the whole sequence. */
+ * then each query sees all positions up to its own. What attention_forward() gives for the whole sequence, but for rounding;
+ * and bit for bit the same, however the sequence is cut, whatever runs beside it, on any threads. */
 struct attention_past {
     size_t longest;          /* positions that a slot has room for */
     const size_t *slot;      /* [n_seq] where each sequence is remembered, no two in the same */
-    const int32_t *position; /* [n] */
+    const int32_t *position; /* [n]; a sequence that begins again has 0 */
     real *cache;             /* attention_cache() reals, of one layer; what was there before does not matter */
 };
 size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals; a->n_seq does not matter */

@@ -7,6 +7,11 @@
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
 #define WORTH_A_TEAM ((size_t)1 << 15)
+/* Is there a team of several threads to wake? Not in one of them. */
+bool team_free(void);
+/* Is the team worth it for n elements? Where few are the rule one asks first: even a region of one thread costs a call of the
+ * system. */
+static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 

@@ -1,7 +1,9 @@
 /* How a model continues prompts. Each data rank takes its share of them through a number of slots: in every step all slots
  * read one token more, and one that has become free reads the whole of the next prompt; a forward costs as many rows as
  * there are new tokens. The row behind the last token of a sequence then says its next one.
- * Rows do not know of each other (model_step()), so neither slots nor data ranks change an answer. */
+ * Rows do not know of each other (model_step()), so neither slots nor data ranks change an answer. Threads share the slots as
+ * data ranks share the prompts: each has a part of both to itself, and they meet at the end only, so that none waits for one
+ * that has no processor. */
 #include "unlearn/eval.h"
 #include <assert.h>
 #include <math.h>
@@ -14,7 +16,7 @@ struct slot {
     size_t length, read; /* ids in all, and of them in the cache */
     int32_t last;        /* the id at length - 1 of an answer under way */
 };
-struct decoding {
+struct decoding {            /* of one thread, but for the answers */
     const struct grid *grid; /* borrowed, as all that comes with the call */
     const struct layout *layout;
     const struct generation *how;
@@ -22,7 +24,9 @@ struct decoding {
     size_t n; /* prompts, of all data ranks */
     const size_t *first;
     const int32_t *id;
-    size_t slots, rows, next; /* rows of a step at most; next prompt of this data rank */
+    size_t slots, rows;  /* rows of a step at most */
+    size_t next, stride; /* its next prompt, and from one to the next */
+    size_t bad;          /* 1 + the prompt whose logits were not finite; 0: none */
     struct model *model;
     struct cache *cache;
     struct arena arena;
@@ -77,17 +81,39 @@ done:
     return st;
 }
 
+/* Between the tensor ranks' threads there would be messages; and in test mode weights have one reader. */
+static size_t threads_of(const struct decoding *d)
+{
+    if (d->grid->tensor_size > 1 || (d->weights && d->weights->guard)) return 1;
+    return d->slots < (size_t)math_threads_now() ? d->slots : (size_t)math_threads_now();
+}
+
+/* What thread t of n does of all. */
+static struct decoding part_of(const struct decoding *d, size_t t, size_t n)
+{
+    struct decoding part = *d;
+    part.slots = (d->slots + n - 1 - t) / n;
+    part.next = d->next + t * d->stride;
+    part.stride = n * d->stride;
+    return part;
+}
+
 size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how)
 {
     struct decoding d = {.grid = g, .layout = l, .how = how, .slots = how->slots};
-    struct model_limits most = limits(&d);
-    struct arena count;
-    size_t model = 0, cache = 0;
-    if (model_new(l, g, &most, NULL, &model) != OK || cache_new(l, d.slots, how->max_length, NULL, &cache) != OK)
-        fail_clear();
-    arena_measure(&count);
-    take(&count, &d);
-    return model + cache + count.used;
+    size_t bytes = 0;
+    for (size_t t = 0, n = threads_of(&d); t < n; t++) {
+        struct decoding part = part_of(&d, t, n);
+        struct model_limits most = limits(&part);
+        struct arena count;
+        size_t model = 0, cache = 0;
+        if (model_new(l, g, &most, NULL, &model) != OK || cache_new(l, part.slots, how->max_length, NULL, &cache) != OK)
+            fail_clear();
+        arena_measure(&count);
+        take(&count, &part);
+        bytes += model + cache + count.used;
+    }
+    return bytes;
 }
 
 static size_t length_of(const struct decoding *d, size_t i) { return d->first[i + 1] - d->first[i]; }
@@ -95,12 +121,11 @@ static size_t length_of(const struct decoding *d, size_t i) { return d->first[i 
 /* The places of this rank's answers. A prompt that fills all of max_length has its answer: nothing. */
 static enum status answers_place(struct decoding *d)
 {
-    const size_t step = (size_t)d->grid->data_size;
     enum status st = OK;
     size_t ids = 0;
     TRY_NEW(d->answer_at, d->n);
     TRY_NEW(d->ended, d->n);
-    for (size_t i = d->next; i < d->n; i += step) {
+    for (size_t i = d->next; i < d->n; i += d->stride) {
         d->answer_at[i] = ids;
         if (length_of(d, i) < d->how->max_length)
             ids += d->how->max_length - length_of(d, i);
@@ -112,12 +137,29 @@ done:
     return st;
 }
 
-static void decoding_end(struct decoding *d)
+static void parts_free(size_t n, struct decoding *part)
 {
-    model_free(d->model);
-    cache_free(d->cache);
-    arena_free(&d->arena);
-    free(d->answer), free(d->answer_at), free(d->ended);
+    for (size_t t = 0; part && t < n; t++) {
+        model_free(part[t].model);
+        cache_free(part[t].cache);
+        arena_free(&part[t].arena);
+    }
+    free(part);
+}
+
+static enum status parts_new(const struct decoding *d, size_t n, struct decoding **out)
+{
+    enum status st = OK;
+    struct decoding *part = *out = NULL;
+    TRY_NEW(part, n);
+    for (size_t t = 0; t < n; t++) {
+        part[t] = part_of(d, t, n);
+        TRY(room_new(&part[t]));
+    }
+    *out = part, part = NULL;
+done:
+    parts_free(n, part);
+    return st;
 }
 
 /* --------------------------------------------------------------------------------------------------------- a step ----- */
@@ -146,10 +188,10 @@ static void add_sequence(struct decoding *d, size_t s)
 /* The next prompt of this rank that gets an answer, where it fits into the step. */
 static bool slot_fill(struct decoding *d, struct slot *slot)
 {
-    while (d->next < d->n && d->ended[d->next]) d->next += (size_t)d->grid->data_size;
+    while (d->next < d->n && d->ended[d->next]) d->next += d->stride;
     if (d->next >= d->n || d->batch.n_row + length_of(d, d->next) > d->rows) return false;
     *slot = (struct slot){.busy = true, .prompt = d->next, .length = length_of(d, d->next)};
-    d->next += (size_t)d->grid->data_size;
+    d->next += d->stride;
     return true;
 }
 
@@ -166,7 +208,7 @@ static bool step_make(struct decoding *d)
 }
 
 /* Over all tensor ranks: the lowest id of the largest logits. */
-static enum status choose_best(struct decoding *d)
+static void choose_best(struct decoding *d)
 {
     const struct layout *l = d->layout;
     const size_t n = d->batch.n_out;
@@ -177,11 +219,8 @@ static enum status choose_best(struct decoding *d)
         if (i < 2 * n) memcpy(best, d->all[i % n], sizeof *d->best);
         if (other[0] > best[0]) memcpy(best, other, sizeof *d->best); /* later ranks have higher ids */
     }
-    for (size_t k = 0; k < n; k++)
-        if (!isfinite(d->best[k][0]))
-            return fail(ERR_NUMERIC, "generation: prompt %zu: the logits are not finite; the weights have diverged",
-                        d->slot[d->batch.item[k]].prompt + 1);
-    return OK;
+    for (size_t k = n; k-- > 0;)
+        if (!isfinite(d->best[k][0])) d->bad = d->slot[d->batch.item[k]].prompt + 1;
 }
 
 /* Rows of logits over the whole vocabulary. */
@@ -230,18 +269,33 @@ static void slot_take(struct decoding *d, struct slot *slot, int32_t id)
     slot->busy = false;
 }
 
-static enum status decode(struct decoding *d)
+static void decode(struct decoding *d)
 {
-    enum status st = OK;
     for (size_t s = 0; s < d->slots; s++) d->slot[s] = (struct slot){0};
     while (step_make(d)) {
         model_step(d->model, d->weights, d->cache, &d->batch);
-        TRY(choose_best(d));
+        choose_best(d);
+        if (d->bad) return;
         if (d->how->temperature > 0) choose_drawn(d);
         for (size_t k = 0; k < d->batch.n_seq; k++) slot_take(d, &d->slot[d->batch.item[k]], (int32_t)d->best[k][1]);
     }
-done:
-    return st;
+}
+
+static enum status decode_all(size_t n, struct decoding *part)
+{
+    enum phase before = phase_enter(PHASE_FORWARD);
+    size_t bad = 0;
+    if (n == 1)
+        decode(part); /* not in a region of one thread: where rows or weights are many, a team may share a product */
+    else {
+#pragma omp parallel for schedule(static, 1) num_threads((int)n)
+        for (size_t t = 0; t < n; t++) decode(&part[t]);
+    }
+    phase_enter(before);
+    for (size_t t = 0; t < n; t++)
+        if (part[t].bad && (!bad || part[t].bad < bad)) bad = part[t].bad;
+    if (!bad) return OK;
+    return fail(ERR_NUMERIC, "generation: prompt %zu: the logits are not finite; the weights have diverged", bad);
 }
 
 /* ------------------------------------------------------------------------------------------------ all together ----- */
@@ -305,24 +359,28 @@ enum status generate(const struct grid *g, const struct layout *l, struct state 
 {
     const size_t mine = (n + (size_t)(g->data_size - 1 - g->data_rank)) / (size_t)g->data_size;
     struct decoding d = {.grid = g, .layout = l, .how = how, .weights = weights, .n = n, .first = first, .id = id};
+    struct decoding *part = NULL;
     int32_t *packed = NULL;
+    size_t threads = 0;
     enum status st;
     *out = (struct answers){0};
-    d.next = (size_t)g->data_rank;
+    d.next = (size_t)g->data_rank, d.stride = (size_t)g->data_size;
     d.slots = how->slots < mine ? how->slots : mine;
+    threads = threads_of(&d);
     TRY(check(l, how, n, first));
     st = answers_place(&d);
-    if (st == OK && mine) st = room_new(&d);
+    if (st == OK && mine) st = parts_new(&d, threads, &part);
     TRY(grid_agree(g, st));
-    if (mine) st = decode(&d);
+    if (mine) st = decode_all(threads, part);
     TRY(grid_agree(g, st));
     comm_max_u64(g->data, d.ended, n);
     TRY(grid_agree(g, answers_new(&d, out, &packed)));
     answers_share(&d, out, packed);
 done:
     if (st != OK) answers_free(out);
+    parts_free(threads, part);
     free(packed);
-    decoding_end(&d);
+    free(d.answer), free(d.answer_at), free(d.ended);
     return st;
 }
 

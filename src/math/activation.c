@@ -88,16 +88,22 @@ static void multiply(size_t n, const real *restrict x, const real *restrict y, r
     for (size_t c = 0; c < n; c++) z[c] = x[c] * y[c];
 }
 
+static void row_forward(enum activation act, bool gated, size_t f, const real *restrict up, real *restrict y)
+{
+    table[act].values(f, up, y);
+    if (gated)
+        for (size_t c = 0; c < f; c++) y[c] *= up[f + c];
+}
+
 void activation_forward(enum activation act, bool gated, size_t n, size_t f, const real *up, real *y)
 {
-    size_t ld = gated ? 2 * f : f;
-#pragma omp parallel for schedule(static) if (n * f > WORTH_A_TEAM)
-    for (size_t r = 0; r < n; r++) {
-        real *row = y + r * f;
-        table[act].values(f, up + r * ld, row);
-        if (gated)
-            for (size_t c = 0; c < f; c++) row[c] *= up[r * ld + f + c];
+    const size_t ld = gated ? 2 * f : f;
+    if (!team_pays(n * f)) {
+        for (size_t r = 0; r < n; r++) row_forward(act, gated, f, up + r * ld, y + r * f);
+        return;
     }
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < n; r++) row_forward(act, gated, f, up + r * ld, y + r * f);
 }
 
 static void multiply3(size_t n, const real *restrict x, const real *restrict y, const real *restrict z,

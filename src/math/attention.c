@@ -13,7 +13,6 @@ enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
 struct task {
     const struct attention *a;
     size_t length, row, out_row, dim, wide;
-    size_t past;                    /* keys before the first query */
     real *k, *v, *k_t, *v_t, *free; /* free: what scratch is left */
 };
 
@@ -133,16 +132,15 @@ static real softmax(size_t n, size_t end, real *s)
     return most + real_log(sum);
 }
 
-/* lse may be NULL. */
 static void head_forward(const struct task *t, const real *q, real *out, real *lse)
 {
-    size_t ld = up_to(TILE_PANEL, t->past + t->length);
+    size_t ld = up_to(TILE_PANEL, t->length);
     for (size_t query = 0; query < t->length; query += TILE_ROWS) {
-        size_t rows = smaller(TILE_ROWS, t->length - query), keys = t->past + query + rows;
+        size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows;
         times_panels(t, rows, q + query * t->row, t->row, keys, t->k_t, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
-            real sum = softmax(t->past + query + i + 1, keys, t->free + i * ld);
-            if (lse) lse[(query + i) * t->a->heads_q] = sum;
+            real sum = softmax(query + i + 1, keys, t->free + i * ld);
+            lse[(query + i) * t->a->heads_q] = sum;
         }
         small_product(rows, t->dim, keys, t->free, ld, 1, t->v, t->wide, false, out + query * t->out_row, t->out_row);
     }
@@ -160,72 +158,6 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
         pack_rows(&t, t.length, row + (a->heads_q + a->heads_kv + kv) * t.dim, t.row, t.v);
         head_forward(&t, row + h * t.dim, out + at * t.out_row + h * t.dim, lse + at * a->heads_q + h);
     }
-}
-
-/* ---- forward over what is remembered */
-
-/* Of one key-value head of one sequence: K^T in panels, as a task has it, and V in rows without gaps; small_product() may
- * read what follows the last one. */
-static size_t head_cache(const struct attention *a, size_t longest)
-{
-    return (up_to(TILE_PANEL, longest) + longest) * a->head_dim + TILE_PAD;
-}
-
-size_t attention_cache(const struct attention *a, size_t slots, size_t longest)
-{
-    return slots * a->heads_kv * head_cache(a, longest);
-}
-
-/* Puts the keys and values of a task's rows where they will be found. */
-static void remember(const struct task *t, const real *k, const real *v)
-{
-    const real scale = (real)t->a->scale;
-    for (size_t r = 0; r < t->length; r++) {
-        const size_t key = t->past + r;
-        real *panel = t->k_t + key / TILE_PANEL * TILE_PANEL * t->dim + key % TILE_PANEL;
-        for (size_t c = 0; c < t->dim; c++) panel[c * TILE_PANEL] = scale * k[r * t->row + c];
-        memcpy(t->v + key * t->dim, v + r * t->row, t->dim * sizeof *v);
-    }
-}
-
-/* Sequence `seq` of the batch and key-value head kv: remembers its rows, then answers the queries of all heads that ask. */
-static void task_cached(const struct attention *a, const struct attention_past *past, size_t seq, size_t kv,
-                        const real *qkv, real *out, real *scratch)
-{
-    const size_t at = a->first[seq], end = up_to(TILE_PANEL, past->longest) * a->head_dim;
-    real *memory = past->cache + (past->slot[seq] * a->heads_kv + kv) * head_cache(a, past->longest);
-    struct task t = {.a = a,
-                     .length = a->first[seq + 1] - at,
-                     .past = (size_t)past->position[at],
-                     .row = (a->heads_q + 2 * a->heads_kv) * a->head_dim,
-                     .out_row = a->heads_q * a->head_dim,
-                     .dim = a->head_dim,
-                     .wide = a->head_dim,
-                     .k_t = memory,
-                     .v = memory + end,
-                     .free = scratch};
-    const real *row = qkv + at * t.row, *k = row + (a->heads_q + kv) * t.dim;
-    remember(&t, k, k + a->heads_kv * t.dim);
-    for (size_t h = 0; h < a->heads_q; h++)
-        if ((size_t)a->kv_of[h] == kv) head_forward(&t, row + h * t.dim, out + at * t.out_row + h * t.dim, NULL);
-}
-
-void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,
-                      real *scratch)
-{
-    size_t tasks = a->n_seq * a->heads_kv, per_thread = task_scratch(a, past->longest), work = 0;
-    for (size_t i = 0; i < a->n_seq; i++) {
-        size_t rows = a->first[i + 1] - a->first[i];
-        work += rows * ((size_t)past->position[a->first[i]] + rows) * a->heads_q * a->head_dim;
-    }
-    if (work <= WORTH_A_TEAM || math_threads_now() == 1) { /* even a team of one has its price */
-        for (size_t i = 0; i < tasks; i++) task_cached(a, past, i / a->heads_kv, i % a->heads_kv, qkv, out, scratch);
-        return;
-    }
-#pragma omp parallel for schedule(dynamic)
-    for (size_t i = 0; i < tasks; i++)
-        task_cached(a, past, i / a->heads_kv, i % a->heads_kv, qkv, out,
-                    scratch + (size_t)omp_get_thread_num() * per_thread);
 }
 
 /* ---- backward */

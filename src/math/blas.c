@@ -21,6 +21,8 @@ void math_threads(int n)
 
 int math_threads_now(void) { return omp_get_max_threads(); }
 
+bool team_free(void) { return omp_get_max_threads() > 1 && !omp_in_parallel(); }
+
 const char *math_library(void)
 {
 #ifdef OPENBLAS_VERSION

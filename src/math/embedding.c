@@ -7,15 +7,22 @@ static inline bool is_here(int32_t id, size_t first, size_t rows)
     return id >= 0 && (size_t)id >= first && (size_t)id - first < rows;
 }
 
+static void row_look_up(size_t d, int32_t id, size_t first, size_t rows, const real *table, real *x)
+{
+    if (is_here(id, first, rows))
+        memcpy(x, table + ((size_t)id - first) * d, d * sizeof *x);
+    else
+        memset(x, 0, d * sizeof *x);
+}
+
 void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x)
 {
-#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
-    for (size_t r = 0; r < n; r++) {
-        if (is_here(id[r], first, rows))
-            memcpy(x + r * d, table + ((size_t)id[r] - first) * d, d * sizeof *x);
-        else
-            memset(x + r * d, 0, d * sizeof *x);
+    if (!team_pays(n * d)) {
+        for (size_t r = 0; r < n; r++) row_look_up(d, id[r], first, rows, table, x + r * d);
+        return;
     }
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < n; r++) row_look_up(d, id[r], first, rows, table, x + r * d);
 }
 
 /* Threads share the columns: each adds the rows in order, so that a repeated token has one order of sums. */
@@ -36,7 +43,11 @@ void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, siz
 
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y)
 {
-#pragma omp parallel for schedule(static) if (n_row * d > WORTH_A_TEAM)
+    if (!team_pays(n_row * d)) {
+        for (size_t k = 0; k < n_row; k++) memcpy(y + k * d, x + row[k] * d, d * sizeof *y);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t k = 0; k < n_row; k++) memcpy(y + k * d, x + row[k] * d, d * sizeof *y);
 }
 

@@ -29,11 +29,10 @@ static void row_affine(size_t d, real offset, const real *restrict w, const real
         for (size_t c = 0; c < d; c++) y[c] += b[c];
 }
 
-void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
-                  real *y, real *mean, real *r)
+static void rows_norm(enum norm_kind kind, size_t from, size_t to, size_t d, const real *x, const real *w, const real *b,
+                      double eps, real *y, real *mean, real *r)
 {
-#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = from; i < to; i++) {
         const real *row = x + i * d;
         real centre = kind == NORM_LAYER ? (real)(row_sum(d, row) / (double)d) : 0;
         double square = kind == NORM_LAYER ? row_variance(d, row, centre) : row_dot(d, row, row) / (double)d;
@@ -42,6 +41,17 @@ void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const 
         row_hat(d, row, centre, r[i], y + i * d);
         row_affine(d, offset_of(kind), w, b, y + i * d);
     }
+}
+
+void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
+                  real *y, real *mean, real *r)
+{
+    if (!team_pays(n * d)) {
+        rows_norm(kind, 0, n, d, x, w, b, eps, y, mean, r);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) rows_norm(kind, i, i + 1, d, x, w, b, eps, y, mean, r);
 }
 
 void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real *mean, const real *r, real *xhat)

@@ -22,15 +22,26 @@ static void turn(size_t half, real direction, const real *restrict cosine, const
     }
 }
 
+static void row_turn(int direction, size_t heads, size_t head_dim, size_t half, const real *cosine, const real *sine,
+                     real *row)
+{
+    for (size_t h = 0; h < heads; h++) turn(half, (real)direction, cosine, sine, row + h * head_dim);
+}
+
 void rotary_apply(int direction, size_t J, size_t n, const int32_t *position, size_t heads, size_t head_dim, size_t dim,
                   const real *cosine, const real *sine, real *x, size_t ldx)
 {
-    size_t half = dim / 2;
-#pragma omp parallel for collapse(2) schedule(static) if (J * n * heads * dim > WORTH_A_TEAM)
-    for (size_t j = 0; j < J; j++)
-        for (size_t r = 0; r < n; r++) {
-            size_t at = (size_t)position[r] * half;
-            real *row = x + (j * n + r) * ldx;
-            for (size_t h = 0; h < heads; h++) turn(half, (real)direction, cosine + at, sine + at, row + h * head_dim);
+    const size_t half = dim / 2, rows = J * n;
+    if (!team_pays(rows * heads * dim)) {
+        for (size_t i = 0; i < rows; i++) {
+            const size_t at = (size_t)position[i % n] * half;
+            row_turn(direction, heads, head_dim, half, cosine + at, sine + at, x + i * ldx);
         }
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < rows; i++) {
+        const size_t at = (size_t)position[i % n] * half;
+        row_turn(direction, heads, head_dim, half, cosine + at, sine + at, x + i * ldx);
+    }
 }

@@ -3,68 +3,7 @@
  * it, which costs as much as a product of ten rows.
  * A tile of LANES sums, some rows times some outputs, goes along the inner dimension; then each sum's lanes are folded, by
  * halves: lane i with i + LANES/2, and so on. */
-#include "unlearn/math_priv.h"
-
-#ifdef __AVX512F__
-#define BYTES 64
-#else
-#define BYTES 32
-#endif
-enum { LANES = BYTES / sizeof(real) };
-typedef real lanes __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef bits_of_real lane_mask __attribute__((vector_size(BYTES)));
-
-/* gcc would read a vector again for each of its products. */
-static inline __attribute__((always_inline)) lanes load(const real *x)
-{
-    lanes v = *(const lanes *)x;
-#ifdef __AVX512F__
-    __asm__("" : "+v"(v));
-#endif
-    return v;
-}
-
-/* Of two vectors that hold sums in blocks of lanes, one after the other: the lower halves of all blocks plus the upper. */
-#define FOLD16(a, b)                                                                         \
-    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) + \
-     __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-#define FOLD16_8(a, b)                                                                         \
-    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) + \
-     __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
-#define FOLD16_4(a, b)                                                                         \
-    (__builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) + \
-     __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31))
-#define FOLD16_2(a, b)                                                                          \
-    (__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) + \
-     __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31))
-#define FOLD8(a, b) \
-    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) + __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15))
-#define FOLD8_4(a, b) \
-    (__builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13) + __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15))
-#define FOLD8_2(a, b) \
-    (__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15))
-#define FOLD4(a, b)   (__builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7))
-#define FOLD4_2(a, b) (__builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7))
-#define HALVE(fold, n) \
-    for (size_t i = 0; i < (n); i++) s[i] = fold(s[2 * i], s[2 * i + 1])
-
-/* s[0] = the sums over the lanes of each of s[0 ... LANES-1] */
-static inline __attribute__((always_inline)) void fold(lanes *s)
-{
-#if defined __AVX512F__ && defined REAL_float
-    HALVE(FOLD16, 8);
-    HALVE(FOLD16_8, 4);
-    HALVE(FOLD16_4, 2);
-    HALVE(FOLD16_2, 1);
-#elif defined __AVX512F__ || defined REAL_float
-    HALVE(FOLD8, 4);
-    HALVE(FOLD8_4, 2);
-    HALVE(FOLD8_2, 1);
-#else
-    HALVE(FOLD4, 2);
-    HALVE(FOLD4_2, 1);
-#endif
-}
+#include "lanes.h"
 
 struct linear {
     size_t in, ldx, ldy;
@@ -95,7 +34,7 @@ static inline __attribute__((always_inline)) void dots(size_t rows, size_t outs,
 
 /* The same of one row and one output at a time, by vectors of 32 bytes: W then comes from memory at its full rate (measured:
  * twice that of several outputs in turn, and a quarter above that of vectors of 64 bytes). */
-enum { PARTS = BYTES / 32, PART = LANES / PARTS };
+enum { PARTS = LANE_BYTES / 32, PART = LANES / PARTS };
 typedef real part __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 static inline __attribute__((always_inline)) lanes dot(const struct linear *p, const real *x, const real *w)
 {
@@ -128,17 +67,30 @@ static inline __attribute__((always_inline)) void tile(size_t rows, const struct
         dots(rows, outs, p, x, row, sum);
     fold(sum);
     memcpy(out, sum, sizeof out);
-    for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, smaller(outs, wanted) * sizeof *y);
+    if (wanted >= outs) /* of a length that the compiler knows: no call */
+        for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, outs * sizeof *y);
+    else
+        for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, wanted * sizeof *y);
 }
 
-/* Outputs w ... w + n_out - 1 of all rows: the weights of a tile stay in cache meanwhile. */
-static void outputs(size_t n, size_t n_out, const struct linear *p, const real *x, const real *w, real *y)
+/* Has reals first ... last-1 of w come nearer. */
+static void fetch(const real *w, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i += 64 / sizeof(real)) __builtin_prefetch(w + i, 0, 2);
+}
+
+/* Outputs w ... w + n_out - 1 of all rows: the weights of a tile stay in cache meanwhile, and those of the n_next outputs
+ * after them come. */
+static void outputs(size_t n, size_t n_out, size_t n_next, const struct linear *p, const real *x, const real *w, real *y)
 {
     enum { MOST = LANES >= 8 ? 4 : 2 };
     size_t r = 0;
-    for (; r + MOST <= n; r += MOST)
+    const size_t next = n_next * p->in;
+    for (; r + MOST <= n; r += MOST) {
+        fetch(w + n_out * p->in, r * next / n, (r + MOST) * next / n);
         for (size_t o = 0; o < n_out; o += LANES / MOST)
             tile(MOST, p, x + r * p->ldx, w + o * p->in, n_out - o, y + r * p->ldy + o);
+    }
     for (; r + 2 <= n; r += 2)
         for (size_t o = 0; o < n_out; o += LANES / 2)
             tile(2, p, x + r * p->ldx, w + o * p->in, n_out - o, y + r * p->ldy + o);
@@ -156,10 +108,17 @@ static void narrow(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
         }
 }
 
+/* Some outputs, from the o-th on. */
+static void block(size_t n, size_t out, size_t o, const struct linear *p, const real *x, const real *w, real *y)
+{
+    const size_t here = smaller(LANES, out - o), next = smaller(LANES, out - o - here);
+    outputs(n, here, next, p, x, w + o * p->in, y + o);
+}
+
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
 {
-    const double worth = 1 << 17; /* multiplications that pay for waking a team: they read W, so each is slow */
-    const bool team = (double)n * (double)out * (double)in > worth && math_threads_now() > 1;
+    const double worth = 1 << 21; /* multiplications that pay for a team even where others keep the processors busy */
+    const bool team = (double)n * (double)out * (double)in > worth && team_free();
     struct linear p = {in, ldx, ldy, {0}};
     if (in < LANES) {
         narrow(n, out, in, x, ldx, w, y, ldy);
@@ -167,9 +126,9 @@ void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
     }
     for (size_t i = 0; i < LANES; i++) p.last[i] = i < LANES - in % LANES ? 0 : -1;
     if (!team) { /* even a team of one has its price */
-        for (size_t o = 0; o < out; o += LANES) outputs(n, smaller(LANES, out - o), &p, x, w + o * in, y + o);
+        for (size_t o = 0; o < out; o += LANES) block(n, out, o, &p, x, w, y);
         return;
     }
 #pragma omp parallel for schedule(static)
-    for (size_t o = 0; o < out; o += LANES) outputs(n, smaller(LANES, out - o), &p, x, w + o * in, y + o);
+    for (size_t o = 0; o < out; o += LANES) block(n, out, o, &p, x, w, y);
 }

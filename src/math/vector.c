@@ -2,9 +2,18 @@
  * not depend on how many there are. */
 #include "unlearn/math_priv.h"
 
+static void row_add(size_t d, const real *restrict x, real *restrict y)
+{
+    for (size_t c = 0; c < d; c++) y[c] += x[c];
+}
+
 void math_add(size_t n, const real *x, real *y)
 {
-#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    if (!team_pays(n)) {
+        row_add(n, x, y);
+        return;
+    }
+#pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
 
@@ -34,13 +43,12 @@ void columns_put(size_t n, size_t d, const real *x, real *y, size_t ld)
 
 void math_copy(size_t n, const real *x, real *y)
 {
-#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    if (!team_pays(n)) {
+        for (size_t i = 0; i < n; i++) y[i] = x[i];
+        return;
+    }
+#pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < n; i++) y[i] = x[i];
-}
-
-static void row_add(size_t d, const real *restrict x, real *restrict y)
-{
-    for (size_t c = 0; c < d; c++) y[c] += x[c];
 }
 
 void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy)
