@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double TINY = 1e-10;             /* of open-unlearning, which keeps divisors from 0 by it */
-static const struct score_rule of_logs = {0}; /* TOFU's definitions, whatever the rule of the evaluation */
+static const double TINY = 1e-10; /* of open-unlearning, which keeps divisors from 0 by it */
 static const enum score attack[] = {SCORE_LOSS,       SCORE_ZLIB,      SCORE_MIN_K,
                                     SCORE_MIN_K_PLUS, SCORE_REFERENCE, SCORE_GRADNORM};
 
@@ -101,8 +100,9 @@ static void utility(const struct score_rule *rule, size_t n_set, const struct sc
     number[NUMBER_UTILITY] = own.model_utility;
 }
 
-/* Against a model that never saw the forget rows. */
-static enum status quality(const struct named_log *own, const struct named_log *retain, double *number)
+/* Against a model that never saw the forget rows, whose log is read by the same rule. */
+static enum status quality(const struct score_rule *rule, const struct named_log *own, const struct named_log *retain,
+                           double *number)
 {
     struct eval_summary other;
     enum status st = OK;
@@ -111,7 +111,7 @@ static enum status quality(const struct named_log *own, const struct named_log *
     if (!retain->log->set[SET_FORGET].n || !own->log->set[SET_FORGET].perturbed) return OK;
     TRY(eval_forget_quality(own->where, own->log, retain->where, retain->log, &number[NUMBER_QUALITY],
                             &number[NUMBER_KS]));
-    eval_summarise(&of_logs, retain->where, retain->log, &other);
+    eval_summarise(rule, retain->where, retain->log, &other);
     for (int k = 0; k < N_EVAL_NUMBER; k++) {
         const double x = number[NUMBER_SETS + SET_FORGET * N_EVAL_NUMBER + k], y = other.number[SET_FORGET][k];
         number[NUMBER_RELATIVE + k] = 100 * (x - y) / (y + TINY);
@@ -158,7 +158,7 @@ enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, co
 {
     enum status st = OK;
     utility(rule, n_set, set, number);
-    TRY(quality(own, retain, number));
+    TRY(quality(rule, own, retain, number));
     TRY(attacks(rule, find(n_set, set, "forget"), find(n_set, set, "holdout"), number));
 done:
     return st;
