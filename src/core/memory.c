@@ -17,8 +17,8 @@ void *memory_new(size_t n, size_t size)
     void *p;
     if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - ALIGNMENT) return NULL;
     bytes = round_up(bytes ? bytes : 1);
-    if (!(p = aligned_alloc(bytes < 4 * HUGE ? ALIGNMENT : HUGE, bytes))) return NULL;
-#ifdef MADV_HUGEPAGE /* measured: a model that writes one sequence reads its weights half as fast again from huge pages */
+    if (posix_memalign(&p, bytes < 4 * HUGE ? ALIGNMENT : HUGE, bytes)) return NULL;
+#ifdef MADV_HUGEPAGE /* measured: a model that writes one sequence reads its weights 1.4 times as fast from huge pages */
     if (bytes >= 4 * HUGE) madvise(p, bytes, MADV_HUGEPAGE); /* where they are not to be had, nothing changes */
 #endif
     memset(p, 0, bytes);
