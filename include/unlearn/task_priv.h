@@ -166,6 +166,9 @@ enum status plan_make(const struct inputs *in, struct timetable *s, const struct
 /** Whether every process may take the planned memory, and this node has it.                                      Local. */
 enum status plan_memory(const struct inputs *in, const struct plan *p);
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
+/** --check: prints the resolved input, this text of the plan, and the digest; needs memory for the weights only, so that it
+ *  can be done elsewhere.                                                                      Collective over the job. */
+enum status plan_check(const struct inputs *in, const struct plan *p, const struct text *plan);
 /** Hash of all values that decide the numbers, whatever their spelling. */
 uint64_t plan_digest(const struct inputs *in, uint64_t weights, uint64_t reference);
 /** Products with N of a token that the reference's forward adds to an objective's own; 0 where its values are kept. */
@@ -358,6 +361,7 @@ enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, 
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 
 /* ---------------------------------------------------------------------------------------------------- report ----- */
+void report_head(const struct run *r); /* program, input, model */
 void report_start(const struct run *r);
 void report_update(const struct run *r, size_t t, const struct update *u);
 void report_measured(const struct run *r, size_t t, const struct update *u); /* u NULL: none followed */

@@ -74,36 +74,20 @@ done:
 
 static enum status check(const struct inputs *in, const struct plan *p)
 {
-    struct text echo = {0}, text = {0};
-    uint64_t weights, reference;
+    struct text text = {0};
     enum status st;
-    TRY(config_write(in->config, &echo));
     TRY(print_plan(in, p, &text));
-    if (plan_memory(in, p) != OK) {
-        log_warn("%s", fail_message());
-        fail_clear();
-    }
-    TRY(run_hashes(in, p, &weights, &reference));
-    log_info("%s\n%s", echo.data, text.data);
-    log_close(); /* warnings come before the digest, which is the last line */
-    log_info("digest: %016llx", (unsigned long long)plan_digest(in, weights, reference));
+    TRY(plan_check(in, p, &text));
 done:
-    text_free(&echo);
     text_free(&text);
     return st;
 }
 
 static void report_model(const struct run *r)
 {
-    const struct inputs *in = r->in;
     struct text t = {0};
-    log_info("unlearn %s (%s), %s", UNLEARN_VERSION, UNLEARN_COMMIT, sizeof(real) == 8 ? "float64" : "float32");
-    log_info("%s", parallel_library());
-    log_info("input      %s -> %s", in->config->file, in->config->output_directory);
-    log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
-             in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
-             in->shape->vocabulary);
-    if (print_plan(in, r->plan, &t) == OK) log_info("%s", t.data);
+    report_head(r);
+    if (print_plan(r->in, r->plan, &t) == OK) log_info("%s", t.data);
     text_free(&t);
 }
 

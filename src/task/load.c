@@ -121,3 +121,22 @@ enum status run_next_model(struct run *r, size_t i)
     phase_enter(before);
     return st;
 }
+
+enum status plan_check(const struct inputs *in, const struct plan *p, const struct text *plan)
+{
+    struct text echo = {0};
+    uint64_t weights, reference;
+    enum status st;
+    TRY(config_write(in->config, &echo));
+    if (plan_memory(in, p) != OK) {
+        log_warn("%s", fail_message());
+        fail_clear();
+    }
+    TRY(run_hashes(in, p, &weights, &reference));
+    log_info("%s\n%s", echo.data, plan->data);
+    log_close(); /* warnings come before the digest, which is the last line */
+    log_info("digest: %016llx", (unsigned long long)plan_digest(in, weights, reference));
+done:
+    text_free(&echo);
+    return st;
+}

@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void report_start(const struct run *r)
+void report_head(const struct run *r)
 {
     const struct inputs *in = r->in;
-    struct text t = {0};
     log_info("unlearn %s (%s), %s, %s", UNLEARN_VERSION, UNLEARN_COMMIT, sizeof(real) == 8 ? "float64" : "float32",
              math_library());
     log_info("%s", parallel_library());
@@ -15,6 +14,13 @@ void report_start(const struct run *r)
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
+}
+
+void report_start(const struct run *r)
+{
+    const struct inputs *in = r->in;
+    struct text t = {0};
+    report_head(r);
     if (in->config->model.n_at > 1)
         log_info("trajectory %zu models, steps %zu to %zu", in->config->model.n_at, in->config->model.at[0].step,
                  in->config->model.at[in->config->model.n_at - 1].step);

@@ -3,24 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything short of the run; it needs memory for the weights only, so that it can be done elsewhere. */
 static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p)
 {
-    struct text echo = {0}, plan = {0};
-    uint64_t weights, reference;
+    struct text plan = {0};
     enum status st;
-    TRY(config_write(in->config, &echo));
     TRY(plan_print(in, s, p, &plan));
-    if (plan_memory(in, p) != OK) {
-        log_warn("%s", fail_message());
-        fail_clear();
-    }
-    TRY(run_hashes(in, p, &weights, &reference));
-    log_info("%s\n%s", echo.data, plan.data);
-    log_close(); /* warnings come before the digest, which is the last line */
-    log_info("digest: %016llx", (unsigned long long)plan_digest(in, weights, reference));
+    TRY(plan_check(in, p, &plan));
 done:
-    text_free(&echo);
     text_free(&plan);
     return st;
 }
