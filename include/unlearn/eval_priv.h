@@ -44,10 +44,9 @@ static inline struct text **log_text_of(struct eval_set *s, int i)
 void eval_set_free(struct eval_set *s);
 
 /* What follows from one row; NaN where a value it needs is missing. */
-double row_mean_wrong(const struct eval_set *s, size_t i);      /* mean nll of the wrong answers */
-double row_log_share(const struct eval_set *s, size_t i);       /* log of the answer's share among all answers */
-double row_log_truth_ratio(const struct eval_set *s, size_t i); /* log(mean_k e^-w_k / e^-q) */
-double log_value(const double *x, size_t i);                    /* x NULL: not measured */
+double row_mean_wrong(const struct eval_set *s, size_t i); /* mean nll of the wrong answers */
+double row_log_share(const struct eval_set *s, size_t i);  /* log of the answer's share among all answers */
+double log_value(const double *x, size_t i);               /* x NULL: not measured */
 
 /* -------------------------------------------------------------------------------------------- scores of rows ----- */
 /** Scores of a row from the losses of n >= 1 wrong answers, its loss and paraphrased loss given.                Local. */

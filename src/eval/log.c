@@ -89,8 +89,3 @@ double row_log_share(const struct eval_set *s, size_t i)
     double more = log_sum_wrong(s, i) + log_value(s->nll, i); /* log of sum wrong/right; the share is 1/(1 + e^more) */
     return more > 0 ? -more - log1p(exp(-more)) : -log1p(exp(more));
 }
-
-double row_log_truth_ratio(const struct eval_set *s, size_t i)
-{
-    return log_sum_wrong(s, i) - log((double)s->n_wrong) + log_value(s->paraphrased, i);
-}

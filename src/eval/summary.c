@@ -35,22 +35,11 @@ static double score_at(const struct score_rule *rule, const struct published_row
     return score[which];
 }
 
-/* A log by TOFU's definition: from the logarithm, to its last bit what the benchmark's logs have always given. */
-static double log_truth(const struct eval_set *log, enum eval_set_id set, size_t i)
-{
-    const double r = row_log_truth_ratio(log, i);
-    if (set == SET_FORGET) return exp(-fabs(r));
-    return r >= 0 ? 0 : -expm1(r);
-}
-
 /* What a row adds to a number; NaN: what it needs is missing. */
 static double value(const struct score_rule *rule, enum eval_set_id set, enum eval_number number,
                     const struct published_rows *rows, size_t i)
 {
-    double x;
-    if (number == EVAL_TRUTH_RATIO && !rows->score && !rule->geometric && rule->tiny == 0)
-        return log_truth(rows->log, set, i);
-    x = score_at(rule, rows, i, number_of(set, number)->score);
+    const double x = score_at(rule, rows, i, number_of(set, number)->score);
     if (number != EVAL_TRUTH_RATIO || isnan(x)) return x;
     return set == SET_FORGET ? fmin(x, 1 / (x + rule->tiny)) : fmax(0, 1 - x);
 }
