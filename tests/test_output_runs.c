@@ -1,6 +1,8 @@
 /* output: the files of a run.                                                                      NP: 1 */
 #include "near.h"
-#include "unlearn/output.h"
+#include "unlearn/evaluation_priv.h"
+#include "unlearn/probe_priv.h"
+#include "unlearn/training_priv.h"
 #include <hdf5.h>
 #include <hdf5_hl.h>
 #include <unistd.h>

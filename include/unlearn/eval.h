@@ -33,6 +33,8 @@ enum status generate(const struct grid *g, const struct layout *l, struct state 
 /** Bytes that generate() takes on top of the weights, but for the answers.                                     Local. */
 size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how);
 void answers_free(struct answers *a);
+/** The text of an answer; an id of the embedding that the tokenizer does not know has none.                      Local. */
+enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
 struct rouge { /* 0 ... 1 */

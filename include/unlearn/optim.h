@@ -18,7 +18,7 @@ struct optim_settings {
 struct optim {
     struct optim_settings set;
     struct state *m, *v; /* owned; NULL for sgd */
-    size_t done;         /* updates made */
+    uint64_t done;       /* updates made */
 };
 enum status optim_new(const struct optim_settings *set, const struct layout *l, struct optim **out);
 void optim_free(struct optim *o);

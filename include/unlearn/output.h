@@ -57,46 +57,26 @@ size_t file_rows(const struct file *f); /* committed so far */
  *  the file's life: after one, every call returns it, nothing more is written, and the committed rows stay. */
 enum status file_close(struct file *f);
 
-/* ------------------------------------------------------------------------------------------ the files of a run ----- */
-/* geffect.h5. The fields of a regulariser NAME are geffect_NAME (step, risk, layer, retain_instance), instance_weight_NAME
- * (retain_instance) and instance_loss_NAME (step, retain_instance); the others stand in the table of src/output/runs.c.
- * All borrowed during the call. */
-struct geffect_file_info {
-    size_t n_objective, n_risk, n_layer, n_instance, n_regularizer, n_retain_instance;
-    const char *const *objective, *const *risk, *const *layer, *const *regularizer;
-    const int64_t *instance;        /* rows of the forget file */
-    const int64_t *retain_instance; /* rows of the retain file; only with regularisers */
-    size_t n_gradient;              /* 0: no Gram matrix */
-    const char *const *gradient;    /* its labels */
-    bool fidelity;                  /* predicted and actual changes of the risks */
-    bool standard_error;            /* of effects over the rows of their risk */
-    size_t n_attribute;
-    const struct attribute *attribute; /* history, version, git_commit, input, model, layout, host, ...; title is added */
+/* -------------------------------------------------------------------------------------- fields of regularisers ----- */
+struct field_list { /* borrowed */
+    const struct field *field;
+    size_t n;
 };
-enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out);
-
-/* train.h5: row t = update t (its batch, before the update), and one more row, T, where what belongs to an update is NaN.
- * loss, loss_objective, loss_NAME of each regulariser, lr, gradient_norm, gradient_norm_objective, gradient_norm_NAME,
- * tokens, seconds: all (step). */
-struct train_file_info {
-    const char *objective;
-    size_t n_regularizer;
-    const char *const *regularizer;
-    size_t n_attribute;
-    const struct attribute *attribute;
+/* A file's tables. A field with "%s" in its name stands once for each name, a regulariser's, which fills the "%s" of name and
+ * long_name; "%s" in a long_name alone is the objective. An axis without values is left out: nothing may stand on it. */
+struct file_tables {
+    const char *title;
+    size_t n_axis;
+    const struct axis *axis;
+    size_t n_list;
+    const struct field_list *list; /* one behind the other */
+    const char *objective;         /* NULL: no table names it */
+    size_t n_name;
+    const char *const *name;
 };
-enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out);
-
-/* evaluation.h5: evaluation (step, set, row, metric), mean and left_out (step, set, metric), risk (step, set), summary
- * (step, number), rows (set). */
-struct evaluation_file_info {
-    size_t n_set, n_row, n_metric, n_number; /* n_row: of the longest set; shorter ones end in NaN */
-    const char *const *set, *const *metric, *const *number;
-    const int64_t *row;
-    size_t n_attribute;
-    const struct attribute *attribute;
-};
-enum status evaluation_file_create(const char *path, const struct evaluation_file_info *info, struct file **out);
+/** file_create() of such tables; the title is added to the attributes. */
+enum status file_create_named(const char *path, const struct file_tables *t, size_t n_attribute,
+                              const struct attribute *attribute, struct file **out);
 
 /* --------------------------------------------------------------------------------------------- run directory ----- */
 struct directory; /* a run directory held by this process; opaque */

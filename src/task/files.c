@@ -41,93 +41,16 @@ static void describe(const struct run *r, struct about *a)
     memcpy(a->attribute, list, sizeof list);
 }
 
-static enum status put_weights(struct run *r)
+static enum status write_input(const struct config *c)
 {
-    const struct inputs *in = r->in;
-    const struct risk *retain = regularized_rows(in);
-    enum status st = OK;
-    TRY(file_put(r->geffect, "instance_weight", r->instance_weight));
-    for (size_t i = 0; i < in->n_regularizer && retain; i++) {
-        const struct rows rows = run_rows(r, in->retain, retain->n, retain->row);
-        char field[64];
-        TRY(objective_weights(in, &in->regularizer[i].objective, &rows, r->slab));
-        snprintf(field, sizeof field, "instance_weight_%s", objective_name(&in->regularizer[i].objective));
-        TRY(file_put(r->geffect, field, r->slab));
-    }
-done:
-    return st;
-}
-
-static enum status open_geffect(struct run *r, const char *path, const struct about *a, const char *const *names)
-{
-    const struct inputs *in = r->in;
-    const struct risk *retain = regularized_rows(in);
-    struct geffect_file_info info = {.n_objective = in->n_measured,
-                                     .objective = (const char *const *)in->label,
-                                     .n_risk = in->n_risk,
-                                     .n_layer = r->n_out_layer,
-                                     .layer = (const char *const *)r->out_layer,
-                                     .n_instance = in->forget->n_row,
-                                     .n_regularizer = retain ? in->n_regularizer : 0,
-                                     .regularizer = names,
-                                     .n_retain_instance = retain && in->n_regularizer ? retain->n : 0,
-                                     .n_gradient = r->gram ? r->gram->n : 0,
-                                     .gradient = r->gram ? r->gram->label : NULL,
-                                     .fidelity = r->fidelity != NULL,
-                                     .standard_error = r->spread != NULL,
-                                     .n_attribute = N_ATTRIBUTE,
-                                     .attribute = a->attribute};
-    const char **risk = NULL;
-    int64_t *instance = NULL, *retain_instance = NULL;
-    enum status st = OK;
-    TRY_NEW(risk, in->n_risk);
-    TRY_NEW(instance, info.n_instance);
-    TRY_NEW(retain_instance, info.n_retain_instance);
-    for (size_t k = 0; k < in->n_risk; k++) risk[k] = in->risk[k].name;
-    for (size_t i = 0; i < info.n_instance; i++) instance[i] = (int64_t)i;
-    for (size_t i = 0; i < info.n_retain_instance; i++) retain_instance[i] = (int64_t)retain->row[i];
-    info.risk = risk, info.instance = instance, info.retain_instance = retain_instance;
-    TRY(geffect_file_create(path, &info, &r->geffect));
-    TRY(put_weights(r));
-done:
-    free(risk), free(instance), free(retain_instance);
-    return st;
-}
-
-static enum status open_files(struct run *r, const struct about *a)
-{
-    const struct inputs *in = r->in;
-    const char *dir = in->config->output_directory, **names = NULL;
     char *path = NULL;
     struct text echo = {0};
-    enum status st = OK;
-    TRY_NEW(names, in->n_regularizer);
-    for (size_t i = 0; i < in->n_regularizer; i++) names[i] = objective_name(&in->regularizer[i].objective);
-    TRY(path_join(dir, "input.yaml", &path));
-    TRY(config_write(in->config, &echo));
+    enum status st;
+    TRY(path_join(c->output_directory, "input.yaml", &path));
+    TRY(config_write(c, &echo));
     TRY(output_write_text(path, echo.data, echo.n));
-    free(path), path = NULL;
-    if (in->measures) {
-        TRY(path_join(dir, "geffect.h5", &path));
-        TRY(open_geffect(r, path, a, names));
-        free(path), path = NULL;
-    }
-    if (in->evaluation) {
-        TRY(path_join(dir, "evaluation.h5", &path));
-        TRY(evaluation_open(r, path, N_ATTRIBUTE, a->attribute));
-        free(path), path = NULL;
-    }
-    if (in->trains) {
-        const struct train_file_info info = {.objective = objective_name(&in->objective),
-                                             .n_regularizer = in->n_regularizer,
-                                             .regularizer = names,
-                                             .n_attribute = N_ATTRIBUTE,
-                                             .attribute = a->attribute};
-        TRY(path_join(dir, "train.h5", &path));
-        TRY(train_file_create(path, &info, &r->train));
-    }
 done:
-    free(names), free(path);
+    free(path);
     text_free(&echo);
     return st;
 }
@@ -147,34 +70,73 @@ static enum status check_input(const char *input, const char *dir)
 
 enum status run_directory(struct run *r, const struct options *o)
 {
+    const struct grid *grid = r->subject->grid;
     const char *dir = r->in->config->output_directory;
     char *log = NULL;
     enum status st = OK;
-    if (r->grid->rank) return grid_agree(r->grid, OK);
+    if (grid->rank) return grid_agree(grid, OK);
     TRY(check_input(o->input, dir));
     TRY(directory_prepare(dir, o->overwrite, &r->directory));
     TRY(path_join(dir, "run.log", &log));
     TRY(log_open(log, false));
 done:
     free(log);
-    return grid_agree(r->grid, st);
+    return grid_agree(grid, st);
+}
+
+static enum status open_all(struct run *r)
+{
+    const char *dir = r->in->config->output_directory;
+    struct about about;
+    enum status st;
+    describe(r, &about);
+    TRY(write_input(r->in->config));
+    if (r->measurement) TRY(measurement_open(r->measurement, dir, N_ATTRIBUTE, about.attribute));
+    if (r->evaluation) TRY(evaluation_open(r->evaluation, dir, N_ATTRIBUTE, about.attribute));
+    if (r->training) TRY(training_open(r->training, dir, N_ATTRIBUTE, about.attribute));
+done:
+    return st;
 }
 
 enum status run_files(struct run *r)
 {
-    struct about about;
-    enum status st = OK;
-    if (r->grid->rank == 0) {
-        describe(r, &about);
-        st = open_files(r, &about);
-    }
-    return grid_agree(r->grid, st);
+    const struct grid *grid = r->subject->grid;
+    return grid_agree(grid, grid->rank == 0 ? open_all(r) : OK);
 }
 
 enum status run_close(struct run *r)
 {
-    enum status st = file_close(r->geffect), train = file_close(r->train), evaluation = OK;
-    r->geffect = r->train = NULL;
-    if (r->evaluation) evaluation = file_close(r->evaluation->file), r->evaluation->file = NULL;
-    return grid_agree(r->grid, st != OK ? st : train != OK ? train : evaluation);
+    const enum status measured = r->measurement ? measurement_close(r->measurement) : OK;
+    const enum status trained = r->training ? training_close(r->training) : OK;
+    const enum status evaluated = r->evaluation ? evaluation_close(r->evaluation) : OK;
+    return grid_agree(r->subject->grid, measured != OK ? measured : trained != OK ? trained : evaluated);
+}
+
+/* ------------------------------------------------------------------------------------------------------ model/ ----- */
+static enum storage export_storage(const struct config *c)
+{
+    if (c->checkpoint.dtype == DTYPE_BFLOAT16) return STORE_BF16;
+    return c->checkpoint.dtype == DTYPE_FULL && sizeof(real) == 8 ? STORE_F64 : STORE_F32;
+}
+
+enum status run_export(struct run *r)
+{
+    const struct config *c = r->in->config;
+    const struct subject *s = r->subject;
+    char *dir = NULL;
+    enum phase before = phase_enter(PHASE_OUTPUT);
+    enum status st = OK;
+    if (!r->training || !c->checkpoint.export) goto done;
+    TRY(path_join(c->output_directory, "model", &dir));
+    if (!math_finite(s->layout->size, s->weights->data))
+        st = fail(ERR_NUMERIC,
+                  "%s: not written: weights are not finite after the last update: the run has diverged; lower "
+                  "optimizer.lr",
+                  dir);
+    TRY(grid_agree(s->grid, st));
+    TRY(weights_write(dir, c->model.path, s->grid, s->weights, export_storage(c)));
+done:
+    free(dir);
+    phase_enter(before);
+    return st;
 }

@@ -1,5 +1,4 @@
 /* task: generate. The prompts are continued, and generations.jsonl gets a line for each. */
-#include "unlearn/eval.h"
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +27,14 @@ static double most_tokens(const struct inputs *in)
 static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
 {
     const struct config *c = in->config;
+    const struct machine machine = {.processes = world->size, .node_processes = parallel_node_size()};
     struct grid g = {.data_size = 1, .tensor_size = 1};
     struct layout *l = NULL;
     struct generation decoding;
     size_t each, later;
     enum status st;
     *p = (struct plan){0};
-    TRY(plan_layout(in, NULL, world, p));
+    TRY(plan_layout(in, NULL, &machine, p));
     math_threads(p->threads);
     p->bytes_base = memory_resident();
     each = (in->prompts->n + (size_t)p->data - 1) / (size_t)p->data;
@@ -42,14 +42,13 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     if (p->slots > each) p->slots = each;
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
-    if (world->rank == 0 && c->model.init == INIT_PRETRAINED) TRY(weights_check(c->model.path, l));
     decoding = how(in, p);
     p->bytes_state = l->size * sizeof(real);
     p->bytes_model = generate_bytes(&g, l, &decoding);
-    p->bytes_results = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
-    later = p->bytes_model + p->bytes_results; /* than the weights are read */
+    p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
+    later = p->bytes_model + p->all.bytes; /* than the weights are read */
     p->bytes = p->bytes_base + p->bytes_state + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
-    p->flops_evaluate = 2 * plan_products(l) * most_tokens(in);
+    p->all.flops_evaluate = 2 * plan_products(l) * most_tokens(in);
 done:
     layout_free(l);
     return grid_agree(world, st);
@@ -66,8 +65,8 @@ static enum status print_plan(const struct inputs *in, const struct plan *p, str
                    c->generate.max_length));
     TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights, %.1f decoding, %.1f answers\n",
                    (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)p->bytes_state / 1e6,
-                   (double)p->bytes_model / 1e6, (double)p->bytes_results / 1e6));
-    TRY(text_print(out, "work       at most %.3g Gflop", p->flops_evaluate / 1e9));
+                   (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
+    TRY(text_print(out, "work       at most %.3g Gflop", p->all.flops_evaluate / 1e9));
 done:
     return st;
 }
@@ -77,38 +76,21 @@ static enum status check(const struct inputs *in, const struct plan *p)
     struct text text = {0};
     enum status st;
     TRY(print_plan(in, p, &text));
-    TRY(plan_check(in, p, &text));
+    TRY(check_print(in, p, &text));
 done:
     text_free(&text);
     return st;
 }
 
-static void report_model(const struct run *r)
+static void report_model(const struct subject *s)
 {
     struct text t = {0};
-    report_head(r);
-    if (print_plan(r->in, r->plan, &t) == OK) log_info("%s", t.data);
+    report_head(s);
+    if (print_plan(s->in, s->plan, &t) == OK) log_info("%s", t.data);
     text_free(&t);
 }
 
 /* ----------------------------------------------------------------------------------------------- generations.jsonl ----- */
-enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out)
-{
-    struct ids known = {0};
-    enum status st = tokenizer_decode(t, id, n, true, out);
-    if (st != ERR_INPUT) return st;
-    for (size_t i = 0; i < n && st != ERR_MEMORY; i++) {
-        fail_clear();
-        out->n = 0;
-        if ((st = tokenizer_decode(t, &id[i], 1, true, out)) == OK) st = ids_add(&known, id[i]);
-    }
-    fail_clear();
-    out->n = 0;
-    st = tokenizer_decode(t, known.data, known.n, true, out);
-    ids_free(&known);
-    return st;
-}
-
 static enum status add_line(const struct prompt_inputs *p, const struct answers *a, size_t i, struct text *answer,
                             struct text *out)
 {
@@ -136,33 +118,33 @@ done:
     return st;
 }
 
-static enum status write_answers(const struct run *r, const struct answers *a)
+static enum status write_answers(const struct subject *s, const struct answers *a)
 {
     char *path = NULL;
     struct text out = {0}, answer = {0};
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st = OK;
-    if (r->grid->rank) goto done;
-    TRY(path_join(r->in->config->output_directory, "generations.jsonl", &path));
-    for (size_t i = 0; i < a->n; i++) TRY(add_line(r->in->prompts, a, i, &answer, &out));
+    if (s->grid->rank) goto done;
+    TRY(path_join(s->in->config->output_directory, "generations.jsonl", &path));
+    for (size_t i = 0; i < a->n; i++) TRY(add_line(s->in->prompts, a, i, &answer, &out));
     TRY(output_write_text(path, out.data, out.n));
 done:
     text_free(&out);
     text_free(&answer);
     free(path);
     phase_enter(before);
-    return grid_agree(r->grid, st);
+    return grid_agree(s->grid, st);
 }
 
 /* The first few answers, what ended them all, and how fast they came. */
-static void report_answers(const struct run *r, const struct answers *a, double seconds)
+static void report_answers(const struct subject *s, const struct answers *a, double seconds)
 {
     enum { SHOWN = 3, WIDTH = 160 };
-    const struct prompt_inputs *p = r->in->prompts;
+    const struct prompt_inputs *p = s->in->prompts;
     size_t ended = 0;
     double peak = (double)memory_peak();
-    comm_max_double(r->grid->world, &peak, 1);
-    if (r->grid->rank) return;
+    comm_max_double(s->grid->world, &peak, 1);
+    if (s->grid->rank) return;
     for (size_t i = 0; i < a->n; i++) ended += a->stop[i] == STOP_EOS;
     for (size_t i = 0; i < a->n && i < SHOWN; i++) {
         struct text t = {0};
@@ -176,20 +158,20 @@ static void report_answers(const struct run *r, const struct answers *a, double 
     }
     log_info("%zu answers: %zu ended by themselves, %zu at generate.max_length; %zu tokens in %.2f s, %.0f a second",
              a->n, ended, a->n - ended, a->first[a->n], seconds, (double)a->first[a->n] / seconds);
-    log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
+    log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)s->plan->bytes / 1e6, peak / 1e6);
 }
 
-static enum status continue_all(struct run *r)
+static enum status continue_all(struct subject *s)
 {
-    const struct prompt_inputs *p = r->in->prompts;
-    const struct generation decoding = how(r->in, r->plan);
+    const struct prompt_inputs *p = s->in->prompts;
+    const struct generation decoding = how(s->in, s->plan);
     struct answers a = {0};
     double began = clock_seconds();
     enum status st;
-    TRY(generate(r->grid, r->layout, r->weights, &decoding, p->n, p->first, p->id, &a));
+    TRY(generate(s->grid, s->layout, s->weights, &decoding, p->n, p->first, p->id, &a));
     began = clock_seconds() - began;
-    TRY(write_answers(r, &a));
-    report_answers(r, &a, began);
+    TRY(write_answers(s, &a));
+    report_answers(s, &a, began);
 done:
     answers_free(&a);
     return st;
@@ -197,21 +179,17 @@ done:
 
 static enum status run(const struct options *o, const struct inputs *in, const struct plan *p, const struct grid *world)
 {
-    struct run *r = memory_new(1, sizeof *r);
-    enum status st = r ? OK : fail(ERR_MEMORY, "memory: cannot allocate the run");
-    TRY(grid_agree(world, st));
-    r->in = in, r->plan = p;
-    TRY(grid_new(p->data, p->tensor, &r->grid));
-    st = layout_new(in->shape, r->grid->tensor_rank, p->tensor, &r->layout);
-    if (st == OK) st = state_new("weights", r->layout, &r->weights);
-    TRY(grid_agree(world, st));
-    TRY(run_directory(r, o));
-    report_model(r);
-    TRY(run_weights(r));
-    TRY(run_files(r));
-    TRY(continue_all(r));
+    struct run r = {.in = in, .plan = p};
+    enum status st;
+    TRY(subject_new(in, p, world, &r.subject));
+    TRY(run_directory(&r, o));
+    report_model(r.subject);
+    TRY(subject_reference(r.subject));
+    TRY(subject_weights(r.subject));
+    TRY(run_files(&r));
+    TRY(continue_all(r.subject));
 done:
-    run_free(r);
+    run_free(&r);
     return st;
 }
 

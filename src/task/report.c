@@ -1,18 +1,19 @@
-/* What a run says: its head, a line for every update and measurement, and at the end where the time went. */
+/* What a run says of itself: its head, and at the end where the time went. Updates, measurements and evaluations say their
+ * own lines. */
 #include "unlearn/task_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-void report_head(const struct run *r)
+void report_head(const struct subject *s)
 {
-    const struct inputs *in = r->in;
+    const struct inputs *in = s->in;
     log_info("unlearn %s (%s), %s, %s", UNLEARN_VERSION, UNLEARN_COMMIT, sizeof(real) == 8 ? "float64" : "float32",
              math_library());
     log_info("%s", parallel_library());
     log_info("input      %s -> %s", in->config->file, in->config->output_directory);
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
-             in->shape->model_type, (double)r->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
+             in->shape->model_type, (double)s->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
 }
 
@@ -20,7 +21,7 @@ void report_start(const struct run *r)
 {
     const struct inputs *in = r->in;
     struct text t = {0};
-    report_head(r);
+    report_head(r->subject);
     if (in->config->model.n_at > 1)
         log_info("trajectory %zu models, steps %zu to %zu", in->config->model.n_at, in->config->model.at[0].step,
                  in->config->model.at[in->config->model.n_at - 1].step);
@@ -36,54 +37,11 @@ void report_start(const struct run *r)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
     if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
     text_free(&t);
-    if (plan_print(in, r->timetable, r->plan, &t) == OK) t.data[t.n - 1] = 0, log_info("%s", t.data);
+    if (plan_print(in, r->subject->timetable, r->plan, &t) == OK) t.data[t.n - 1] = 0, log_info("%s", t.data);
     text_free(&t);
 }
 
-/* "1:02:03" */
-static const char *duration(double seconds, char buffer[32])
-{
-    long s = lround(seconds);
-    snprintf(buffer, 32, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-    return buffer;
-}
-
-void report_update(const struct run *r, size_t t, const struct update *u)
-{
-    const struct inputs *in = r->in;
-    struct text parts = {0};
-    char left[32];
-    double per_update = (clock_seconds() - r->started) / (double)(t + 1);
-    if (r->grid->rank) return;
-    for (size_t i = 0; i < in->n_regularizer; i++)
-        text_print(&parts, "  %s %.5g", objective_name(&in->regularizer[i].objective), u->part[i]);
-    log_info("update %5zu/%zu  loss %.6g  %s %.5g%s  lr %.3g  |g| %.4g  %.0f tokens/s  left %s", t + 1,
-             r->timetable->updates, u->loss, objective_name(&in->objective), u->objective, parts.data ? parts.data : "",
-             u->rate, u->norm, (double)u->tokens / u->seconds,
-             duration(per_update * (double)(r->timetable->updates - t - 1), left));
-    text_free(&parts);
-}
-
-void report_measured(const struct run *r, size_t t, const struct update *u)
-{
-    const struct inputs *in = r->in;
-    struct text line = {0};
-    if (r->grid->rank) return;
-    for (size_t k = 0; k < in->n_risk; k++) {
-        text_print(&line, "  R(%s) %.6g", in->risk[k].name, r->risk_value[k]);
-        if (u && r->fidelity)
-            text_print(&line, " (predicted %+.4g, actual %+.4g)", r->fidelity->predicted[k], r->fidelity->actual[k]);
-    }
-    for (size_t j = 0; j < in->n_measured; j++) {
-        text_print(&line, "  %s", in->label[j]);
-        for (size_t k = 0; k < in->n_risk; k++)
-            text_print(&line, " e(%s) %.4g", in->risk[k].name, r->total[j * in->n_risk + k]);
-    }
-    log_info("measured at step %zu:%s", t, line.data ? line.data : "");
-    text_free(&line);
-}
-
-static void phases(const struct run *r, const double *all, int n, double total)
+static void phases(const double *all, int n, double total)
 {
     log_info("%-18s %9s %9s %9s %7s", "seconds", "least", "mean", "most", "share");
     for (int p = 0; p < N_PHASE; p++) {
@@ -102,29 +60,30 @@ static void phases(const struct run *r, const double *all, int n, double total)
 
 /* The rate of the products that this machine can do at its best, of all processes together; the cube is large enough to
  * reach it, except after a run so short that the measurement would last longer. */
-static double best_rate(const struct run *r, double total)
+static double best_rate(const struct grid *g, double total)
 {
     double rate = math_gemm_rate(512);
     if (total > 20 && rate > 2e10) rate = math_gemm_rate(2048); /* a slow machine, or valgrind, would take minutes */
-    comm_sum_double(r->grid->world, &rate, 1);
+    comm_sum_double(g->world, &rate, 1);
     return rate;
 }
 
-void report_end(struct run *r)
+void report_end(const struct run *r)
 {
+    const struct grid *g = r->subject->grid;
     double total = 0, work = 0, rate, mine[N_PHASE], *all;
     double peak = (double)memory_peak();
-    int n = r->grid->size;
+    int n = g->size;
     for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p), total += mine[p];
-    comm_max_double(r->grid->world, &peak, 1);
+    comm_max_double(g->world, &peak, 1);
     if (!(all = calloc((size_t)n * N_PHASE, sizeof *all))) return;
-    comm_gather_double(r->grid->world, mine, N_PHASE, all);
-    rate = best_rate(r, total);
+    comm_gather_double(g->world, mine, N_PHASE, all);
+    rate = best_rate(g, total);
     for (int p = PHASE_FORWARD; p <= PHASE_MESSAGES; p++) work += mine[p];
-    phases(r, all, n, total);
+    phases(all, n, total);
     log_info("total %.2f s; %.4g Gflop nominal; %.1f Gflop/s of %.1f that all processes reach in %s: %.2f", total,
-             r->flops / 1e9, r->flops / work / 1e9, rate / 1e9, sizeof(real) == 8 ? "dgemm" : "sgemm",
-             r->flops / work / rate);
+             r->subject->flops / 1e9, r->subject->flops / work / 1e9, rate / 1e9, sizeof(real) == 8 ? "dgemm" : "sgemm",
+             r->subject->flops / work / rate);
     log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
     free(all);
 }

@@ -1,64 +1,9 @@
-/* From the command line's options to a finished run. */
+/* From the command line's options to a finished run: inputs, plan, run. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
-#include <string.h>
 
-static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p)
-{
-    struct text plan = {0};
-    enum status st;
-    TRY(plan_print(in, s, p, &plan));
-    TRY(plan_check(in, p, &plan));
-done:
-    text_free(&plan);
-    return st;
-}
-
-static enum storage export_storage(const struct config *c)
-{
-    if (c->checkpoint.dtype == DTYPE_BFLOAT16) return STORE_BF16;
-    return c->checkpoint.dtype == DTYPE_FULL && sizeof(real) == 8 ? STORE_F64 : STORE_F32;
-}
-
-static enum status export_model(struct run *r)
-{
-    const struct config *c = r->in->config;
-    char *dir = NULL;
-    enum phase before = phase_enter(PHASE_OUTPUT);
-    enum status st = OK;
-    if (!r->in->trains || !c->checkpoint.export) goto done;
-    TRY(path_join(c->output_directory, "model", &dir));
-    if (!math_finite(r->layout->size, r->weights->data))
-        st = fail(ERR_NUMERIC,
-                  "%s: not written: weights are not finite after the last update: the run has diverged; lower "
-                  "optimizer.lr",
-                  dir);
-    TRY(grid_agree(r->grid, st));
-    TRY(weights_write(dir, c->model.path, r->grid, r->weights, export_storage(c)));
-done:
-    free(dir);
-    phase_enter(before);
-    return st;
-}
-
-static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
-                       const struct grid *world)
-{
-    struct run *r = NULL;
-    enum status st;
-    TRY(run_new(in, p, s, world, &r));
-    TRY(run_directory(r, o));
-    report_start(r);
-    TRY(run_weights(r));
-    TRY(run_files(r));
-    TRY(unlearn(r));
-    TRY(run_close(r));
-    TRY(export_model(r));
-    report_end(r);
-done:
-    run_free(r);
-    return st;
-}
+/* What a run is made of, in the order in which the plan names its memory. */
+static const struct part *const parts[] = {&training_part, &subject_part, &measurement_part, &evaluation_part};
 
 /* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
 static enum status check_blas(const struct inputs *in)
@@ -73,23 +18,93 @@ static enum status check_blas(const struct inputs *in)
     return OK;
 }
 
+static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, struct plan *p)
+{
+    struct machine m = {.processes = world->size, .node_processes = parallel_node_size()};
+    enum status st;
+    *p = (struct plan){0};
+    TRY(check_blas(in));
+    TRY(probes_check(in));
+    TRY(plan_layout(in, s, &m, p));
+    math_threads(p->threads);
+    math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
+    m.resident = memory_resident();
+    TRY(plan_sizes(in, s, &m, sizeof parts / sizeof *parts, parts, p));
+done:
+    return st;
+}
+
+static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p)
+{
+    struct text plan = {0};
+    enum status st;
+    TRY(plan_print(in, s, p, &plan));
+    TRY(check_print(in, p, &plan));
+done:
+    text_free(&plan);
+    return st;
+}
+
+/* Everything that a run allocates, once. */
+static enum status run_new(struct run *r, struct timetable *s, const struct grid *world)
+{
+    const struct inputs *in = r->in;
+    enum status st;
+    TRY(subject_new(in, r->plan, world, &r->subject));
+    TRY(subject_engine(r->subject, s));
+    if (in->trains) TRY(training_new(r->subject, in->measures ? probes_show(in) : 0, &r->training));
+    if (in->measures) TRY(measurement_new(r->subject, r->training, &r->measurement));
+    if (in->evaluation) TRY(evaluation_new(r->subject, &r->evaluation));
+done:
+    return st;
+}
+
+void run_free(struct run *r)
+{
+    evaluation_free(r->evaluation);
+    measurement_free(r->measurement);
+    training_free(r->training);
+    subject_free(r->subject);
+    directory_free(r->directory);
+}
+
+static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
+                       const struct grid *world)
+{
+    struct run r = {.in = in, .plan = p};
+    enum status st;
+    TRY(run_new(&r, s, world));
+    TRY(run_directory(&r, o));
+    report_start(&r);
+    TRY(subject_reference(r.subject));
+    if (r.evaluation) TRY(evaluation_reference(r.evaluation));
+    TRY(subject_weights(r.subject));
+    TRY(run_files(&r));
+    TRY(unlearn(&r));
+    TRY(run_close(&r));
+    TRY(run_export(&r));
+    report_end(&r);
+done:
+    run_free(&r);
+    return st;
+}
+
 enum status task_run(const struct options *o)
 {
-    struct inputs *in = NULL;
+    const struct inputs *in = NULL;
     struct grid *world = NULL;
     struct timetable s = {0};
     struct plan p;
     enum status st;
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
-    TRY(inputs_read(o, world, &in));
+    TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));
         goto done;
     }
     st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
-    if (st == OK) st = check_blas(in);
-    if (st == OK) st = plan_make(in, &s, world, &p);
+    if (st == OK) st = make_plan(in, &s, world, &p);
     TRY(grid_agree(world, st));
     if (o->check) {
         st = check(in, &s, &p);

@@ -1,0 +1,160 @@
+/* inputs_read(): input file, config.json, tokenizer, data. World rank 0 touches the files, everybody receives what it read,
+ * so that no process can see another version of a file. */
+#include "unlearn/input_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_JSON = 16 << 20, MOST_INPUT = 1 << 20 };
+
+static enum status read_config(const char *file, int n_override, char *const *override, const struct grid *world,
+                               struct inputs *in)
+{
+    enum status st;
+    char *text = NULL;
+    struct config *c = NULL;
+    size_t n;
+    TRY(share_text(world, file, MOST_INPUT, &text, &n));
+    st = config_parse(file, text, n, n_override, override, &c);
+    in->config = c;
+    TRY(grid_agree(world, st));
+done:
+    free(text);
+    return st;
+}
+
+static enum status read_shape(const struct grid *world, const char *dir, struct inputs *in)
+{
+    enum status st;
+    char *text = NULL, *path = NULL;
+    struct shape *s = NULL;
+    size_t n;
+    TRY(grid_agree(world, path_join(dir, "config.json", &path)));
+    TRY(share_text(world, path, MOST_JSON, &text, &n));
+    st = shape_parse(path, text, n, &s);
+    in->shape = s;
+    TRY(grid_agree(world, st));
+done:
+    free(text);
+    free(path);
+    return st;
+}
+
+/* Only rank 0 needs the tokenizer; the rule's numbers are the same everywhere. */
+static enum status open_rule(const struct grid *world, const struct inputs *in, struct tokenizer **tokenizer,
+                             struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    size_t words;
+    *rule = (struct data_rule){.max_length = c->data.max_length,
+                               .eos = in->shape->n_eos ? in->shape->eos[0] : -1,
+                               .vocabulary = in->shape->vocabulary};
+    if (!c->data.template)
+        rule->template = (struct template){c->data.question_start, c->data.question_end, c->data.answer_start};
+    else if (!template_named(c->data.template, &rule->template))
+        st = fail(ERR_INPUT, "%s: data.template: there is no template \"%s\"; use qa, llama2 or the three parts",
+                  place_text(&c->data.template_place), c->data.template);
+    if (st == OK && world->rank == 0) {
+        st = tokenizer_open(c->model.path, tokenizer);
+        if (st == OK && (words = tokenizer_vocabulary(*tokenizer)) > in->shape->vocabulary)
+            st = fail(ERR_INPUT, "%s/tokenizer.json: has ids up to %zu, but the embedding of config.json has %zu rows",
+                      c->model.path, words - 1, in->shape->vocabulary);
+    }
+    rule->tokenizer = *tokenizer;
+    return grid_agree(world, st);
+}
+
+/* The headers of the weights' files, before anything is allocated by the sizes of config.json. */
+static enum status check_weights(const struct inputs *in)
+{
+    const struct config *c = in->config;
+    struct layout *l = NULL;
+    enum status st = OK;
+    if (c->model.init == INIT_RANDOM) return OK;
+    TRY(layout_new(in->shape, 0, 1, &l));
+    for (size_t i = 0; i < c->model.n_at; i++) TRY(weights_check(c->model.at[i].path, l));
+done:
+    layout_free(l);
+    return st;
+}
+
+/* Needs that follow from the task alone. */
+static void follow(struct inputs *in)
+{
+    const struct config *c = in->config;
+    in->trains = c->task == TASK_FINETUNE || c->task == TASK_UNLEARN;
+    in->measures = c->task == TASK_GEFFECT || (c->task == TASK_UNLEARN && c->geffect.every > 0);
+}
+
+/* Everything that a tokenizer is needed for; whoever decodes answers keeps it. */
+static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, const struct grid *world)
+{
+    struct tokenizer *tokenizer = NULL;
+    struct prompt_inputs *prompts = NULL;
+    struct data_rule rule;
+    enum status st;
+    TRY(open_rule(world, in, &tokenizer, &rule));
+    TRY(grid_agree(world, inputs_rows(in, world, &rule)));
+    if (in->measures) TRY(inputs_risks(in, world, &rule));
+    if (e) TRY(inputs_evaluation(in, e, world, &rule));
+    if (e && e->most_prompts) e->tokenizer = tokenizer, tokenizer = NULL;
+    st = inputs_prompts(in, world, &rule, &prompts);
+    in->prompts = prompts;
+    TRY(st);
+    if (prompts) prompts->tokenizer = tokenizer, tokenizer = NULL;
+done:
+    tokenizer_free(tokenizer);
+    return st;
+}
+
+enum status inputs_read(const char *file, int n_override, char *const *override, const struct grid *world,
+                        const struct inputs **out)
+{
+    enum status st = OK;
+    struct inputs *in = memory_new(1, sizeof *in);
+    struct evaluation_inputs *e = NULL;
+    enum phase before = phase_enter(PHASE_READ);
+    *out = NULL;
+    if (!in) st = fail(ERR_MEMORY, "memory: cannot allocate the inputs");
+    TRY(grid_agree(world, st));
+    TRY(read_config(file, n_override, override, world, in));
+    follow(in);
+    TRY(grid_agree(world, inputs_objectives(in)));
+    st = inputs_scores(in, &e);
+    in->evaluation = e;
+    TRY(grid_agree(world, st));
+    TRY(read_shape(world, in->config->model.path, in));
+    TRY(grid_agree(world, inputs_hidden(in, world)));
+    TRY(grid_agree(world, inputs_freeze(in)));
+    TRY(read_rows(in, e, world));
+    TRY(grid_agree(world, world->rank == 0 ? check_weights(in) : OK));
+    *out = in, in = NULL;
+done:
+    inputs_free(in);
+    phase_enter(before);
+    return grid_agree(world, st);
+}
+
+/* Nobody but this function may change what was read, and only to end it. */
+void inputs_free(const struct inputs *in)
+{
+    if (!in) return;
+    for (size_t k = 0; k < in->n_risk; k++) {
+        dataset_free(in->risk[k].own);
+        free(in->risk[k].row), free(in->risk[k].weight), free(in->risk[k].label_first);
+    }
+    for (size_t j = 0; in->label && j < in->n_measured; j++) free((char *)in->label[j]);
+    for (size_t i = 0; i < in->n_direction; i++) free(in->direction[i].u);
+    free((void *)in->label), free((void *)in->risk), free((void *)in->measured), free((void *)in->regularizer);
+    free((void *)in->frozen), free((void *)in->direction);
+    if (in->train != in->forget) dataset_free((struct dataset *)in->train);
+    dataset_free((struct dataset *)in->forget);
+    dataset_free((struct dataset *)in->retain);
+    dataset_free((struct dataset *)in->refusals);
+    dataset_free((struct dataset *)in->pairs);
+    shape_free((struct shape *)in->shape);
+    evaluation_inputs_free((struct evaluation_inputs *)in->evaluation);
+    prompt_inputs_free((struct prompt_inputs *)in->prompts);
+    config_free((struct config *)in->config);
+    free((void *)in);
+}

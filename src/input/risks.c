@@ -1,0 +1,92 @@
+/* The risks: which rows of which set each is a mean over. */
+#include "unlearn/input_priv.h"
+#include <string.h>
+
+/* n of the rows first ... end-1, the first ones or evenly spread ones. */
+static enum status take_rows(struct risk *k, size_t first, size_t end, size_t n, enum risk_draw draw)
+{
+    enum status st = OK;
+    size_t all = end - first;
+    k->n = n < all ? n : all;
+    TRY_NEW(k->row, k->n);
+    for (size_t i = 0; i < k->n; i++)
+        k->row[i] = first + (draw == RISK_SPREAD ? (size_t)((unsigned __int128)i * all / k->n) : i);
+done:
+    return st;
+}
+
+static enum status one_risk(struct inputs *in, const struct grid *world, const struct config_risk *from,
+                            const struct data_rule *rule, struct risk *k)
+{
+    size_t first = 0, end, rows, labels = 0;
+    enum status st = OK;
+    k->name = from->name;
+    if (!strcmp(from->data, "forget")) {
+        k->data = in->forget;
+    } else if (!strcmp(from->data, "retain")) {
+        k->data = in->retain;
+        first = from->from == FROM_TRAINED ? in->held_out : 0;
+    } else {
+        const struct data_file f = {
+            .path = from->data, .question = from->question, .answer = from->answer, .rows = SIZE_MAX};
+        TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
+        TRY(inputs_lengths(in, k->own));
+        k->data = k->own;
+    }
+    end = k->data == in->retain && from->from == FROM_HELD_OUT ? in->held_out : k->data->n_row;
+    if (k->data != in->retain && from->from == FROM_HELD_OUT) {
+        st = fail(ERR_INPUT, "%s: risk \"%s\": from: held_out: only rows of data.retain are held out",
+                  place_text(&from->place), from->name);
+        goto done;
+    }
+    if (first >= end) {
+        st = fail(ERR_INPUT, "%s: risk \"%s\" has no rows: nothing is held out", place_text(&from->place), from->name);
+        goto done;
+    }
+    rows = from->rows == CONFIG_ALL ? SIZE_MAX : from->rows;
+    if (in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE && rows > in->forget->n_row)
+        rows = in->forget->n_row; /* micro-batches of all sets run side by side */
+    TRY(take_rows(k, first, end, rows, from->draw));
+    for (size_t i = 0; i < k->n; i++) labels += dataset_labels(k->data, k->row[i]);
+    if (labels)
+        st = risk_weights(in->config, k);
+    else
+        st = fail(ERR_INPUT, "%s: risk \"%s\": none of its rows has a labelled token; raise data.max_length",
+                  k->data->path, from->name);
+done:
+    return st;
+}
+
+enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    struct risk *list = memory_new(c->geffect.n_risk, sizeof *list);
+    enum status st = list ? OK : fail(ERR_MEMORY, "memory: cannot allocate the list of risks");
+    in->risk = list;
+    in->n_risk = list ? c->geffect.n_risk : 0;
+    st = grid_agree(world, st);
+    for (size_t k = 0; k < in->n_risk && st == OK; k++)
+        st = grid_agree(world, one_risk(in, world, &c->geffect.risk[k], rule, &list[k]));
+    return st;
+}
+
+const struct risk *inputs_regularized(const struct inputs *in)
+{
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (in->risk[k].data == in->retain) return &in->risk[k];
+    return NULL;
+}
+
+struct rows risk_rows(const struct risk *k)
+{
+    return (struct rows){.data = k->data, .n = k->n, .row = k->row, .label_first = k->label_first};
+}
+
+size_t risk_labels(const struct inputs *in)
+{
+    size_t most = 0;
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (most < in->risk[k].label_first[in->risk[k].data->n_row])
+            most = in->risk[k].label_first[in->risk[k].data->n_row];
+    return most;
+}

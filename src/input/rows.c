@@ -1,0 +1,159 @@
+/* The data sets of a run: what must be forgotten, what must stay, refusals, pairs, and what updates draw from. */
+#include "unlearn/input_priv.h"
+
+/* A row's refusal: a function of the seed and the row. */
+static size_t draw_line(void *context, size_t row, size_t n_lines)
+{
+    const struct config *c = context;
+    return random_below(c->seed, STREAM_REPLACEMENT, row, n_lines);
+}
+
+static enum status read_one(const struct data_file *f, const char *idk, const struct config *c,
+                            const struct data_rule *rule, struct dataset **out)
+{
+    if (!idk) return dataset_read(f, rule, out);
+    return dataset_read_replaced(f, idk, c->data.idk_draw == DRAW_RANDOM ? draw_line : NULL, (void *)c, rule, out);
+}
+
+enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
+                           const struct data_rule *rule, struct dataset **out)
+{
+    enum status st = OK;
+    *out = NULL;
+    if (world->rank == 0) st = read_one(f, idk, c, rule, out);
+    TRY(grid_agree(world, st));
+    TRY(share_dataset(world, f->path, out));
+done:
+    return st;
+}
+
+static enum status read_data(const struct grid *world, const struct config_data *d, const char *idk,
+                             const struct config *c, const struct data_rule *rule, const struct dataset **out)
+{
+    struct dataset *read = NULL;
+    enum status st;
+    const struct data_file f = {.path = d->path,
+                                .question = d->question,
+                                .answer = d->answer,
+                                .text = d->text,
+                                .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
+    if (!d->path) return OK;
+    st = inputs_dataset(world, &f, idk, c, rule, &read);
+    *out = read;
+    return st;
+}
+
+static void warn_rows(const struct inputs *in, const struct dataset *d)
+{
+    if (!d) return;
+    if (d->n_cut)
+        log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
+                 d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);
+    if (d->n_unlabelled)
+        log_warn("%s: %zu row%s no labelled token left: kept with weight 0", d->path, d->n_unlabelled,
+                 d->n_unlabelled == 1 ? " has" : "s have");
+}
+
+enum status inputs_lengths(struct inputs *in, const struct dataset *d)
+{
+    size_t before = in->longest;
+    warn_rows(in, d);
+    for (size_t i = 0; d && i < d->n_row; i++) {
+        size_t length = dataset_length(d, i);
+        if (length > in->longest) in->longest = length;
+        if (in->shape->window && length > in->shape->window)
+            return fail(ERR_INPUT,
+                        "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
+                        "lower data.max_length",
+                        d->path, i + 1, length, in->shape->window);
+        if (in->shape->learned_positions && length > in->shape->positions)
+            return fail(ERR_INPUT,
+                        "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,
+                        i + 1, length, in->shape->positions);
+    }
+    if (in->longest > in->shape->positions && in->longest > before)
+        log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", d->path, in->longest,
+                 in->shape->positions);
+    return OK;
+}
+
+/* Nothing could be learnt, and nothing would be said. */
+static enum status check_labels(const struct dataset *d, const struct objective *o)
+{
+    for (size_t i = 0; i < d->n_row; i++)
+        if (dataset_labels(d, i) && objective_mass(o, dataset_length(d, i), dataset_labels(d, i)) > 0) return OK;
+    return fail(ERR_INPUT, "%s: none of its rows has a labelled token that %s uses; raise data.max_length", d->path,
+                objective_name(o));
+}
+
+/* held_out: auto. Fine-tuning teaches all rows unless told otherwise: what is to be retained must be known first. */
+static size_t held_out(const struct config *c, const struct dataset *retain)
+{
+    if (c->data.held_out != CONFIG_AUTO) return c->data.held_out;
+    if (!retain || c->task == TASK_FINETUNE) return 0;
+    return retain->n_row >= 800 ? 400 : 0;
+}
+
+static bool any_needs(const struct inputs *in, unsigned needs)
+{
+    bool any = in->trains && objective_needs(&in->objective) & needs;
+    for (size_t j = 0; j < in->n_measured; j++) any = any || objective_needs(&in->measured[j]) & needs;
+    return any;
+}
+
+const struct dataset *inputs_of(const struct inputs *in, const struct objective *o)
+{
+    if (objective_needs(o) & NEEDS_PAIR) return in->pairs;
+    return objective_needs(o) & NEEDS_REPLACEMENT ? in->refusals : in->forget;
+}
+
+/* Each forget row with its answer and with its refusal. */
+static enum status make_pairs(struct inputs *in)
+{
+    struct dataset *pairs = NULL;
+    enum status st = dataset_join(in->forget, in->refusals, 0, &pairs);
+    in->pairs = pairs;
+    for (size_t i = 0; st == OK && i < in->forget->n_row; i++) {
+        size_t length = dataset_length(in->forget, i) + dataset_length(in->refusals, i);
+        if (length > in->longest_pair) in->longest_pair = length;
+    }
+    return st;
+}
+
+/* What the rows of an objective must have labels in: a pair counts by its answer. */
+static const struct dataset *labelled(const struct inputs *in, const struct objective *o)
+{
+    if (in->config->task == TASK_FINETUNE) return in->train;
+    return objective_needs(o) & NEEDS_PAIR ? in->forget : inputs_of(in, o);
+}
+
+enum status inputs_rows(struct inputs *in, const struct grid *world, const struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    struct dataset *train = NULL;
+    enum status st;
+    if (c->task == TASK_EVALUATE || c->task == TASK_GENERATE) return OK;
+    TRY(read_data(world, &c->data.forget, NULL, c, rule, &in->forget));
+    TRY(read_data(world, &c->data.retain, NULL, c, rule, &in->retain));
+    if (any_needs(in, NEEDS_REPLACEMENT | NEEDS_PAIR))
+        TRY(read_data(world, &c->data.forget, c->data.idk, c, rule, &in->refusals));
+    if (any_needs(in, NEEDS_PAIR)) TRY(make_pairs(in));
+    in->held_out = held_out(c, in->retain);
+    if (in->retain && in->held_out >= in->retain->n_row) {
+        st = fail(ERR_INPUT, "%s: data.retain.held_out is %zu, but the file has %zu rows: none is left to train on",
+                  c->file, in->held_out, in->retain->n_row);
+        goto done;
+    }
+    TRY(inputs_lengths(in, in->forget));
+    TRY(inputs_lengths(in, in->retain));
+    TRY(inputs_lengths(in, in->refusals));
+    if (c->task == TASK_FINETUNE) TRY(dataset_join(in->forget, in->retain, in->held_out, &train));
+    in->train = train ? train : in->forget;
+    if (in->trains) TRY(check_labels(labelled(in, &in->objective), &in->objective));
+    for (size_t j = 0; j < in->n_measured; j++) TRY(check_labels(labelled(in, &in->measured[j]), &in->measured[j]));
+    for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
+        if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
+            making_regularizers(in)[i].batch = in->train->n_row;
+done:
+    return st;
+}

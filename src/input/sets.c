@@ -1,0 +1,272 @@
+/* What is evaluated: the scores asked for, and the files of questions with their answers, paraphrases and wrong answers.
+ * World rank 0 reads, everybody receives; texts stay with rank 0, which alone compares them. */
+#include "unlearn/input_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const char HOLDOUT[] = "holdout"; /* compared with forget by the membership attacks; nothing is generated for it */
+static const struct {
+    const char *question, *answer;
+    unsigned needs;
+} keys[N_VARIANT_OF] = {
+    [OF_ANSWER] = {"question", "answer", 0},
+    [OF_PARAPHRASED] = {"question", "paraphrased_answer", WANTS_PARAPHRASED},
+    [OF_PERTURBED] = {"question", "perturbed_answer", WANTS_PERTURBED},
+    [OF_QUESTION] = {"paraphrased_question", "answer", WANTS_QUESTION},
+};
+
+const struct evaluated_set *evaluated_set(const struct inputs *in, const char *name)
+{
+    for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
+        if (!strcmp(in->evaluation->set[i].name, name)) return &in->evaluation->set[i];
+    return NULL;
+}
+
+/* -------------------------------------------------------------------------------------------------- scores ------- */
+static enum status unknown_score(const struct inputs *in, const char *name)
+{
+    const struct place place = config_place(in->config, "evaluate.metrics");
+    struct text list = {0};
+    enum status st = OK;
+    for (int k = 0; k < N_SCORE && st == OK; k++) st = text_print(&list, "%s%s", k ? ", " : "", score_table[k].name);
+    if (st == OK)
+        st = fail(ERR_INPUT, "%s: evaluate.metrics: there is no \"%s\"; use all, or some of %s", place_text(&place), name,
+                  list.data);
+    text_free(&list);
+    return st;
+}
+
+/* Another model to compare with: the one that training starts from, the first of several, or another directory. */
+static bool has_reference(const struct inputs *in)
+{
+    const struct config *c = in->config;
+    return in->trains || c->model.n_at > 1 || (c->model.reference && strcmp(c->model.reference, c->model.path));
+}
+
+static enum status want(const struct inputs *in, struct evaluation_inputs *e, const char *name)
+{
+    const bool all = !strcmp(name, "all");
+    const unsigned reference = WANTS_REFERENCE | WANTS_KL;
+    bool found = false;
+    for (int k = 0; k < N_SCORE; k++) {
+        const struct score_row *row = &score_table[k];
+        if (!all && strcmp(name, row->name)) continue;
+        found = true;
+        if (row->needs & reference && !has_reference(in)) {
+            const struct place place = config_place(in->config, "evaluate.metrics");
+            if (all) continue;
+            return fail(ERR_INPUT, "%s: evaluate.metrics: %s needs model.reference, another model than model.path",
+                        place_text(&place), name);
+        }
+        e->wanted[k] = true;
+        e->needs |= row->needs | WANTS_NLL;
+    }
+    return found ? OK : unknown_score(in, name);
+}
+
+bool scores_possible(const struct evaluated_set *s, enum score which)
+{
+    const unsigned needs = score_table[which].needs;
+    if (needs & WANTS_PERTURBED && !s->of[OF_PERTURBED].data) return false;
+    if (needs & WANTS_QUESTION && !s->of[OF_QUESTION].data) return false;
+    return !(needs & WANTS_GENERATION) || s->generates;
+}
+
+static struct score_rule rule_of(const struct config *c)
+{
+    return (struct score_rule){.min_k = c->evaluate.min_k,
+                               .tiny = c->evaluate.variant == VARIANT_OPEN_UNLEARNING ? 1e-10 : 0,
+                               .privleak_auc = c->evaluate.privleak_auc,
+                               .without_end = c->evaluate.end_token == END_OUT,
+                               .one_extracted = c->evaluate.none_extracted == EXTRACTED_ONE,
+                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC};
+}
+
+enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out)
+{
+    const struct config *c = in->config;
+    struct evaluation_inputs *e = NULL;
+    enum status st = OK;
+    if (c->task != TASK_EVALUATE && !(in->trains && c->evaluate.every)) return OK;
+    TRY_NEW(e, 1);
+    e->rule = rule_of(c);
+    for (size_t i = 0; i < c->evaluate.n_metric; i++) TRY(want(in, e, c->evaluate.metric[i]));
+    in->needs_distribution = in->needs_distribution || e->needs & WANTS_KL;
+done:
+    *out = e;
+    return st;
+}
+
+static enum status share_variants(const struct grid *world, const char *path, struct variants *v)
+{
+    uint64_t n[3] = {v->n, v->n_lacking, v->lacking};
+    enum status st;
+    comm_broadcast(world->world, n, sizeof n, 0);
+    v->n = n[0], v->n_lacking = n[1], v->lacking = n[2];
+    TRY(share_list(world, path, v->n + 1, sizeof *v->first, (void **)&v->first));
+    TRY(share_dataset(world, path, &v->data));
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------- one set ------- */
+static void warn_lacking(const struct evaluated_set *s, enum variant_of k)
+{
+    const struct variants *v = &s->of[k];
+    const char *key = k == OF_QUESTION ? keys[k].question : keys[k].answer;
+    const bool published = !strcmp(s->name, "forget") || !strcmp(s->name, "retain");
+    if (v->n_lacking && v->data)
+        log_warn("%s: %zu row%s no \"%s\" (first: line %zu): left out of what needs it", s->path, v->n_lacking,
+                 v->n_lacking == 1 ? " has" : "s have", key, v->lacking);
+    else if (v->n_lacking && published)
+        log_warn("%s: no row has \"%s\"%s: evaluate.sets.%s should be the _perturbed file", s->path, key,
+                 k == OF_PARAPHRASED ? ", so the answers stand in for their paraphrases" : "", s->name);
+}
+
+static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
+                                const struct data_rule *rule, struct evaluated_set *s, enum variant_of k)
+{
+    struct variants *v = &s->of[k];
+    const size_t rows = in->config->evaluate.rows, before = in->longest;
+    const struct data_file f = {.path = s->path,
+                                .question = keys[k].question,
+                                .answer = keys[k].answer,
+                                .rows = rows == CONFIG_ALL ? SIZE_MAX : rows};
+    size_t n = 0;
+    enum status st = OK;
+    if (world->rank == 0) st = variants_read(&f, rule, v);
+    if (st == OK && k == OF_ANSWER && v->n_lacking)
+        st = fail(ERR_INPUT, "%s:%zu: has no \"question\" or no \"answer\": every row of evaluate.sets.%s needs both",
+                  s->path, v->lacking, s->name);
+    TRY(grid_agree(world, st));
+    TRY(share_variants(world, s->path, v));
+    warn_lacking(s, k);
+    in->longest = 0; /* rows that are only evaluated do not change the passes of training */
+    st = inputs_lengths(in, v->data);
+    if (in->longest > e->longest) e->longest = in->longest;
+    in->longest = before;
+    if (v->data && v->data->n_row > e->most_rows) e->most_rows = v->data->n_row;
+    for (size_t i = 0; v->data && i < v->data->n_row; i++) n += dataset_labels(v->data, i);
+    if (n > e->most_labels) e->most_labels = n;
+done:
+    return st;
+}
+
+static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
+                                const struct data_rule *rule, struct evaluated_set *s)
+{
+    struct prompts *p = &s->prompts;
+    const struct data_file f = {.path = s->path, .question = "question", .answer = "answer", .rows = SIZE_MAX};
+    uint64_t n[2] = {0, 0};
+    enum status st = OK;
+    if (world->rank == 0) st = prompts_read(&f, rule, s->n, p), n[0] = p->n, n[1] = p->id.n;
+    TRY(grid_agree(world, st));
+    if (!(e->needs & WANTS_GENERATION) || !strcmp(s->name, HOLDOUT)) goto done;
+    comm_broadcast(world->world, n, sizeof n, 0);
+    p->n = n[0], p->id.n = n[1];
+    TRY(share_list(world, s->path, p->n + 1, sizeof *p->first, (void **)&p->first));
+    TRY(share_list(world, s->path, p->id.n, sizeof *p->id.data, (void **)&p->id.data));
+    s->generates = true;
+    if (p->n > e->most_prompts) e->most_prompts = p->n;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->first[i + 1] - p->first[i] > e->longest_prompt) e->longest_prompt = p->first[i + 1] - p->first[i];
+done:
+    return st;
+}
+
+static enum status read_set(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
+                            const struct data_rule *rule, const struct config_set *from, struct evaluated_set *s)
+{
+    enum status st = OK;
+    s->name = from->name, s->path = from->path;
+    TRY(read_variant(in, e, world, rule, s, OF_ANSWER));
+    s->n = s->of[OF_ANSWER].n;
+    for (int k = 1; k < N_VARIANT_OF; k++)
+        if (e->needs & keys[k].needs) TRY(read_variant(in, e, world, rule, s, (enum variant_of)k));
+    TRY(read_prompts(in, e, world, rule, s));
+done:
+    return st;
+}
+
+/* ----------------------------------------------------------------------------------------------------- all ------- */
+/* A score that is asked for by name, and that no set can give, is a mistake in the input. */
+static enum status check_possible(const struct inputs *in)
+{
+    const struct config *c = in->config;
+    const struct place place = config_place(c, "evaluate.metrics");
+    for (size_t i = 0; i < c->evaluate.n_metric; i++)
+        for (int k = 0; k < N_SCORE; k++) {
+            bool any = strcmp(c->evaluate.metric[i], score_table[k].name);
+            for (size_t s = 0; s < in->evaluation->n; s++)
+                any = any || scores_possible(&in->evaluation->set[s], (enum score)k);
+            if (!any)
+                return fail(ERR_INPUT,
+                            "%s: evaluate.metrics: no row of any of evaluate.sets has what %s needs: give the "
+                            "_perturbed files",
+                            place_text(&place), score_table[k].name);
+        }
+    return OK;
+}
+
+/* A log of other rows would give a quality that means nothing. */
+static enum status read_retain_logs(const struct inputs *in, struct eval_log *log)
+{
+    const char *path = in->config->evaluate.retain_logs;
+    const struct evaluated_set *forget = evaluated_set(in, "forget");
+    const struct place place = config_place(in->config, "evaluate.retain_logs");
+    enum status st = OK;
+    if (!path) return OK;
+    TRY(eval_log_read(path, 1u << SET_FORGET, log));
+    if (!forget)
+        st = fail(ERR_INPUT, "%s: evaluate.retain_logs: there is nothing to compare it with: give evaluate.sets.forget",
+                  place_text(&place));
+    else if (forget->n != log->set[SET_FORGET].n)
+        st = fail(ERR_INPUT,
+                  "%s: has %zu rows of the forget set, but %zu rows of %s are evaluated: give the log of the same "
+                  "file, and evaluate.rows as it was then",
+                  path, log->set[SET_FORGET].n, forget->n, forget->path);
+done:
+    return st;
+}
+
+static enum status check_length(const struct inputs *in)
+{
+    const struct evaluation_inputs *e = in->evaluation;
+    const size_t most =
+        in->config->evaluate.max_length + (in->config->evaluate.length == LENGTH_NEW ? e->longest_prompt : 0);
+    const size_t limit = in->shape->learned_positions ? in->shape->positions : in->shape->window;
+    if (!e->most_prompts || !limit || most <= limit) return OK;
+    return fail(ERR_INPUT, "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model %s %zu",
+                in->config->file, most,
+                in->shape->learned_positions ? "has learned positions for"
+                                             : "has a sliding window, which is not built, of",
+                limit);
+}
+
+enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
+                              const struct data_rule *rule)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    TRY_NEW(e->set, c->evaluate.n_set);
+    e->n = c->evaluate.n_set;
+    for (size_t i = 0; i < e->n; i++) TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[i]));
+    TRY(check_possible(in));
+    TRY(check_length(in));
+    st = world->rank == 0 ? read_retain_logs(in, &e->retain) : OK;
+done:
+    return grid_agree(world, st);
+}
+
+void evaluation_inputs_free(struct evaluation_inputs *e)
+{
+    if (!e) return;
+    for (size_t i = 0; e->set && i < e->n; i++) {
+        for (int k = 0; k < N_VARIANT_OF; k++) variants_free(&e->set[i].of[k]);
+        prompts_free(&e->set[i].prompts);
+    }
+    tokenizer_free(e->tokenizer);
+    eval_log_free(&e->retain);
+    free(e->set);
+    free(e);
+}

@@ -1,0 +1,105 @@
+/* A hash of every value that decides the numbers, whatever its spelling or place: two inputs that give equal lines run the
+ * same computation. */
+#include "unlearn/plan.h"
+#include <string.h>
+
+/* Exact values: labels round theirs. */
+static enum status exact(const struct objective *o, struct text *t)
+{
+    enum status st = text_print(t, " %s", objective_name(o));
+    for (int k = 0; k < MAX_PARAMETER && st == OK; k++) st = text_print(t, " %.17g", o->parameter[k]);
+    return st;
+}
+
+static enum status settings(const struct inputs *in, const char *measured, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st;
+    TRY(text_print(t, "task %d seed %llu init %d held_out %zu precision %d\n", (int)c->task, (unsigned long long)c->seed,
+                   (int)c->model.init, in->held_out, (int)c->precision));
+    if (in->trains) {
+        TRY(exact(&in->objective, t));
+        for (size_t i = 0; i < in->n_regularizer; i++) {
+            TRY(text_print(t, " + %.17g x %zu ", in->regularizer[i].weight, in->regularizer[i].batch));
+            TRY(exact(&in->regularizer[i].objective, t));
+        }
+        TRY(text_print(t, "\noptimizer %d %.17g %.17g %.17g %.17g %.17g %d %zu %.17g\n", (int)c->optimizer.name,
+                       c->optimizer.lr, c->optimizer.beta1, c->optimizer.beta2, c->optimizer.eps,
+                       c->optimizer.weight_decay, (int)c->optimizer.schedule, c->optimizer.warmup_steps,
+                       c->optimizer.clip));
+        TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
+                       c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));
+    }
+    if (in->measures) {
+        TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
+        TRY(text_print(t, " %d %d%s", (int)c->geffect.normalisation, (int)c->geffect.estimator, measured));
+        for (size_t j = 0; j < in->n_measured; j++) {
+            TRY(exact(&in->measured[j], t));
+        }
+    }
+done:
+    return st;
+}
+
+static enum status evaluation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    if (!in->evaluation) return OK;
+    TRY(text_print(t, "\nevaluate %zu %zu %d %d %d %d %.17g %.17g", c->evaluate.every, c->evaluate.max_length,
+                   (int)c->evaluate.end_token, (int)c->evaluate.none_extracted, (int)c->evaluate.truth_ratio,
+                   (int)c->evaluate.length, c->evaluate.min_k, c->evaluate.privleak_auc));
+    for (int k = 0; k < N_SCORE; k++) TRY(text_print(t, " %d", in->evaluation->wanted[k]));
+    for (size_t i = 0; i < in->evaluation->n; i++) TRY(text_print(t, " %s", in->evaluation->set[i].name));
+done:
+    return st;
+}
+
+static enum status generation(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    if (!in->prompts) return OK;
+    return text_print(t, "\ngenerate %zu %.17g %.17g %016llx", c->generate.max_length, c->generate.temperature,
+                      c->generate.top_p, (unsigned long long)in->prompts->hash);
+}
+
+/* Two spellings of the same parameters are the same. */
+static enum status frozen(const struct inputs *in, struct text *t)
+{
+    enum status st = OK;
+    struct layout *l = NULL;
+    if (!in->frozen || !in->trains) return OK;
+    TRY(layout_new(in->shape, 0, 1, &l));
+    TRY(text_print(t, "\nfrozen"));
+    for (size_t i = 0; i < l->n_param; i++)
+        if (in->frozen[i]) TRY(text_print(t, " %s", l->param[i].name));
+done:
+    layout_free(l);
+    return st;
+}
+
+static uint64_t mix(uint64_t h, uint64_t value) { return hash_bytes(&value, sizeof value, h); }
+
+uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t weights, uint64_t reference)
+{
+    struct text t = {0};
+    uint64_t h = 0;
+    if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
+        h = hash_bytes(t.data, t.n, 0);
+    text_free(&t);
+    h = mix(mix(h, weights), reference);
+    if (in->forget) h = mix(h, in->forget->hash);
+    if (in->refusals) h = mix(h, in->refusals->hash);
+    for (size_t i = 0; i < in->n_direction; i++)
+        h = hash_bytes(in->direction[i].u, in->shape->hidden * sizeof *in->direction[i].u, h);
+    if (in->retain) h = mix(h, in->retain->hash);
+    for (size_t k = 0; k < in->n_risk; k++) {
+        h = mix(h, in->risk[k].data->hash);
+        h = hash_bytes(in->risk[k].weight, in->risk[k].n * sizeof *in->risk[k].weight, h);
+        h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
+    }
+    for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
+        for (int k = 0; k < N_VARIANT_OF; k++)
+            if (in->evaluation->set[i].of[k].data) h = mix(h, in->evaluation->set[i].of[k].data->hash);
+    return h;
+}

@@ -1,0 +1,75 @@
+/* How many processes share a sequence's layers (tensor) and how many share the sequences (data); threads of a process. */
+#define _GNU_SOURCE
+#include "unlearn/plan.h"
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Cores that this process may use. */
+static int cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* auto: this node's cores shared by its processes, or OMP_NUM_THREADS where that is a sensible number. A process bound to
+ * some cores has only those, whatever runs beside it. */
+static int threads(const struct config *c, int node_processes)
+{
+    const char *asked = getenv("OMP_NUM_THREADS");
+    char *end = NULL;
+    long n = asked ? strtol(asked, &end, 10) : 0;
+    int mine = cores(), share;
+    if (c->parallel.threads != CONFIG_AUTO) return (int)c->parallel.threads;
+    if (asked && end != asked && !*end && n >= 1 && n <= mine) return (int)n;
+    share = (int)sysconf(_SC_NPROCESSORS_ONLN) / node_processes;
+    if (share < 1) share = 1;
+    return share < mine ? share : mine;
+}
+
+/* The rows that data ranks can share: those of an update, or of the set measured. */
+static size_t shareable(const struct inputs *in, const struct timetable *s)
+{
+    if (in->trains) return s->batch;
+    if (in->prompts) return in->prompts->n;
+    return in->evaluation ? in->evaluation->most_rows : in->forget->n_row;
+}
+
+static enum status check_data(const struct inputs *in, const struct timetable *s, int n, int data)
+{
+    size_t rows = shareable(in, s);
+    if ((size_t)data <= rows || !in->trains) return OK;
+    return fail(ERR_INPUT,
+                "%s: parallel: %d data ranks, but a global batch has %zu row%s: give train.batch_size x accumulation "
+                "at least %d rows, or parallel.tensor at least %zu of %d processes",
+                in->config->file, data, rows, rows == 1 ? "" : "s", data, ((size_t)n + rows - 1) / rows, n);
+}
+
+/* auto: data parallel as far as every data rank gets four rows of an update - it sends least - then tensor parallel. */
+static int choose_tensor(const struct inputs *in, const struct timetable *s, int n)
+{
+    size_t rows = shareable(in, s);
+    for (int tensor = 1; tensor <= n; tensor++)
+        if (n % tensor == 0 && (size_t)tensor <= in->shape->heads && (size_t)(n / tensor) * 4 <= rows) return tensor;
+    for (int tensor = n; tensor > 1; tensor--)
+        if (n % tensor == 0 && (size_t)tensor <= in->shape->heads) return tensor;
+    return 1;
+}
+
+enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p)
+{
+    const struct config *c = in->config;
+    size_t data = c->parallel.data, tensor = c->parallel.tensor, n = (size_t)m->processes;
+    if (tensor == CONFIG_AUTO && data == CONFIG_AUTO)
+        tensor = (size_t)choose_tensor(in, s, m->processes);
+    else if (tensor == CONFIG_AUTO)
+        tensor = data <= n ? n / data : 0;
+    if (data == CONFIG_AUTO) data = tensor && tensor <= n ? n / tensor : 0;
+    if (!data || !tensor || data * tensor != n)
+        return fail(ERR_INPUT, "%s: parallel: data x tensor must be the number of processes, %zu", c->file, n);
+    p->data = (int)data;
+    p->tensor = (int)tensor;
+    p->threads = threads(c, m->node_processes);
+    p->node_processes = m->node_processes;
+    return check_data(in, s, m->processes, p->data);
+}

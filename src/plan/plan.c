@@ -1,0 +1,148 @@
+/* Sizes of passes, memory per process and work of a run. What is promised here is compared with the measured peak at its
+ * end. */
+#include "unlearn/plan.h"
+#include <assert.h>
+#include <sys/resource.h>
+
+enum { PASS_TOKENS = 1024 }; /* enough rows for the products' full speed */
+
+double plan_products(const struct layout *l)
+{
+    const struct shape *s = l->shape;
+    return (double)l->elements - (s->tied ? 0 : (double)s->vocabulary * (double)s->hidden);
+}
+
+size_t plan_most_tokens(const struct plan *p)
+{
+    return p->tokens > p->tokens_evaluated ? p->tokens : p->tokens_evaluated;
+}
+
+double plan_reference(const struct plan *p, const struct objective *o)
+{
+    return p->copies && objective_needs(o) & (NEEDS_DISTRIBUTION | NEEDS_STATES) ? 2 : 0;
+}
+
+double plan_tokens(const struct dataset *d, size_t n, const size_t *row)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)dataset_length(d, row ? row[i] : i);
+    return sum;
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* ---------------------------------------------------------------------------------------------------- parts ------- */
+/* What the parts ask for: the largest of their calls, the sum of their memory and work. */
+static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct plan *p)
+{
+    struct demand *all = &p->all;
+    *all = (struct demand){.objectives = 0};
+    for (size_t i = 0; i < p->n_part; i++) {
+        struct demand *d = &p->demand[i];
+        *d = (struct demand){0};
+        p->part[i]->demand(in, s, p, l, d);
+        all->rows = larger(all->rows, d->rows);
+        all->objectives = larger(all->objectives, d->objectives);
+        all->directions = larger(all->directions, d->directions);
+        all->norms = larger(all->norms, d->norms);
+        all->slots = larger(all->slots, d->slots);
+        all->states += d->states;
+        all->bytes += d->bytes;
+        all->bytes_apart += d->bytes_apart;
+        all->flops_update += d->flops_update;
+        all->flops_measure += d->flops_measure;
+        all->flops_evaluate += d->flops_evaluate;
+    }
+    p->slots = all->slots;
+}
+
+/* --------------------------------------------------------------------------------------------------- passes ------- */
+static void pass_tokens(const struct inputs *in, struct plan *p)
+{
+    const struct evaluation_inputs *e = in->evaluation;
+    const size_t asked = in->config->parallel.tokens;
+    p->tokens = larger(asked == CONFIG_AUTO ? PASS_TOKENS : asked, larger(in->longest, in->longest_pair));
+    p->tokens_evaluated = larger(p->tokens, e ? e->longest : 0);
+    if (!in->trains && !in->measures) p->tokens = p->tokens_evaluated;
+}
+
+/* The engine's and the model's buffers, for the largest call of any part. */
+static void limits(const struct inputs *in, struct plan *p)
+{
+    const struct demand *all = &p->all;
+    const struct evaluation_inputs *e = in->evaluation;
+    p->engine = (struct engine_limits){
+        .rows = all->rows, .norms = all->norms, .objectives = larger(all->objectives, 1), .risks = all->directions};
+    p->model = (struct model_limits){.rows = plan_most_tokens(p),
+                                     .outputs = plan_most_tokens(p),
+                                     .sequences = plan_most_tokens(p),
+                                     .longest = larger(in->longest, e ? e->longest : 0),
+                                     .objectives = all->objectives,
+                                     .aside = in->needs_distribution,
+                                     .hidden = in->needs_hidden};
+}
+
+/* --------------------------------------------------------------------------------------------------- memory ------- */
+/* A copy of the weights, or the values of the rows that will be read. */
+static enum status choose_reference(const struct inputs *in, struct timetable *s, const struct layout *l, struct plan *p)
+{
+    const enum reference_as as = in->config->model.reference_as;
+    struct reference r = {0};
+    enum status st = OK;
+    if (!in->needs_distribution) return OK;
+    TRY(reference_list(in, s, l, p->data, &r));
+    /* where updates or measurements read it, these decide alone: an evaluation must not show in their numbers */
+    p->copies =
+        as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_state);
+    p->bytes_values = r.bytes;
+done:
+    reference_free(&r);
+    return st;
+}
+
+/* Every process must have the memory before the large allocations start. */
+enum status plan_memory(const struct inputs *in, const struct plan *p)
+{
+    const double available = (double)memory_available(), processes = p->node_processes;
+    struct rlimit limit;
+    for (int k = 0; k < 2; k++)
+        if (!getrlimit(k ? RLIMIT_DATA : RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY &&
+            limit.rlim_cur < p->bytes)
+            return fail(ERR_MEMORY,
+                        "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, fewer risks or a "
+                        "smaller parallel.tokens",
+                        in->config->file, (double)p->bytes / 1e6, (double)limit.rlim_cur / 1e6);
+    if (available > 0 && (double)p->bytes * processes > available + (double)p->bytes_base * processes)
+        return fail(ERR_MEMORY,
+                    "%s: needs %.0f MB a process, but this node has %.0f MB free for its %d: use more nodes, fewer "
+                    "risks or a smaller parallel.tokens",
+                    in->config->file, (double)p->bytes / 1e6, available / 1e6, p->node_processes);
+    return OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ all ------- */
+enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
+                       const struct part *const *part, struct plan *p)
+{
+    struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
+    struct layout *l = NULL;
+    struct engine e = {.grid = &g};
+    enum status st;
+    assert(n_part <= MOST_PARTS);
+    p->part = part, p->n_part = n_part;
+    p->bytes_base = m->resident;
+    TRY(layout_new(in->shape, 0, p->tensor, &l));
+    p->bytes_state = l->size * sizeof(real);
+    TRY(choose_reference(in, s, l, p));
+    pass_tokens(in, p);
+    ask(in, s, l, p);
+    limits(in, p);
+    TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
+    e.layout = l, e.tokens = plan_most_tokens(p);
+    TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
+    p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
+               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
+done:
+    layout_free(l);
+    return st;
+}

@@ -1,0 +1,37 @@
+/* What the log and --check say of a plan. */
+#include "unlearn/plan.h"
+
+static double mega(size_t bytes) { return (double)bytes / 1e6; }
+
+static enum status print_memory(const struct plan *p, struct text *out)
+{
+    enum status st = text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights",
+                                mega(p->bytes), mega(p->bytes_base), p->all.states, mega(p->bytes_state));
+    for (size_t i = 0; i < p->n_part && st == OK; i++) st = text_print(out, "%s", p->demand[i].named);
+    if (st == OK)
+        st = text_print(out, "), %.1f activations, %.1f products, %.1f results\n", mega(p->bytes_model),
+                        mega(p->bytes_engine), mega(p->all.bytes));
+    return st;
+}
+
+enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out)
+{
+    enum status st;
+    TRY(text_print(out, "layout     %d processes = data %d x tensor %d, %d thread%s each\n", p->data * p->tensor, p->data,
+                   p->tensor, p->threads, p->threads == 1 ? "" : "s"));
+    if (in->trains)
+        TRY(text_print(out, "updates    %zu of %zu rows (%zu rows to learn from), warm-up %zu\n", s->updates, s->batch,
+                       s->rows, s->warmup));
+    TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
+    TRY(print_memory(p, out));
+    if (in->needs_distribution)
+        TRY(text_print(out,
+                       "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",
+                       p->copies ? "a copy" : "values", mega(p->bytes_state), mega(p->bytes_values)));
+    for (size_t i = 0; i < p->n_part; i++)
+        if (p->part[i]->print) TRY(p->part[i]->print(in, p, &p->demand[i], out));
+    TRY(text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->all.flops_update / 1e9,
+                   p->all.flops_measure / 1e9));
+done:
+    return st;
+}

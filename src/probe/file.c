@@ -1,0 +1,207 @@
+/* geffect.h5: the fields of the effects, and those that the probes bring. */
+#include "unlearn/probe_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const struct field geffect_table[] = {
+    {"geffect",
+     {"step", "objective", "risk", "layer", "instance"},
+     FIELD_DOUBLE,
+     "nat2",
+     "G-effect: inner product of the risk's gradient and the gradient of the objective on one instance, in one layer",
+     "e[t,j,k,l,i] = <grad_l R_k(theta_t), grad_l L_j(s_i; theta_t)> (arXiv 2502.19301, definition 1, per instance)"},
+    {"instance_weight",
+     {"objective", "instance"},
+     FIELD_DOUBLE,
+     "1",
+     "weight of an instance in the objective over the whole forget set; sums to 1",
+     "L_j(D_u) = sum_i instance_weight[j,i] L_j(s_i)"},
+    {"instance_loss",
+     {"step", "objective", "instance"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the objective on one instance, not weighted",
+     "L_j(s_i; theta_t)"},
+    {"objective_weight",
+     {"step", "objective", "instance"},
+     FIELD_DOUBLE,
+     "1",
+     "mean token weight of an instance, or its sequence weight; NaN where the objective has none",
+     "mean_t w[j,i,t], as in wga: p^alpha (arXiv 2502.19301, equations 2, 4, 6)"},
+    {"inverse_confidence",
+     {"step", "instance"},
+     FIELD_DOUBLE,
+     "1",
+     "mean over the labelled tokens of the answer of 1/p, at most 1e20; NaN where no risk reads the row",
+     "mean_t 1/(p[i,t] + 1e-20) (arXiv 2502.19301, equation 1)"},
+    {"risk_value",
+     {"step", "risk"},
+     FIELD_DOUBLE,
+     "nat",
+     "risk: negative log-likelihood, by the attribute normalisation as a mean over labelled tokens or of the sums of "
+     "sequences; with the attribute estimator moving_average that average of micro-batches",
+     "R_k(theta_t) = mean over the labelled tokens of D_k of -log p(token | before; theta_t)"},
+    {"loss",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "loss of the batch that the next update uses; NaN after the last one",
+     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+    {"geffect_%s",
+     {"step", "risk", "layer", "retain_instance"},
+     FIELD_DOUBLE,
+     "nat2",
+     "G-effect of the regulariser %s on one retain instance, not multiplied by its weight",
+     "e[t,k,l,i] = <grad_l R_k(theta_t), grad_l L_reg(s_i; theta_t)>"},
+    {"instance_weight_%s",
+     {"retain_instance"},
+     FIELD_DOUBLE,
+     "1",
+     "weight of a retain instance in the regulariser %s; sums to 1",
+     "L_reg(D) = sum_i w[i] L_reg(s_i)"},
+    {"instance_loss_%s",
+     {"step", "retain_instance"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the regulariser %s on one retain instance, not weighted",
+     "L_reg(s_i; theta_t)"},
+};
+
+enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out)
+{
+    const struct axis own[] = {
+        {.name = "step",
+         .long_name = "updates done: row t is the state before update t+1",
+         .units = "1",
+         .unlimited = true},
+        {.name = "objective", .long_name = "unlearning objective", .n = info->n_objective, .label = info->objective},
+        {.name = "risk", .long_name = "risk that is measured", .n = info->n_risk, .label = info->risk},
+        {.name = "layer", .long_name = "layer or parameter of the model", .n = info->n_layer, .label = info->layer},
+        {.name = "instance",
+         .long_name = "row of the forget file, from 0",
+         .units = "1",
+         .n = info->n_instance,
+         .value = info->instance},
+        {.name = "retain_instance", /* without regularisers there are none */
+         .long_name = "row of the retain file, from 0",
+         .units = "1",
+         .n = info->n_retain_instance,
+         .value = info->retain_instance},
+    };
+    enum { N_OWN = sizeof own / sizeof *own };
+    struct file_tables t = {.title = "G-effects of LLM unlearning",
+                            .n_axis = N_OWN + info->n_axis,
+                            .n_list = 1 + info->n_list,
+                            .n_name = info->n_regularizer,
+                            .name = info->regularizer};
+    struct axis *axis = NULL;
+    struct field_list *list = NULL;
+    enum status st = OK;
+    *out = NULL;
+    TRY_NEW(axis, t.n_axis);
+    TRY_NEW(list, t.n_list);
+    memcpy(axis, own, sizeof own);
+    for (size_t i = 0; i < info->n_axis; i++) axis[N_OWN + i] = info->axis[i];
+    list[0] = (struct field_list){geffect_table, sizeof geffect_table / sizeof *geffect_table};
+    for (size_t i = 0; i < info->n_list; i++) list[1 + i] = info->list[i];
+    t.axis = axis, t.list = list;
+    TRY(file_create_named(path, &t, info->n_attribute, info->attribute, out));
+done:
+    free(axis), free(list);
+    return st;
+}
+
+/* What does not change with the step. */
+static enum status put_weights(struct measurement *m)
+{
+    const struct inputs *in = m->subject->in;
+    const struct risk *retain = inputs_regularized(in);
+    enum status st = OK;
+    TRY(file_put(m->file, "instance_weight", m->instance_weight));
+    for (size_t i = 0; i < in->n_regularizer && retain; i++) {
+        const struct objective *o = &in->regularizer[i].objective;
+        const struct rows rows = subject_rows(m->subject, in->retain, retain->n, retain->row);
+        char field[64];
+        TRY(objective_weights(in, o, &rows, m->slab));
+        snprintf(field, sizeof field, "instance_weight_%s", objective_name(o));
+        TRY(file_put(m->file, field, m->slab));
+    }
+done:
+    return st;
+}
+
+/* Names and rows of the axes, in lists that the caller frees. */
+struct names {
+    const char **risk, **regularizer;
+    int64_t *instance, *retain_instance;
+};
+
+static enum status name_axes(const struct inputs *in, struct names *n, struct geffect_file_info *info)
+{
+    const struct risk *retain = in->n_regularizer ? inputs_regularized(in) : NULL;
+    enum status st = OK;
+    info->n_regularizer = retain ? in->n_regularizer : 0;
+    info->n_retain_instance = retain ? retain->n : 0;
+    TRY_NEW(n->risk, in->n_risk);
+    TRY_NEW(n->regularizer, in->n_regularizer);
+    TRY_NEW(n->instance, in->forget->n_row);
+    TRY_NEW(n->retain_instance, info->n_retain_instance);
+    for (size_t k = 0; k < in->n_risk; k++) n->risk[k] = in->risk[k].name;
+    for (size_t i = 0; i < in->n_regularizer; i++) n->regularizer[i] = objective_name(&in->regularizer[i].objective);
+    for (size_t i = 0; i < in->forget->n_row; i++) n->instance[i] = (int64_t)i;
+    for (size_t i = 0; i < info->n_retain_instance; i++) n->retain_instance[i] = (int64_t)retain->row[i];
+    info->risk = n->risk, info->regularizer = n->regularizer;
+    info->instance = n->instance, info->retain_instance = n->retain_instance;
+done:
+    return st;
+}
+
+enum status measurement_open(struct measurement *m, const char *dir, size_t n_attribute,
+                             const struct attribute *attribute)
+{
+    const struct inputs *in = m->subject->in;
+    struct axis axis[MOST_PROBES * MOST_AXES];
+    struct field_list list[MOST_PROBES];
+    struct names names = {0};
+    char *path = NULL;
+    struct geffect_file_info info = {.n_objective = in->n_measured,
+                                     .objective = in->label,
+                                     .n_risk = in->n_risk,
+                                     .n_layer = m->n_layer,
+                                     .layer = (const char *const *)m->layer,
+                                     .n_instance = in->forget->n_row,
+                                     .axis = axis,
+                                     .list = list,
+                                     .n_attribute = n_attribute,
+                                     .attribute = attribute};
+    enum status st;
+    TRY(name_axes(in, &names, &info));
+    for (size_t i = 0; i < n_probe; i++) {
+        const struct probe *p = probe_table[i];
+        if (!m->probe[i]) continue;
+        list[info.n_list++] = p->fields;
+        if (p->axes) info.n_axis += p->axes(m->probe[i], axis + info.n_axis);
+    }
+    TRY(path_join(dir, "geffect.h5", &path));
+    TRY(geffect_file_create(path, &info, &m->file));
+    TRY(put_weights(m));
+done:
+    free(path);
+    free(names.risk), free(names.regularizer), free(names.instance), free(names.retain_instance);
+    return st;
+}
+
+enum status measurement_close(struct measurement *m)
+{
+    struct file *f = m->file;
+    m->file = NULL;
+    return file_close(f);
+}
+
+enum status measurement_put(struct measurement *m, const char *field, const double *slab)
+{
+    enum phase before = phase_enter(PHASE_OUTPUT);
+    enum status st = grid_agree(m->subject->grid, m->file ? file_put(m->file, field, slab) : OK);
+    phase_enter(before);
+    return st;
+}

@@ -1,0 +1,169 @@
+/* The Gram matrix: inner products, layer by layer, of the whole gradients that a step has and the update that it makes.
+ * Norms, cosines, and totals of effects follow from it:
+ *      gram[objective, risk] = sum over instances of weight times effect (a tied embedding counts in embed alone here)
+ *      gram[risk, update]    = the risk's change to first order */
+#include "unlearn/probe_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct gram {
+    size_t n, n_layer;       /* gradients; the update is the last one */
+    const char **label;      /* [n] borrowed names */
+    struct state **vector;   /* [n] borrowed; NULL: not there at this step */
+    struct state *objective; /* grad L(D_u), owned */
+    double *value;           /* [n_layer][n][n] */
+    double *row;             /* [n_layer][n] */
+    double *dot;             /* [n_param] */
+    double *weight, *loss;   /* [forget rows] */
+};
+enum { OBJECTIVE, BATCH, REGULARIZER }; /* the first ones; risks and the update follow, also without a regulariser */
+
+static size_t first_risk(const struct inputs *in) { return in->n_regularizer ? REGULARIZER + 1 : REGULARIZER; }
+static size_t size(const struct inputs *in) { return first_risk(in) + in->n_risk + 1; }
+
+/* auto: with fidelity, whose prediction it takes apart. */
+static bool wanted(const struct inputs *in)
+{
+    const enum gram_key key = in->config->geffect.gram;
+    return in->measures && (key == GRAM_TRUE || (key == GRAM_AUTO && in->config->geffect.fidelity));
+}
+
+static enum status check(const struct inputs *in)
+{
+    static const char *const taken[] = {"objective", "batch", "regularizer", "update"};
+    for (size_t k = 0; k < in->n_risk; k++)
+        for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+            if (!strcmp(in->risk[k].name, taken[i])) {
+                const struct place place = config_place(in->config, "geffect.risks");
+                return fail(ERR_INPUT,
+                            "%s: geffect.risks: \"%s\" is the name of another gradient in the Gram matrix: choose "
+                            "another name, or geffect.gram: false",
+                            place_text(&place), taken[i]);
+            }
+    return OK;
+}
+
+static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+{
+    const size_t labels = l->n_param + l->n_layer, n = size(in);
+    d->states = 1;
+    snprintf(d->named, sizeof d->named, ", objective");
+    d->bytes = labels * n * (n + 1) * sizeof(double);
+    d->flops_measure = 6 * plan_products(l) * plan_tokens(in->forget, in->forget->n_row, NULL);
+}
+
+static void end(void *self)
+{
+    struct gram *g = self;
+    if (!g) return;
+    state_free(g->objective);
+    free(g->label), free(g->vector), free(g->value), free(g->row), free(g->dot), free(g->weight), free(g->loss);
+    free(g);
+}
+
+static enum status make(const struct measurement *m, void **self)
+{
+    const struct inputs *in = m->subject->in;
+    const size_t n = size(in), risk = first_risk(in);
+    struct gram *g = NULL;
+    enum status st = OK;
+    TRY_NEW(g, 1);
+    *self = g;
+    g->n = n, g->n_layer = m->n_layer;
+    TRY_NEW(g->label, n);
+    TRY_NEW(g->vector, n);
+    TRY_NEW(g->value, g->n_layer * n * n);
+    TRY_NEW(g->row, g->n_layer * n);
+    TRY_NEW(g->dot, m->subject->layout->n_param);
+    TRY_NEW(g->weight, in->forget->n_row);
+    TRY_NEW(g->loss, in->forget->n_row);
+    TRY(state_new("objective's gradient", m->subject->layout, &g->objective));
+    g->label[OBJECTIVE] = "objective", g->label[BATCH] = "batch", g->label[n - 1] = "update";
+    if (in->n_regularizer) g->label[REGULARIZER] = "regularizer";
+    for (size_t k = 0; k < in->n_risk; k++) g->label[risk + k] = in->risk[k].name;
+    g->vector[OBJECTIVE] = g->objective;
+    for (size_t k = 0; k < in->n_risk; k++) g->vector[risk + k] = m->risk_gradient[k];
+done:
+    return st;
+}
+
+static size_t axes(const void *self, struct axis axis[MOST_AXES])
+{
+    const struct gram *g = self;
+    axis[0] = (struct axis){.name = "gradient",
+                            .long_name = "gradient, or the update, on one side of an inner product",
+                            .n = g->n,
+                            .label = g->label};
+    axis[1] = axis[0];
+    axis[1].name = "gradient_other", axis[1].long_name = "gradient, or the update, on the other side";
+    return 2;
+}
+
+/* Inner products of vector i with all before it and itself. */
+static void add_row(const struct measurement *m, struct gram *g, size_t i)
+{
+    const struct layout *l = m->subject->layout;
+    const size_t n = g->n;
+    const bool tensors = m->subject->in->config->geffect.resolution == RESOLUTION_TENSOR;
+    memset(g->row, 0, g->n_layer * n * sizeof *g->row);
+    for (size_t j = 0; j <= i; j++) {
+        if (!g->vector[j]) continue;
+        state_dot(g->vector[i], g->vector[j], g->dot);
+        for (size_t p = 0; p < l->n_param; p++) g->row[(tensors ? p : l->param[p].layer) * n + j] += g->dot[p];
+    }
+    comm_sum_double(m->subject->grid->tensor, g->row, g->n_layer * n);
+    for (size_t out = 0; out < g->n_layer; out++)
+        for (size_t j = 0; j <= i; j++)
+            if (g->vector[j]) g->value[(out * n + i) * n + j] = g->value[(out * n + j) * n + i] = g->row[out * n + j];
+}
+
+/* All that is known before the update. */
+static enum status before(struct measurement *m, void *self, const struct update *u)
+{
+    const struct inputs *in = m->subject->in;
+    const struct objective *o = in->trains ? &in->objective : &in->measured[0];
+    const struct rows rows = subject_forget(m->subject, o);
+    struct gram *g = self;
+    enum status st;
+    TRY(set_gradient(m->subject, o, &rows, g->weight, g->loss, g->objective));
+    g->vector[BATCH] = u ? m->training->gradient : NULL;
+    if (in->n_regularizer) g->vector[REGULARIZER] = u ? m->training->regularizer : NULL;
+    g->vector[g->n - 1] = u ? m->training->step : NULL;
+    for (size_t i = 0; i < g->n_layer * g->n * g->n; i++) g->value[i] = NAN;
+    for (size_t i = 0; i + 1 < g->n; i++)
+        if (g->vector[i]) add_row(m, g, i);
+done:
+    return st;
+}
+
+static enum status after(struct measurement *m, void *self, const struct update *u)
+{
+    struct gram *g = self;
+    if (u) add_row(m, g, g->n - 1);
+    return measurement_put(m, "gram", g->value);
+}
+
+static const struct field fields[] = {
+    {"gram",
+     {"step", "layer", "gradient", "gradient_other"},
+     FIELD_DOUBLE,
+     "nat2",
+     "inner product of two gradients, or of a gradient and the update, in one layer; a tied embedding counts in embed",
+     "<grad_l L(D_u; theta_t), grad_l L(S_t; theta_t)> and so on: objective = the objective trained (task geffect: the "
+     "first one measured) over the whole forget set; batch = all of update t+1 before clipping; regularizer = its "
+     "regularisers' part; each risk; update = theta_t+1 - theta_t. With the update on one side the unit is nat, on both "
+     "1"},
+};
+
+const struct probe gram_probe = {.name = "gram",
+                                 .shows = SHOWS_STEP | SHOWS_REGULARIZER,
+                                 .wanted = wanted,
+                                 .check = check,
+                                 .demand = demand,
+                                 .fields = {fields, sizeof fields / sizeof *fields},
+                                 .axes = axes,
+                                 .make = make,
+                                 .before = before,
+                                 .after = after,
+                                 .end = end};

@@ -1,0 +1,159 @@
+/* What a measurement holds: a gradient for every risk, room for the effects, and what its probes made. */
+#include "unlearn/probe_priv.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------------------------------------------- plan ------- */
+/* Longest list of rows of a measurement. */
+static size_t most_rows(const struct inputs *in)
+{
+    size_t rows = in->forget->n_row;
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (rows < in->risk[k].n) rows = in->risk[k].n;
+    return rows;
+}
+
+static double work(const struct inputs *in, double N)
+{
+    const double K = (double)in->n_risk, J = (double)in->n_measured;
+    double flops = (2 + 2 * K + 2 * J) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
+    for (size_t k = 0; k < in->n_risk; k++)
+        flops += 6 * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    return flops;
+}
+
+static void add_name(struct demand *d, const char *name)
+{
+    assert(strlen(d->named) + strlen(name) < sizeof d->named);
+    strcat(d->named, name);
+}
+
+static void demand_probe(const struct probe *p, const struct inputs *in, const struct layout *l, struct demand *d)
+{
+    struct demand own = {0};
+    if (!p->wanted(in) || !p->demand) return;
+    p->demand(in, l, &own);
+    if (d->directions < own.directions) d->directions = own.directions;
+    d->states += own.states;
+    d->bytes += own.bytes;
+    d->flops_measure += own.flops_measure;
+    add_name(d, own.named);
+}
+
+static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
+                   struct demand *d)
+{
+    const size_t labels = l->n_param + l->n_layer, J = in->n_measured, K = in->n_risk;
+    const unsigned shows = probes_show(in);
+    if (!in->measures) return;
+    d->rows = most_rows(in);
+    d->objectives = J;
+    d->directions = d->states = K;
+    add_name(d, ", risks");
+    d->bytes = (d->rows * (J * K * (slot_count(l) + labels) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
+    d->flops_measure = work(in, plan_products(l));
+    for (size_t i = 0; i < n_probe; i++) demand_probe(probe_table[i], in, l, d);
+    if (!in->trains) return;
+    d->states += (shows & SHOWS_STEP) > 0;
+    d->states += shows & SHOWS_REGULARIZER && in->n_regularizer > 1;
+    if (shows & SHOWS_STEP) add_name(d, ", step");
+}
+const struct part measurement_part = {demand, NULL};
+
+/* ------------------------------------------------------------------------------------------------------ new ------- */
+/* The labels of the files' `layer` axis, and where each tensor use is added. */
+static enum status new_labels(struct measurement *m)
+{
+    const struct layout *l = m->subject->layout;
+    const bool tensors = m->subject->in->config->geffect.resolution == RESOLUTION_TENSOR;
+    const size_t slots = slot_count(l);
+    enum status st = OK;
+    m->n_layer = tensors ? l->n_param : l->n_layer;
+    TRY_NEW(m->layer, m->n_layer);
+    TRY_NEW(m->slot_layer, slots);
+    for (size_t i = 0; i < m->n_layer; i++) {
+        char buffer[32];
+        m->layer[i] = text_copy(tensors ? l->param[i].name : layer_name(l, i, buffer));
+        if (!m->layer[i]) {
+            st = fail(ERR_MEMORY, "memory: cannot allocate the labels of layers");
+            goto done;
+        }
+    }
+    for (size_t s = 0; s < slots; s++)
+        m->slot_layer[s] = tensors ? (size_t)(slot_param(l, s) - l->param) : slot_layer(l, s);
+done:
+    return st;
+}
+
+static enum status new_lists(struct measurement *m)
+{
+    const struct inputs *in = m->subject->in;
+    const size_t rows = most_rows(in), J = in->n_measured, K = in->n_risk, slots = slot_count(m->subject->layout);
+    enum status st = OK;
+    TRY_NEW(m->risk_value, K);
+    TRY_NEW(m->risk_nll, risk_labels(in));
+    TRY_NEW(m->inverse_confidence, in->forget->n_row);
+    TRY_NEW(m->total, J * K);
+    TRY_NEW(m->effect, J * K * slots * rows);
+    TRY_NEW(m->effect_loss, J * rows);
+    TRY_NEW(m->mean_weight, J * rows);
+    TRY_NEW(m->slab, J * K * m->n_layer * rows);
+done:
+    return st;
+}
+
+/* What the totals of effects weigh the forget rows with. */
+static enum status new_weights(struct measurement *m)
+{
+    const struct inputs *in = m->subject->in;
+    enum status st = OK;
+    TRY_NEW(m->instance_weight, in->n_measured * in->forget->n_row);
+    for (size_t j = 0; j < in->n_measured; j++) {
+        const struct rows rows = subject_forget(m->subject, &in->measured[j]);
+        TRY(objective_weights(in, &in->measured[j], &rows, m->instance_weight + j * rows.n));
+    }
+done:
+    return st;
+}
+
+static enum status new_probes(struct measurement *m)
+{
+    enum status st = OK;
+    for (size_t i = 0; i < n_probe; i++)
+        if (probe_table[i]->wanted(m->subject->in)) TRY(probe_table[i]->make(m, &m->probe[i]));
+done:
+    return st;
+}
+
+enum status measurement_new(struct subject *s, struct training *t, struct measurement **out)
+{
+    struct measurement *m = *out = NULL;
+    enum status st = OK;
+    TRY_NEW(m, 1);
+    m->subject = s, m->training = t;
+    TRY_NEW(m->risk_gradient, s->in->n_risk);
+    for (size_t k = 0; k < s->in->n_risk; k++) TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+    TRY(new_labels(m));
+    TRY(new_lists(m));
+    TRY(new_weights(m));
+    TRY(new_probes(m));
+    *out = m, m = NULL;
+done:
+    measurement_free(m);
+    return grid_agree(s->grid, st);
+}
+
+void measurement_free(struct measurement *m)
+{
+    if (!m) return;
+    file_close(m->file);
+    for (size_t i = 0; i < n_probe; i++)
+        if (probe_table[i]->end) probe_table[i]->end(m->probe[i]);
+    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++) state_free(m->risk_gradient[k]);
+    for (size_t i = 0; m->layer && i < m->n_layer; i++) free(m->layer[i]);
+    free(m->risk_gradient), free(m->risk_value), free(m->layer), free(m->slot_layer);
+    free(m->effect), free(m->effect_loss), free(m->mean_weight), free(m->slab);
+    free(m->instance_weight), free(m->total), free(m->risk_nll), free(m->inverse_confidence);
+    free(m);
+}

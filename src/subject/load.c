@@ -1,0 +1,133 @@
+/* The weights of a subject: read or drawn, the reference's values first with its weights in the model's own memory; and the later
+ * models of a trajectory, one after the other in the same place. */
+#include "unlearn/subject.h"
+#include <string.h>
+
+/* Reads DIR into s, or draws it. */
+static enum status fill(const struct subject *r, const char *dir, struct state *s, uint64_t *hash)
+{
+    if (r->in->config->model.init == INIT_PRETRAINED || strcmp(dir, r->in->config->model.path))
+        return weights_read(dir, r->grid, s, hash);
+    weights_random(r->in->shape, r->in->config->seed, s);
+    *hash = hash_bytes(&r->in->config->seed, sizeof r->in->config->seed, 1);
+    return OK;
+}
+
+/* Both go through one forward, so what it computes must be the same too. */
+static bool same_function(const struct shape *a, const struct shape *b)
+{
+    if (a->norm != b->norm || a->norm_eps != b->norm_eps || a->activation != b->activation ||
+        a->parallel_residual != b->parallel_residual || a->rotary_dim != b->rotary_dim)
+        return false;
+    for (size_t k = 0; k < a->rotary_dim / 2; k++)
+        if (a->frequency[k] != b->frequency[k]) return false;
+    return true;
+}
+
+static enum status check_same(const struct subject *r, const char *dir)
+{
+    struct shape *s = NULL;
+    enum status st = shape_read(dir, &s);
+    if (st == OK && !(shape_equal(s, r->in->shape) && same_function(s, r->in->shape)))
+        st = fail(ERR_INPUT, "%s: config.json does not describe the same model as that of %s", dir,
+                  r->in->config->model.path);
+    shape_free(s);
+    return grid_agree(r->grid, st);
+}
+
+/* Every later model of a trajectory must be the same function. */
+static enum status check_trajectory(const struct subject *r)
+{
+    const struct config *c = r->in->config;
+    enum status st = OK;
+    for (size_t i = 1; i < c->model.n_at; i++) TRY(check_same(r, c->model.at[i].path));
+done:
+    return st;
+}
+
+/* Where theta_o comes from, and whether that is another model than the one that is trained. */
+static const char *reference_path(const struct inputs *in, bool *other)
+{
+    const struct config *c = in->config;
+    *other =
+        c->model.reference && strcmp(c->model.reference, c->model.path) &&
+        (in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE));
+    return *other ? c->model.reference : c->model.path;
+}
+
+enum status subject_hashes(const struct inputs *in, const struct plan *p, uint64_t *weights, uint64_t *reference)
+{
+    struct subject r = {.in = in, .plan = p};
+    bool other;
+    const char *path = reference_path(in, &other);
+    enum status st;
+    TRY(grid_new(p->data, p->tensor, &r.grid));
+    TRY(layout_new(in->shape, r.grid->tensor_rank, p->tensor, &r.layout));
+    st = state_new("weights", r.layout, &r.weights);
+    TRY(grid_agree(r.grid, st));
+    TRY(check_trajectory(&r));
+    TRY(fill(&r, in->config->model.path, r.weights, weights));
+    *reference = *weights;
+    if (in->config->model.at[0].step) {
+        const uint64_t step = in->config->model.at[0].step;
+        *weights = hash_bytes(&step, sizeof step, *weights);
+    }
+    if (other) {
+        TRY(check_same(&r, path));
+        TRY(fill(&r, path, r.weights, reference));
+    }
+    for (size_t i = 1; i < in->config->model.n_at; i++) {
+        uint64_t next[2] = {0, in->config->model.at[i].step};
+        TRY(fill(&r, in->config->model.at[i].path, r.weights, &next[0]));
+        *weights = hash_bytes(next, sizeof next, *weights);
+    }
+done:
+    state_free(r.weights);
+    layout_free(r.layout);
+    grid_free(r.grid);
+    return st;
+}
+
+/* The reference comes first, so that its weights need no memory of their own. */
+enum status subject_reference(struct subject *s)
+{
+    const struct inputs *in = s->in;
+    bool other;
+    const char *path = reference_path(in, &other);
+    enum phase before = phase_enter(PHASE_READ);
+    enum status st = OK;
+    uint64_t hash;
+    TRY(check_trajectory(s));
+    if (other) TRY(check_same(s, path));
+    TRY(fill(s, path, s->weights, &hash));
+    if (s->reference) math_copy(s->layout->size, s->weights->data, s->reference->data);
+    for (size_t i = 0; i < s->kept.n; i++) TRY(engine_keep(&s->engine, s->kept.kept[i], s->weights));
+    if (in->needs_reference) {
+        const struct rows rows = subject_rows(s, in->pairs ? in->pairs : in->forget, in->forget->n_row, s->every_row);
+        TRY(engine_nll(&s->engine, s->weights, &rows, s->nll_ref));
+    }
+done:
+    phase_enter(before);
+    return st;
+}
+
+enum status subject_weights(struct subject *s)
+{
+    bool other;
+    uint64_t hash;
+    enum phase before = phase_enter(PHASE_READ);
+    enum status st = OK;
+    reference_path(s->in, &other);
+    if (other) st = fill(s, s->in->config->model.path, s->weights, &hash); /* else they stand there already */
+    phase_enter(before);
+    return st;
+}
+
+enum status subject_next(struct subject *s, size_t i)
+{
+    enum phase before = phase_enter(PHASE_READ);
+    uint64_t hash;
+    enum status st = fill(s, s->in->config->model.at[i].path, s->weights, &hash);
+    phase_enter(before);
+    return st;
+}

@@ -1,0 +1,121 @@
+/* train.h5: its fields, and the rows that fill them. */
+#include "unlearn/training_priv.h"
+#include <math.h>
+#include <stdlib.h>
+
+static const struct field train_table[] = {
+    {"loss",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "loss of the batch of this update: the objective plus each regulariser times its weight",
+     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+    {"loss_objective", {"step"}, FIELD_DOUBLE, "nat", "value of the objective %s", "L(S_t; theta_t)"},
+    {"loss_%s",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "value of the regulariser %s, not multiplied by its weight",
+     "L_reg(S_t; theta_t)"},
+    {"lr", {"step"}, FIELD_DOUBLE, "1", "learning rate of this update", NULL},
+    {"gradient_norm",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the whole gradient before clipping, without what is frozen",
+     "|grad L|"},
+    {"gradient_norm_objective",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the gradient of the objective %s alone, as in gradient_norm",
+     "|grad L(S_t; theta_t)|"},
+    {"gradient_norm_%s",
+     {"step"},
+     FIELD_DOUBLE,
+     "nat",
+     "2-norm of the gradient of the regulariser %s times its weight, as it enters gradient_norm",
+     "|weight grad L_reg(S_t; theta_t)|"},
+    {"tokens", {"step"}, FIELD_DOUBLE, "1", "tokens of the batch, the regularisers' included", NULL},
+    {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
+};
+
+enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out)
+{
+    const struct axis axis = {.name = "step",
+                              .long_name = "update, from 0; the last row is the state after the last one",
+                              .units = "1",
+                              .unlimited = true};
+    const struct field_list list = {train_table, sizeof train_table / sizeof *train_table};
+    const struct file_tables tables = {.title = "updates of a training run",
+                                       .n_axis = 1,
+                                       .axis = &axis,
+                                       .n_list = 1,
+                                       .list = &list,
+                                       .objective = info->objective,
+                                       .n_name = info->n_regularizer,
+                                       .name = info->regularizer};
+    return file_create_named(path, &tables, info->n_attribute, info->attribute, out);
+}
+
+enum status training_open(struct training *t, const char *dir, size_t n_attribute, const struct attribute *attribute)
+{
+    const struct inputs *in = t->subject->in;
+    const char **names = NULL;
+    char *path = NULL;
+    struct train_file_info info = {.objective = objective_name(&in->objective),
+                                   .n_regularizer = in->n_regularizer,
+                                   .n_attribute = n_attribute,
+                                   .attribute = attribute};
+    enum status st = OK;
+    TRY_NEW(names, in->n_regularizer);
+    for (size_t k = 0; k < in->n_regularizer; k++) names[k] = objective_name(&in->regularizer[k].objective);
+    info.regularizer = names;
+    TRY(path_join(dir, "train.h5", &path));
+    TRY(train_file_create(path, &info, &t->file));
+done:
+    free(names), free(path);
+    return st;
+}
+
+static enum status put_parts(const struct training *t)
+{
+    const struct inputs *in = t->subject->in;
+    enum status st = OK;
+    for (size_t k = 0; k < in->n_regularizer; k++) {
+        const char *name = objective_name(&in->regularizer[k].objective);
+        char field[64];
+        snprintf(field, sizeof field, "loss_%s", name);
+        TRY(file_put(t->file, field, &t->update.part[k]));
+        snprintf(field, sizeof field, "gradient_norm_%s", name);
+        TRY(file_put(t->file, field, &t->update.norm_of_part[k]));
+    }
+done:
+    return st;
+}
+
+enum status training_put(struct training *t, size_t i)
+{
+    const struct update *u = &t->update;
+    const double tokens = isnan(u->loss) ? NAN : (double)u->tokens; /* the last row has no update */
+    enum status st = OK;
+    if (!t->file) return OK;
+    TRY(file_put(t->file, "loss", &u->loss));
+    TRY(file_put(t->file, "loss_objective", &u->objective));
+    TRY(file_put(t->file, "gradient_norm", &u->norm));
+    TRY(file_put(t->file, "gradient_norm_objective", &u->norm_of_objective));
+    TRY(put_parts(t));
+    TRY(file_put(t->file, "lr", &u->rate));
+    TRY(file_put(t->file, "tokens", &tokens));
+    TRY(file_put(t->file, "seconds", &u->seconds));
+    TRY(file_commit(t->file, (int64_t)i));
+done:
+    return st;
+}
+
+enum status training_close(struct training *t)
+{
+    struct file *f = t->file;
+    t->file = NULL;
+    return file_close(f);
+}

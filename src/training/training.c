@@ -1,0 +1,127 @@
+/* What training holds: states, lists, the optimiser; and what of it must be saved. */
+#include "unlearn/training.h"
+#include <stdlib.h>
+
+/* ----------------------------------------------------------------------------------------------------- plan ------- */
+/* Longest list of rows of an update. */
+static size_t most_rows(const struct inputs *in, const struct timetable *s)
+{
+    size_t rows = s->batch;
+    for (size_t i = 0; i < in->n_regularizer; i++)
+        if (rows < in->regularizer[i].batch) rows = in->regularizer[i].batch;
+    return rows;
+}
+
+static double work(const struct inputs *in, const struct timetable *s, const struct plan *p, double N)
+{
+    const double per_row = in->train ? plan_tokens(in->train, in->train->n_row, NULL) / (double)in->train->n_row : 0;
+    const double per_retain =
+        in->retain ? plan_tokens(in->retain, in->retain->n_row, NULL) / (double)in->retain->n_row : 0;
+    double flops = 6 * N * per_row * (double)s->batch;
+    for (size_t i = 0; i < in->n_regularizer; i++)
+        flops +=
+            (6 + plan_reference(p, &in->regularizer[i].objective)) * N * per_retain * (double)in->regularizer[i].batch;
+    return flops;
+}
+
+static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
+                   struct demand *d)
+{
+    const bool parts = in->n_regularizer > 0;
+    d->flops_update = work(in, s, p, plan_products(l));
+    if (!in->trains) return;
+    d->rows = most_rows(in, s);
+    d->objectives = 1;
+    d->states = 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0) + parts;
+    snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
+    d->bytes = d->rows * 2 * (sizeof(size_t) + sizeof(double));
+}
+const struct part training_part = {demand, NULL};
+
+/* ------------------------------------------------------------------------------------------------------ new ------- */
+static struct optim_settings settings(const struct inputs *in, const struct timetable *s)
+{
+    const struct config *c = in->config;
+    return (struct optim_settings){.kind = c->optimizer.name == OPTIMIZER_SGD ? OPTIM_SGD : OPTIM_ADAMW,
+                                   .schedule = c->optimizer.schedule == SCHEDULE_CONSTANT ? LR_CONSTANT
+                                               : c->optimizer.schedule == SCHEDULE_LINEAR ? LR_LINEAR
+                                                                                          : LR_COSINE,
+                                   .lr = c->optimizer.lr,
+                                   .beta1 = c->optimizer.beta1,
+                                   .beta2 = c->optimizer.beta2,
+                                   .eps = c->optimizer.eps,
+                                   .weight_decay = c->optimizer.weight_decay,
+                                   .clip = c->optimizer.clip,
+                                   .warmup = s->warmup,
+                                   .steps = s->updates,
+                                   .frozen = in->frozen};
+}
+
+static enum status new_states(struct training *t, unsigned extra)
+{
+    const struct inputs *in = t->subject->in;
+    const struct layout *l = t->subject->layout;
+    const struct optim_settings set = settings(in, t->subject->timetable);
+    enum status st;
+    TRY(state_new("gradient", l, &t->gradient));
+    if (in->n_regularizer) TRY(state_new("regularizer's gradient", l, &t->part));
+    if (in->n_regularizer > 1 && extra & SHOWS_REGULARIZER)
+        TRY(state_new("regularizers' gradient", l, &t->regularizer));
+    else
+        t->regularizer = t->part;
+    if (extra & SHOWS_STEP) TRY(state_new("measured step", l, &t->step));
+    TRY(optim_new(&set, l, &t->optim));
+done:
+    return st;
+}
+
+enum status training_new(struct subject *s, unsigned extra, struct training **out)
+{
+    const struct inputs *in = s->in;
+    const size_t rows = most_rows(in, s->timetable);
+    struct training *t = *out = NULL;
+    enum status st = OK;
+    TRY_NEW(t, 1);
+    t->subject = s;
+    TRY(new_states(t, extra));
+    TRY_NEW(t->batch_row, rows);
+    TRY_NEW(t->retain_row, rows);
+    TRY_NEW(t->weight, rows);
+    TRY_NEW(t->loss, rows);
+    TRY_NEW(t->update.part, in->n_regularizer);
+    TRY_NEW(t->update.norm_of_part, in->n_regularizer);
+    t->started = clock_seconds();
+    *out = t, t = NULL;
+done:
+    training_free(t);
+    return grid_agree(s->grid, st);
+}
+
+void training_free(struct training *t)
+{
+    if (!t) return;
+    file_close(t->file);
+    optim_free(t->optim);
+    if (t->regularizer != t->part) state_free(t->regularizer);
+    state_free(t->part);
+    state_free(t->step);
+    state_free(t->gradient);
+    free(t->batch_row), free(t->retain_row), free(t->weight), free(t->loss);
+    free(t->update.part), free(t->update.norm_of_part);
+    free(t);
+}
+
+/* ---------------------------------------------------------------------------------------------------- saved ------- */
+size_t training_saved(struct training *t, struct saved saved[MOST_SAVED])
+{
+    const struct saved all[] = {
+        {"weights", t->subject->weights, NULL},
+        {"first moment", t->optim->m, NULL},
+        {"second moment", t->optim->v, NULL},
+        {"updates made", NULL, &t->optim->done},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) /* plain SGD has no moments */
+        if (all[i].state || all[i].number) saved[n++] = all[i];
+    return n;
+}

@@ -1,0 +1,94 @@
+/* The gradient of one update: the objective on a forget batch plus the regularisers on retain rows. Losses and weights are
+ * taken over the global batch, whatever the layout. Then the update itself. */
+#include "unlearn/training.h"
+#include <math.h>
+
+/* gradient = scale * grad of the batch's loss, complete; *norm its norm; *loss = that loss, unscaled. */
+static enum status part_gradient(struct training *t, const struct objective *o, double scale, const struct rows *rows,
+                                 struct state *gradient, double *norm, double *loss)
+{
+    struct subject *s = t->subject;
+    enum status st;
+    double sum = 0;
+    rows_weights(o, rows, t->weight);
+    for (size_t i = 0; i < rows->n; i++) t->weight[i] *= scale;
+    TRY(subject_gradient(s, o, rows, t->weight, gradient, t->loss));
+    *norm = optim_norm(s->grid, s->in->frozen, gradient);
+    rows_weights(o, rows, t->weight);
+    for (size_t i = 0; i < rows->n; i++) sum += t->weight[i] * t->loss[i];
+    *loss = sum;
+done:
+    return st;
+}
+
+/* The parts are formed, reduced and added one by one whether or not anything looks at them: what is measured must not show
+ * in the numbers. */
+static enum status add_regularizer(struct training *t, size_t i, size_t k)
+{
+    const struct inputs *in = t->subject->in;
+    const struct regularizer *reg = &in->regularizer[k];
+    const size_t size = t->subject->layout->size;
+    struct update *u = &t->update;
+    struct rows rows;
+    enum status st;
+    timetable_retain(in->config, i, in->held_out, in->retain->n_row, reg->batch, t->retain_row);
+    rows = subject_rows(t->subject, in->retain, reg->batch, t->retain_row);
+    TRY(part_gradient(t, &reg->objective, reg->weight, &rows, t->part, &u->norm_of_part[k], &u->part[k]));
+    math_add(size, t->part->data, t->gradient->data);
+    if (t->regularizer != t->part) {
+        if (k == 0) math_fill(size, 0, t->regularizer->data);
+        math_add(size, t->part->data, t->regularizer->data);
+    }
+    u->loss += reg->weight * u->part[k];
+    u->tokens += (size_t)rows_tokens(&rows);
+done:
+    return st;
+}
+
+enum status training_gradient(struct training *t, size_t i)
+{
+    struct subject *s = t->subject;
+    const struct inputs *in = s->in;
+    const struct dataset *train = in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective);
+    const struct rows rows = subject_rows(s, train, s->timetable->batch, t->batch_row);
+    const double began = clock_seconds();
+    struct update *u = &t->update;
+    enum status st;
+    timetable_rows(s->timetable, i, t->batch_row);
+    TRY(part_gradient(t, &in->objective, 1, &rows, t->gradient, &u->norm_of_objective, &u->objective));
+    u->loss = u->objective;
+    u->norm = u->norm_of_objective;
+    u->rate = optim_rate(&t->optim->set, i);
+    u->tokens = (size_t)rows_tokens(&rows);
+    for (size_t k = 0; k < in->n_regularizer; k++) TRY(add_regularizer(t, i, k));
+    if (in->n_regularizer) u->norm = optim_norm(s->grid, in->frozen, t->gradient);
+    u->seconds = clock_seconds() - began;
+done:
+    return st;
+}
+
+enum status training_update(struct training *t, size_t i, bool shown)
+{
+    struct state *weights = t->subject->weights, *step = shown ? t->step : NULL;
+    const size_t size = t->subject->layout->size;
+    struct update *u = &t->update;
+    const double began = clock_seconds();
+    if (!isfinite(u->norm) || !isfinite(u->loss))
+        return fail(ERR_NUMERIC, "update %zu: loss %g, gradient norm %g: the run has diverged; lower optimizer.lr", i,
+                    u->loss, u->norm);
+    if (step) math_copy(size, weights->data, step->data);
+    optim_update(t->optim, t->gradient, u->norm, weights);
+    u->seconds += clock_seconds() - began;
+    if (step) { /* theta_t becomes theta_t+1 - theta_t */
+        math_scale(size, -1, step->data);
+        math_add(size, weights->data, step->data);
+    }
+    return OK;
+}
+
+void training_ended(struct training *t)
+{
+    struct update *u = &t->update;
+    for (size_t k = 0; k < t->subject->in->n_regularizer; k++) u->part[k] = u->norm_of_part[k] = NAN;
+    u->loss = u->objective = u->norm = u->norm_of_objective = u->rate = u->seconds = NAN;
+}
