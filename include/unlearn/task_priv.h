@@ -82,6 +82,8 @@ struct inputs { /* equal on every process */
 /** Reads everything but the weights: one process reads, the others receive.                    Collective over world. */
 enum status inputs_read(const struct options *o, const struct grid *world, struct inputs **out);
 void inputs_free(struct inputs *in);
+/** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
+enum status inputs_spared(const struct options *o, const struct config *c);
 /** Objective and regularisers of the config by the objective table; labels; what they need. */
 enum status inputs_objectives(struct inputs *in);
 /** The config's entry that measured objective j was made from: a bare name takes the settings of `objective`. */
@@ -238,6 +240,8 @@ enum status run_next_model(struct run *r, size_t i);
 /** The output directory with run.log, then input.yaml, geffect.h5, train.h5. Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 enum status run_files(struct run *r);
+/** All results are written: an earlier run that they replace goes. Collective over the job. */
+enum status run_complete(struct run *r);
 /** Ends the files: what could not be written to them is a failure of the run. Collective over the job. */
 enum status run_close(struct run *r);
 

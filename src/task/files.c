@@ -132,31 +132,13 @@ done:
     return st;
 }
 
-/* Overwriting would replace the user's own file. */
-static enum status check_input(const char *input, const char *dir)
-{
-    char *echo = NULL, *a = NULL, *b = NULL;
-    enum status st = path_join(dir, "input.yaml", &echo);
-    if (st == OK) a = realpath(input, NULL), b = realpath(echo, NULL);
-    if (a && b && !strcmp(a, b))
-        st =
-            fail(ERR_INPUT, "%s: is the place of the resolved input: move it, or choose another output.directory", input);
-    free(echo), free(a), free(b);
-    return st;
-}
-
 enum status run_directory(struct run *r, const struct options *o)
 {
-    const char *dir = r->in->config->output_directory;
-    char *log = NULL;
     enum status st = OK;
     if (r->grid->rank) return grid_agree(r->grid, OK);
-    TRY(check_input(o->input, dir));
-    TRY(directory_prepare(dir, o->overwrite, &r->directory));
-    TRY(path_join(dir, "run.log", &log));
-    TRY(log_open(log, false));
+    TRY(directory_prepare(r->in->config->output_directory, o->overwrite, &r->directory));
+    TRY(log_open(directory_log(r->directory), false));
 done:
-    free(log);
     return grid_agree(r->grid, st);
 }
 
@@ -166,10 +148,13 @@ enum status run_files(struct run *r)
     enum status st = OK;
     if (r->grid->rank == 0) {
         describe(r, &about);
-        st = open_files(r, &about);
+        st = directory_begin(r->directory);
+        if (st == OK) st = open_files(r, &about);
     }
     return grid_agree(r->grid, st);
 }
+
+enum status run_complete(struct run *r) { return grid_agree(r->grid, r->directory ? directory_end(r->directory) : OK); }
 
 enum status run_close(struct run *r)
 {

@@ -210,6 +210,7 @@ static enum status run(const struct options *o, const struct inputs *in, const s
     TRY(run_weights(r));
     TRY(run_files(r));
     TRY(continue_all(r));
+    TRY(run_complete(r));
 done:
     run_free(r);
     return st;
