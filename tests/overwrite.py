@@ -117,6 +117,13 @@ def trained(path, **more):
 def spared(checks, place):
     """One error line that names both, before anything is touched; the same for --check, and without --overwrite."""
     resolved = "task: finetune\nmodel: {path: base, init: random}\noutput: {directory: out}\ndata: {forget: forget.jsonl}\n"
+
+    def evaluated(d):
+        rows = [{"question": "who?", "answer": "a b", "paraphrased_answer": "a c", "perturbed_answer": ["d", "e"]}] * 2
+        (d / "forget.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        done = place.start(d, evaluate(metrics=["truth_ratio"]), ["--overwrite"])
+        checks.check(done.returncode == 0, "a log to compare with", done.stderr)
+
     cases = [  # name, what is done to the place, input, what is named
         ("model", None, settings(model=trained("out/model")), ["out/model", "model.path", "out/model/"]),
         ("model by another spelling", None, settings(model=trained("./base/../out//model/")), ["model.path", "out/model/"]),
@@ -149,6 +156,8 @@ def spared(checks, place):
             {"name": "rmu", "layer": 1, "direction": "out/evaluation.h5"}]}), ["out/evaluation.h5", "direction"]),
         ("set", move("forget.jsonl", "out/generations.jsonl"), evaluate(sets={"forget": "out/generations.jsonl"}),
          ["out/generations.jsonl", "evaluate.sets"]),
+        ("log of another model", evaluated, evaluate(retain_logs="out/eval_log_aggregated.json", metrics=["truth_ratio"]),
+         ["out/eval_log_aggregated.json", "evaluate.retain_logs"]),
         ("prompts", move("forget.jsonl", "out/generations.jsonl"), settings(task="generate", data=None, train=None, optimizer=None, generate={
             "prompts": "out/generations.jsonl", "rows": 1, "max_length": 200}), ["out/generations.jsonl", "generate.prompts"]),
         ("input", lambda d: (d / "out/input.yaml").write_text(resolved), "out/input.yaml", ["out/input.yaml", "the input file"]),
