@@ -81,7 +81,8 @@ void text_free(struct text *t);
 char *text_copy(const char *s); /* NULL without memory, and for NULL */
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
-/* One process writes (log_open elsewhere with path NULL and quiet true); lines go to standard output and to the file. */
+/* One process writes (log_open elsewhere with path NULL and quiet true); lines go to standard output and to the file, which
+ * must not be there yet. */
 enum status log_open(const char *path, bool quiet);
 void log_close(void); /* repeats the warnings first */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -101,6 +101,8 @@ enum status inputs_read(const char *file, int n_override, char *const *override,
                         const struct inputs **out);
 void inputs_free(const struct inputs *in);
 
+/** The setting of an objective of the config; NULL: not given. */
+const struct config_setting *setting_find(const struct config_objective *from, const char *key);
 /** The rows that an objective reads of the forget set: the set itself, its refusals, or both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 /** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */

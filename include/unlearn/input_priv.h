@@ -16,8 +16,6 @@ enum status share_dataset(const struct grid *world, const char *path, struct dat
 enum status inputs_objectives(struct inputs *in);
 /** The config's entry that measured objective j was made from: a bare name takes the settings of `objective`. */
 const struct config_objective *measured_from(const struct config *c, size_t j);
-/** The setting of this key; NULL: not given. */
-const struct config_setting *setting_find(const struct config_objective *from, const char *key);
 /** Layers and directions of the objectives on hidden states, when the model's shape is known.  Collective over world. */
 enum status inputs_hidden(struct inputs *in, const struct grid *world);
 /** The parameters that train.freeze names.                                                                       Local. */

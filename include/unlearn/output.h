@@ -83,10 +83,25 @@ struct directory; /* a run directory held by this process; opaque */
 
 /** Makes PATH (with its parents) ready for a run, before anything costly is done: refuses what is no directory, cannot be
  *  written to, is used by another run that still lives (a kernel lock: a dead run's does not count) or holds the results of
- *  an earlier one. With overwrite those are removed, but only files of the names that this program writes. ERR_INPUT,
- *  with what to do. */
+ *  an earlier one; with overwrite, only results that no run of this program can have left. No result is changed yet.
+ *  ERR_INPUT, with what to do. */
 enum status directory_prepare(const char *path, bool overwrite, struct directory **out);
-void directory_free(struct directory *d); /* gives the directory free; NULL is accepted */
+/** Where the log is to be written from now on: a path of no file. */
+const char *directory_log(const struct directory *d);
+/** All input is good, the first result comes next: an earlier run is moved aside, into run.replaced/, by the names that this
+ *  program writes, never through a link. */
+enum status directory_begin(struct directory *d);
+/** All results are written: what was moved aside is removed. */
+enum status directory_end(struct directory *d);
+/** Gives the directory free; NULL is accepted. Before directory_begin() it leaves an earlier run as it was, between begin
+ *  and end it leaves it in run.replaced/, and says so in the log. */
+void directory_free(struct directory *d);
+
+/** Refuses a run into directory OUT, whether it is there or not, that would remove or replace what it reads: PATH, or what
+ *  lies on the way to it through links; `what` is the key that names it. With _model a directory with the files of a model.
+ *  Changes nothing. ERR_INPUT names both. */
+enum status directory_spares(const char *out, const char *path, const char *what);
+enum status directory_spares_model(const char *out, const char *path, const char *what);
 
 /** Writes a small file so that PATH is the old or the new content, never a part: other name, fsync, rename. */
 enum status output_write_text(const char *path, const char *text, size_t n);

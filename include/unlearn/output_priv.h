@@ -1,4 +1,4 @@
-/* output, private: a file being written. */
+/* output, private: a file being written; the names in a run's directory, and the earlier run there. */
 #ifndef UNLEARN_OUTPUT_PRIV_H
 #define UNLEARN_OUTPUT_PRIV_H
 #include "unlearn/output.h"
@@ -35,6 +35,27 @@ enum status file_flush(struct file *f);
 
 /** Writes `length` as the file's end into its superblock. False, and nothing done, where that is not one of version 2. */
 bool superblock_state_length(int fd, uint64_t length);
+
+#define RUN_LOCK     "run.lock"
+#define RUN_LOG      "run.log"
+#define RUN_LOG_NEXT "run.log.tmp"  /* of a run that has not begun to replace the earlier one */
+#define RUN_REPLACED "run.replaced" /* the directory where the earlier run waits until the new one is written */
+
+/** Whether a run writes a file of this name into its directory, or into model/; with or without .tmp. */
+bool written_by_run(const char *name);
+bool written_to_model(const char *name);
+
+/* `path` is the directory's name for messages, `directory` its descriptor. */
+/** The name of a result in the directory; NULL: it holds no earlier run. */
+const char *earlier_found(int directory);
+/** Refuses to replace what no run of this program has written, or what cannot be replaced. Changes nothing. */
+enum status earlier_check(const char *path, int directory, const char *found);
+/** The same for a run.log alone. */
+enum status earlier_check_log(const char *path, int directory);
+/** Moves the earlier run into RUN_REPLACED; where a whole one waits there, removes the one that was to replace it. */
+enum status earlier_set_aside(const char *path, int directory);
+/** Removes what waits in RUN_REPLACED. */
+enum status earlier_remove(const char *path, int directory);
 
 #define TRY_HDF(call, path, what)      \
     do {                               \

@@ -30,6 +30,8 @@ enum status task_generate(const struct options *o, const struct inputs *in, cons
 enum status check_print(const struct inputs *in, const struct plan *p, const struct text *plan);
 
 /* ----------------------------------------------------------------------------------------------------- files ----- */
+/** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
+enum status inputs_spared(const struct options *o, const struct config *c);
 /** The output directory with run.log, before anything costly. Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 /** input.yaml, geffect.h5, train.h5, evaluation.h5: what there is to fill.                      Collective over the job. */
@@ -38,6 +40,8 @@ enum status run_files(struct run *r);
 enum status run_close(struct run *r);
 /** model/, where it is asked for. Collective over the job. */
 enum status run_export(struct run *r);
+/** All results are written: an earlier run that they replace goes. Collective over the job. */
+enum status run_complete(struct run *r);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
 void report_head(const struct subject *s); /* program, input, model */

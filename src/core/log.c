@@ -13,7 +13,7 @@ enum status log_open(const char *path, bool quiet)
 {
     silent = quiet;
     if (!path) return OK;
-    if (!(file = fopen(path, "w"))) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (!(file = fopen(path, "wx"))) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
     return OK;
 }
 

@@ -48,7 +48,8 @@ enum status export_file(struct export *e, const char *name)
         goto done;
     }
     e->n++;
-    if ((e->fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+    unlink(temporary.data); /* what a kill left, or a link, which must not be written through */
+    if ((e->fd = open(temporary.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
         st = fail(ERR_IO, "%s: cannot be written: %s", temporary.data, strerror(errno));
 done:
     free(path);

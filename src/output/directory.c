@@ -1,9 +1,7 @@
-/* The directory of a run: made, locked, cleared of an earlier run; and small files written whole or not at all. */
-#include "unlearn/output.h"
-#include <dirent.h>
+/* The directory of a run: made, locked, freed of an earlier run; and small files written whole or not at all. */
+#include "unlearn/output_priv.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,34 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char LOCK[] = "run.lock";
-static const char *const marker[] = {"geffect.h5",        "train.h5", "evaluation.h5",
-                                     "generations.jsonl", "model",    "input.yaml"};
-enum { N_MARKER = sizeof marker / sizeof *marker };
-
-/* Every file that this program writes, as patterns: overwriting removes these and nothing else. */
-static const char *const written[] = {
-    "geffect.h5",     "train.h5",          "evaluation.h5",     "input.yaml", "run.log", "eval_log_aggregated.json",
-    "TOFU_EVAL.json", "TOFU_SUMMARY.json", "generations.jsonl", "*.tmp"};
-static const char *const written_model[] = {"model.safetensors",
-                                            "model-[0-9]*-of-[0-9]*.safetensors",
-                                            "model.safetensors.index.json",
-                                            "config.json",
-                                            "generation_config.json",
-                                            "tokenizer.json",
-                                            "tokenizer.model",
-                                            "tokenizer_config.json",
-                                            "special_tokens_map.json",
-                                            "added_tokens.json",
-                                            "vocab.json",
-                                            "merges.txt",
-                                            "chat_template.jinja",
-                                            "*.tmp"};
-
 struct directory {
-    char *lock; /* path; owned */
-    int fd;     /* of the lock file; -1: none */
+    char *path, *lock, *log; /* paths; owned */
+    int place;               /* the directory, -1: not open */
+    int fd;                  /* of the lock file; -1: none */
     bool held;
+    bool earlier;      /* an earlier run is to be replaced */
+    bool begun, ended; /* it has been set aside; all is written */
 };
 
 /* ------------------------------------------------------------------------------------------------- making it ----- */
@@ -116,13 +93,21 @@ static enum status sign(struct directory *d)
     return write_all(d->lock, d->fd, owner, strlen(owner));
 }
 
+/* Whoever wrote into it: a lock left by a run is empty or names its process. */
+static enum status check_lock(const struct directory *d)
+{
+    char text[9] = "";
+    if (pread(d->fd, text, sizeof text - 1, 0) <= 0 || !strcmp(text, "process ")) return OK;
+    return fail(ERR_INPUT, "%s: is no lock of this program: move it, or choose another output.directory", d->lock);
+}
+
 /* Also the proof that the directory can be written to. Where the file system has no locks the run goes on without. */
 static enum status take_lock(const char *path, struct directory *d)
 {
     for (;;) {
         d->fd = open(d->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (d->fd < 0)
-            return fail(ERR_INPUT, "%s: output.directory cannot be written to: %s: %s", path, LOCK, strerror(errno));
+            return fail(ERR_INPUT, "%s: output.directory cannot be written to: %s: %s", path, RUN_LOCK, strerror(errno));
         if (flock(d->fd, LOCK_EX | LOCK_NB)) {
             if (errno == EWOULDBLOCK) return in_use(d->lock, d->fd);
             if (errno != EINTR) break;
@@ -131,102 +116,97 @@ static enum status take_lock(const char *path, struct directory *d)
         }
         close(d->fd);
     }
+    if (check_lock(d) != OK) return d->held = false, ERR_INPUT;
     return sign(d);
 }
 
-/* --------------------------------------------------------------------------------------- an earlier run's files ----- */
-static const char *earlier_run(int directory)
-{
-    struct stat s;
-    for (int i = 0; i < N_MARKER; i++)
-        if (!fstatat(directory, marker[i], &s, AT_SYMLINK_NOFOLLOW)) return marker[i];
-    return NULL;
-}
-
-static bool is_written(const char *name, size_t n, const char *const *pattern)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!fnmatch(pattern[i], name, FNM_PERIOD)) return true;
-    return false;
-}
-
-/* Takes the descriptor over. */
-static enum status remove_written(const char *path, int directory, size_t n, const char *const *pattern)
+/* ------------------------------------------------------------------------------------------------- the run ----- */
+/* The log is begun first of all, but that of an earlier run stays as long as its other results: the new one has another
+ * name until then. A link of the log's name must not be written through, nor a file's other name: so it is made anew. */
+static enum status place_log(const char *path, struct directory *d)
 {
     enum status st = OK;
-    struct dirent *entry;
-    DIR *list = fdopendir(directory);
-    if (!list) {
-        close(directory);
-        return fail(ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    }
-    while (st == OK && (entry = readdir(list)))
-        if (is_written(entry->d_name, n, pattern) && unlinkat(directory, entry->d_name, 0))
-            st = fail(ERR_INPUT, "%s: %s of an earlier run cannot be removed: %s", path, entry->d_name, strerror(errno));
-    closedir(list);
-    return st;
-}
-
-static enum status remove_run(const char *path, int directory)
-{
-    enum status st = OK;
-    int model = openat(directory, "model", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int again;
-    if (model < 0 && errno != ENOENT)
-        return fail(ERR_INPUT, "%s: model: %s; a directory of that name will be written: remove what is there", path,
-                    strerror(errno));
-    if (model >= 0) {
-        TRY(remove_written(path, model, sizeof written_model / sizeof *written_model, written_model));
-        if (unlinkat(directory, "model", AT_REMOVEDIR) && errno != ENOTEMPTY && errno != EEXIST) {
-            st = fail(ERR_INPUT, "%s: model of an earlier run cannot be removed: %s", path, strerror(errno));
-            goto done;
-        }
-    }
-    if ((again = dup(directory)) < 0) {
-        st = fail(ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-        goto done;
-    }
-    TRY(remove_written(path, again, sizeof written / sizeof *written, written));
+    const char *name = d->earlier ? RUN_LOG_NEXT : RUN_LOG;
+    if (!d->earlier) TRY(earlier_check_log(path, d->place));
+    TRY(path_join(path, name, &d->log));
+    if (unlinkat(d->place, name, 0) && errno != ENOENT)
+        st = fail(ERR_INPUT, "%s: cannot be replaced: %s", d->log, strerror(errno));
 done:
     return st;
+}
+
+/* Whether there is an earlier run, and it may be replaced. Changes nothing. */
+static enum status look_for_earlier(const char *path, bool overwrite, struct directory *d)
+{
+    const char *found = earlier_found(d->place);
+    if (!found) return OK;
+    if (!overwrite)
+        return fail(
+            ERR_INPUT,
+            "%s: output.directory holds an earlier run (%s); choose another one, or replace that run with --overwrite",
+            path, found);
+    d->earlier = true;
+    return earlier_check(path, d->place, found);
 }
 
 enum status directory_prepare(const char *path, bool overwrite, struct directory **out)
 {
     enum status st = OK;
     struct directory *d = *out = NULL;
-    const char *found;
-    int directory = -1;
     TRY(make_all(path));
     TRY_NEW(d, 1);
-    d->fd = -1;
-    TRY(path_join(path, LOCK, &d->lock));
+    d->fd = d->place = -1;
+    if (!(d->path = text_copy(path))) {
+        st = fail(ERR_MEMORY, "%s: no memory", path);
+        goto done;
+    }
+    TRY(path_join(path, RUN_LOCK, &d->lock));
     TRY(take_lock(path, d));
-    if ((directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+    if ((d->place = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
         st = fail(ERR_INPUT, "%s: output.directory cannot be read: %s", path, strerror(errno));
         goto done;
     }
-    if ((found = earlier_run(directory)) && !overwrite) {
-        st = fail(
-            ERR_INPUT,
-            "%s: output.directory holds an earlier run (%s); choose another one, or replace that run with --overwrite",
-            path, found);
-        goto done;
-    }
-    if (overwrite) TRY(remove_run(path, directory));
+    TRY(look_for_earlier(path, overwrite, d));
+    TRY(place_log(path, d));
     *out = d, d = NULL;
 done:
-    if (directory >= 0) close(directory);
     directory_free(d);
+    return st;
+}
+
+const char *directory_log(const struct directory *d) { return d->log; }
+
+enum status directory_begin(struct directory *d)
+{
+    enum status st = OK;
+    if (d->earlier) {
+        TRY(earlier_set_aside(d->path, d->place));
+        if (renameat(d->place, RUN_LOG_NEXT, d->place, RUN_LOG) && errno != ENOENT) {
+            st = fail(ERR_IO, "%s: cannot be renamed: %s", d->log, strerror(errno));
+            goto done;
+        }
+    }
+    d->begun = true;
+done:
+    return st;
+}
+
+enum status directory_end(struct directory *d)
+{
+    enum status st = d->earlier ? earlier_remove(d->path, d->place) : OK;
+    d->ended = st == OK;
     return st;
 }
 
 void directory_free(struct directory *d)
 {
     if (!d) return;
+    if (d->earlier && !d->begun && d->log) unlink(d->log); /* the earlier run is as it was */
+    if (d->earlier && d->begun && !d->ended) log_info("the earlier run is kept in %s/" RUN_REPLACED, d->path);
     if (d->held) unlink(d->lock);
     if (d->fd >= 0) close(d->fd);
-    free(d->lock);
+    if (d->place >= 0) close(d->place);
+    free(d->path), free(d->lock), free(d->log);
     free(d);
 }
 
@@ -252,7 +232,8 @@ enum status output_write_text(const char *path, const char *text, size_t n)
     struct text other = {0};
     int fd = -1;
     TRY(text_print(&other, "%s.tmp", path));
-    if ((fd = open(other.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0) {
+    unlink(other.data); /* what a kill left, or a link, which must not be written through */
+    if ((fd = open(other.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0) {
         st = fail(ERR_IO, "%s: cannot be created: %s", other.data, strerror(errno));
         goto done;
     }

@@ -1,5 +1,5 @@
 /* The files of a run: its directory and run.log before anything costly; input.yaml, geffect.h5, train.h5 when the weights
- * have been read, so that bad ones leave nothing that looks like a result. */
+ * have been read, so that bad ones leave nothing that looks like a result, and leave an earlier run as it was. */
 #include "unlearn/task_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -55,32 +55,14 @@ done:
     return st;
 }
 
-/* Overwriting would replace the user's own file. */
-static enum status check_input(const char *input, const char *dir)
-{
-    char *echo = NULL, *a = NULL, *b = NULL;
-    enum status st = path_join(dir, "input.yaml", &echo);
-    if (st == OK) a = realpath(input, NULL), b = realpath(echo, NULL);
-    if (a && b && !strcmp(a, b))
-        st =
-            fail(ERR_INPUT, "%s: is the place of the resolved input: move it, or choose another output.directory", input);
-    free(echo), free(a), free(b);
-    return st;
-}
-
 enum status run_directory(struct run *r, const struct options *o)
 {
     const struct grid *grid = r->subject->grid;
-    const char *dir = r->in->config->output_directory;
-    char *log = NULL;
     enum status st = OK;
     if (grid->rank) return grid_agree(grid, OK);
-    TRY(check_input(o->input, dir));
-    TRY(directory_prepare(dir, o->overwrite, &r->directory));
-    TRY(path_join(dir, "run.log", &log));
-    TRY(log_open(log, false));
+    TRY(directory_prepare(r->in->config->output_directory, o->overwrite, &r->directory));
+    TRY(log_open(directory_log(r->directory), false));
 done:
-    free(log);
     return grid_agree(grid, st);
 }
 
@@ -90,6 +72,7 @@ static enum status open_all(struct run *r)
     struct about about;
     enum status st;
     describe(r, &about);
+    TRY(directory_begin(r->directory));
     TRY(write_input(r->in->config));
     if (r->measurement) TRY(measurement_open(r->measurement, dir, N_ATTRIBUTE, about.attribute));
     if (r->evaluation) TRY(evaluation_open(r->evaluation, dir, N_ATTRIBUTE, about.attribute));
@@ -110,6 +93,11 @@ enum status run_close(struct run *r)
     const enum status trained = r->training ? training_close(r->training) : OK;
     const enum status evaluated = r->evaluation ? evaluation_close(r->evaluation) : OK;
     return grid_agree(r->subject->grid, measured != OK ? measured : trained != OK ? trained : evaluated);
+}
+
+enum status run_complete(struct run *r)
+{
+    return grid_agree(r->subject->grid, r->directory ? directory_end(r->directory) : OK);
 }
 
 /* ------------------------------------------------------------------------------------------------------ model/ ----- */

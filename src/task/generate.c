@@ -188,6 +188,7 @@ static enum status run(const struct options *o, const struct inputs *in, const s
     TRY(subject_weights(r.subject));
     TRY(run_files(&r));
     TRY(continue_all(r.subject));
+    TRY(run_complete(&r));
 done:
     run_free(&r);
     return st;

@@ -83,6 +83,7 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     TRY(unlearn(&r));
     TRY(run_close(&r));
     TRY(run_export(&r));
+    TRY(run_complete(&r));
     report_end(&r);
 done:
     run_free(&r);
@@ -99,6 +100,7 @@ enum status task_run(const struct options *o)
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
+    TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));
         goto done;
