@@ -1,0 +1,89 @@
+/* plan: layouts, memory and work of jobs that this one is not.                                                NP: 1 */
+#include "demo_run.h"
+
+static const char *const usual[] = {"data.forget.rows=16", "train={steps: 5, batch_size: 8, accumulation: 1}",
+                                    "parallel.tensor=2", NULL};
+static const char *const auto_layout[] = {"data.forget.rows=16", "train={steps: 5, batch_size: 8, accumulation: 1}",
+                                          NULL};
+
+static struct plan plan_of(const char *const *more, int processes)
+{
+    const struct machine m = {.processes = processes, .node_processes = 2, .resident = 1000};
+    struct demo_run d;
+    struct plan p;
+    demo_inputs(&d, more);
+    demo_plan(&d, &m);
+    p = d.plan;
+    demo_free(&d);
+    return p;
+}
+
+/* Whatever sends a message would need the communicators that nobody has made. */
+static void one_process_plans_for_any_number(void **state)
+{
+    for (int n = 2; n <= 16; n *= 2) {
+        const struct plan p = plan_of(usual, n);
+        assert_int_equal(p.data * p.tensor, n);
+        assert_int_equal(p.tensor, 2);
+        assert_int_equal(p.node_processes, 2);
+    }
+}
+
+static void the_kinds_of_memory_add_up(void **state)
+{
+    const struct plan p = plan_of(usual, 4);
+    size_t states = 0, bytes = 0;
+    for (size_t i = 0; i < p.n_part; i++) states += p.demand[i].states, bytes += p.demand[i].bytes;
+    assert_int_equal(states, 1 + 1 + 2 + 1 + 2); /* weights, gradient, moments, part of gd, two risks */
+    assert_int_equal(p.all.states, states);
+    assert_int_equal(p.all.bytes, bytes);
+    assert_int_equal(p.bytes, 1000 + states * p.bytes_state + p.bytes_model + p.bytes_engine + bytes);
+}
+
+static void tensor_ranks_share_the_states(void **state)
+{
+    static const char *const one[] = {"parallel={tensor: 1, data: 1}", NULL}, *const two[] = {"parallel.tensor=2", NULL};
+    const struct plan a = plan_of(one, 1), b = plan_of(two, 2);
+    assert_true(b.bytes_state < 0.6 * (double)a.bytes_state);
+    assert_near(b.all.flops_update, a.all.flops_update, 1e-15); /* the work of all processes is the same */
+}
+
+/* gram: the objective's gradient and the update's step; standard_error: a gradient for each objective. */
+static void a_probe_brings_its_own_demand(void **state)
+{
+    static const char *const with[] = {"train={steps: 5, batch_size: 8, accumulation: 1}",
+                                       "geffect.fidelity=true",
+                                       "geffect.standard_error=true",
+                                       "geffect.objectives=[npo, ga, wga]",
+                                       "objective.regularizer=[{name: gd}, {name: rr}]",
+                                       NULL};
+    static const char *const without[] = {with[0], with[3], with[4], NULL};
+    const struct plan a = plan_of(without, 1), b = plan_of(with, 1);
+    assert_int_equal(b.all.states - a.all.states,
+                     1 + 1 + 1 + 3); /* gram; step; the regularisers' sum; three objectives */
+    assert_int_equal(a.engine.risks, 2);
+    assert_int_equal(b.engine.risks, 3); /* directions of one backward */
+    assert_true(b.all.flops_measure > a.all.flops_measure);
+    assert_near(b.all.flops_update, a.all.flops_update, 0);
+}
+
+static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
+{
+    assert_int_equal(plan_of(auto_layout, 2).data, 2);
+    assert_int_equal(plan_of(auto_layout, 4).data, 2);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_process_plans_for_any_number),
+        cmocka_unit_test(the_kinds_of_memory_add_up),
+        cmocka_unit_test(tensor_ranks_share_the_states),
+        cmocka_unit_test(a_probe_brings_its_own_demand),
+        cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
+    };
+    if (parallel_start(&argc, &argv) != OK) return 1;
+    int failed = cmocka_run_group_tests_name("plan: sizes", tests, NULL, NULL);
+    parallel_end();
+    return failed;
+}
