@@ -189,7 +189,25 @@ def evaluating(**keys):
     return damage
 
 
+def configured(directory, **keys):
+    return json_file(f"{directory}/config.json", lambda c: c.update(keys))
+
+
+def trajectory(task, **later):
+    """The input measures the model and then the same again, whose config.json says other things."""
+    def damage(c):
+        shutil.copytree(c / "model", c / "later")
+        configured("later", **later)(c)
+        for key in ("objective", "optimizer", "train"):
+            c.set(key, None)
+        c.set("task", task)
+        c.set("model", {"path": [{"step": 0, "path": "model"}, {"step": 1, "path": "later"}]})
+        c.set("geffect", {"objectives": ["ga"]})
+    return damage
+
+
 Q = "model.layers.1.self_attn.q_proj.weight"
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 WEIGHTS, ROWS, INPUT = "model/model.safetensors", "forget.jsonl", "input.yaml"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
 YAML = "task: unlearn\nmodel: {path: model}\ndata: {forget: forget.jsonl, retain: retain.jsonl}\noutput: {directory: out}\n"
@@ -297,6 +315,19 @@ TABLE = [
     ("epochs beyond any count", both(setting("train", {"epochs": 1e300}), lambda c: None), [INPUT, "epochs"], 1, 1),
     ("reference that turns otherwise", json_file("reference/config.json", lambda c: c.update(rope_theta=77.0)),
      ["reference", "config.json"], 1, 2),
+    ("reference with another attention factor", both(configured("model", rope_scaling=YARN),
+     configured("reference", rope_scaling={**YARN, "attention_factor": 1.5})), ["reference", "attention factor"], 1, 1),
+    ("reference with other mscales", both(configured("model", rope_scaling=YARN),
+     configured("reference", rope_scaling={**YARN, "mscale": 1.0, "mscale_all_dim": 0.5})), ["reference", "attention factor"], 1, 2),
+    ("reference with another window", both(configured("model", model_type="mistral", sliding_window=None),
+     configured("reference", model_type="mistral", sliding_window=64)), ["reference", "sliding_window"], 1, 1),
+    ("later model with another attention factor", both(configured("model", rope_scaling=YARN),
+     trajectory("geffect", rope_scaling={**YARN, "attention_factor": 1.5})), ["later", "attention factor"], 1, 1),
+    ("later model with another window", both(configured("model", model_type="mistral", sliding_window=None),
+     trajectory("geffect", sliding_window=64)), ["later", "sliding_window"], 1, 2),
+    ("later model with another padding", trajectory("geffect", pad_token_id=None), ["later", "pad_token_id"], 1, 1),
+    ("later model with another padding, norms", both(trajectory("evaluate", pad_token_id=None),
+     setting("evaluate", {"sets": {"forget": ROWS}, "metrics": ["gradnorm"]})), ["later", "pad_token_id"], 1, 1),
     ("objective measured twice", setting("geffect.objectives", ["ga", "ga"]), [INPUT, "ga", "twice"], 1, 1),
     ("regularizer measured as objective", setting("geffect.objectives", ["ga", "kl"]), [INPUT, "kl"], 1, 2),
     # evaluation
@@ -411,6 +442,29 @@ def odd_rows(checks):
     checks.check(np.array_equal(*losses), "odd rows give the same losses")
 
 
+def other_paddings(checks):
+    """Padding is only about gradients: a reference, and models that are only read, may have another; the same numbers."""
+    case = Case(checks.directory / "padding")
+    found = []
+    for name, pad in (("same", 0), ("other", 5)):
+        configured("reference", pad_token_id=pad)(case)
+        case.set("output.directory", name)
+        done = run_input(case.input, 1, precisions()[0], case.directory)
+        if not checks.check(done.returncode == 0, f"padding of the reference: {name}", done.stderr[-1500:]):
+            return
+        with h5py.File(case / name / "geffect.h5") as f:
+            found.append(f["geffect"][()])
+    checks.check(np.array_equal(*found), "another padding of the reference gives the same effects")
+    case = Case(checks.directory / "padding-later")
+    both(trajectory("evaluate", pad_token_id=5), setting("geffect", None),
+         setting("evaluate", {"sets": {"forget": ROWS}, "metrics": ["loss"]}))(case)
+    done = run_input(case.input, 1, precisions()[0], case.directory)
+    if checks.check(done.returncode == 0, "another padding of a model that is only read", done.stderr[-1500:]):
+        with h5py.File(case / "out/evaluation.h5") as f:
+            loss = f["mean"][()]
+        checks.check(np.array_equal(loss[0], loss[1], equal_nan=True), "and the same losses", str(loss))
+
+
 def words_of_the_program(checks):
     """--help and --version succeed and say something, on standard output."""
     for word in ("--help", "--version"):
@@ -436,6 +490,7 @@ def main():
         rows_without_labels(checks, 1)
         rows_without_labels(checks, 2)
         odd_rows(checks)
+        other_paddings(checks)
         words_of_the_program(checks)
     checks.finish()
 
