@@ -37,12 +37,12 @@ def sound():
 class Case:
     """A directory with a sound input, its model and data, which the case's `damage` then spoils."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, golden=GOLDEN):
         self.directory, self.input, self.options, self.text = directory, sound(), [], None
         for name in ("model", "reference"):
-            shutil.copytree(GOLDEN / name, directory / name)
+            shutil.copytree(golden / name, directory / name)
         for name in ("forget.jsonl", "retain.jsonl", "idk.jsonl"):
-            shutil.copy(GOLDEN / name, directory)
+            shutil.copy(golden / name, directory)
         for path in directory.rglob("*"):
             os.chmod(path, 0o755 if path.is_dir() else 0o644)
 
@@ -67,6 +67,10 @@ def setting(key, value):
 
 def removing(name):
     return lambda c: (c / name).unlink()
+
+
+def renaming(name, other):
+    return lambda c: (c / name).rename(c / other)
 
 
 def writing(name, text):
@@ -114,10 +118,10 @@ def line(name, number, text):
     return damage
 
 
-def tensors(change):
-    """change(header, bytes) -> (header, bytes) of model/model.safetensors."""
+def tensors(change, directory="model"):
+    """change(header, bytes) -> (header, bytes) of DIRECTORY/model.safetensors."""
     def damage(c):
-        path = c / "model/model.safetensors"
+        path = c / directory / "model.safetensors"
         whole = path.read_bytes()
         n = int.from_bytes(whole[:8], "little")
         header, data = change(json.loads(whole[8:8 + n]), bytearray(whole[8 + n:]))
@@ -135,6 +139,17 @@ def without(name):
                 t["data_offsets"] = [o - (end - begin if o >= end else 0) for o in t["data_offsets"]]
         return header, data[:begin] + data[end:]
     return tensors(change)
+
+
+def with_head(scale, directory="model", rows=None):
+    """The file with a head: its embedding (of float32) times `scale`, or the first rows of that."""
+    def change(header, data):
+        t = header["model.embed_tokens.weight"]
+        embedding = np.frombuffer(data[slice(*t["data_offsets"])], "<f4").reshape(t["shape"])[:rows]
+        header["lm_head.weight"] = {"dtype": "F32", "shape": list(embedding.shape),
+                                    "data_offsets": [len(data), len(data) + embedding.nbytes]}
+        return header, data + (embedding * np.float32(scale)).tobytes()
+    return tensors(change, directory)
 
 
 def described(name, **fields):
@@ -239,7 +254,21 @@ TABLE = [
     ("weights cut in the header", cutting(WEIGHTS, 0.001), ["model.safetensors"], 1, 1),
     ("weights empty", writing(WEIGHTS, b""), ["model.safetensors"], 1, 1),
     ("weights with a huge header", writing(WEIGHTS, b"\xff" * 7 + b"\x7f{}"), ["model.safetensors"], 1, 1),
-    ("weights are a pointer", writing(WEIGHTS, POINTER), ["model.safetensors"], 1, 1),
+    ("weights are a pointer", writing(WEIGHTS, POINTER), ["model.safetensors: is a Git LFS pointer.*git lfs pull"], 1, 1),
+    ("weights are a pointer, two ranks", writing(WEIGHTS, POINTER), ["model.safetensors: is a Git LFS pointer"], 1, 2),
+    ("config is a pointer", writing("model/config.json", POINTER), ["config.json: is a Git LFS pointer"], 1, 1),
+    ("config of the reference is a pointer", writing("reference/config.json", POINTER), ["config.json: is a Git LFS pointer"], 1, 1),
+    ("tokenizer is a pointer", writing("model/tokenizer.json", POINTER), ["tokenizer.json: is a Git LFS pointer"], 1, 2),
+    ("index is a pointer", both(removing(WEIGHTS), writing("model/model.safetensors.index.json", POINTER)),
+     ["index.json: is a Git LFS pointer"], 1, 1),
+    ("forget file is a pointer", writing(ROWS, POINTER), ["forget.jsonl: is a Git LFS pointer"], 1, 1),
+    ("retain log is a pointer", both(evaluating(retain_logs="log.json"), writing("log.json", POINTER)),
+     ["log.json: is a Git LFS pointer"], 1, 1),
+    ("input is a pointer", raw(POINTER), [INPUT + ": is a Git LFS pointer"], 1, 1),
+    ("shards without an index", both(renaming(WEIGHTS, "model/model-00001-of-00002.safetensors"),
+     writing("model/model-00002-of-00002.safetensors", b"")), ["model-00001-of-00002.safetensors.*index.json"], 1, 1),
+    ("weights of torch alone", both(renaming(WEIGHTS, "model/pytorch_model.bin"), writing("model/training_args.bin", b"")),
+     ["pytorch_model.bin.*save_pretrained"], 1, 2),
     ("a tensor missing", without(Q), ["model.safetensors", Q], 1, 1),
     ("a tensor missing, two ranks", without(Q), ["model.safetensors", Q], 1, 2),
     ("a tensor of another shape", described(Q, shape=[16, 64]), ["model.safetensors", Q, "16|64"], 1, 1),
@@ -465,6 +494,43 @@ def other_paddings(checks):
         checks.check(np.array_equal(loss[0], loss[1], equal_nan=True), "and the same losses", str(loss))
 
 
+def own_head(checks):
+    """config.json ties the head: one in the file with other values counts all the same, one with the same values does not."""
+    found = {}
+    for name, scale, tied, ranks in (("none", None, True, 1), ("equal", 1, True, 1), ("other", 1.5, True, 1),
+                                     ("other, two ranks", 1.5, True, 2), ("untied", 1.5, False, 1)):
+        case = Case(checks.directory / f"head-{name}", SHARED / "golden/models/llama3")
+        if scale:
+            with_head(scale)(case)
+        both(configured("model", tie_word_embeddings=tied), setting("model.reference", None),
+             setting("parallel", {"data": 1, "tensor": ranks}))(case)
+        done = run_input(case.input, ranks, precisions()[0], case.directory)
+        if not checks.check(done.returncode == 0, f"head: {name}", done.stderr[-1500:]):
+            return
+        with h5py.File(case / "out/geffect.h5") as f:
+            effect = f["geffect"][()]
+        config = json.loads((case / "out/model/config.json").read_text())
+        said = "lm_head.weight" in (case / "out/run.log").read_text()
+        written = (case / "out/model/model.safetensors").read_bytes()
+        found[name] = effect, written
+        own = scale == 1.5
+        checks.check(b"lm_head.weight" in written[:10**5] if own else b"lm_head.weight" not in written, f"head: {name}: as written")
+        checks.check(config["tie_word_embeddings"] is not own, f"head: {name}: config.json", str(config))
+        checks.check(said == (own and tied), f"head: {name}: a warning")
+    for name, damage, words in (("the model's head is its own, the reference's is not", with_head(1.5), "tie_word_embeddings"),
+                                ("the reference's head is its own, the model's is not", with_head(1.5, "reference"), "tie_word_embeddings"),
+                                ("a head of other rows", with_head(1.5, rows=10), "lm_head.weight: has shape")):
+        case = Case(checks.directory / name.replace(" ", "-"), SHARED / "golden/models/llama3")
+        damage(case)
+        done = run_input(case.input, 2, precisions()[0], case.directory)
+        checks.check(done.returncode == 1 and words in done.stderr and done.stderr.count("unlearn: error") == 1, name, done.stderr)
+    same = lambda a, b: np.array_equal(found[a][0], found[b][0]) and found[a][1] == found[b][1]
+    checks.check(same("none", "equal"), "a head that equals the embedding changes nothing")
+    checks.check(same("other", "untied"), "a head of its own gives what config.json without the tie gives")
+    checks.check(found["none"][0].shape != found["other"][0].shape or (found["none"][0] != found["other"][0]).any(), "a head of its own makes another model")
+    checks.near("head of its own, two ranks", {"total": (found["other, two ranks"][0].sum(-1), found["other"][0].sum(-1))}, 2e-5)
+
+
 def words_of_the_program(checks):
     """--help and --version succeed and say something, on standard output."""
     for word in ("--help", "--version"):
@@ -491,6 +557,7 @@ def main():
         rows_without_labels(checks, 2)
         odd_rows(checks)
         other_paddings(checks)
+        own_head(checks)
         words_of_the_program(checks)
     checks.finish()
 

@@ -73,6 +73,10 @@ struct shape {
  *  are fine. ERR_INPUT names file and key.                                                                       Local. */
 enum status shape_read(const char *dir, struct shape **out);
 enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out);
+/** Where the shape ties lm_head to the embedding but the files of DIR hold a head with other values, the files count, as in
+ *  transformers: the shape has a head of its own from now on, also in its config.json, and a warning says so.
+ *                                                                                               Collective over grid. */
+enum status shape_untie(const char *dir, const struct grid *g, struct shape *s);
 void shape_free(struct shape *s);
 enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
 /** What the first member is called in which two models differ that should agree so far; NULL: they do.            Local. */

@@ -259,6 +259,7 @@ enum status inputs_read(const struct options *o, const struct grid *world, struc
     TRY(grid_agree(world, inputs_objectives(in)));
     TRY(grid_agree(world, inputs_scores(in)));
     TRY(read_shape(world, in->config->model.path, &in->shape));
+    if (in->config->model.init == INIT_PRETRAINED) TRY(shape_untie(in->config->model.path, world, in->shape));
     TRY(grid_agree(world, inputs_hidden(in, world)));
     TRY(grid_agree(world, inputs_freeze(in)));
     TRY(open_rule(world, in, &tokenizer, &rule));

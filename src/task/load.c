@@ -18,12 +18,15 @@ static enum status check_same(const struct run *r, const char *dir, enum shape_a
 {
     struct shape *s = NULL;
     const char *differs;
-    enum status st = shape_read(dir, &s);
-    if (st == OK && (differs = shape_differs(s, r->in->shape, as_far_as)))
+    enum status st;
+    TRY(grid_agree(r->grid, shape_read(dir, &s)));
+    TRY(shape_untie(dir, r->grid, s));
+    if ((differs = shape_differs(s, r->in->shape, as_far_as)))
         st = fail(ERR_INPUT,
                   "%s: config.json does not describe the same model as that of %s: %s differs; give it a run of its own, "
                   "or correct what is wrong",
                   dir, r->in->config->model.path, differs);
+done:
     shape_free(s);
     return grid_agree(r->grid, st);
 }
