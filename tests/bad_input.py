@@ -494,6 +494,16 @@ def other_paddings(checks):
         checks.check(np.array_equal(loss[0], loss[1], equal_nan=True), "and the same losses", str(loss))
 
 
+def pointer_beside(checks):
+    """A Git LFS pointer in place of a file that only the written model would get: named in the log and left out there."""
+    case = Case(checks.directory / "beside")
+    writing("model/tokenizer.model", POINTER)(case)
+    done = run_input(case.input, 1, precisions()[0], case.directory)
+    log = (case / "out/run.log").read_text() if done.returncode == 0 else ""
+    checks.check("tokenizer.model: is a Git LFS pointer" in log and (case / "out/model/tokenizer.json").exists()
+                 and not (case / "out/model/tokenizer.model").exists(), "a pointer beside the model", done.stderr[-1500:] + log)
+
+
 def own_head(checks):
     """config.json ties the head: one in the file with other values counts all the same, one with the same values does not."""
     found = {}
@@ -558,6 +568,7 @@ def main():
         odd_rows(checks)
         other_paddings(checks)
         own_head(checks)
+        pointer_beside(checks)
         words_of_the_program(checks)
     checks.finish()
 
