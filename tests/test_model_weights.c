@@ -1,43 +1,11 @@
 /* model: weights read, written, drawn.                                                              NP: 1 2 4 */
-#include "model_files.h"
+#include "loaded.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 
 static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
 enum { N_MODEL = sizeof models / sizeof *models };
-
-/* A model on a grid of data x tensor processes. */
-struct loaded {
-    struct grid *grid;
-    struct shape *shape;
-    struct layout *layout;
-    struct state *weights;
-};
-
-static void loaded_free(struct loaded *m)
-{
-    state_free(m->weights);
-    layout_free(m->layout);
-    shape_free(m->shape);
-    grid_free(m->grid);
-}
-
-static struct loaded load_by(size_t buffer, const char *dir, int tensor, uint64_t *hash)
-{
-    struct loaded m = {0};
-    const int size = parallel_node_size(); /* tests run on one node */
-    bool good = grid_new(size / tensor, tensor, &m.grid) == OK && shape_read(dir, &m.shape) == OK &&
-                layout_new(m.shape, m.grid->tensor_rank, tensor, &m.layout) == OK &&
-                state_new("weights", m.layout, &m.weights) == OK;
-    if (!good) print_error("%s\n", fail_message());
-    assert_true(all_agree(m.grid, good));
-    math_fill(m.layout->size, -1, m.weights->data);
-    if (weights_read_by(buffer, dir, m.grid, m.weights, hash) != OK) fail_msg("%s", fail_message());
-    return m;
-}
-
-static struct loaded load(const char *dir, int tensor, uint64_t *hash) { return load_by(1 << 20, dir, tensor, hash); }
 
 static const char *golden(size_t i)
 {
@@ -153,36 +121,6 @@ static void what_was_written_reads_back_bit_for_bit(void **state)
     assert_true(comes_back(golden(3), 1, STORE_F16, 700, (uint64_t)1 << 40));
 }
 
-/* Exact in every storage: a value for each element of the model. */
-static real element(size_t i, size_t row, size_t column) { return (real)((i * 31 + row * 7 + column) % 251) - 100; }
-
-/* Sets this process's part of every tensor, or counts what is not so. */
-static size_t elements(const struct state *w, bool set)
-{
-    size_t wrong = 0;
-    for (size_t i = 0; i < w->layout->n_param; i++) {
-        const struct param *p = &w->layout->param[i];
-        for (size_t r = 0; r < p->row_count; r++)
-            for (size_t c = 0; c < p->col_count; c++) {
-                real *x = w->data + p->offset + r * p->col_count + c,
-                     want = element(i, param_global_row(p, r), p->col_first + c);
-                if (set) *x = want;
-                wrong += *x != want;
-            }
-    }
-    return wrong;
-}
-
-/* A new directory whose name every process knows. */
-static void common_directory(char dir[256])
-{
-    struct grid *g;
-    assert_int_equal(grid_new(parallel_node_size(), 1, &g), OK);
-    if (!g->rank) scratch_directory(dir);
-    comm_broadcast(g->world, dir, 256, 0);
-    grid_free(g);
-}
-
 /* Writes a model of these shapes with `tensor` processes, in buffers and files of so many numbers. The directory gets a
  * config.json: what the shape was made of. */
 static void write_kind(const struct shape *s, const char *dir, int tensor, size_t buffer, uint64_t most)
@@ -271,106 +209,6 @@ static void gpt2_is_stored_transposed_and_may_come_without_its_prefix(void **sta
     if (!m.grid->rank) remove_directory(dir);
     loaded_free(&m);
     shape_free(s);
-}
-
-/* Sets a member of DIR/config.json. */
-static void set_in_config(const char *dir, const char *key, json_t *value)
-{
-    char path[512], *text;
-    json_t *config;
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    assert_int_equal(json_read(path, 1 << 20, &config), OK);
-    json_object_set_new(config, key, value);
-    text = json_dumps(config, 0);
-    write_file(dir, "config.json", text, strlen(text));
-    json_decref(config);
-    free(text);
-}
-
-/* Writes a model with a head of its own, which is the embedding again where `equal`, under a config.json that ties them. */
-static void write_tied(const char *changes, const char *dir, int tensor, bool equal)
-{
-    struct loaded m = {.shape = shape_with(changes)};
-    const struct param *embed, *head;
-    assert_non_null(m.shape);
-    m.shape->tied = false;
-    assert_int_equal(grid_new(parallel_node_size() / tensor, tensor, &m.grid), OK);
-    assert_int_equal(layout_new(m.shape, m.grid->tensor_rank, tensor, &m.layout), OK);
-    assert_int_equal(state_new("weights", m.layout, &m.weights), OK);
-    elements(m.weights, true);
-    embed = layout_find(m.layout, 0, ROLE_EMBED), head = layout_find(m.layout, m.layout->n_layer - 1, ROLE_HEAD);
-    if (equal)
-        math_copy(head->row_count * head->col_count, m.weights->data + embed->offset, m.weights->data + head->offset);
-    assert_int_equal(weights_write_by(100, equal ? 4000 : (uint64_t)1 << 40, dir, NULL, m.grid, m.weights, STORE_F32),
-                     OK);
-    if (!m.grid->rank) set_in_config(dir, "tie_word_embeddings", json_true());
-    comm_barrier(m.grid->world);
-    loaded_free(&m);
-}
-
-/* Of its own in one file; equal in several with an index: not phi's, whose bias is then another parameter. */
-static void check_own_head(const char *changes, int tensor, bool equal)
-{
-    char dir[256] = "", other[256] = "";
-    struct shape *s;
-    struct grid *g;
-    struct loaded m;
-    bool good;
-    common_directory(dir), common_directory(other);
-    write_tied(changes, dir, tensor, equal);
-    assert_int_equal(grid_new(parallel_node_size() / tensor, tensor, &g), OK);
-    assert_int_equal(shape_read(dir, &s), OK);
-    assert_true(s->tied);
-    assert_int_equal(shape_untie(dir, g, s), OK);
-    if (s->tied != equal) fail_msg("%s: tied %d, the head equals the embedding %d", changes, s->tied, equal);
-    m = (struct loaded){.shape = s, .grid = g};
-    assert_int_equal(layout_new(s, g->tensor_rank, tensor, &m.layout), OK);
-    assert_int_equal(state_new("weights", m.layout, &m.weights), OK);
-    assert_int_equal(weights_read(dir, g, m.weights, NULL), OK);
-    good = !elements(m.weights, false) && weights_write(other, NULL, g, m.weights, STORE_F32) == OK;
-    assert_true(all_agree(g, good));
-    loaded_free(&m);
-    m = load(other, tensor, NULL); /* says itself what it is */
-    assert_true(all_agree(m.grid, m.shape->tied == equal && !elements(m.weights, false)));
-    comm_barrier(m.grid->world);
-    if (!m.grid->rank) remove_directory(dir), remove_directory(other);
-    loaded_free(&m);
-}
-
-static void a_head_of_its_own_counts_though_config_json_ties_it(void **state)
-{
-    static const char *const kinds[] = {"{\"model_type\": \"phi\", \"tie_word_embeddings\": true}",
-                                        "{\"tie_word_embeddings\": true}",
-                                        "{\"model_type\": \"qwen2\", \"tie_word_embeddings\": true}",
-                                        "{\"model_type\": \"gpt_neox\", \"num_key_value_heads\": null,"
-                                        " \"hidden_size\": 48, \"tie_word_embeddings\": true}"};
-    const int size = parallel_node_size();
-    for (int equal = 0; equal < 2; equal++) {
-        for (size_t k = equal; k < sizeof kinds / sizeof *kinds; k++) check_own_head(kinds[k], size, equal);
-        for (size_t k = 0; k < N_FURTHER; k++) {
-            struct shape *s = shape_with(further_kinds[k]);
-            const bool tied = s->tied;
-            shape_free(s);
-            if (tied) check_own_head(further_kinds[k], size, equal); /* gemma, gpt2: unless they say otherwise */
-        }
-    }
-}
-
-static void a_head_that_cannot_be_one_is_refused_and_an_absent_one_is_none(void **state)
-{
-    const char *dir = golden(1); /* llama3 is tied and has no head in its file */
-    struct shape *s;
-    struct grid *g;
-    if (!dir) skip();
-    assert_int_equal(grid_new(parallel_node_size(), 1, &g), OK);
-    assert_int_equal(shape_read(dir, &s), OK);
-    assert_int_equal(shape_untie(dir, g, s), OK);
-    assert_true(s->tied);
-    s->vocabulary--;
-    assert_int_equal(shape_untie(dir, g, s), ERR_INPUT);
-    fail_clear();
-    shape_free(s);
-    grid_free(g);
 }
 
 static void a_directory_gets_its_config_and_tokenizer_and_no_leftovers(void **state)
@@ -558,8 +396,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_written_reads_back_bit_for_bit),
         cmocka_unit_test(further_families_come_back_bit_for_bit_in_every_layout),
         cmocka_unit_test(gpt2_is_stored_transposed_and_may_come_without_its_prefix),
-        cmocka_unit_test(a_head_of_its_own_counts_though_config_json_ties_it),
-        cmocka_unit_test(a_head_that_cannot_be_one_is_refused_and_an_absent_one_is_none),
         cmocka_unit_test(a_directory_gets_its_config_and_tokenizer_and_no_leftovers),
         cmocka_unit_test(a_directory_that_cannot_be_written_fails_on_every_process),
         cmocka_unit_test(a_full_disk_leaves_what_was_there_and_fails_on_every_process),
