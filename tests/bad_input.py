@@ -37,12 +37,12 @@ def sound():
 class Case:
     """A directory with a sound input, its model and data, which the case's `damage` then spoils."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, golden=GOLDEN):
         self.directory, self.input, self.options, self.text = directory, sound(), [], None
         for name in ("model", "reference"):
-            shutil.copytree(GOLDEN / name, directory / name)
+            shutil.copytree(golden / name, directory / name)
         for name in ("forget.jsonl", "retain.jsonl", "idk.jsonl"):
-            shutil.copy(GOLDEN / name, directory)
+            shutil.copy(golden / name, directory)
         for path in directory.rglob("*"):
             os.chmod(path, 0o755 if path.is_dir() else 0o644)
 
@@ -67,6 +67,10 @@ def setting(key, value):
 
 def removing(name):
     return lambda c: (c / name).unlink()
+
+
+def renaming(name, other):
+    return lambda c: (c / name).rename(c / other)
 
 
 def writing(name, text):
@@ -114,10 +118,10 @@ def line(name, number, text):
     return damage
 
 
-def tensors(change):
-    """change(header, bytes) -> (header, bytes) of model/model.safetensors."""
+def tensors(change, directory="model"):
+    """change(header, bytes) -> (header, bytes) of DIRECTORY/model.safetensors."""
     def damage(c):
-        path = c / "model/model.safetensors"
+        path = c / directory / "model.safetensors"
         whole = path.read_bytes()
         n = int.from_bytes(whole[:8], "little")
         header, data = change(json.loads(whole[8:8 + n]), bytearray(whole[8 + n:]))
@@ -221,7 +225,21 @@ TABLE = [
     ("weights cut in the header", cutting(WEIGHTS, 0.001), ["model.safetensors"], 1, 1),
     ("weights empty", writing(WEIGHTS, b""), ["model.safetensors"], 1, 1),
     ("weights with a huge header", writing(WEIGHTS, b"\xff" * 7 + b"\x7f{}"), ["model.safetensors"], 1, 1),
-    ("weights are a pointer", writing(WEIGHTS, POINTER), ["model.safetensors"], 1, 1),
+    ("weights are a pointer", writing(WEIGHTS, POINTER), ["model.safetensors: is a Git LFS pointer.*git lfs pull"], 1, 1),
+    ("weights are a pointer, two ranks", writing(WEIGHTS, POINTER), ["model.safetensors: is a Git LFS pointer"], 1, 2),
+    ("config is a pointer", writing("model/config.json", POINTER), ["config.json: is a Git LFS pointer"], 1, 1),
+    ("config of the reference is a pointer", writing("reference/config.json", POINTER), ["config.json: is a Git LFS pointer"], 1, 1),
+    ("tokenizer is a pointer", writing("model/tokenizer.json", POINTER), ["tokenizer.json: is a Git LFS pointer"], 1, 2),
+    ("index is a pointer", both(removing(WEIGHTS), writing("model/model.safetensors.index.json", POINTER)),
+     ["index.json: is a Git LFS pointer"], 1, 1),
+    ("forget file is a pointer", writing(ROWS, POINTER), ["forget.jsonl: is a Git LFS pointer"], 1, 1),
+    ("retain log is a pointer", both(evaluating(retain_logs="log.json"), writing("log.json", POINTER)),
+     ["log.json: is a Git LFS pointer"], 1, 1),
+    ("input is a pointer", raw(POINTER), [INPUT + ": is a Git LFS pointer"], 1, 1),
+    ("shards without an index", both(renaming(WEIGHTS, "model/model-00001-of-00002.safetensors"),
+     writing("model/model-00002-of-00002.safetensors", b"")), ["model-00001-of-00002.safetensors.*index.json"], 1, 1),
+    ("weights of torch alone", both(renaming(WEIGHTS, "model/pytorch_model.bin"), writing("model/training_args.bin", b"")),
+     ["pytorch_model.bin.*save_pretrained"], 1, 2),
     ("a tensor missing", without(Q), ["model.safetensors", Q], 1, 1),
     ("a tensor missing, two ranks", without(Q), ["model.safetensors", Q], 1, 2),
     ("a tensor of another shape", described(Q, shape=[16, 64]), ["model.safetensors", Q, "16|64"], 1, 1),

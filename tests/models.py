@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from functools import partial
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 try:
     import torch
     import transformers
+    from safetensors.torch import load_file, save_file
 except ImportError as e:
     print(f"skipped: {e}: make transformers")
     sys.exit(77)
@@ -29,6 +31,7 @@ if not (SHARED / "reference/reference.py").exists():
 sys.path.insert(0, str(SHARED / "reference"))
 import reference
 from golden import one_run, settings, write_direction
+from reference import save_model
 
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 1), (4, 2)]}
 SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
@@ -60,6 +63,12 @@ CASES = {
     "gpt2": ("gpt2", GPT2, {}),
     "gpt2-odd-heads": ("gpt2", dict(GPT2, n_embd=30, n_head=3, n_inner=50, activation_function="gelu",
                                     tie_word_embeddings=False), {}),
+    "llama-own-head": ("llama", dict(num_key_value_heads=2, tie_word_embeddings=True), dict(own_head="lm_head.weight")),
+    "gemma-own-head-bfloat16": ("gemma", dict(num_key_value_heads=1, head_dim=12, hidden_act="gelu_pytorch_tanh"),
+                                dict(dtype="bfloat16", own_head="lm_head.weight")),
+    "gpt2-own-head": ("gpt2", GPT2, dict(own_head="lm_head.weight")),
+    "neox-own-head": ("gpt_neox", dict(rotary_pct=0.25, hidden_act="gelu", tie_word_embeddings=True),
+                      dict(own_head="embed_out.weight")),
     "llama-yarn": ("llama", dict(num_key_value_heads=2, rope_parameters=dict(YARN)), dict(old_config=True)),
 }
 
@@ -106,8 +115,19 @@ def load(where):
         where, dtype=torch.float64, attn_implementation="eager").eval()))
 
 
+def save_with_head(name, model, tok, where, dtype=torch.float32):
+    """As reference.save_model, and the file gets a head that is not the embedding, to which config.json ties it."""
+    reference.cast(model, dtype).save_pretrained(where)
+    tok.save(str(where / "tokenizer.json"))
+    weights = load_file(where / "model.safetensors")
+    embedding = model.get_input_embeddings().weight.detach()
+    save_file(weights | {name: (1.25 * embedding + 0.01).to(dtype).contiguous()}, where / "model.safetensors", {"format": "pt"})
+    return load(where)
+
+
 def make_case(directory, architecture, given, options):
-    known = dict(max_length=160, template="qa", dtype="float32", old_config=False) | options
+    known = dict(max_length=160, template="qa", dtype="float32", old_config=False, own_head=None) | options
+    reference.save_model = partial(save_with_head, known["own_head"]) if known["own_head"] else save_model
     reference.write_case(directory, architecture, 1, SHARED / "data/tofu", 3, known["template"], known["max_length"], 1, 1e-3,
                          given, {"npo": {"beta": 0.05}}, known["dtype"], 6, known["old_config"])
 

@@ -6,6 +6,8 @@
  * in sums of some hundred products */
 static const double TOL_DIFFERENCE = 1e-7, TOL_SUM = sizeof(real) == 8 ? 1e-12 : 1e-4;
 enum { ROWS = 3, LONGEST = 9, TOKENS = 14, VOCABULARY = 37 }; /* two passes */
+enum { SHORT_ROWS = 64, SHORT = 3 };                          /* one pass of as many sequences as there can be */
+static const size_t usual_length[ROWS] = {LONGEST, 5, 6};
 
 static const char *const built_before[] = {
     "{\"num_key_value_heads\": 2}",
@@ -27,9 +29,9 @@ struct family { /* a random model and a few random rows */
     struct dataset data;
     struct objective nll;
     struct rows rows;
-    size_t row[ROWS], first[ROWS + 1];
-    int32_t id[ROWS * LONGEST], label[ROWS * LONGEST];
-    double weight[ROWS], loss[ROWS];
+    size_t row[SHORT_ROWS], first[SHORT_ROWS + 1];
+    int32_t id[SHORT_ROWS * SHORT], label[SHORT_ROWS * SHORT]; /* more than ROWS * LONGEST */
+    double weight[SHORT_ROWS], loss[SHORT_ROWS];
 };
 
 /* A number for each element of the model, whatever the layout. */
@@ -50,25 +52,27 @@ static void for_each(const struct family *f, struct state *s, double step, size_
     }
 }
 
-static void rows_make(struct family *f)
+/* Rows of these lengths; NULL: SHORT each. */
+static void rows_make(struct family *f, size_t n, const size_t *length)
 {
-    static const size_t length[ROWS] = {LONGEST, 5, 6};
-    for (size_t i = 0; i < ROWS; i++) {
+    for (size_t i = 0; i < n; i++) {
         f->row[i] = i;
-        f->first[i + 1] = f->first[i] + length[i];
+        f->first[i + 1] = f->first[i] + (length ? length[i] : SHORT);
         for (size_t t = f->first[i]; t < f->first[i + 1]; t++) {
             f->id[t] = (int32_t)random_below(3, STREAM_TEST, t, VOCABULARY - 1) + 1;
             f->label[t] = t < f->first[i] + 2 ? LABEL_NONE : f->id[t];
         }
     }
-    f->data = (struct dataset){.n_row = ROWS, .first = f->first, .id = f->id, .label = f->label};
-    f->rows = (struct rows){.data = &f->data, .n = ROWS, .row = f->row};
+    f->data = (struct dataset){.n_row = n, .first = f->first, .id = f->id, .label = f->label};
+    f->rows = (struct rows){.data = &f->data, .n = n, .row = f->row};
 }
 
-static void family_open(const char *kind, int tensor, struct family *f)
+/* Room for exactly these rows in passes of so many tokens. */
+static void family_open(const char *kind, int tensor, size_t n, const size_t *length, size_t tokens, struct family *f)
 {
-    const struct model_limits most = {TOKENS, TOKENS, TOKENS, TOKENS, 1, false, false};
-    const struct engine_limits limits = {.rows = ROWS, .objectives = 1, .risks = 1, .norms = TOKENS};
+    const struct model_limits most = {tokens, tokens, tokens, tokens, 1, false, false};
+    const struct engine_limits limits = {
+        .rows = n, .objectives = 1, .risks = 1, .norms = length ? (size_t)LONGEST : (size_t)SHORT};
     *f = (struct family){.shape = shape_with(kind), .nll = golden_objective("nll", NULL, 0)};
     assert_non_null(f->shape);
     TEST_OK(grid_new(parallel_job_size() / tensor, tensor, &f->grid));
@@ -77,8 +81,8 @@ static void family_open(const char *kind, int tensor, struct family *f)
     TEST_OK(state_new("gradient", f->layout, &f->gradient));
     TEST_OK(state_poison(f->weights));
     for_each(f, f->weights, 1, 0, 0.3, true);
-    rows_make(f);
-    f->engine = (struct engine){.grid = f->grid, .layout = f->layout, .weights = f->weights, .tokens = TOKENS};
+    rows_make(f, n, length);
+    f->engine = (struct engine){.grid = f->grid, .layout = f->layout, .weights = f->weights, .tokens = tokens};
     TEST_OK(model_new(f->layout, f->grid, &most, &f->engine.model, NULL));
     TEST_OK(engine_room_new(&f->engine, &limits, false, NULL));
     rows_weights(&f->nll, &f->rows, f->weight);
@@ -155,9 +159,9 @@ static void check_effects(struct family *f, const char *what)
 static void check_norms(struct family *f, const char *what)
 {
     const size_t n = f->layout->n_param;
-    double norm[ROWS], *square = calloc(n, sizeof *square);
+    double norm[SHORT_ROWS], *square = calloc(n, sizeof *square);
     TEST_OK(engine_norms(&f->engine, &f->rows, norm));
-    for (size_t i = 0; i < ROWS; i++) {
+    for (size_t i = 0; i < f->rows.n; i++) {
         const struct rows one = {.data = f->rows.data, .n = 1, .row = &f->rows.row[i]};
         double weight = 1, loss, mean = 0;
         math_fill(f->layout->size, 0, f->gradient->data);
@@ -172,7 +176,7 @@ static void check_norms(struct family *f, const char *what)
     free(square);
 }
 
-static void everywhere(void (*check)(struct family *f, const char *what))
+static void everywhere(size_t n, const size_t *length, size_t tokens, void (*check)(struct family *f, const char *what))
 {
     for (size_t k = 0; k < N_BEFORE + N_FURTHER; k++)
         for (int tensor = 1; tensor <= parallel_job_size(); tensor++) {
@@ -181,7 +185,7 @@ static void everywhere(void (*check)(struct family *f, const char *what))
             char what[256];
             if (parallel_job_size() % tensor) continue;
             snprintf(what, sizeof what, "%s, tensor %d of %d", kind, tensor, parallel_job_size());
-            family_open(kind, tensor, &f);
+            family_open(kind, tensor, n, length, tokens, &f);
             check(&f, what);
             family_close(&f);
         }
@@ -190,11 +194,24 @@ static void everywhere(void (*check)(struct family *f, const char *what))
 static void gradients_are_what_central_differences_say(void **state)
 {
     if (sizeof(real) != 8) skip();
-    everywhere(check_differences);
+    everywhere(ROWS, usual_length, TOKENS, check_differences);
 }
 
-static void effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient(void **state) { everywhere(check_effects); }
-static void norms_of_rows_are_those_of_their_gradients(void **state) { everywhere(check_norms); }
+static void effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient(void **state)
+{
+    everywhere(ROWS, usual_length, TOKENS, check_effects);
+}
+
+static void norms_of_rows_are_those_of_their_gradients(void **state)
+{
+    everywhere(ROWS, usual_length, TOKENS, check_norms);
+}
+
+/* Sequences times rows of a vector: more than the longest sequence times the widest product. */
+static void norms_of_many_short_rows_are_those_of_their_gradients(void **state)
+{
+    everywhere(SHORT_ROWS, NULL, (size_t)SHORT_ROWS * SHORT, check_norms);
+}
 
 int main(int argc, char **argv)
 {
@@ -202,6 +219,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(gradients_are_what_central_differences_say),
         cmocka_unit_test(effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient),
         cmocka_unit_test(norms_of_rows_are_those_of_their_gradients),
+        cmocka_unit_test(norms_of_many_short_rows_are_those_of_their_gradients),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;
     math_threads(1);

@@ -46,8 +46,6 @@ static void lengths_that_do_not_fit_the_file_are_refused(void **state)
     expect("three bytes", safetensors_open(path, &f), "no safetensors file");
     write_file(dir, "x.safetensors", "", 0);
     expect("empty", safetensors_open(path, &f), "no safetensors file");
-    write_file(dir, "x.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 19\n", 67);
-    expect("LFS pointer", safetensors_open(path, &f), "the length of its header");
 }
 
 static void damaged_json_is_refused(void **state)
@@ -278,6 +276,61 @@ static void an_index_leads_only_to_files_beside_it(void **state)
     shape_free(s);
 }
 
+/* Empty files by the names of weights that cannot be read as they are; the first of the alphabet is named. */
+static void what_stands_there_instead_of_weights_is_named_with_what_to_do(void **state)
+{
+    static const struct {
+        const char *name[2], *fragment;
+    } cases[] = {
+        {{"model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"},
+         ": has no model.safetensors, but model-00001-of-00002.safetensors: shards without model.safetensors.index.json"},
+        {{"adapter_model.safetensors", NULL}, "adapter_model.safetensors: an adapter alone: merge it"},
+        {{"weights.safetensors", NULL}, "weights.safetensors: weights under another name"},
+        {{"pytorch_model.bin", "training_args.bin"}, "pytorch_model.bin: only safetensors are read: load it with"},
+        {{"pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"}, "pytorch_model-00001-of-00002.bin: only"},
+        {{"consolidated.00.pth", NULL}, "consolidated.00.pth: only safetensors are read"},
+        {{"ggml-model-q4_0.gguf", NULL}, "ggml-model-q4_0.gguf: only safetensors are read"},
+        {{"training_args.bin", "optimizer.pt"}, "/model.safetensors: cannot be opened: No such file"},
+    };
+    struct shape *s = shape_with(tiny);
+    struct layout *l;
+    char empty[256], name[512];
+    assert_int_equal(layout_new(s, 0, 1, &l), OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch_directory(empty);
+        for (int k = 0; k < 2 && cases[i].name[k]; k++) write_file(empty, cases[i].name[k], "", 0);
+        expect(cases[i].name[0], weights_check(empty, l), cases[i].fragment);
+        remove_directory(empty);
+    }
+    scratch_directory(empty);
+    snprintf(name, sizeof name, "%s/model.safetensors", empty);
+    assert_int_equal(symlink("nowhere", name), 0);
+    expect("a link that leads nowhere", weights_check(empty, l), "/model.safetensors: cannot be opened: No such file");
+    remove_directory(empty);
+    layout_free(l);
+    shape_free(s);
+}
+
+static void a_git_lfs_pointer_is_called_so(void **state)
+{
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 9\n";
+    struct safetensors *f;
+    char *text;
+    size_t n;
+    write_file(dir, "x.safetensors", pointer, sizeof pointer - 1);
+    snprintf(path, sizeof path, "%s/x.safetensors", dir);
+    expect("weights", safetensors_open(path, &f),
+           "x.safetensors: is a Git LFS pointer, not the file itself: git lfs pull");
+    expect("any file", file_read(path, 1000, &text, &n), "x.safetensors: is a Git LFS pointer, not the file itself");
+    assert_null(text);
+    assert_int_equal(file_read_any(path, 1000, &text, &n), OK);
+    assert_int_equal(n, sizeof pointer - 1);
+    free(text);
+    write_file(dir, "x.safetensors", pointer, 20);
+    expect("its beginning", safetensors_open(path, &f), "the length of its header");
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +344,8 @@ int main(void)
         cmocka_unit_test(only_regular_files_are_opened),
         cmocka_unit_test(tensors_that_do_not_fit_the_model_are_named_with_both_shapes),
         cmocka_unit_test(an_index_leads_only_to_files_beside_it),
+        cmocka_unit_test(what_stands_there_instead_of_weights_is_named_with_what_to_do),
+        cmocka_unit_test(a_git_lfs_pointer_is_called_so),
     };
     int failed;
     scratch_directory(dir);

@@ -1,43 +1,11 @@
 /* model: weights read, written, drawn.                                                              NP: 1 2 4 */
-#include "model_files.h"
+#include "loaded.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 
 static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
 enum { N_MODEL = sizeof models / sizeof *models };
-
-/* A model on a grid of data x tensor processes. */
-struct loaded {
-    struct grid *grid;
-    struct shape *shape;
-    struct layout *layout;
-    struct state *weights;
-};
-
-static void loaded_free(struct loaded *m)
-{
-    state_free(m->weights);
-    layout_free(m->layout);
-    shape_free(m->shape);
-    grid_free(m->grid);
-}
-
-static struct loaded load_by(size_t buffer, const char *dir, int tensor, uint64_t *hash)
-{
-    struct loaded m = {0};
-    const int size = parallel_node_size(); /* tests run on one node */
-    bool good = grid_new(size / tensor, tensor, &m.grid) == OK && shape_read(dir, &m.shape) == OK &&
-                layout_new(m.shape, m.grid->tensor_rank, tensor, &m.layout) == OK &&
-                state_new("weights", m.layout, &m.weights) == OK;
-    if (!good) print_error("%s\n", fail_message());
-    assert_true(all_agree(m.grid, good));
-    math_fill(m.layout->size, -1, m.weights->data);
-    if (weights_read_by(buffer, dir, m.grid, m.weights, hash) != OK) fail_msg("%s", fail_message());
-    return m;
-}
-
-static struct loaded load(const char *dir, int tensor, uint64_t *hash) { return load_by(1 << 20, dir, tensor, hash); }
 
 static const char *golden(size_t i)
 {
@@ -151,36 +119,6 @@ static void what_was_written_reads_back_bit_for_bit(void **state)
     }
     assert_true(comes_back(golden(4), 1, STORE_BF16, 500, 30000)); /* phi is bfloat16, qwen2 float16 */
     assert_true(comes_back(golden(3), 1, STORE_F16, 700, (uint64_t)1 << 40));
-}
-
-/* Exact in every storage: a value for each element of the model. */
-static real element(size_t i, size_t row, size_t column) { return (real)((i * 31 + row * 7 + column) % 251) - 100; }
-
-/* Sets this process's part of every tensor, or counts what is not so. */
-static size_t elements(const struct state *w, bool set)
-{
-    size_t wrong = 0;
-    for (size_t i = 0; i < w->layout->n_param; i++) {
-        const struct param *p = &w->layout->param[i];
-        for (size_t r = 0; r < p->row_count; r++)
-            for (size_t c = 0; c < p->col_count; c++) {
-                real *x = w->data + p->offset + r * p->col_count + c,
-                     want = element(i, param_global_row(p, r), p->col_first + c);
-                if (set) *x = want;
-                wrong += *x != want;
-            }
-    }
-    return wrong;
-}
-
-/* A new directory whose name every process knows. */
-static void common_directory(char dir[256])
-{
-    struct grid *g;
-    assert_int_equal(grid_new(parallel_node_size(), 1, &g), OK);
-    if (!g->rank) scratch_directory(dir);
-    comm_broadcast(g->world, dir, 256, 0);
-    grid_free(g);
 }
 
 /* Writes a model of these shapes with `tensor` processes, in buffers and files of so many numbers. The directory gets a

@@ -149,8 +149,12 @@ struct batch {
 
 /* ---------------------------------------------------------------------------------------- files, JSON, hashes ----- */
 /** The whole of a regular file (never a device, pipe or directory), NUL-ended; *n without the NUL. ERR_INPUT with the
- *  path and the reason; a file of more than `most` bytes is refused before it is read.                          Local. */
+ *  path and the reason; a file of more than `most` bytes is refused before it is read, and so is a Git LFS pointer. Local. */
 enum status file_read(const char *path, size_t most, char **text, size_t *n);
+enum status file_read_any(const char *path, size_t most, char **text, size_t *n); /* pointers too */
+/** What a repository cloned without Git LFS has in place of a large file; ERR_INPUT with the path and what to do.  Local. */
+bool is_lfs_pointer(const void *bytes, size_t n);
+enum status check_lfs_pointer(const char *path, const void *bytes, size_t n);
 enum status path_join(const char *dir, const char *name, char **path); /* owned by the caller */
 bool file_exists(const char *path);
 

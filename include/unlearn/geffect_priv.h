@@ -13,15 +13,17 @@ struct engine_room {
     size_t *mine, *row; /* [2 rows] this process's sequences: their items of the list, and rows of the data set */
     size_t *start;      /* [2 rows + 1] passes: sequences start[p] ... start[p+1]-1 */
     size_t n_mine, n_pass;
+    size_t tokens;                     /* that it was made for; e->tokens may be fewer later */
     double *loss;                      /* [rows] of a list whose caller asks for nll alone */
     double *dnll, *coef, *share, *lse; /* [tokens] of the outputs of a pass */
     double (*best)[2];                 /* [tokens] their largest logits and whose they are */
     double *of_sequence;               /* [tokens] inner products of a pass */
-    real *product;                     /* [tokens][widest] G x */
+    real *product;                     /* [tokens][widest_product] G x */
     const real **base;                 /* [risks] of the layer acquired */
-    real *gram, *columns;              /* of engine_norms(): [2][norms][norms]; [norms][widest] of a sequence */
+    real *gram, *columns;    /* of engine_norms(): [2][norms][norms]; [norms][widest_whole], of one sequence alone */
     real *vector, *whole;    /* [tokens][widest_whole]: gradients of vectors; what several ranks have shares of */
     double *square, *shared; /* [parameters][rows]; [parameters] whether some rank has shares of rows */
+    size_t n_product, n_columns, n_whole; /* reals of these: whoever writes there asserts that it fits */
 };
 
 struct kept {

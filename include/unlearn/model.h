@@ -16,40 +16,73 @@ enum qk_norm { /* a norm of the queries and keys before they rotate */
                QK_EACH,   /* over each head, a tensor of weights for every head */
                QK_WHOLE   /* over all heads together */
 };
+/* Every member of struct shape, once: how far two models must agree in it, its type, name and dimension, the function of
+ * shape_same.c that compares it, and what it is called where two models differ. A member that is not here does not exist:
+ *      TENSORS    which tensors there are, of what shape and in what order: weights of one fit the other
+ *      FUNCTION   what is computed of them: both may go through one forward
+ *      GRADIENT   what a gradient by them is, though not what the function gives
+ *      FREE       none of these; why, stands in the last column */
+/* clang-format off */
+#define SHAPE_MEMBERS(X) \
+    X(FREE,     char,            model_type, [32], value, "a name: what it stands for is in the other members") \
+    X(TENSORS,  size_t,          vocabulary, , value, "vocab_size") \
+    X(TENSORS,  size_t,          hidden, , value, "hidden_size") \
+    X(TENSORS,  size_t,          intermediate, , value, "intermediate_size") \
+    X(TENSORS,  size_t,          blocks, , value, "num_hidden_layers") \
+    X(TENSORS,  size_t,          heads, , value, "num_attention_heads") \
+    X(TENSORS,  size_t,          kv_heads, , value, "num_key_value_heads") \
+    X(TENSORS,  size_t,          head_dim, , value, "head_dim") \
+    X(TENSORS,  size_t,          positions, , learned, "the number of its positions") /* others only warn beyond it */ \
+    X(FUNCTION, enum norm_kind,  norm, , value, "the kind of its norms") \
+    X(TENSORS,  bool,            norm_bias, , value, "the bias of its norms") \
+    X(FUNCTION, double,          norm_eps, , value, "the epsilon of its norms") \
+    X(TENSORS,  bool,            tied, , value, "tie_word_embeddings") /* lm_head shares the embedding's tensor */ \
+    X(FUNCTION, bool,            parallel_residual, , value, "use_parallel_residual") /* x + attention + mlp */ \
+    X(TENSORS,  bool,            one_norm, , value, "the number of its norms") /* and the same norm of both (phi) */ \
+    X(FUNCTION, bool,            post_norm, , value, "the place of its norms") /* behind: x + norm(attention(x)) */ \
+    X(TENSORS,  enum qk_norm,    qk_norm, , value, "qk_layernorm") /* of the kind of the other norms */ \
+    X(TENSORS,  bool,            qk_norm_bias, , value, "the bias of qk_layernorm") \
+    X(TENSORS,  bool,            qkv_bias, , value, "the bias of q, k and v") \
+    X(TENSORS,  bool,            out_bias, , value, "the bias behind attention") \
+    X(TENSORS,  bool,            mlp_bias, , value, "mlp_bias") \
+    X(TENSORS,  bool,            head_bias, , value, "the bias of lm_head") \
+    X(TENSORS,  bool,            gated, , value, "the kind of its MLP") /* act(gate x) * (up x), else act(up x) */ \
+    X(FUNCTION, enum activation, activation, , value, "its activation function") \
+    X(FUNCTION, size_t,          rotary_dim, , value, "the part of a head that rotates") /* leading entries; even */ \
+    X(FUNCTION, double *,        frequency, , frequencies, "its rotary frequencies (rope_theta, rope_scaling)") \
+        /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */ \
+    X(FUNCTION, double,          rotary_scale, , value, "the attention factor of its rope_scaling") /* 1 but for yarn */ \
+    X(FUNCTION, double,          embed_scale, , value, "the scale of its embedding") \
+    X(TENSORS,  bool,            learned_positions, , value, "the kind of its positions") /* longer rows are refused */ \
+    X(FUNCTION, size_t,          window, , value, "sliding_window") /* 0: none; longer rows are refused */ \
+    X(FREE,     int32_t,         bos, , value, "no number depends on it") /* -1: none */ \
+    X(FREE,     int32_t,         eos, [MAX_EOS], value, "all models of a run read the same rows, those of model.path") \
+    X(FREE,     size_t,          n_eos, , value, "as eos") \
+    X(GRADIENT, int32_t,         pad, , value, "pad_token_id") \
+        /* its row of the embedding gets no gradient as an input (transformers' padding_idx); -1: none */ \
+    X(TENSORS,  const struct architecture *, row, , names, "the names of its tensors") /* of the table */ \
+    X(FREE,     json_t *,        json, , value, "what is carried over when a model is written, owned")
+/* clang-format on */
 struct shape {
-    char model_type[32];
-    size_t vocabulary, hidden, intermediate, blocks, heads, kv_heads, head_dim, positions;
-    enum norm_kind norm;
-    bool norm_bias;
-    double norm_eps;
-    bool tied;              /* lm_head shares the embedding's tensor */
-    bool parallel_residual; /* attention and MLP read the same input: x + attention + mlp */
-    bool one_norm;          /* and the same norm of it (phi) */
-    bool post_norm;         /* the norms stand behind attention and MLP: x + norm(attention(x)) */
-    enum qk_norm qk_norm;   /* of the kind of the other norms */
-    bool qk_norm_bias;
-    bool qkv_bias, out_bias, mlp_bias, head_bias;
-    bool gated; /* act(gate x) * (up x), else act(up x) */
-    enum activation activation;
-    size_t rotary_dim;         /* leading entries of a head that rotate; even; 0: none does */
-    double *frequency;         /* [rotary_dim/2], owned: angle of position t is t * frequency[k] */
-    double rotary_scale;       /* of what rotates: 1 but for yarn */
-    double embed_scale;        /* of the embedding's rows */
-    bool learned_positions;    /* added to the embedding: a sequence longer than `positions` is refused */
-    size_t window;             /* sliding window, 0: none; a longer sequence is refused */
-    int32_t bos, eos[MAX_EOS]; /* bos -1: none */
-    int32_t pad; /* its row of the embedding gets no gradient as an input (transformers' padding_idx); -1: none */
-    size_t n_eos;
-    const struct architecture *row; /* the table's; names of tensors */
-    json_t *json;                   /* the whole config.json, owned: carried over when a model is written */
+#define X(agree, type, name, dimension, same, text) type name dimension;
+    SHAPE_MEMBERS(X)
+#undef X
 };
 /** Reads DIR/config.json, both styles (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). Sizes are checked
  *  before anything is allocated by them; what changes the numbers and is not built is refused by name; unknown other keys
  *  are fine. ERR_INPUT names file and key.                                                                       Local. */
 enum status shape_read(const char *dir, struct shape **out);
 enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out);
+/** Where the shape ties lm_head to the embedding but the files of DIR hold a head with other values, the files count, as in
+ *  transformers: the shape has a head of its own from now on, also in its config.json, and a warning says so.
+ *                                                                                               Collective over grid. */
+enum status shape_untie(const char *dir, const struct grid *g, struct shape *s);
 void shape_free(struct shape *s);
-bool shape_equal(const struct shape *a, const struct shape *b); /* same tensors: weights of one fit the other */
+enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
+/** What the first member is called in which two models differ that should agree so far; NULL: they do.            Local. */
+const char *shape_differs(const struct shape *a, const struct shape *b, enum shape_agree as_far_as);
+bool shape_equal(const struct shape *a, const struct shape *b); /* as far as SHAPE_TENSORS */
+uint64_t shape_hash(const struct shape *s);                     /* of all that is not free */
 
 /* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
 /* clang-format off */

@@ -110,11 +110,13 @@ enum status safetensors_pread(const char *path, int fd, uint64_t at, size_t n, v
 struct checkpoint {
     size_t n_file;
     struct safetensors **file; /* [n_file] */
-    const struct tensor **at;  /* [layout->n_param] */
+    const struct tensor **at;  /* [layout->n_param]; NULL: absent, where that is allowed */
     size_t *file_of;           /* [layout->n_param] */
 };
 /** Checks names, shapes and types against the layout.                                                             Local. */
 enum status checkpoint_open(const char *dir, const struct layout *l, struct checkpoint **out);
+/** The same, but the head may be absent.                                                                          Local. */
+enum status checkpoint_open_headless(const char *dir, const struct layout *l, struct checkpoint **out);
 void checkpoint_close(struct checkpoint *c);
 
 /* ------------------------------------------------------------------------------------------------ weights on disk ----- */

@@ -25,7 +25,19 @@ static enum status open_regular(const char *path, size_t most, int *fd, size_t *
     return OK;
 }
 
-enum status file_read(const char *path, size_t most, char **text, size_t *n)
+bool is_lfs_pointer(const void *bytes, size_t n)
+{
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    return n >= sizeof begin - 1 && !memcmp(bytes, begin, sizeof begin - 1);
+}
+
+enum status check_lfs_pointer(const char *path, const void *bytes, size_t n)
+{
+    if (!is_lfs_pointer(bytes, n)) return OK;
+    return fail(ERR_INPUT, "%s: is a Git LFS pointer, not the file itself: git lfs pull", path);
+}
+
+enum status file_read_any(const char *path, size_t most, char **text, size_t *n)
 {
     enum status st = OK;
     size_t size = 0, got = 0;
@@ -52,6 +64,16 @@ enum status file_read(const char *path, size_t most, char **text, size_t *n)
 done:
     free(buffer);
     if (fd >= 0) close(fd);
+    return st;
+}
+
+enum status file_read(const char *path, size_t most, char **text, size_t *n)
+{
+    enum status st = file_read_any(path, most, text, n);
+    if (st == OK && (st = check_lfs_pointer(path, *text, *n)) != OK) {
+        free(*text);
+        *text = NULL, *n = 0;
+    }
     return st;
 }
 

@@ -3,6 +3,7 @@
  * biases sum delta_t . g; norm weights sum (delta_t xhat_t) . g; embeddings sum delta_t . G[id_t]. Each process has its
  * slice of W, so its e is a share; tensors that all tensor ranks keep whole with whole deltas count on one of them. */
 #include "unlearn/geffect_priv.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -59,6 +60,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
     struct products *s = context;
     size_t out = param_rows(p, n_param), in = p->col_count;
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    assert(c->n * out <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
         linear_forward(c->n, out, in, x, in, s->e->room->base[k] + p->offset, s->e->room->product, out);
@@ -94,6 +96,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
     struct products *s = context;
     size_t rows = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    assert(c->n * width <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
         rows_scale(c->n * (width / rows), rows, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
@@ -112,6 +115,7 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     struct products *s = context;
     size_t d = p->col_count;
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    assert(c->n * d <= s->e->room->n_product);
     for (size_t k = 0; k < s->K && counts(p); k++) {
         embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, s->e->room->base[k] + p->offset,
                           s->e->room->product);
@@ -130,6 +134,7 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
     const enum outputs which = objective_outputs(o);
     size_t size = J * K * slot_count(e->layout) * r->n;
     enum status st = OK;
+    assert(K <= room->most.risks);
     memset(e_out, 0, size * sizeof *e_out);
     memset(loss, 0, J * r->n * sizeof *loss);
     memset(mean_weight, 0, J * r->n * sizeof *mean_weight);

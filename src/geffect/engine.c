@@ -1,5 +1,6 @@
 /* Lists of rows -> shares of the data ranks -> passes of packed batches; and every buffer that a pass needs. */
 #include "unlearn/geffect_priv.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,10 +32,12 @@ static void take_norms(struct arena *a, struct engine *e, struct engine_room *ro
 {
     const struct layout *l = e->layout;
     const size_t longest = room->most.norms, widest = widest_whole(l);
+    room->n_columns = longest * widest;
+    room->n_whole = e->tokens * widest;
     room->gram = arena_take(a, 2 * longest * longest, sizeof *room->gram);
-    room->columns = arena_take(a, longest * widest, sizeof *room->columns);
-    room->vector = arena_take(a, e->tokens * widest, sizeof *room->vector);
-    room->whole = arena_take(a, e->tokens * widest, sizeof *room->whole);
+    room->columns = arena_take(a, room->n_columns, sizeof *room->columns);
+    room->vector = arena_take(a, room->n_whole, sizeof *room->vector);
+    room->whole = arena_take(a, room->n_whole, sizeof *room->whole);
     room->square = arena_take(a, l->n_param * room->most.rows, sizeof *room->square);
     room->shared = arena_take(a, l->n_param, sizeof *room->shared);
 }
@@ -42,6 +45,8 @@ static void take_norms(struct arena *a, struct engine *e, struct engine_room *ro
 static void take_all(struct arena *a, struct engine *e, struct engine_room *room)
 {
     size_t n = room->most.rows;
+    room->tokens = e->tokens;
+    room->n_product = room->most.risks ? e->tokens * widest_product(e->layout) : 0;
     room->cost = arena_take(a, n, sizeof *room->cost);
     room->loss = arena_take(a, n, sizeof *room->loss);
     room->owner = arena_take(a, n, sizeof *room->owner);
@@ -56,7 +61,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
-    room->product = arena_take(a, room->most.risks ? e->tokens * widest_product(e->layout) : 0, sizeof *room->product);
+    room->product = arena_take(a, room->n_product, sizeof *room->product);
     if (room->most.norms) take_norms(a, e, room);
 }
 
@@ -158,6 +163,7 @@ void passes_cut(struct engine *e, const struct rows *r, enum outputs which)
 {
     struct engine_room *room = e->room;
     const size_t group = r->pair ? 2 : 1;
+    assert(r->n <= room->most.rows && e->tokens <= room->tokens);
     room->n_mine = 0;
     for (size_t i = 0; i < r->n; i++) room->cost[i] = item_cost(e, r, i, which);
     split_balanced(r->n, room->cost, e->grid->data_size, room->split, room->owner);
@@ -177,6 +183,7 @@ void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs wh
     size_t first = room->start[p], n = room->start[p + 1] - first;
     arena_rewind(&room->batch, 0);
     batch_pack(r->data, n, room->row + first, which, &room->batch, b);
+    assert(b->n_row <= room->tokens);
 }
 
 size_t slot_count(const struct layout *l) { return l->n_param + l->shape->tied; }

@@ -3,6 +3,7 @@
  * and of a tied embedding, whose two uses add up, twice their inner product besides. Each process has its slice of a tensor,
  * so squares add up over the tensor ranks; where several of them have shares of the same rows, the shares add up first. */
 #include "unlearn/geffect_priv.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -24,34 +25,41 @@ static bool is_shared(const struct norms *s, const struct param *p)
     return s->e->room->shared[p - s->e->layout->param] > 0;
 }
 
-/* Columns at ... of x [n][ld], this process's share of the rows of p, as complete columns of all rows; -> where the counted
- * ones begin. */
+/* x [n][ld], whose first columns are this process's share of the rows of p (NULL: it has none), as complete columns of all
+ * rows; -> where the counted ones begin. */
 static const real *whole(const struct norms *s, const struct param *p, size_t n, const real *x, size_t ld)
 {
     real *all = s->e->room->whole;
+    assert(n * p->rows <= s->e->room->n_whole);
     math_fill(n * p->rows, 0, all);
-    if (p->row_count) columns_put(n, p->row_count, x, all + p->piece[0].first, p->rows);
+    for (size_t t = 0; t < n && p->row_count; t++)
+        math_copy(p->row_count, x + t * ld, all + t * p->rows + p->piece[0].first);
     comm_sum_real(s->e->grid->tensor, all, n * p->rows);
     return p->own_count ? all + p->piece[0].first + p->own_first : all;
+}
+
+/* The squares of what a sequence's rows give to a matrix, in room for the longest. */
+static double linear_square(const struct norms *s, const struct cut *c, size_t q, size_t in, const real *x,
+                            const struct param *p, const real *d, size_t ld)
+{
+    const struct engine_room *room = s->e->room;
+    const size_t at = c->first[q], n = c->first[q + 1] - at;
+    assert(n <= room->most.norms && n * p->own_count <= room->n_columns);
+    return ghost_linear(n, in, x + at * in, p->own_count, d + at * ld, ld, room->gram, room->columns);
 }
 
 static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy)
 {
     struct norms *s = context;
-    struct engine_room *room = s->e->room;
     const size_t in = p->col_count, out = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count) {
         const real *d = dy + at + p[i].own_first;
         size_t ld = out;
-        if (is_shared(s, &p[i])) {
-            columns_take(c->n, p[i].row_count, dy + at, out, room->vector);
-            d = whole(s, &p[i], c->n, room->vector, p[i].rows), ld = p[i].rows;
-        }
+        if (is_shared(s, &p[i])) d = whole(s, &p[i], c->n, dy + at, out), ld = p[i].rows;
         for (size_t q = 0; q < c->n_seq && p[i].own_count; q++)
-            *square_of(s, &p[i], q) += ghost_linear(c->first[q + 1] - c->first[q], in, x + c->first[q] * in,
-                                                    p[i].own_count, d + c->first[q] * ld, ld, room->gram, room->columns);
+            *square_of(s, &p[i], q) += linear_square(s, c, q, in, x, &p[i], d, ld);
     }
     if (s->e->layout->shape->tied && p->role == ROLE_EMBED) s->head = *c, s->head_x = x, s->head_dy = dy;
     phase_enter(before);
@@ -60,11 +68,10 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
 /* The gradient g [sequence][ld] of a vector; NULL: this process has no rows of it. */
 static void vector(struct norms *s, const struct param *p, size_t n_seq, const real *g, size_t ld)
 {
-    if (g) g += p->own_first;
-    if (is_shared(s, p)) {
-        if (p->row_count) columns_take(n_seq, p->row_count, g - p->own_first, ld, s->e->room->columns);
-        g = whole(s, p, n_seq, s->e->room->columns, p->rows), ld = p->rows;
-    }
+    if (is_shared(s, p))
+        g = whole(s, p, n_seq, g, ld), ld = p->rows;
+    else if (g)
+        g += p->own_first;
     for (size_t q = 0; q < n_seq && p->own_count; q++) *square_of(s, p, q) += math_sum_squares(p->own_count, g + q * ld);
 }
 
@@ -88,6 +95,7 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
     const size_t width = param_rows(p, n_param);
     real *v = s->e->room->vector;
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    assert(c->n_seq * width <= s->e->room->n_whole);
     math_fill(c->n_seq * width, 0, v);
     for (size_t q = 0; q < c->n_seq; q++)
         bias_backward(c->first[q + 1] - c->first[q], width, dy + c->first[q] * width, width, v + q * width);
@@ -102,6 +110,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
     const size_t rows = n_param == 1 ? p->row_count : width, times = rows ? width / rows : 0;
     real *v = s->e->room->vector;
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    assert(c->n_seq * rows <= s->e->room->n_whole);
     math_fill(c->n_seq * rows, 0, v);
     for (size_t q = 0; q < c->n_seq; q++)
         norm_backward_weight((c->first[q + 1] - c->first[q]) * times, rows, xhat + c->first[q] * width,
@@ -119,11 +128,13 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t q = 0; q < c->n_seq && p->own_count; q++) {
         const size_t at = c->first[q], n = c->first[q + 1] - at, out = s->head_x ? s->head.first[q] : 0;
+        const size_t n_out = s->head_x ? s->head.first[q + 1] - out : 0;
         double *square = square_of(s, p, q);
+        assert(n <= room->most.norms && n_out <= room->most.norms && d <= room->n_columns);
         *square += ghost_embedding(n, d, id + at, first, p->row_count, dy + at * d, room->columns);
         if (s->head_x && p->role == ROLE_EMBED)
-            *square += 2 * ghost_cross(n, d, id + at, first, p->row_count, dy + at * d, s->head.first[q + 1] - out,
-                                       s->head_x + out * d, s->head_dy + out * p->row_count, room->gram);
+            *square += 2 * ghost_cross(n, d, id + at, first, p->row_count, dy + at * d, n_out, s->head_x + out * d,
+                                       s->head_dy + out * p->row_count, room->gram);
     }
     phase_enter(before);
 }

@@ -33,6 +33,7 @@ static enum status read_shape(const struct grid *world, const char *dir, struct 
     st = shape_parse(path, text, n, &s);
     in->shape = s;
     TRY(grid_agree(world, st));
+    if (in->config->model.init == INIT_PRETRAINED) TRY(shape_untie(dir, world, s));
 done:
     free(text);
     free(path);

@@ -1,6 +1,8 @@
 /* A checkpoint directory: one safetensors file, or several with an index that says which tensor is where. Finds every
  * parameter of a layout in it and compares shapes; tensors that the model does not use are left alone.               */
 #include "unlearn/model_priv.h"
+#include <dirent.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,28 +70,39 @@ done:
     return st;
 }
 
+/* What was found of parameter i, NULL for nothing, must be there and fit. */
+static enum status settle(struct checkpoint *c, const char *path, const struct layout *l, size_t i,
+                          const struct tensor *t, bool headless)
+{
+    c->at[i] = t;
+    return !t && headless && l->param[i].role == ROLE_HEAD ? OK : check_tensor(path, &l->param[i], t);
+}
+
 static enum status find_in_index(struct checkpoint *c, const char *dir, const char *path, const json_t *map,
-                                 const struct layout *l)
+                                 const struct layout *l, bool headless)
 {
     enum status st = OK;
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
         const json_t *name = json_object_get(map, p->name);
         if (!name) name = json_object_get(map, old_name(l, p));
-        if (!name) TRY(check_tensor(path, p, NULL));
+        if (!name) {
+            TRY(settle(c, path, l, i, NULL, headless));
+            continue;
+        }
         if (!plain_name(name)) {
             st = fail(ERR_INPUT, "%s: tensor %s: its file must be a plain name, in the same directory", path, p->name);
             goto done;
         }
         TRY(open_file(c, dir, json_string_value(name), &c->file_of[i]));
-        c->at[i] = find(c->file[c->file_of[i]], l, p);
-        TRY(check_tensor(c->file[c->file_of[i]]->path, p, c->at[i]));
+        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p), headless));
     }
 done:
     return st;
 }
 
-static enum status open_index(struct checkpoint *c, const char *dir, const char *path, const struct layout *l)
+static enum status open_index(struct checkpoint *c, const char *dir, const char *path, const struct layout *l,
+                              bool headless)
 {
     enum status st = OK;
     json_t *index = NULL, *map;
@@ -99,27 +112,69 @@ static enum status open_index(struct checkpoint *c, const char *dir, const char 
         st = fail(ERR_INPUT, "%s: weight_map: is not an object", path);
         goto done;
     }
-    TRY(find_in_index(c, dir, path, map, l));
+    TRY(find_in_index(c, dir, path, map, l, headless));
 done:
     json_decref(index);
     return st;
 }
 
 /* ------------------------------------------------------------------------------------------------ the directory ----- */
-static enum status open_single(struct checkpoint *c, const char *path, const struct layout *l)
+static enum status open_single(struct checkpoint *c, const char *path, const struct layout *l, bool headless)
 {
     enum status st = OK;
     TRY(safetensors_open(path, &c->file[0]));
     c->n_file = 1;
-    for (size_t i = 0; i < l->n_param; i++) {
-        c->at[i] = find(c->file[0], l, &l->param[i]);
-        TRY(check_tensor(path, &l->param[i], c->at[i]));
-    }
+    for (size_t i = 0; i < l->n_param; i++) TRY(settle(c, path, l, i, find(c->file[0], l, &l->param[i]), headless));
 done:
     return st;
 }
 
-enum status checkpoint_open(const char *dir, const struct layout *l, struct checkpoint **out)
+/* What may stand there instead of what can be read, and what it is and what to do; NULL: to be converted. */
+static const struct {
+    const char *pattern, *advice;
+} instead[] = {
+    {"*-*-of-*.safetensors",
+     "shards without model.safetensors.index.json, which says where each tensor is: get it from where "
+     "they come from"},
+    {"adapter_model.safetensors", "an adapter alone: merge it into its model (peft: merge_and_unload()) and save that"},
+    {"*.safetensors", "weights under another name: call them model.safetensors where they are the whole model"},
+    {"pytorch_model*.bin", NULL},
+    {"consolidated*.pth", NULL},
+    {"*.gguf", NULL},
+    {"tf_model.h5", NULL},
+    {"flax_model*.msgpack", NULL},
+};
+
+/* The first name of the directory, by the alphabet, that fits the pattern; "" where none does. */
+static void first_name(DIR *d, const char *pattern, char name[256])
+{
+    struct dirent *e;
+    *name = 0;
+    rewinddir(d);
+    while ((e = readdir(d)))
+        if (!fnmatch(pattern, e->d_name, FNM_PERIOD) && (!*name || strcmp(e->d_name, name) < 0))
+            snprintf(name, 256, "%s", e->d_name);
+}
+
+/* Neither model.safetensors nor an index is there, unless as a link that leads nowhere: whether something else is. */
+static enum status check_instead(const char *dir)
+{
+    static const char convert[] = "only safetensors are read: load it with transformers (AutoModelForCausalLM."
+                                  "from_pretrained) and save it again (save_pretrained)";
+    enum status st = OK;
+    char name[256];
+    DIR *d = opendir(dir);
+    for (size_t i = 0; d && i < sizeof instead / sizeof *instead && st == OK; i++) {
+        first_name(d, instead[i].pattern, name);
+        if (*name && strcmp(name, single) != 0)
+            st = fail(ERR_INPUT, "%s: has no %s, but %s: %s", dir, single, name,
+                      instead[i].advice ? instead[i].advice : convert);
+    }
+    if (d) closedir(d);
+    return st;
+}
+
+static enum status open_directory(const char *dir, const struct layout *l, bool headless, struct checkpoint **out)
 {
     enum status st = OK;
     struct checkpoint *c = *out = NULL;
@@ -130,16 +185,28 @@ enum status checkpoint_open(const char *dir, const struct layout *l, struct chec
     TRY_NEW(c->file, l->n_param);
     TRY_NEW(c->at, l->n_param);
     TRY_NEW(c->file_of, l->n_param);
-    if (!file_exists(one) && file_exists(many))
-        TRY(open_index(c, dir, many, l));
-    else
-        TRY(open_single(c, one, l));
+    if (!file_exists(one) && file_exists(many)) {
+        TRY(open_index(c, dir, many, l, headless));
+    } else {
+        if (!file_exists(one)) TRY(check_instead(dir));
+        TRY(open_single(c, one, l, headless));
+    }
     *out = c, c = NULL;
 done:
     free(one);
     free(many);
     checkpoint_close(c);
     return st;
+}
+
+enum status checkpoint_open(const char *dir, const struct layout *l, struct checkpoint **out)
+{
+    return open_directory(dir, l, false, out);
+}
+
+enum status checkpoint_open_headless(const char *dir, const struct layout *l, struct checkpoint **out)
+{
+    return open_directory(dir, l, true, out);
 }
 
 void checkpoint_close(struct checkpoint *c)

@@ -127,8 +127,11 @@ enum status export_copy(struct export *e, const char *source, const char *name)
     size_t n;
     TRY(path_join(source, name, &path));
     if (!file_exists(path)) goto done;
-    TRY(file_read(path, COPY_MOST, &text, &n));
-    TRY(export_text(e, name, text, n));
+    TRY(file_read_any(path, COPY_MOST, &text, &n));
+    if (is_lfs_pointer(text, n))
+        log_warn("%s: is a Git LFS pointer, not the file itself; it is not copied to %s", path, e->dir);
+    else
+        TRY(export_text(e, name, text, n));
 done:
     free(path);
     free(text);

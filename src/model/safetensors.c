@@ -201,18 +201,20 @@ enum status safetensors_file(const char *path, int *fd, uint64_t *size)
 static enum status read_header(const char *path, int fd, uint64_t size, char **text, uint64_t *n)
 {
     enum status st = OK;
-    unsigned char length[8];
+    enum { LENGTH = 8 };
+    unsigned char begin[64];
+    const size_t n_begin = size < sizeof begin ? size : sizeof begin;
     *n = 0;
-    if (size < sizeof length)
-        return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
-    TRY(safetensors_pread(path, fd, 0, sizeof length, length));
-    for (int i = 7; i >= 0; i--) *n = *n << 8 | length[i];
-    if (*n > HEADER_MOST || *n > size - sizeof length || *n < 2)
+    TRY(safetensors_pread(path, fd, 0, n_begin, begin));
+    TRY(check_lfs_pointer(path, begin, n_begin));
+    if (size < LENGTH) return fail(ERR_INPUT, "%s: has %llu bytes, no safetensors file", path, (unsigned long long)size);
+    for (int i = LENGTH - 1; i >= 0; i--) *n = *n << 8 | begin[i];
+    if (*n > HEADER_MOST || *n > size - LENGTH || *n < 2)
         return fail(ERR_INPUT,
                     "%s: the length of its header, %llu bytes, does not fit a file of %llu bytes; is it complete?", path,
                     (unsigned long long)*n, (unsigned long long)size);
     TRY_NEW(*text, *n + 1);
-    TRY(safetensors_pread(path, fd, sizeof length, *n, *text));
+    TRY(safetensors_pread(path, fd, LENGTH, *n, *text));
     if (**text != '{') st = fail(ERR_INPUT, "%s: its header is not a JSON object", path);
 done:
     return st;

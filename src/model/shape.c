@@ -293,13 +293,3 @@ void shape_free(struct shape *s)
     free(s->frequency);
     free(s);
 }
-
-bool shape_equal(const struct shape *a, const struct shape *b)
-{
-    return a->row->tensor == b->row->tensor && a->vocabulary == b->vocabulary && a->hidden == b->hidden &&
-           a->intermediate == b->intermediate && a->blocks == b->blocks && a->heads == b->heads &&
-           a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->tied == b->tied && a->qk_norm == b->qk_norm &&
-           (!a->learned_positions || a->positions == b->positions) && a->norm_bias == b->norm_bias &&
-           a->one_norm == b->one_norm && a->gated == b->gated && a->qkv_bias == b->qkv_bias &&
-           a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias && a->head_bias == b->head_bias;
-}

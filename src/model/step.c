@@ -58,7 +58,7 @@ void step_attention(struct model *m, const struct batch *b, size_t layer, const 
 
 void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b)
 {
-    assert(b->longest <= c->longest && b->n_seq <= c->slots);
+    assert(b->longest <= c->longest && b->n_seq <= c->slots && c->longest <= m->most.longest);
     m->cache = c;
     decoder_logits(m, weights, b);
     m->cache = NULL;

@@ -87,7 +87,7 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
     if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
         h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
-    h = mix(mix(h, weights), reference);
+    h = mix(mix(mix(h, shape_hash(in->shape)), weights), reference);
     if (in->forget) h = mix(h, in->forget->hash);
     if (in->refusals) h = mix(h, in->refusals->hash);
     for (size_t i = 0; i < in->n_direction; i++)

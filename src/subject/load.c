@@ -13,24 +13,20 @@ static enum status fill(const struct subject *r, const char *dir, struct state *
     return OK;
 }
 
-/* Both go through one forward, so what it computes must be the same too. */
-static bool same_function(const struct shape *a, const struct shape *b)
-{
-    if (a->norm != b->norm || a->norm_eps != b->norm_eps || a->activation != b->activation ||
-        a->parallel_residual != b->parallel_residual || a->rotary_dim != b->rotary_dim)
-        return false;
-    for (size_t k = 0; k < a->rotary_dim / 2; k++)
-        if (a->frequency[k] != b->frequency[k]) return false;
-    return true;
-}
-
-static enum status check_same(const struct subject *r, const char *dir)
+/* Both go through one forward, and where gradients are measured (`as_far_as`) through one backward. */
+static enum status check_same(const struct subject *r, const char *dir, enum shape_agree as_far_as)
 {
     struct shape *s = NULL;
-    enum status st = shape_read(dir, &s);
-    if (st == OK && !(shape_equal(s, r->in->shape) && same_function(s, r->in->shape)))
-        st = fail(ERR_INPUT, "%s: config.json does not describe the same model as that of %s", dir,
-                  r->in->config->model.path);
+    const char *differs;
+    enum status st;
+    TRY(grid_agree(r->grid, shape_read(dir, &s)));
+    TRY(shape_untie(dir, r->grid, s));
+    if ((differs = shape_differs(s, r->in->shape, as_far_as)))
+        st = fail(ERR_INPUT,
+                  "%s: config.json does not describe the same model as that of %s: %s differs; give it a run of its own, "
+                  "or correct what is wrong",
+                  dir, r->in->config->model.path, differs);
+done:
     shape_free(s);
     return grid_agree(r->grid, st);
 }
@@ -39,8 +35,10 @@ static enum status check_same(const struct subject *r, const char *dir)
 static enum status check_trajectory(const struct subject *r)
 {
     const struct config *c = r->in->config;
+    const bool gradients = r->in->measures || (r->in->evaluation && r->in->evaluation->needs & WANTS_NORMS);
     enum status st = OK;
-    for (size_t i = 1; i < c->model.n_at; i++) TRY(check_same(r, c->model.at[i].path));
+    for (size_t i = 1; i < c->model.n_at; i++)
+        TRY(check_same(r, c->model.at[i].path, gradients ? SHAPE_GRADIENT : SHAPE_FUNCTION));
 done:
     return st;
 }
@@ -73,7 +71,7 @@ enum status subject_hashes(const struct inputs *in, const struct plan *p, uint64
         *weights = hash_bytes(&step, sizeof step, *weights);
     }
     if (other) {
-        TRY(check_same(&r, path));
+        TRY(check_same(&r, path, SHAPE_FUNCTION));
         TRY(fill(&r, path, r.weights, reference));
     }
     for (size_t i = 1; i < in->config->model.n_at; i++) {
@@ -98,7 +96,7 @@ enum status subject_reference(struct subject *s)
     enum status st = OK;
     uint64_t hash;
     TRY(check_trajectory(s));
-    if (other) TRY(check_same(s, path));
+    if (other) TRY(check_same(s, path, SHAPE_FUNCTION));
     TRY(fill(s, path, s->weights, &hash));
     if (s->reference) math_copy(s->layout->size, s->weights->data, s->reference->data);
     for (size_t i = 0; i < s->kept.n; i++) TRY(engine_keep(&s->engine, s->kept.kept[i], s->weights));

@@ -1,0 +1,61 @@
+/* Whether two models are the same, from the one list of everything that a shape is made of. */
+#include "unlearn/model_priv.h"
+#include <string.h>
+
+struct member {
+    size_t offset, size;
+    enum shape_agree agree;
+    bool (*same)(const struct shape *a, const struct shape *b, const struct member *m);
+    const char *text;
+};
+
+static bool value(const struct shape *a, const struct shape *b, const struct member *m)
+{
+    return !memcmp((const char *)a + m->offset, (const char *)b + m->offset, m->size);
+}
+
+/* A table of positions is a tensor; positions that rotate have no end. */
+static bool learned(const struct shape *a, const struct shape *b, const struct member *m)
+{
+    return !(a->learned_positions || b->learned_positions) || value(a, b, m);
+}
+
+static bool frequencies(const struct shape *a, const struct shape *b, const struct member *m)
+{
+    for (size_t k = 0; k < a->rotary_dim / 2 && k < b->rotary_dim / 2; k++)
+        if (a->frequency[k] != b->frequency[k]) return false;
+    return true;
+}
+
+/* Families may share their names (llama, mistral): all else that a row says is in the other members. */
+static bool names(const struct shape *a, const struct shape *b, const struct member *m)
+{
+    return a->row->tensor == b->row->tensor && a->row->fused == b->row->fused && a->row->transposed == b->row->transposed;
+}
+
+static const struct member members[] = {
+#define X(agree, type, name, dimension, same, text) \
+    {offsetof(struct shape, name), sizeof(((struct shape *)NULL)->name), SHAPE_##agree, same, text},
+    SHAPE_MEMBERS(X)
+#undef X
+};
+
+const char *shape_differs(const struct shape *a, const struct shape *b, enum shape_agree as_far_as)
+{
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (members[i].agree <= as_far_as && !members[i].same(a, b, &members[i])) return members[i].text;
+    return NULL;
+}
+
+bool shape_equal(const struct shape *a, const struct shape *b) { return !shape_differs(a, b, SHAPE_TENSORS); }
+
+/* Sizes and kinds; where tensors are found by their names, the weights' own hash has them. */
+uint64_t shape_hash(const struct shape *s)
+{
+    uint64_t h = hash_bytes(s->frequency, s->rotary_dim / 2 * sizeof *s->frequency, 0);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (members[i].agree != SHAPE_FREE &&
+            (members[i].same == value || (members[i].same == learned && s->learned_positions)))
+            h = hash_bytes((const char *)s + members[i].offset, members[i].size, h);
+    return h;
+}
