@@ -29,11 +29,8 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
     if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
     if (!strcmp(a, "--help") || !strcmp(a, "-h")) return c->action = HELP, OK;
     if (!strcmp(a, "--version")) return c->action = VERSION, OK;
-    if (!strcmp(a, "--restart")) return fail(ERR_USAGE, "--restart: not built yet");
-    if (!strcmp(a, "--max-hours")) {
-        enum status st = hours(*i + 1 < argc ? argv[++*i] : NULL, &c->options.max_hours);
-        return st == OK ? fail(ERR_USAGE, "--max-hours: not built yet") : st;
-    }
+    if (!strcmp(a, "--restart")) return c->options.restart = true, OK;
+    if (!strcmp(a, "--max-hours")) return hours(*i + 1 < argc ? argv[++*i] : NULL, &c->options.max_hours);
     if (!strcmp(a, "--encode")) {
         if (*i + 2 >= argc) return fail(ERR_USAGE, "--encode: needs MODEL_DIR and FILE.jsonl");
         c->action = ENCODE, c->model_dir = argv[++*i], c->file = argv[++*i];
@@ -57,6 +54,8 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
         else
             st = fail(ERR_USAGE, "%s: is neither an option nor key.sub=value; see unlearn --help", argv[i]);
     }
+    if (st == OK && c->options.restart && c->options.overwrite)
+        st = fail(ERR_USAGE, "--restart goes on with an earlier run, --overwrite replaces it: give one of them");
     if (st == OK && c->action == RUN && !c->options.input)
         st = fail(ERR_USAGE, "no input file: unlearn [options] input.yaml [key.sub=value ...]; see unlearn --help");
     return st;
@@ -89,6 +88,7 @@ int main(int argc, char **argv)
     enum status st;
     signal(SIGPIPE, SIG_IGN);
     phase_enter(PHASE_OTHER);
+    c.options.started = clock_seconds();
     TRY(parallel_start(&argc, &argv));
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;
@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     st = grid_agree(world, st);
 done:
     if (first && fflush(stdout) && st == OK) st = fail(ERR_IO, "standard output: cannot be written");
-    if (first && st != OK) fprintf(stderr, "unlearn: error: %s\n", fail_message());
+    if (first && st != OK) fprintf(stderr, "unlearn: %s: %s\n", st == ERR_STOPPED ? "stopped" : "error", fail_message());
     grid_free(world);
     parallel_end();
     free(overrides);

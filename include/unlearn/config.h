@@ -172,6 +172,11 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
 void config_free(struct config *c);
 /** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
 enum status config_write(const struct config *c, struct text *out);
+/** What stands in the way of going on with a run: the first key that is not what it was and that may not change, in words;
+ *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere.          Local. */
+enum status config_changed(const struct config *now, const struct config *then, struct text *out);
+/** The keys that may change, with ", " between them. */
+enum status config_free_keys(struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */
 enum status config_describe(struct text *out);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */

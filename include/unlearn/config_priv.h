@@ -59,6 +59,7 @@ enum row_flag {
     LATER = 16,     /* only the default is built */
     PLAIN_ONE = 32, /* RECORDS: one that says no more than its bare key is written as that */
     INHERITS = 64,  /* a bare name takes the settings of `objective` where it is that one */
+    FREE = 128,     /* a restart may find another value than the run that it goes on with; of a file: the same content */
 };
 #define NOWHERE    SIZE_MAX
 #define EVERY_TASK (~0u)
@@ -104,6 +105,9 @@ struct config_private {
 enum status config_read(struct config *c, const struct node *root);
 enum status config_finish(struct config *c); /* rules between keys, and defaults that depend on others */
 enum status override_apply(const char *where, const char *text, struct node *root);
+
+/** A row of the whole input, no section, with its value as config_write() writes it. */
+enum status row_write(const struct row *row, const struct config *c, struct text *out);
 
 static inline void *member(const void *record, size_t at) { return (char *)(uintptr_t)record + at; }
 #endif

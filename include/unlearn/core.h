@@ -84,7 +84,10 @@ char *text_copy(const char *s); /* NULL without memory, and for NULL */
 /* One process writes (log_open elsewhere with path NULL and quiet true); lines go to standard output and to the file, which
  * must not be there yet. */
 enum status log_open(const char *path, bool quiet);
-void log_close(void); /* repeats the warnings first */
+/** To go on with a log: cut to `bytes`, what follows is appended. */
+enum status log_continue(const char *path, size_t bytes);
+size_t log_bytes(void); /* of the file so far; 0 without one */
+void log_close(void);   /* repeats the warnings first */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: ..." ; kept and repeated */
 size_t log_warnings(void);

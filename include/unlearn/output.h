@@ -57,6 +57,23 @@ size_t file_rows(const struct file *f); /* committed so far */
  *  the file's life: after one, every call returns it, nothing more is written, and the committed rows stay. */
 enum status file_close(struct file *f);
 
+/** To go on with a file that an earlier run wrote: file_set_aside(PATH), then file_create(), then file_continue() takes the
+ *  committed rows of steps below `step` over and removes the old file. Nothing is lost whenever the process is killed in
+ *  between. Where there was no file, nothing happens. ERR_INPUT: the old file cannot be read, or holds other fields. */
+enum status file_set_aside(const char *path);
+enum status file_continue(struct file *f, int64_t step);
+
+/* How a run opens its files: their attributes; and where it goes on with an earlier run, from which step on rows are its
+ * own. Borrowed. */
+struct opening {
+    size_t n_attribute;
+    const struct attribute *attribute;
+    bool continues;
+    int64_t step;
+};
+/** Sees what was committed onto the disk; NULL is accepted. */
+enum status file_sync(struct file *f);
+
 /* -------------------------------------------------------------------------------------- fields of regularisers ----- */
 struct field_list { /* borrowed */
     const struct field *field;
@@ -86,6 +103,8 @@ struct directory; /* a run directory held by this process; opaque */
  *  an earlier one; with overwrite, only results that no run of this program can have left. No result is changed yet.
  *  ERR_INPUT, with what to do. */
 enum status directory_prepare(const char *path, bool overwrite, struct directory **out);
+/** The same to go on with the run that PATH holds: its files stay. ERR_INPUT: there is none. */
+enum status directory_resume(const char *path, struct directory **out);
 /** Where the log is to be written from now on: a path of no file. */
 const char *directory_log(const struct directory *d);
 /** All input is good, the first result comes next: an earlier run is moved aside, into run.replaced/, by the names that this
@@ -102,6 +121,15 @@ void directory_free(struct directory *d);
  *  Changes nothing. ERR_INPUT names both. */
 enum status directory_spares(const char *out, const char *path, const char *what);
 enum status directory_spares_model(const char *out, const char *path, const char *what);
+
+/* Checkpoints are directories checkpoint-N of the run's directory; while one is written it is checkpoint-N.tmp. */
+/** Steps N of those in directory PATH, rising; the caller frees them. */
+enum status checkpoints_list(const char *path, size_t **step, size_t *n);
+/** Removes one, never through a link, and nothing but files of the names that this program writes. */
+void checkpoint_remove(const char *path);
+/** Removes all but the newest so many; all that are newer than step `newest`. */
+void checkpoints_keep(const char *path, size_t keep);
+void checkpoints_drop(const char *path, size_t newest);
 
 /** Writes a small file so that PATH is the old or the new content, never a part: other name, fsync, rename. */
 enum status output_write_text(const char *path, const char *text, size_t n);

@@ -38,16 +38,24 @@ bool superblock_state_length(int fd, uint64_t length);
 
 #define RUN_LOCK     "run.lock"
 #define RUN_LOG      "run.log"
-#define RUN_LOG_NEXT "run.log.tmp"  /* of a run that has not begun to replace the earlier one */
+#define RUN_LOG_NEXT "run.log.tmp" /* of a run that has not begun to replace the earlier one */
+#define RUN_FINISHED "run.finished"
 #define RUN_REPLACED "run.replaced" /* the directory where the earlier run waits until the new one is written */
 
 /** Whether a run writes a file of this name into its directory, or into model/; with or without .tmp. */
 bool written_by_run(const char *name);
 bool written_to_model(const char *name);
 
+/** Whether it is the name of a checkpoint, written or being written. */
+bool checkpoint_name(const char *name, size_t *step);
+/** checkpoint_remove() of a name in the directory `at`. */
+void checkpoint_remove_at(int at, const char *name);
+
 /* `path` is the directory's name for messages, `directory` its descriptor. */
 /** The name of a result in the directory; NULL: it holds no earlier run. */
 const char *earlier_found(int directory);
+/** Whether a run of this program has written its resolved input there. */
+bool earlier_proven(int directory);
 /** Refuses to replace what no run of this program has written, or what cannot be replaced. Changes nothing. */
 enum status earlier_check(const char *path, int directory, const char *found);
 /** The same for a run.log alone. */

@@ -20,10 +20,15 @@ enum status probes_check(const struct inputs *in);
 enum status measurement_new(struct subject *s, struct training *t, struct measurement **out);
 void measurement_free(struct measurement *m);
 /** dir/geffect.h5 with all that does not change. Local; rank 0 only. */
-enum status measurement_open(struct measurement *m, const char *dir, size_t n_attribute,
-                             const struct attribute *attribute);
+enum status measurement_open(struct measurement *m, const char *dir, const struct opening *o);
+/** Sees its rows onto the disk. Local; any rank. */
+enum status measurement_sync(struct measurement *m);
 /** Ends the file. Local; any rank. */
 enum status measurement_close(struct measurement *m);
+
+/** From now on a measurement asks between its parts whether to end, and then does with ERR_STOPPED, its row not complete.
+ *  ask() is Collective over the job. */
+void measurement_interruptible(struct measurement *m, bool (*ask)(void *context), void *context);
 
 /** A row at the weights as they are. u: the update that follows, its gradient complete; NULL: none.
  *                                                                                              Collective over the job. */

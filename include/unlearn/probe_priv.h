@@ -6,9 +6,11 @@
 /* -------------------------------------------------------------------------------------------------- measurement ----- */
 enum { MOST_PROBES = 16, MOST_AXES = 4 };
 struct measurement {
-    struct subject *subject;   /* borrowed, as training */
-    struct training *training; /* NULL: nothing is trained */
-    struct file *file;         /* geffect.h5; rank 0 only, NULL elsewhere */
+    struct subject *subject;    /* borrowed, as training */
+    struct training *training;  /* NULL: nothing is trained */
+    struct file *file;          /* geffect.h5; rank 0 only, NULL elsewhere */
+    bool (*ask)(void *context); /* whether to end; NULL: never */
+    void *context;
     /* of the weights measured last */
     struct state **risk_gradient; /* [K] complete */
     double *risk_value;           /* [K] nats */

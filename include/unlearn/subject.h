@@ -17,8 +17,9 @@ struct subject {
     struct reference kept;
     double *nll_ref; /* of every label of the forget rows, and of the pairs where there are any; NULL: not needed */
     size_t *label_first;
-    size_t *every_row; /* 0, 1, 2, ... of the rows that are learnt from */
-    double flops;      /* nominal, of the job, so far */
+    size_t *every_row;                     /* 0, 1, 2, ... of the rows that are learnt from */
+    double flops;                          /* nominal, of the job, so far */
+    uint64_t hash_weights, hash_reference; /* of the values that were read */
 };
 extern const struct part subject_part;
 

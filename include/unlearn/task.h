@@ -9,6 +9,7 @@ struct options { /* the command line, without the program's name; strings borrow
     char *const *override; /* key.sub=value */
     bool check, overwrite, restart;
     double max_hours; /* 0: no limit */
+    double started;   /* clock_seconds() when the process began */
 };
 
 /** Reads the input and does its task, or with `check` everything short of it. On failure every process has the same status

@@ -5,9 +5,30 @@
 #include "unlearn/input.h"
 #include "unlearn/plan.h"
 #include "unlearn/probe.h"
+#include "unlearn/restart.h"
 #include "unlearn/subject.h"
 #include "unlearn/task.h"
 #include "unlearn/training.h"
+
+/* ------------------------------------------------------------------------------------------------ stopping early ----- */
+enum stop_cause { STOP_NOT, STOP_TIME, STOP_FILE, STOP_SIGNAL }; /* the largest counts */
+struct stop {
+    const struct grid *grid; /* borrowed */
+    char *file;              /* a file of this name stops the run; rank 0 only; owned */
+    double deadline;         /* clock_seconds() at which the job ends; 0: none */
+    double began;            /* the clock when the step began that is not over */
+    double longest, saving;  /* seconds of the longest step, and of a checkpoint */
+    enum stop_cause cause;   /* the answer given last */
+};
+/** From now on SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 ask the run to stop; a second one ends the process at once. saved: bytes
+ *  of a checkpoint.                                                                                              Local. */
+enum status stop_watch(struct stop *s, const struct grid *g, const struct options *o, const char *dir, size_t saved);
+void stop_free(struct stop *s);
+/** Whether to stop, the same on every process: a signal reached any of them, the file is there, or a checkpoint, and between
+ *  steps the next step, would end beyond the deadline.                                          Collective over the job. */
+enum stop_cause stop_asked(struct stop *s, bool between_steps);
+void stop_saved(struct stop *s, double seconds); /* how long a checkpoint took */
+const char *stop_text(enum stop_cause reason);
 
 struct run {
     const struct inputs *in; /* borrowed, as plan */
@@ -17,6 +38,9 @@ struct run {
     struct measurement *measurement; /* NULL: nothing is measured */
     struct evaluation *evaluation;   /* NULL: nothing is evaluated */
     struct directory *directory;     /* rank 0 only */
+    struct restart *restart;         /* what the run goes on from; NULL: it begins */
+    bool finished;                   /* it was, before */
+    struct stop stop;
 };
 void run_free(struct run *r); /* what it points to */
 
@@ -32,10 +56,13 @@ enum status check_print(const struct inputs *in, const struct plan *p, const str
 /* ----------------------------------------------------------------------------------------------------- files ----- */
 /** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
 enum status inputs_spared(const struct options *o, const struct config *c);
-/** The output directory with run.log, before anything costly. Collective over the job. */
+/** The output directory with run.log, before anything costly; to go on, also the checkpoint, or r->finished.
+ *                                                                                              Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 /** input.yaml, geffect.h5, train.h5, evaluation.h5: what there is to fill.                      Collective over the job. */
 enum status run_files(struct run *r);
+/** What was committed to them is on the disk.                                                   Collective over the job. */
+enum status run_sync(struct run *r);
 /** Ends them: what could not be written to them is a failure of the run.                        Collective over the job. */
 enum status run_close(struct run *r);
 /** model/, where it is asked for. Collective over the job. */

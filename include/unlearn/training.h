@@ -28,7 +28,8 @@ struct training {
     double *weight, *loss;          /* [longest list] of its rows */
     struct update update;           /* the one that was formed last */
     struct file *file;              /* train.h5, rank 0 only */
-    double started;                 /* clock at the first update */
+    double started;                 /* clock at the first update of this process */
+    size_t made;                    /* updates of this process */
 };
 extern const struct part training_part;
 
@@ -55,8 +56,10 @@ struct saved {
 size_t training_saved(struct training *t, struct saved saved[MOST_SAVED]);
 
 /** dir/train.h5 and its rows. Local; rank 0 only. */
-enum status training_open(struct training *t, const char *dir, size_t n_attribute, const struct attribute *attribute);
+enum status training_open(struct training *t, const char *dir, const struct opening *o);
 enum status training_put(struct training *t, size_t i);
+/** Sees its rows onto the disk. Local; any rank. */
+enum status training_sync(struct training *t);
 /** Ends the file. Local; any rank. */
 enum status training_close(struct training *t);
 void training_report(const struct training *t, size_t i); /* a line of the log */

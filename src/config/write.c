@@ -199,3 +199,10 @@ enum status config_write(const struct config *c, struct text *out)
     struct writer w = {.out = out};
     return write_section(&w, &config_table[0], c);
 }
+
+enum status row_write(const struct row *row, const struct config *c, struct text *out)
+{
+    struct writer w = {.out = out};
+    enum status st = text_add(out, "", 0); /* settings may have nothing to say */
+    return st == OK ? write_row(&w, row, c) : st;
+}

@@ -1,8 +1,11 @@
 /* The log of a run: lines to standard output and to run.log, flushed; warnings are repeated at the end. */
 #include "unlearn/core.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static FILE *file;
 static bool silent;
@@ -15,6 +18,22 @@ enum status log_open(const char *path, bool quiet)
     if (!path) return OK;
     if (!(file = fopen(path, "wx"))) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
     return OK;
+}
+
+enum status log_continue(const char *path, size_t bytes)
+{
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
+    struct stat s;
+    if (fd < 0 || fstat(fd, &s) || (bytes < (size_t)s.st_size && ftruncate(fd, (off_t)bytes)) ||
+        !(file = fdopen(fd, "a")))
+        return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return OK;
+}
+
+size_t log_bytes(void)
+{
+    struct stat s;
+    return file && !fstat(fileno(file), &s) ? (size_t)s.st_size : 0;
 }
 
 static void put(const char *line)

@@ -79,7 +79,7 @@ done:
     return st;
 }
 
-enum status evaluation_open(struct evaluation *v, const char *dir, size_t n_attribute, const struct attribute *attribute)
+enum status evaluation_open(struct evaluation *v, const char *dir, const struct opening *o)
 {
     const struct evaluation_inputs *e = v->in;
     struct evaluation_file_info info = {
@@ -92,18 +92,20 @@ enum status evaluation_open(struct evaluation *v, const char *dir, size_t n_attr
     enum status st = OK;
     TRY_NEW(set, e->n);
     TRY_NEW(row, info.n_row);
-    TRY_NEW(all, n_attribute + 1);
+    TRY_NEW(all, o->n_attribute + 1);
     for (size_t k = 0; k < e->n; k++) set[k] = e->set[k].name;
     for (size_t i = 0; i < info.n_row; i++) row[i] = (int64_t)i;
     for (int k = 0; k < N_SCORE; k++)
         if (e->wanted[k]) metric[info.n_metric++] = score_table[k].name;
     TRY(meanings(e, &text));
-    memcpy(all, attribute, n_attribute * sizeof *all);
-    all[n_attribute] = (struct attribute){"metrics", text.data};
-    info.set = set, info.metric = metric, info.row = row, info.attribute = all, info.n_attribute = n_attribute + 1;
+    memcpy(all, o->attribute, o->n_attribute * sizeof *all);
+    all[o->n_attribute] = (struct attribute){"metrics", text.data};
+    info.set = set, info.metric = metric, info.row = row, info.attribute = all, info.n_attribute = o->n_attribute + 1;
     TRY(path_join(dir, "evaluation.h5", &path));
+    if (o->continues) TRY(file_set_aside(path));
     TRY(evaluation_file_create(path, &info, &v->file));
     TRY(put_rows(v));
+    if (o->continues) TRY(file_continue(v->file, o->step));
 done:
     free(set), free(row), free(all), free(path);
     text_free(&text);
@@ -147,6 +149,8 @@ done:
     free(slab);
     return st;
 }
+
+enum status evaluation_sync(struct evaluation *v) { return file_sync(v->file); }
 
 enum status evaluation_close(struct evaluation *v)
 {

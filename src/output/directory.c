@@ -149,12 +149,13 @@ static enum status look_for_earlier(const char *path, bool overwrite, struct dir
     return earlier_check(path, d->place, found);
 }
 
-enum status directory_prepare(const char *path, bool overwrite, struct directory **out)
+/* There, locked by us, and open. */
+static enum status hold(const char *path, struct directory **out)
 {
     enum status st = OK;
     struct directory *d = *out = NULL;
-    TRY(make_all(path));
     TRY_NEW(d, 1);
+    *out = d;
     d->fd = d->place = -1;
     if (!(d->path = text_copy(path))) {
         st = fail(ERR_MEMORY, "%s: no memory", path);
@@ -162,12 +163,45 @@ enum status directory_prepare(const char *path, bool overwrite, struct directory
     }
     TRY(path_join(path, RUN_LOCK, &d->lock));
     TRY(take_lock(path, d));
-    if ((d->place = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+    if ((d->place = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         st = fail(ERR_INPUT, "%s: output.directory cannot be read: %s", path, strerror(errno));
-        goto done;
-    }
+done:
+    return st;
+}
+
+enum status directory_prepare(const char *path, bool overwrite, struct directory **out)
+{
+    enum status st = OK;
+    struct directory *d = *out = NULL;
+    TRY(make_all(path));
+    TRY(hold(path, &d));
     TRY(look_for_earlier(path, overwrite, d));
     TRY(place_log(path, d));
+    *out = d, d = NULL;
+done:
+    directory_free(d);
+    return st;
+}
+
+enum status directory_resume(const char *path, struct directory **out)
+{
+    enum status st = OK;
+    struct directory *d = *out = NULL;
+    struct stat s;
+    if (stat(path, &s))
+        return fail(ERR_INPUT, "%s: holds no run to go on with: %s; start the run without --restart", path,
+                    strerror(errno));
+    TRY(hold(path, &d));
+    if (!earlier_proven(d->place)) {
+        st = fail(
+            ERR_INPUT,
+            "%s: holds no run to go on with: there is no input.yaml of this program; start the run without --restart",
+            path);
+        goto done;
+    }
+    TRY(path_join(path, RUN_LOG, &d->log));
+    d->earlier = !fstatat(d->place, RUN_REPLACED, &s, AT_SYMLINK_NOFOLLOW); /* that the run before us was to replace */
+    d->begun = true;
     *out = d, d = NULL;
 done:
     directory_free(d);

@@ -16,9 +16,19 @@
 static const char PROOF[] = "input.yaml", LOG[] = "run.log", MODEL[] = "model", TEMPORARY[] = ".tmp";
 
 /* Every file that this program writes: nothing else is ever moved or removed. Each is NAME.tmp for a moment. */
-static const char *const written[] = {"geffect.h5",        "train.h5",          "evaluation.h5",
-                                      "generations.jsonl", "run.log",           "eval_log_aggregated.json",
-                                      "TOFU_EVAL.json",    "TOFU_SUMMARY.json", "input.yaml"};
+static const char *const written[] = {"geffect.h5",
+                                      "train.h5",
+                                      "evaluation.h5",
+                                      "generations.jsonl",
+                                      "run.log",
+                                      "eval_log_aggregated.json",
+                                      "TOFU_EVAL.json",
+                                      "TOFU_SUMMARY.json",
+                                      "geffect.h5.before",
+                                      "train.h5.before",
+                                      "evaluation.h5.before",
+                                      RUN_FINISHED,
+                                      "input.yaml"};
 static const char *const written_model[] = {"model.safetensors",
                                             "model-[0-9]*-of-[0-9]*.safetensors",
                                             "model.safetensors.index.json",
@@ -79,7 +89,7 @@ static ssize_t begins(int directory, const char *name, char *text, size_t room)
 }
 
 /* The resolved input begins with the task and the list of all tasks: config_write(). */
-static bool proven(int directory)
+bool earlier_proven(int directory)
 {
     char text[80];
     return begins(directory, PROOF, text, sizeof text) > 0 && !strncmp(text, "task: ", 6) &&
@@ -89,7 +99,7 @@ static bool proven(int directory)
 static bool proven_in(int directory, const char *name)
 {
     const int inside = open_directory(directory, name);
-    const bool is = inside >= 0 && proven(inside);
+    const bool is = inside >= 0 && earlier_proven(inside);
     if (inside >= 0) close(inside);
     return is;
 }
@@ -137,7 +147,7 @@ static enum status check_kinds(const char *path, int directory)
 enum status earlier_check(const char *path, int directory, const char *found)
 {
     enum status st = check_kinds(path, directory);
-    if (st != OK || proven(directory) || proven_in(directory, RUN_REPLACED)) return st;
+    if (st != OK || earlier_proven(directory) || proven_in(directory, RUN_REPLACED)) return st;
     return fail(ERR_INPUT,
                 "%s: output.directory holds %s, but not the input.yaml that every run of this program leaves: it may be "
                 "yours; move it, or choose another directory",
@@ -192,11 +202,37 @@ done:
     return st;
 }
 
+/* Checkpoints, whole or not. */
+static enum status move_checkpoints(const char *path, int from, int to)
+{
+    const int again = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = again < 0 ? NULL : fdopendir(again);
+    struct dirent *entry;
+    size_t step;
+    bool temporary;
+    enum status st = OK;
+    if (!list) {
+        if (again >= 0) close(again);
+        return fail(ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    }
+    while (st == OK && (entry = readdir(list))) {
+        if (!checkpoint_name(entry->d_name, &step)) continue;
+        stem(entry->d_name, &temporary);
+        if (to == NOWHERE || temporary)
+            checkpoint_remove_at(from, entry->d_name);
+        else
+            st = move_one(path, from, entry->d_name, to);
+    }
+    closedir(list);
+    return st;
+}
+
 /* All of a run, the proof last; RUN_LOG_NEXT is the log of the run that asks for this. */
 static enum status move_run(const char *path, int from, int to)
 {
     enum status st = OK;
     TRY(move_model(path, from, to));
+    TRY(move_checkpoints(path, from, to));
     for (int i = 0; i < N_WRITTEN; i++) {
         char temporary[64];
         snprintf(temporary, sizeof temporary, "%s%s", written[i], TEMPORARY);

@@ -202,6 +202,13 @@ done:
     return st;
 }
 
+enum status file_sync(struct file *f)
+{
+    if (!f || f->st != OK) return f ? f->st : OK;
+    if (fsync(f->fd)) f->st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
+    return f->st;
+}
+
 enum status file_close(struct file *f)
 {
     enum status st;

@@ -156,8 +156,7 @@ done:
     return st;
 }
 
-enum status measurement_open(struct measurement *m, const char *dir, size_t n_attribute,
-                             const struct attribute *attribute)
+enum status measurement_open(struct measurement *m, const char *dir, const struct opening *o)
 {
     const struct inputs *in = m->subject->in;
     struct axis axis[MOST_PROBES * MOST_AXES];
@@ -172,8 +171,8 @@ enum status measurement_open(struct measurement *m, const char *dir, size_t n_at
                                      .n_instance = in->forget->n_row,
                                      .axis = axis,
                                      .list = list,
-                                     .n_attribute = n_attribute,
-                                     .attribute = attribute};
+                                     .n_attribute = o->n_attribute,
+                                     .attribute = o->attribute};
     enum status st;
     TRY(name_axes(in, &names, &info));
     for (size_t i = 0; i < n_probe; i++) {
@@ -183,13 +182,17 @@ enum status measurement_open(struct measurement *m, const char *dir, size_t n_at
         if (p->axes) info.n_axis += p->axes(m->probe[i], axis + info.n_axis);
     }
     TRY(path_join(dir, "geffect.h5", &path));
+    if (o->continues) TRY(file_set_aside(path));
     TRY(geffect_file_create(path, &info, &m->file));
     TRY(put_weights(m));
+    if (o->continues) TRY(file_continue(m->file, o->step));
 done:
     free(path);
     free(names.risk), free(names.regularizer), free(names.instance), free(names.retain_instance);
     return st;
 }
+
+enum status measurement_sync(struct measurement *m) { return file_sync(m->file); }
 
 enum status measurement_close(struct measurement *m)
 {

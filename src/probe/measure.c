@@ -14,6 +14,17 @@ done:
     return st;
 }
 
+void measurement_interruptible(struct measurement *m, bool (*ask)(void *context), void *context)
+{
+    m->ask = ask, m->context = context;
+}
+
+/* Between two parts of a measurement. */
+static enum status go_on(const struct measurement *m)
+{
+    return m->ask && m->ask(m->context) ? fail(ERR_STOPPED, "the measurement was stopped") : OK;
+}
+
 /* Of every forget row that this risk reads: the mean over its labels of 1/p, bounded so that p = 0 gives a number. */
 static void inverse_confidence(struct measurement *m, const struct risk *k)
 {
@@ -35,6 +46,7 @@ static enum status risk_gradients(struct measurement *m)
     for (size_t k = 0; k < in->n_risk; k++) {
         const struct risk *risk = &in->risk[k];
         const struct rows rows = risk_rows(risk);
+        TRY(go_on(m));
         math_fill(s->layout->size, 0, m->risk_gradient[k]->data);
         TRY(engine_risk(&s->engine, &rows, risk->weight, m->risk_gradient[k], m->risk_nll));
         TRY(state_reduce(s->grid, m->risk_gradient[k]));
@@ -93,6 +105,7 @@ static enum status all_objectives(struct measurement *m)
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct rows rows = subject_forget(m->subject, &in->measured[j]);
         for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data;) end++;
+        TRY(go_on(m));
         TRY(effects(m, j, end - j, &in->measured[j], &rows));
     }
     add_slots(m, in->n_measured, in->forget->n_row);
@@ -135,6 +148,7 @@ static enum status all_regularizers(struct measurement *m)
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         const struct objective *o = &in->regularizer[i].objective;
         const struct rows rows = subject_rows(m->subject, in->retain, retain->n, retain->row);
+        TRY(go_on(m));
         TRY(effects(m, 0, 1, o, &rows));
         add_slots(m, 1, rows.n);
         TRY(put_regularizer(m, objective_name(o)));
@@ -152,7 +166,10 @@ enum status measure(struct measurement *m, const struct update *u)
     TRY(put_objectives(m, u ? u->loss : NAN));
     TRY(all_regularizers(m));
     for (size_t i = 0; i < n_probe; i++)
-        if (m->probe[i] && probe_table[i]->before) TRY(probe_table[i]->before(m, m->probe[i], u));
+        if (m->probe[i] && probe_table[i]->before) {
+            TRY(go_on(m));
+            TRY(probe_table[i]->before(m, m->probe[i], u));
+        }
 done:
     return st;
 }

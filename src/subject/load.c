@@ -94,10 +94,10 @@ enum status subject_reference(struct subject *s)
     const char *path = reference_path(in, &other);
     enum phase before = phase_enter(PHASE_READ);
     enum status st = OK;
-    uint64_t hash;
     TRY(check_trajectory(s));
     if (other) TRY(check_same(s, path, SHAPE_FUNCTION));
-    TRY(fill(s, path, s->weights, &hash));
+    TRY(fill(s, path, s->weights, &s->hash_reference));
+    s->hash_weights = s->hash_reference;
     if (s->reference) math_copy(s->layout->size, s->weights->data, s->reference->data);
     for (size_t i = 0; i < s->kept.n; i++) TRY(engine_keep(&s->engine, s->kept.kept[i], s->weights));
     if (in->needs_reference) {
@@ -112,11 +112,10 @@ done:
 enum status subject_weights(struct subject *s)
 {
     bool other;
-    uint64_t hash;
     enum phase before = phase_enter(PHASE_READ);
     enum status st = OK;
-    reference_path(s->in, &other);
-    if (other) st = fill(s, s->in->config->model.path, s->weights, &hash); /* else they stand there already */
+    reference_path(s->in, &other); /* another model, or the weights stand there already */
+    if (other) st = fill(s, s->in->config->model.path, s->weights, &s->hash_weights);
     phase_enter(before);
     return st;
 }

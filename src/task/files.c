@@ -41,6 +41,53 @@ static void describe(const struct run *r, struct about *a)
     memcpy(a->attribute, list, sizeof list);
 }
 
+/* ----------------------------------------------------------------------------------------------- a finished run ----- */
+static const char FINISHED[] = "run.finished";
+
+static enum status mark_finished(const char *dir, size_t updates)
+{
+    struct text t = {0};
+    char *path = NULL;
+    enum status st;
+    TRY(path_join(dir, FINISHED, &path));
+    TRY(text_print(&t, "{\"updates\": %zu}\n", updates));
+    TRY(output_write_text(path, t.data, t.n));
+done:
+    free(path);
+    text_free(&t);
+    return st;
+}
+
+/* Updates of the run that has ended there; 0: none has. */
+static enum status finished_updates(const char *dir, uint64_t *updates)
+{
+    char *path = NULL;
+    json_t *mark = NULL;
+    enum status st;
+    TRY(path_join(dir, FINISHED, &path));
+    if (!file_exists(path)) goto done;
+    TRY(json_read(path, 1 << 10, &mark));
+    *updates = (uint64_t)json_integer_value(json_object_get(mark, "updates"));
+done:
+    json_decref(mark);
+    free(path);
+    return st;
+}
+
+/* Going on: the mark goes, and checkpoints that were found damaged. */
+static enum status mark_unfinished(const char *dir, size_t step)
+{
+    char *path = NULL;
+    enum status st;
+    TRY(path_join(dir, FINISHED, &path));
+    unlink(path);
+    checkpoints_drop(dir, step);
+done:
+    free(path);
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- files ----- */
 static enum status write_input(const struct config *c)
 {
     char *path = NULL;
@@ -55,28 +102,53 @@ done:
     return st;
 }
 
+/* Rank 0 holds the directory and writes the log; to go on, from the end that it had when the checkpoint was made. */
+static enum status hold_directory(struct run *r, const struct options *o)
+{
+    const char *dir = r->in->config->output_directory;
+    return o->restart ? directory_resume(dir, &r->directory) : directory_prepare(dir, o->overwrite, &r->directory);
+}
+
 enum status run_directory(struct run *r, const struct options *o)
 {
     const struct grid *grid = r->subject->grid;
-    enum status st = OK;
-    if (grid->rank) return grid_agree(grid, OK);
-    TRY(directory_prepare(r->in->config->output_directory, o->overwrite, &r->directory));
-    TRY(log_open(directory_log(r->directory), false));
+    const bool first = grid->rank == 0;
+    uint64_t finished = 0;
+    enum status st;
+    TRY(grid_agree(grid, first ? hold_directory(r, o) : OK));
+    if (o->restart) {
+        st = first ? finished_updates(r->in->config->output_directory, &finished) : OK;
+        TRY(grid_agree(grid, st));
+        comm_broadcast(grid->world, &finished, sizeof finished, 0);
+        r->finished = finished && finished == r->subject->timetable->updates;
+        if (r->finished) goto done;
+        TRY(restart_find(r->in->config->output_directory, r->in->config, grid, &r->restart));
+    }
+    if (first)
+        st = r->restart ? log_continue(directory_log(r->directory), r->restart->log_bytes)
+                        : log_open(directory_log(r->directory), false);
+    TRY(grid_agree(grid, st));
 done:
-    return grid_agree(grid, st);
+    return st;
 }
 
 static enum status open_all(struct run *r)
 {
     const char *dir = r->in->config->output_directory;
     struct about about;
-    enum status st;
+    struct opening o = {.n_attribute = N_ATTRIBUTE, .continues = r->restart != NULL};
+    enum status st = OK;
     describe(r, &about);
-    TRY(directory_begin(r->directory));
+    o.attribute = about.attribute;
+    o.step = r->restart ? (int64_t)r->restart->step : 0;
+    if (r->restart)
+        TRY(mark_unfinished(dir, r->restart->step));
+    else
+        TRY(directory_begin(r->directory));
     TRY(write_input(r->in->config));
-    if (r->measurement) TRY(measurement_open(r->measurement, dir, N_ATTRIBUTE, about.attribute));
-    if (r->evaluation) TRY(evaluation_open(r->evaluation, dir, N_ATTRIBUTE, about.attribute));
-    if (r->training) TRY(training_open(r->training, dir, N_ATTRIBUTE, about.attribute));
+    if (r->measurement) TRY(measurement_open(r->measurement, dir, &o));
+    if (r->evaluation) TRY(evaluation_open(r->evaluation, dir, &o));
+    if (r->training) TRY(training_open(r->training, dir, &o));
 done:
     return st;
 }
@@ -85,6 +157,14 @@ enum status run_files(struct run *r)
 {
     const struct grid *grid = r->subject->grid;
     return grid_agree(grid, grid->rank == 0 ? open_all(r) : OK);
+}
+
+enum status run_sync(struct run *r)
+{
+    enum status st = r->measurement ? measurement_sync(r->measurement) : OK;
+    if (st == OK && r->evaluation) st = evaluation_sync(r->evaluation);
+    if (st == OK && r->training) st = training_sync(r->training);
+    return grid_agree(r->subject->grid, st);
 }
 
 enum status run_close(struct run *r)
@@ -97,7 +177,10 @@ enum status run_close(struct run *r)
 
 enum status run_complete(struct run *r)
 {
-    return grid_agree(r->subject->grid, r->directory ? directory_end(r->directory) : OK);
+    enum status st = OK;
+    if (r->directory && r->training) st = mark_finished(r->in->config->output_directory, r->subject->timetable->updates);
+    if (st == OK && r->directory) st = directory_end(r->directory);
+    return grid_agree(r->subject->grid, st);
 }
 
 /* ------------------------------------------------------------------------------------------------------ model/ ----- */

@@ -61,11 +61,56 @@ done:
 
 void run_free(struct run *r)
 {
+    restart_free(r->restart);
+    stop_free(&r->stop);
     evaluation_free(r->evaluation);
     measurement_free(r->measurement);
     training_free(r->training);
     subject_free(r->subject);
     directory_free(r->directory);
+}
+
+/* Bytes of a checkpoint, of all processes together. */
+static size_t saved_bytes(const struct run *r)
+{
+    struct saved saved[MOST_SAVED];
+    size_t n = training_saved(r->training, saved), bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        if (saved[i].state) bytes += r->subject->layout->elements * sizeof(real);
+    return bytes;
+}
+
+static enum status check_step(const struct run *r)
+{
+    const size_t updates = r->subject->timetable->updates;
+    if (r->restart->step <= updates) return OK;
+    return fail(ERR_INPUT,
+                "%s: has made %zu updates, more than the %zu that are asked for: give train.epochs or train.steps "
+                "of at least as many",
+                r->restart->path, r->restart->step, updates);
+}
+
+static bool asked(void *stop) { return stop_asked(stop, false) != STOP_NOT; }
+
+static enum status watch(struct run *r, const struct options *o)
+{
+    if (r->measurement) measurement_interruptible(r->measurement, asked, &r->stop);
+    return stop_watch(&r->stop, r->subject->grid, o, r->in->config->output_directory, saved_bytes(r));
+}
+
+/* The weights of the start, or of the checkpoint. */
+static enum status load(struct run *r)
+{
+    enum status st;
+    TRY(subject_reference(r->subject));
+    if (r->evaluation) TRY(evaluation_reference(r->evaluation));
+    TRY(subject_weights(r->subject));
+    if (!r->restart) goto done;
+    TRY(restart_check(r->restart, r->subject));
+    TRY(check_step(r));
+    TRY(restart_load(r->restart, r->training));
+done:
+    return st;
 }
 
 static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
@@ -75,10 +120,14 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     enum status st;
     TRY(run_new(&r, s, world));
     TRY(run_directory(&r, o));
+    if (r.finished) {
+        log_info("%s: the run is finished: nothing is left to do", in->config->output_directory);
+        goto done;
+    }
     report_start(&r);
-    TRY(subject_reference(r.subject));
-    if (r.evaluation) TRY(evaluation_reference(r.evaluation));
-    TRY(subject_weights(r.subject));
+    if (r.restart) log_info("restart    from %s", r.restart->path);
+    if (r.training) TRY(watch(&r, o));
+    TRY(load(&r));
     TRY(run_files(&r));
     TRY(unlearn(&r));
     TRY(run_close(&r));
@@ -88,6 +137,13 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
 done:
     run_free(&r);
     return st;
+}
+
+static enum status check_restart(const struct options *o, const struct inputs *in)
+{
+    if (!o->restart || in->trains) return OK;
+    return fail(ERR_INPUT, "%s: --restart: only runs that train keep checkpoints: start this one anew with --overwrite",
+                in->config->file);
 }
 
 enum status task_run(const struct options *o)
@@ -101,6 +157,7 @@ enum status task_run(const struct options *o)
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
     TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
+    TRY(grid_agree(world, check_restart(o, in)));
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));
         goto done;

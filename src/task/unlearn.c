@@ -7,10 +7,40 @@ static enum status diverged(size_t t)
     return fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
 }
 
+/* The state after `step` updates, when the rows before it are safe. */
+static enum status save(struct run *r, size_t step)
+{
+    const double began = clock_seconds();
+    enum status st;
+    TRY(run_sync(r));
+    TRY(restart_save(r->training, step, log_bytes()));
+    stop_saved(&r->stop, clock_seconds() - began);
+    log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
+done:
+    return st;
+}
+
+/* The checkpoint of a run that stops here. */
+static enum status stop_at(struct run *r, size_t t)
+{
+    const char *cause = stop_text(r->stop.cause);
+    enum status st;
+    TRY(save(r, t));
+    st = fail(ERR_STOPPED, "%s: by %s, after %zu of %zu updates; go on with --restart", r->in->config->output_directory,
+              cause, t, r->subject->timetable->updates);
+    log_info("stopped by %s after %zu updates", cause, t);
+done:
+    return st;
+}
+
 /* A measurement, and which model it is of where a value is not finite. Nothing diverged before the first update. */
 static enum status measure_at(struct run *r, size_t step, const char *model, const struct update *u)
 {
     enum status st = measure(r->measurement, u);
+    if (st == ERR_STOPPED) { /* the row is not complete: a restart measures it again */
+        fail_clear();
+        return stop_at(r, step);
+    }
     if (st != ERR_NUMERIC) return st;
     if (model) {
         fail_clear();
@@ -66,16 +96,36 @@ done:
     return st;
 }
 
+static bool saved_after(const struct run *r, size_t step)
+{
+    const size_t every = r->in->config->checkpoint.every;
+    return every > 0 && (step % every == 0 || step == r->subject->timetable->updates);
+}
+
+static enum status all_updates(struct run *r)
+{
+    const size_t first = r->restart ? r->restart->step : 0;
+    enum status st = OK;
+    for (size_t t = first; t < r->subject->timetable->updates; t++) {
+        if (stop_asked(&r->stop, true) != STOP_NOT) {
+            st = stop_at(r, t);
+            goto done;
+        }
+        if (r->evaluation && timetable_evaluated(r->in->config, t)) TRY(evaluate(r->evaluation, t, false));
+        TRY(one_update(r, t));
+        if (saved_after(r, t + 1)) TRY(save(r, t + 1));
+    }
+done:
+    return st;
+}
+
 enum status unlearn(struct run *r)
 {
     enum status st = OK;
     size_t T;
     if (!r->training) return measure_models(r);
     T = r->subject->timetable->updates;
-    for (size_t t = 0; t < T; t++) {
-        if (r->evaluation && timetable_evaluated(r->in->config, t)) TRY(evaluate(r->evaluation, t, false));
-        TRY(one_update(r, t));
-    }
+    TRY(all_updates(r));
     if (r->measurement) {
         TRY(measure_at(r, T, NULL, NULL));
         TRY(measure_end(r->measurement, T, NULL));

@@ -58,21 +58,23 @@ enum status train_file_create(const char *path, const struct train_file_info *in
     return file_create_named(path, &tables, info->n_attribute, info->attribute, out);
 }
 
-enum status training_open(struct training *t, const char *dir, size_t n_attribute, const struct attribute *attribute)
+enum status training_open(struct training *t, const char *dir, const struct opening *o)
 {
     const struct inputs *in = t->subject->in;
     const char **names = NULL;
     char *path = NULL;
     struct train_file_info info = {.objective = objective_name(&in->objective),
                                    .n_regularizer = in->n_regularizer,
-                                   .n_attribute = n_attribute,
-                                   .attribute = attribute};
+                                   .n_attribute = o->n_attribute,
+                                   .attribute = o->attribute};
     enum status st = OK;
     TRY_NEW(names, in->n_regularizer);
     for (size_t k = 0; k < in->n_regularizer; k++) names[k] = objective_name(&in->regularizer[k].objective);
     info.regularizer = names;
     TRY(path_join(dir, "train.h5", &path));
+    if (o->continues) TRY(file_set_aside(path));
     TRY(train_file_create(path, &info, &t->file));
+    if (o->continues) TRY(file_continue(t->file, o->step));
 done:
     free(names), free(path);
     return st;
@@ -112,6 +114,8 @@ enum status training_put(struct training *t, size_t i)
 done:
     return st;
 }
+
+enum status training_sync(struct training *t) { return file_sync(t->file); }
 
 enum status training_close(struct training *t)
 {

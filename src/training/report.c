@@ -15,7 +15,7 @@ void training_report(const struct training *t, size_t i)
     const struct inputs *in = t->subject->in;
     const struct update *u = &t->update;
     const size_t updates = t->subject->timetable->updates;
-    const double per_update = (clock_seconds() - t->started) / (double)(i + 1);
+    const double per_update = (clock_seconds() - t->started) / (double)t->made;
     struct text parts = {0};
     char left[32];
     if (t->subject->grid->rank) return;

@@ -90,7 +90,6 @@ enum status training_new(struct subject *s, unsigned extra, struct training **ou
     TRY_NEW(t->loss, rows);
     TRY_NEW(t->update.part, in->n_regularizer);
     TRY_NEW(t->update.norm_of_part, in->n_regularizer);
-    t->started = clock_seconds();
     *out = t, t = NULL;
 done:
     training_free(t);

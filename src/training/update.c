@@ -54,6 +54,7 @@ enum status training_gradient(struct training *t, size_t i)
     const double began = clock_seconds();
     struct update *u = &t->update;
     enum status st;
+    if (!t->made) t->started = began;
     timetable_rows(s->timetable, i, t->batch_row);
     TRY(part_gradient(t, &in->objective, 1, &rows, t->gradient, &u->norm_of_objective, &u->objective));
     u->loss = u->objective;
@@ -79,6 +80,7 @@ enum status training_update(struct training *t, size_t i, bool shown)
     if (step) math_copy(size, weights->data, step->data);
     optim_update(t->optim, t->gradient, u->norm, weights);
     u->seconds += clock_seconds() - began;
+    t->made++;
     if (step) { /* theta_t becomes theta_t+1 - theta_t */
         math_scale(size, -1, step->data);
         math_add(size, weights->data, step->data);

@@ -1,0 +1,30 @@
+/* restart: checkpoints of a training run, and going on from one. A checkpoint is a directory checkpoint-N beside the results:
+ * the state after N updates, one directory of safetensors for each value per parameter, and manifest.json, which is written
+ * last. Nothing in it depends on the layout of processes. docs/CHECKPOINT.md describes the format.                    */
+#ifndef UNLEARN_RESTART_H
+#define UNLEARN_RESTART_H
+#include "unlearn/output.h"
+#include "unlearn/training.h"
+
+struct restart { /* a checkpoint to go on from; equal on every process */
+    char *path;  /* owned */
+    size_t step; /* updates made */
+    size_t log_bytes;
+    json_t *manifest; /* rank 0 only; owned */
+};
+
+/** Saves t after `step` updates into the run's directory: written beside, checksummed, synced, renamed; then all but the
+ *  newest checkpoint.keep go. log_bytes: of the log so far. ERR_IO: the checkpoints before it are as they were.
+ *                                                                                              Collective over the job. */
+enum status restart_save(struct training *t, size_t step, size_t log_bytes);
+
+/** The newest sound checkpoint in directory DIR that fits the input; damaged ones are named in warnings. ERR_INPUT: there is
+ *  none, it is of another precision or a later format, or the input has changed in what must stay.
+ *                                                                                            Collective over world. */
+enum status restart_find(const char *dir, const struct config *c, const struct grid *world, struct restart **out);
+void restart_free(struct restart *r);
+/** Whether models and data have the content that they had. ERR_INPUT names the key.             Collective over the job. */
+enum status restart_check(const struct restart *r, const struct subject *s);
+/** What was saved, on this layout.                                                              Collective over the job. */
+enum status restart_load(const struct restart *r, struct training *t);
+#endif

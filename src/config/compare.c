@@ -1,0 +1,48 @@
+/* What a restart may find changed: two configurations key by key, as they are written. */
+#include "unlearn/config_priv.h"
+#include <string.h>
+
+static bool one_line(const struct text *t) { return t->n && strchr(t->data, '\n') == t->data + t->n - 1; }
+
+/* "key: value  # help" -> "value" */
+static const char *value_of(struct text *t)
+{
+    char *value = strchr(t->data, ':') + 1, *help = strstr(value, "  # ");
+    if (help) *help = 0;
+    return value + (*value == ' ');
+}
+
+static enum status changed(const struct row *row, const struct config *now, const struct config *then, struct text *out)
+{
+    struct text a = {0}, b = {0};
+    enum status st;
+    TRY(row_write(row, now, &a));
+    TRY(row_write(row, then, &b));
+    if (row->flags & FREE || !strcmp(a.data, b.data)) goto done;
+    TRY(text_print(out, "%s is not what it was", row->path));
+    if (one_line(&a) && one_line(&b)) TRY(text_print(out, ": now %s, then %s", value_of(&a), value_of(&b)));
+done:
+    text_free(&a);
+    text_free(&b);
+    return st;
+}
+
+/* Rows below a "*" are written with the row that holds them. */
+enum status config_changed(const struct config *now, const struct config *then, struct text *out)
+{
+    enum status st = OK;
+    for (size_t i = 1; i < config_rows && !out->n && st == OK; i++) {
+        const struct row *row = &config_table[i];
+        const bool inside = strstr(row->path, ".*.") || (strstr(row->path, ".*") && row->type != SETTINGS);
+        if (row->type != SECTION && !inside) st = changed(row, now, then, out);
+    }
+    return st;
+}
+
+enum status config_free_keys(struct text *out)
+{
+    enum status st = OK;
+    for (size_t i = 1; i < config_rows && st == OK; i++)
+        if (config_table[i].flags & FREE) st = text_print(out, "%s%s", out->n ? ", " : "", config_table[i].path);
+    return st;
+}

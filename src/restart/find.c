@@ -1,0 +1,154 @@
+/* Going on: the newest sound checkpoint, whether it is of this run, and what it holds. */
+#include "unlearn/restart_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------------------------ finding ----- */
+/* The input that the checkpoint was made with, against the one that goes on. */
+static enum status check_input(const char *path, const json_t *manifest, const struct config *now)
+{
+    const json_t *input = json_object_get(manifest, "input");
+    struct config *then = NULL;
+    struct text change = {0}, may = {0};
+    enum status st;
+    TRY(config_parse(path, json_string_value(input), json_string_length(input), 0, NULL, &then));
+    TRY(config_changed(now, then, &change));
+    if (!change.n) goto done;
+    TRY(config_free_keys(&may));
+    st = fail(ERR_INPUT,
+              "%s: cannot go on from %s: %s; restore it, or start a new run in another output.directory (a restart may "
+              "change: %s)",
+              now->file, path, change.data, may.data);
+done:
+    config_free(then);
+    text_free(&change);
+    text_free(&may);
+    return st;
+}
+
+static enum status try_one(const char *dir, size_t step, struct restart *r)
+{
+    struct text path = {0}, why = {0};
+    bool sound;
+    enum status st;
+    TRY(text_print(&path, "%s/checkpoint-%zu", dir, step));
+    TRY(manifest_read(path.data, step, &r->manifest, &sound, &why));
+    if (!sound) {
+        log_warn("%s: is damaged, the one before it is tried: %s", path.data, why.data ? why.data : "");
+        goto done;
+    }
+    r->path = path.data, path.data = NULL;
+    r->step = step;
+    r->log_bytes = (size_t)json_integer_value(json_object_get(r->manifest, "log_bytes"));
+done:
+    text_free(&path);
+    text_free(&why);
+    return st;
+}
+
+/* Rank 0. */
+static enum status find(const char *dir, const struct config *c, struct restart *r)
+{
+    size_t *step = NULL, n = 0;
+    enum status st;
+    TRY(checkpoints_list(dir, &step, &n));
+    for (size_t i = n; i-- > 0 && !r->path;) TRY(try_one(dir, step[i], r));
+    if (!r->path)
+        st = fail(ERR_INPUT,
+                  n ? "%s: none of its checkpoints can be used; start the run anew with --overwrite"
+                    : "%s: holds no checkpoint to go on from; start the run without --restart",
+                  dir);
+    else
+        st = check_input(r->path, r->manifest, c);
+done:
+    free(step);
+    return st;
+}
+
+enum status restart_find(const char *dir, const struct config *c, const struct grid *world, struct restart **out)
+{
+    struct restart *r = *out = memory_new(1, sizeof *r);
+    enum status st = r ? OK : fail(ERR_MEMORY, "memory: cannot allocate the restart");
+    uint64_t n[2] = {0};
+    TRY(grid_agree(world, st));
+    st = world->rank == 0 ? find(dir, c, r) : OK;
+    TRY(grid_agree(world, st));
+    n[0] = r->step, n[1] = r->path ? strlen(r->path) + 1 : 0;
+    comm_broadcast(world->world, n, sizeof n, 0);
+    r->step = (size_t)n[0];
+    if (!r->path && !(r->path = memory_new((size_t)n[1], 1))) st = fail(ERR_MEMORY, "memory: cannot allocate a path");
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, r->path, (size_t)n[1], 0);
+done:
+    return st;
+}
+
+void restart_free(struct restart *r)
+{
+    if (!r) return;
+    json_decref(r->manifest);
+    free(r->path);
+    free(r);
+}
+
+/* ------------------------------------------------------------------------------------------------------ loading ----- */
+static enum status check_content(const struct restart *r, const struct subject *s)
+{
+    const json_t *then = json_object_get(r->manifest, "content");
+    json_t *now = NULL, *value;
+    const char *key;
+    enum status st;
+    TRY(manifest_content(s, &now));
+    json_object_foreach(now, key, value) if (!json_equal(value, json_object_get(then, key)))
+    {
+        st = fail(ERR_INPUT,
+                  "%s: cannot go on from %s: the content of %s is not what it was; restore it, or start a new run in "
+                  "another output.directory",
+                  s->in->config->file, r->path, key);
+        break;
+    }
+done:
+    json_decref(now);
+    return st;
+}
+
+enum status restart_check(const struct restart *r, const struct subject *s)
+{
+    return grid_agree(s->grid, s->grid->rank == 0 ? check_content(r, s) : OK);
+}
+
+static enum status load_number(const struct restart *r, const struct grid *g, const struct saved *saved)
+{
+    const json_t *value = g->rank == 0 ? json_object_get(json_object_get(r->manifest, "numbers"), saved->name) : NULL;
+    uint64_t number = json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
+    enum status st = OK;
+    if (g->rank == 0 && !json_is_integer(value)) st = fail(ERR_INPUT, "%s: has no number \"%s\"", r->path, saved->name);
+    TRY(grid_agree(g, st));
+    comm_broadcast(g->world, &number, sizeof number, 0);
+    *saved->number = number;
+done:
+    return st;
+}
+
+enum status restart_load(const struct restart *r, struct training *t)
+{
+    const struct grid *g = t->subject->grid;
+    struct saved saved[MOST_SAVED];
+    const size_t n = training_saved(t, saved);
+    char *path = NULL;
+    enum phase before = phase_enter(PHASE_READ);
+    enum status st = OK;
+    for (size_t i = 0; i < n; i++) {
+        if (saved[i].number) {
+            TRY(load_number(r, g, &saved[i]));
+            continue;
+        }
+        TRY(grid_agree(g, state_directory(r->path, saved[i].name, &path)));
+        TRY(weights_read(path, g, saved[i].state, NULL));
+        free(path), path = NULL;
+    }
+done:
+    free(path);
+    phase_enter(before);
+    return st;
+}

@@ -1,0 +1,301 @@
+/* manifest.json of a checkpoint: what it holds, with the size and the hash of every file, and what run it is of. */
+#include "unlearn/restart_priv.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MOST_MANIFEST = 16 << 20, CHUNK = 4 << 20 };
+static const char MANIFEST[] = "manifest.json";
+
+static const char *precision(void) { return sizeof(real) == 8 ? "float64" : "float32"; }
+
+static const char *byte_order(void)
+{
+    const uint16_t one = 1;
+    return *(const unsigned char *)&one ? "little" : "big";
+}
+
+enum status state_directory(const char *dir, const char *name, char **path)
+{
+    enum status st = path_join(dir, name, path);
+    for (char *s = st == OK ? *path + strlen(*path) - strlen(name) : NULL; s && *s; s++)
+        if (*s == ' ') *s = '_';
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------ hashes ----- */
+static json_t *hex(uint64_t hash)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    return json_string(text);
+}
+
+static bool hex_is(const json_t *json, uint64_t hash)
+{
+    json_t *other = hex(hash);
+    const bool same = json && json_equal(json, other);
+    json_decref(other);
+    return same;
+}
+
+static uint64_t hash_sets(const struct inputs *in)
+{
+    const struct evaluation_inputs *e = in->evaluation;
+    uint64_t h = 0;
+    for (size_t i = 0; e && i < e->n; i++)
+        for (int k = 0; k < N_VARIANT_OF; k++)
+            if (e->set[i].of[k].data) h = hash_bytes(&e->set[i].of[k].data->hash, sizeof h, h);
+    return h;
+}
+
+static uint64_t hash_risks(const struct inputs *in)
+{
+    uint64_t h = 0;
+    for (size_t k = 0; k < in->n_risk; k++) h = hash_bytes(&in->risk[k].data->hash, sizeof h, h);
+    return h;
+}
+
+static uint64_t hash_directions(const struct inputs *in)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < in->n_direction; i++)
+        h = hash_bytes(in->direction[i].u, in->shape->hidden * sizeof *in->direction[i].u, h);
+    return h;
+}
+
+enum status manifest_content(const struct subject *s, json_t **out)
+{
+    const struct inputs *in = s->in;
+    const struct {
+        const char *key;
+        uint64_t hash;
+    } content[] = {
+        {"model.path", s->hash_weights},
+        {"model.path (config.json)", shape_hash(in->shape)},
+        {"model.reference", s->hash_reference},
+        {"data.forget", in->forget ? in->forget->hash : 0},
+        {"data.retain", in->retain ? in->retain->hash : 0},
+        {"data.idk", in->refusals ? in->refusals->hash : 0},
+        {"geffect.risks", hash_risks(in)},
+        {"direction", hash_directions(in)},
+        {"evaluate.sets", hash_sets(in)},
+    };
+    int failed = !(*out = json_object());
+    for (size_t i = 0; i < sizeof content / sizeof *content && !failed; i++)
+        failed = json_object_set_new(*out, content[i].key, hex(content[i].hash));
+    return failed ? fail(ERR_MEMORY, "memory: cannot allocate the list of what was read") : OK;
+}
+
+/* Of a file, in chunks, each seeded with the hash so far. */
+static enum status hash_file(const char *path, uint64_t *size, uint64_t *hash)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    unsigned char *chunk = memory_new(CHUNK, 1);
+    size_t n = 0;
+    ssize_t some = 1;
+    *size = *hash = 0;
+    while (fd >= 0 && chunk && some) {
+        some = read(fd, chunk + n, CHUNK - n);
+        if (some < 0 && errno == EINTR) continue;
+        if (some < 0) break;
+        n += (size_t)some, *size += (size_t)some;
+        if (n == CHUNK || !some) *hash = hash_bytes(chunk, n, *hash), n = 0;
+    }
+    free(chunk);
+    if (fd >= 0) close(fd);
+    if (fd >= 0 && chunk && !some) return OK;
+    return fail(ERR_IO, "%s: cannot be read: %s", path, chunk ? strerror(errno) : "no memory");
+}
+
+/* ------------------------------------------------------------------------------------------------------ writing ----- */
+static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name)
+{
+    struct text path = {0}, full = {0};
+    uint64_t size, hash;
+    enum status st;
+    TRY(text_print(&path, "%s/%s", sub, name));
+    TRY(text_print(&full, "%s/%s", dir, path.data));
+    TRY(hash_file(full.data, &size, &hash));
+    if (json_object_set_new(files, path.data, json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3", hex(hash))))
+        st = fail(ERR_MEMORY, "%s: no memory for its list of files", dir);
+done:
+    text_free(&path);
+    text_free(&full);
+    return st;
+}
+
+static enum status add_files(json_t *files, const char *dir, const char *sub)
+{
+    enum status st = OK;
+    char *path = NULL;
+    struct dirent *entry;
+    DIR *list = NULL;
+    TRY(path_join(dir, sub, &path));
+    if (!(list = opendir(path))) {
+        st = fail(ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
+        goto done;
+    }
+    while ((entry = readdir(list)))
+        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name));
+done:
+    if (list) closedir(list);
+    free(path);
+    return st;
+}
+
+/* What was saved: names of the states' directories and their files; numbers. */
+static enum status add_saved(json_t *manifest, const char *dir, struct training *t)
+{
+    struct saved saved[MOST_SAVED];
+    const size_t n = training_saved(t, saved);
+    json_t *states = json_array(), *numbers = json_object(), *files = json_object();
+    char *path = NULL;
+    enum status st = OK;
+    for (size_t i = 0; i < n; i++) {
+        if (!saved[i].state) {
+            json_object_set_new(numbers, saved[i].name, json_integer((json_int_t)*saved[i].number));
+            continue;
+        }
+        json_array_append_new(states, json_string(saved[i].name));
+        TRY(state_directory("", saved[i].name, &path));
+        TRY(add_files(files, dir, path + 1)); /* without the slash */
+        free(path), path = NULL;
+    }
+done:
+    json_object_set_new(manifest, "states", states);
+    json_object_set_new(manifest, "numbers", numbers);
+    json_object_set_new(manifest, "files", files);
+    free(path);
+    return st;
+}
+
+static json_t *head(const struct training *t, const struct text *input, size_t step, size_t log_bytes)
+{
+    const struct plan *p = t->subject->plan;
+    return json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:{s:i, s:i, s:i, s:I}, s:s%}", "format", FORMAT, "program",
+                     UNLEARN_VERSION " (" UNLEARN_COMMIT ")", "step", (json_int_t)step, "precision", precision(),
+                     "byte_order", byte_order(), "log_bytes", (json_int_t)log_bytes, "layout", "data", p->data, "tensor",
+                     p->tensor, "threads", p->threads, "tokens", (json_int_t)p->tokens, "input", input->data, input->n);
+}
+
+enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)
+{
+    json_t *manifest = NULL, *content = NULL;
+    struct text input = {0};
+    char *path = NULL, *text = NULL;
+    enum status st;
+    TRY(config_write(t->subject->in->config, &input));
+    if (!(manifest = head(t, &input, step, log_bytes))) {
+        st = fail(ERR_MEMORY, "%s: no memory for its manifest", dir);
+        goto done;
+    }
+    TRY(add_saved(manifest, dir, t));
+    st = manifest_content(t->subject, &content);
+    json_object_set_new(manifest, "content", content);
+    TRY(st);
+    TRY(path_join(dir, MANIFEST, &path));
+    if (!(text = json_dumps(manifest, JSON_INDENT(1)))) {
+        st = fail(ERR_MEMORY, "%s: no memory for its text", path);
+        goto done;
+    }
+    TRY(output_write_text(path, text, strlen(text)));
+done:
+    json_decref(manifest);
+    text_free(&input);
+    free(path), free(text);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------ reading ----- */
+/* No path that leads out of the checkpoint. */
+static bool inside(const char *name)
+{
+    const char *slash = strchr(name, '/');
+    return slash && slash != name && !strchr(slash + 1, '/') && name[0] != '.' && slash[1] && slash[1] != '.';
+}
+
+static bool file_sound(const char *dir, const char *name, const json_t *entry, struct text *why)
+{
+    struct text path = {0};
+    const json_t *bytes = json_object_get(entry, "bytes");
+    uint64_t size = 0, hash = 0;
+    bool sound = false;
+    if (!inside(name) || text_print(&path, "%s/%s", dir, name) != OK) {
+        text_print(why, "%s: is no name of a file in a checkpoint", name);
+    } else if (hash_file(path.data, &size, &hash) != OK) {
+        text_print(why, "%s", fail_message());
+        fail_clear();
+    } else if (!json_is_integer(bytes) || (uint64_t)json_integer_value(bytes) != size) {
+        text_print(why, "%s: has %llu bytes, not as many as were written", path.data, (unsigned long long)size);
+    } else if (!(sound = hex_is(json_object_get(entry, "xxh3"), hash))) {
+        text_print(why, "%s: its content is not what was written (checksum)", path.data);
+    }
+    text_free(&path);
+    return sound;
+}
+
+static bool all_there(const char *path, const json_t *manifest, size_t step, struct text *why)
+{
+    static const struct {
+        const char *key;
+        json_type type;
+    } needed[] = {{"step", JSON_INTEGER},   {"log_bytes", JSON_INTEGER}, {"input", JSON_STRING},  {"states", JSON_ARRAY},
+                  {"numbers", JSON_OBJECT}, {"files", JSON_OBJECT},      {"content", JSON_OBJECT}};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        const json_t *value = json_object_get(manifest, needed[i].key);
+        if (value && json_typeof(value) == needed[i].type) continue;
+        text_print(why, "%s: has no sound \"%s\"", path, needed[i].key);
+        return false;
+    }
+    if ((uint64_t)json_integer_value(json_object_get(manifest, "step")) == step) return true;
+    text_print(why, "%s: is of another step", path);
+    return false;
+}
+
+/* Nothing is guessed of what this program cannot know. */
+static enum status check_kind(const char *path, const json_t *manifest)
+{
+    const json_t *format = json_object_get(manifest, "format");
+    const char *real_type = json_string_value(json_object_get(manifest, "precision"));
+    const char *order = json_string_value(json_object_get(manifest, "byte_order"));
+    if (json_is_integer(format) && json_integer_value(format) > FORMAT)
+        return fail(ERR_INPUT, "%s: has format %lld, this program knows %d: go on with the program that wrote it", path,
+                    (long long)json_integer_value(format), FORMAT);
+    if (real_type && strcmp(real_type, precision()))
+        return fail(ERR_INPUT, "%s: is of %s, this program computes in %s: go on with %s", path, real_type, precision(),
+                    sizeof(real) == 8 ? "unlearn" : "unlearn-double");
+    if (order && strcmp(order, byte_order()))
+        return fail(ERR_INPUT, "%s: was written on a machine of the other byte order", path);
+    return OK;
+}
+
+enum status manifest_read(const char *dir, size_t step, json_t **out, bool *sound, struct text *why)
+{
+    char *path = NULL;
+    const char *name;
+    json_t *manifest = NULL, *entry;
+    enum status st;
+    *sound = false;
+    TRY(path_join(dir, MANIFEST, &path));
+    if ((st = json_read(path, MOST_MANIFEST, &manifest)) == ERR_INPUT) {
+        text_print(why, "%s", fail_message());
+        fail_clear();
+        st = OK;
+        goto done;
+    }
+    TRY(st);
+    TRY(check_kind(path, manifest));
+    *sound = all_there(path, manifest, step, why);
+    json_object_foreach(json_object_get(manifest, "files"), name, entry) if (*sound) *sound =
+        file_sound(dir, name, entry, why);
+    if (*sound) *out = json_incref(manifest);
+done:
+    json_decref(manifest);
+    free(path);
+    return st;
+}

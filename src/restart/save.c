@@ -1,0 +1,84 @@
+/* Writing a checkpoint: beside, checked, synced, and then by one rename under its name. */
+#include "unlearn/restart_priv.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Names in a directory are written when it is; file systems that cannot do it need not. */
+static void sync_directory(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+
+/* Rank 0: an empty directory, whatever a kill has left under its name. */
+static enum status begin(const char *temporary)
+{
+    checkpoint_remove(temporary);
+    if (!mkdir(temporary, 0777)) return OK;
+    return fail(ERR_IO, "%s: cannot be made: %s", temporary, strerror(errno));
+}
+
+static enum status write_states(struct training *t, const char *dir)
+{
+    const enum storage storage = sizeof(real) == 8 ? STORE_F64 : STORE_F32;
+    struct saved saved[MOST_SAVED];
+    const size_t n = training_saved(t, saved);
+    char *path = NULL;
+    enum status st = OK;
+    for (size_t i = 0; i < n; i++) {
+        if (!saved[i].state) continue;
+        TRY(grid_agree(t->subject->grid, state_directory(dir, saved[i].name, &path)));
+        TRY(weights_write(path, NULL, t->subject->grid, saved[i].state, storage));
+        sync_directory(path);
+        free(path), path = NULL;
+    }
+done:
+    free(path);
+    return st;
+}
+
+/* Rank 0: from here on it counts. */
+static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
+                          size_t log_bytes)
+{
+    enum status st;
+    TRY(manifest_write(temporary, t, step, log_bytes));
+    sync_directory(temporary);
+    checkpoint_remove(path); /* of this step, damaged: or it would have been gone on from */
+    if (rename(temporary, path)) {
+        st = fail(ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
+        goto done;
+    }
+    sync_directory(output);
+    checkpoints_keep(output, t->subject->in->config->checkpoint.keep);
+done:
+    return st;
+}
+
+enum status restart_save(struct training *t, size_t step, size_t log_bytes)
+{
+    const struct grid *g = t->subject->grid;
+    const char *output = t->subject->in->config->output_directory;
+    struct text path = {0}, temporary = {0};
+    enum phase before = phase_enter(PHASE_OUTPUT);
+    enum status st;
+    st = text_print(&path, "%s/checkpoint-%zu", output, step);
+    if (st == OK) st = text_print(&temporary, "%s.tmp", path.data);
+    if (st == OK && g->rank == 0) st = begin(temporary.data);
+    TRY(grid_agree(g, st));
+    TRY(write_states(t, temporary.data));
+    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes) : OK;
+    TRY(grid_agree(g, st));
+done:
+    if (st != OK && g->rank == 0 && temporary.data) checkpoint_remove(temporary.data);
+    text_free(&path);
+    text_free(&temporary);
+    phase_enter(before);
+    return st;
+}

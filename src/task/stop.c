@@ -1,0 +1,100 @@
+/* Stopping early, all processes before the same step: signals, a file, the end of the job's time. */
+#include "unlearn/task_priv.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double DISK_BYTES = 1e8;    /* a second, as long as no checkpoint was written */
+static const double SAVING_MARGIN = 1.5; /* of the time that a checkpoint took */
+
+/* The first signal asks, a later one does what it would have done without us. One that comes with the first is the same:
+ * who signals a whole job reaches a process directly and by way of its launcher. */
+static volatile sig_atomic_t signalled;
+static volatile time_t signalled_at;
+
+static time_t seconds_now(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static void on_signal(int number)
+{
+    const int reason = errno;
+    const time_t now = seconds_now();
+    if (signalled && now - signalled_at > 1) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    if (!signalled) signalled_at = now;
+    signalled = 1;
+    errno = reason;
+}
+
+/* Seconds since 1970 at which the scheduler ends the job, where its environment says so; 0: it does not. */
+static double scheduled_end(void)
+{
+    const char *slurm = getenv("SLURM_JOB_END_TIME"), *pbs = getenv("PBS_WALLTIME");
+    char *end;
+    double at = 0;
+    if (slurm) at = strtod(slurm, &end);
+    if (slurm && (end == slurm || *end)) at = 0;
+    if (at <= 0 && pbs) { /* a duration: of a job that begins with us */
+        at = strtod(pbs, &end);
+        at = end != pbs && !*end && at > 0 ? (double)time(NULL) + at : 0;
+    }
+    return at > 0 ? at : 0;
+}
+
+enum status stop_watch(struct stop *s, const struct grid *g, const struct options *o, const char *dir, size_t saved)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    const double end = scheduled_end();
+    enum status st = OK;
+    *s = (struct stop){.grid = g, .began = clock_seconds(), .saving = (double)saved / DISK_BYTES};
+    if (o->max_hours > 0) s->deadline = o->started + o->max_hours * 3600;
+    if (end > 0) {
+        const double left = clock_seconds() + end - (double)time(NULL);
+        if (s->deadline == 0 || left < s->deadline) s->deadline = left;
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
+    if (g->rank == 0) st = path_join(dir, "STOP", &s->file);
+    return grid_agree(g, st);
+}
+
+void stop_free(struct stop *s) { free(s->file); }
+
+enum stop_cause stop_asked(struct stop *s, bool between_steps)
+{
+    const double now = clock_seconds();
+    double reason = signalled ? STOP_SIGNAL : STOP_NOT, needed = SAVING_MARGIN * s->saving;
+    if (between_steps) {
+        if (now - s->began > s->longest) s->longest = now - s->began;
+        s->began = now;
+        needed += s->longest;
+    }
+    if (s->grid->rank == 0 && reason == STOP_NOT) {
+        if (!unlink(s->file)) /* obeyed once: a restart would stop again */
+            reason = STOP_FILE;
+        else if (s->deadline > 0 && now + needed > s->deadline)
+            reason = STOP_TIME;
+    }
+    comm_max_double(s->grid->world, &reason, 1);
+    return s->cause = (enum stop_cause)reason;
+}
+
+void stop_saved(struct stop *s, double seconds)
+{
+    s->saving = seconds;
+    s->began = clock_seconds(); /* no step */
+}
+
+const char *stop_text(enum stop_cause reason)
+{
+    return reason == STOP_SIGNAL ? "a signal" : reason == STOP_FILE ? "the file STOP" : "the end of its time";
+}
