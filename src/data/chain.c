@@ -5,11 +5,17 @@
 
 enum { DEEPEST = 16 }; /* Sequences inside each other */
 
+static enum status wrong(const char *where, const char *key, const json_t *j, const char *needed)
+{
+    const char *odd = json_odd(j);
+    return fail(ERR_INPUT, "%s: \"%s\" must be %s%s%.40s", where, key, needed, odd ? ", not " : "", odd ? odd : "");
+}
+
 enum status member_bool(const char *where, json_t *json, const char *key, bool *out)
 {
     json_t *j = json_object_get(json, key);
-    if (!j) return OK;
-    if (!json_is_boolean(j)) return fail(ERR_INPUT, "%s: \"%s\" must be true or false", where, key);
+    if (!j || json_is_null(j)) return OK;
+    if (!json_is_boolean(j)) return wrong(where, key, j, "true or false");
     *out = json_is_true(j);
     return OK;
 }
@@ -18,7 +24,7 @@ enum status member_text(const char *where, json_t *json, const char *key, const 
 {
     json_t *j = json_object_get(json, key);
     if (!j || json_is_null(j)) return OK;
-    if (!json_is_string(j)) return fail(ERR_INPUT, "%s: \"%s\" must be text", where, key);
+    if (!json_is_string(j)) return wrong(where, key, j, "text");
     *out = json_string_value(j);
     *n = json_string_length(j);
     return OK;
@@ -28,8 +34,7 @@ enum status member_size(const char *where, json_t *json, const char *key, size_t
 {
     json_t *j = json_object_get(json, key);
     if (!j) return OK;
-    if (!json_is_integer(j) || json_integer_value(j) < 0)
-        return fail(ERR_INPUT, "%s: \"%s\" must be a whole number from 0", where, key);
+    if (!json_is_integer(j) || json_integer_value(j) < 0) return wrong(where, key, j, "a whole number from 0");
     *out = (size_t)json_integer_value(j);
     return OK;
 }
@@ -42,8 +47,7 @@ enum status member_pattern(const char *where, json_t *json, const char *key, str
         text = json_object_get(j, "Regex");
         literal = false;
     }
-    if (!json_is_string(text))
-        return fail(ERR_INPUT, "%s: \"%s\" must be {\"String\": ...} or {\"Regex\": ...}", where, key);
+    if (!json_is_string(text)) return wrong(where, key, j, "{\"String\": ...} or {\"Regex\": ...}");
     return pattern_new(where, json_string_value(text), json_string_length(text), literal, out);
 }
 
@@ -56,6 +60,7 @@ static enum status read_at(const char *where, const char *part, const char *list
     size_t i;
     const char *type = json_string_value(json_object_get(json, "type"));
     if (json_is_null(json) || !json) return OK;
+    if (json_odd(json)) return wrong(where, part, json, "an object or null");
     if (!type) return fail(ERR_INPUT, "%s: the %s has no \"type\"", where, part);
     if (!strcmp(type, "Sequence")) {
         json_t *all = json_object_get(json, list);
