@@ -86,6 +86,7 @@ static enum status file_prompts(struct reader *r, const char *path)
     size_t n, line = 0;
     enum status st = OK;
     TRY(file_read(path, LARGEST_FILE, &bytes, &n));
+    TRY(lines_check(path, bytes, n));
     TRY_NEW(r->p->first, lines_of(bytes, n) + 1);
     TRY_NEW(r->p->text, lines_of(bytes, n));
     for (char *at = bytes; at < bytes + n && r->p->n < r->most; at = end + 1) {
