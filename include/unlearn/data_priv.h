@@ -124,6 +124,7 @@ struct token {
     uint32_t n;
     int32_t id;
     bool special, model, added; /* left out of decoded text on request; the model's; found in running text */
+    uint32_t entry, shown;      /* the last of added_tokens that has this text; 1 + its text in `shown`, 0: its own */
 };
 struct vocabulary {
     struct token *token; /* by id, none twice */
@@ -136,6 +137,7 @@ struct vocabulary {
 enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, struct vocabulary *v);
 void vocabulary_free(struct vocabulary *v);
 const struct token *vocabulary_find(const struct vocabulary *v, const char *text, size_t n);
+struct token *vocabulary_change(struct vocabulary *v, const char *text, size_t n);
 const struct token *vocabulary_token(const struct vocabulary *v, int32_t id);
 
 /* ---------------------------------------------------------------------------------------------- added tokens ----- */
@@ -177,6 +179,7 @@ struct bpe {
     int32_t byte_id[256];       /* of "<0x..>", -1: none */
     int32_t *low;               /* [LOW] ids of the first characters, -1: none; without prefix and suffix */
     bool fuse_unknown, byte_fallback, ignore_merges;
+    size_t n_repeated, repeated; /* merges that stand there before; rank of the first */
 };
 enum { LOW = 1024 };
 struct bpe_work; /* buffers of one call */
@@ -193,7 +196,8 @@ struct tokenizer {
     struct bpe bpe;
     struct added raw, normal; /* matched in the text as it is, and after normalisation */
     struct chain normalizer, splitter, decoder;
-    bool joined; /* without a decoder tokens are joined with spaces */
+    struct pieces shown; /* texts of added tokens that normalisation changes: it shows in what is decoded */
+    bool joined;         /* without a decoder tokens are joined with spaces */
     struct ids before, after;
 };
 enum status template_read(const char *where, json_t *json, struct tokenizer *t); /* the post-processor */
