@@ -159,6 +159,7 @@ bool file_exists(const char *path);
 enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out);
 enum status json_read(const char *path, size_t most, json_t **out);
 const char *json_odd(const json_t *j); /* how such a value is written, "NaN"; NULL: it is another */
+bool json_is_map(const json_t *j);     /* an object, and no such value */
 void json_unmark(char *text);          /* what json_dumps() wrote, with such values as they were read; in place */
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed); /* XXH3-64 */

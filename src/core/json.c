@@ -17,6 +17,8 @@ const char *json_odd(const json_t *j)
     return json_object_size(j) == 1 ? json_string_value(json_object_get(j, mark)) : NULL;
 }
 
+bool json_is_map(const json_t *j) { return json_is_object(j) && !json_odd(j); }
+
 /* ---------------------------------------------------------------------------------------------- out of JSON ------ */
 static size_t string_length(const char *s, size_t n)
 {

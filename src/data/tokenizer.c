@@ -73,8 +73,7 @@ static enum status read_all(json_t *json, struct tokenizer *t)
     json_t *model = json_object_get(json, "model"), *added = json_object_get(json, "added_tokens");
     json_t *decoder = json_object_get(json, "decoder");
     size_t n;
-    if (!json_is_object(model) || json_odd(model))
-        return fail(ERR_INPUT, "%s: is no tokenizer: it has no object \"model\"", where);
+    if (!json_is_map(model)) return fail(ERR_INPUT, "%s: is no tokenizer: it has no object \"model\"", where);
     TRY(member_text(where, model, "type", &type, &n));
     if (strcmp(type, "BPE")) return fail(ERR_INPUT, "%s: the model \"%s\" is not supported; BPE is", where, type);
     TRY(vocabulary_read(where, json_object_get(model, "vocab"), added, &t->vocabulary));

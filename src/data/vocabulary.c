@@ -154,7 +154,7 @@ enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, str
     size_t i, bytes, used = 0, n, slots = 16;
     int32_t expected = (int32_t)json_object_size(vocab);
     json_t *j;
-    if (!json_is_object(vocab) || !json_object_size(vocab) || json_odd(vocab))
+    if (!json_is_map(vocab) || !json_object_size(vocab))
         return fail(ERR_INPUT, "%s: the model has no object \"vocab\"", where);
     if (added && !json_is_array(added) && !json_is_null(added))
         return fail(ERR_INPUT, "%s: \"added_tokens\" is not a list", where);

@@ -58,7 +58,7 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 {
     *out = json_object_get(part, key);
     if (!*out) return OK;
-    if (!json_is_object(*out)) return wrong(r, key, NULL, "is not an object with a value for each row");
+    if (!json_is_map(*out)) return wrong(r, key, NULL, "is not an object with a value for each row");
     if (!r->rows) return take_rows(r, key, *out);
     if (json_object_size(*out) != r->set->n)
         return fail(ERR_INPUT, "%s: %s: %s has %zu rows, %s has %zu", r->path, r->part, key, json_object_size(*out),
@@ -159,7 +159,7 @@ done:
 static enum status read_part(struct reader *r, json_t *part, bool needed)
 {
     enum status st = OK;
-    if (!json_is_object(part)) return fail(ERR_INPUT, "%s: %s is not an object", r->path, r->part);
+    if (!json_is_map(part)) return fail(ERR_INPUT, "%s: %s is not an object", r->path, r->part);
     for (size_t k = 0; k < N_LOG_ARRAY; k++) TRY(read_array(r, part, &log_arrays[k], needed && log_arrays[k].needed));
     TRY(read_texts(r, part));
     if (!r->rows) return fail(ERR_INPUT, "%s: %s has no key that is known", r->path, r->part);
@@ -170,7 +170,7 @@ done:
 static enum status read_parts(const char *path, json_t *root, unsigned needed, struct eval_log *log)
 {
     enum status st = OK;
-    if (!json_is_object(root)) return fail(ERR_INPUT, "%s: is not an object of sets", path);
+    if (!json_is_map(root)) return fail(ERR_INPUT, "%s: is not an object of sets", path);
     for (int k = 0; k < N_EVAL_SET; k++) {
         struct reader r = {.path = path, .part = log_parts[k].key, .set = &log->set[k]};
         json_t *part = json_object_get(root, r.part);

@@ -84,7 +84,7 @@ static enum status read_type(const char *where, const json_t *config, struct sha
     enum status st = OK;
     const char *type = NULL;
     char list[256];
-    if (!json_is_object(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
+    if (!json_is_map(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
     TRY(key_text(where, config, "model_type", &type));
     if (!type) return fail(ERR_INPUT, "%s: model_type: is missing", where);
     if (!(s->row = architecture_find(type)))
