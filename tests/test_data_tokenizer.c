@@ -495,6 +495,41 @@ static void a_metaspace_of_scheme_first_marks_the_start_of_the_text_only(void **
     tokenizer_free(t);
 }
 
+/* Where normalisation takes the first character away, the text does not start there any more: values of the package. */
+static void a_start_that_normalisation_takes_away_gets_no_mark(void **state)
+{
+#define REPLACE(p, c) "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"" p "\"}, \"content\": \"" c "\"}"
+#define BOTH(a, b)    "{\"type\": \"Sequence\", \"normalizers\": [" a ", " b "]}"
+#define PREPEND       "{\"type\": \"Prepend\", \"prepend\": \"x\"}"
+#define STRIP         "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}"
+    static const char *const samples[][3] = {
+        {REPLACE("[A-Z]+", "x"), "Ab", "_ x b"},
+        {REPLACE("[A-Z]+", "x"), "ABb", "x b"},
+        {REPLACE("[A-Z]+", "xy"), "Ab", "_ x y b"},
+        {REPLACE("[A-Z]+", ""), "Ab", "b"},
+        {REPLACE("[A-Z]+", ""), "bA", "_ b"},
+        {REPLACE("^", "x"), "AB", "_ x A B"},
+        {BOTH(PREPEND, REPLACE("x", "")), "ab", "_ a b"},
+        {BOTH(PREPEND, REPLACE("xa", "c")), "ab", "_ c b"},
+        {BOTH(PREPEND, REPLACE("xab", "c")), "ab", "c"},
+        {BOTH(STRIP, REPLACE("A", "x")), " Ab", "x b"},
+        {BOTH(STRIP, REPLACE("A", "x")), "Ab", "_ x b"},
+        {BOTH(REPLACE("A", ""), PREPEND), "Ab", "x b"},
+        {"{\"type\": \"StripAccents\"}",
+         "\xcc\x81"
+         "ab",
+         "a b"},
+        {"{\"type\": \"StripAccents\"}", "ab", "_ a b"},
+    };
+    for (size_t i = 0; i < N_OF(samples); i++) {
+        struct tokenizer *t = build(json_pack(
+            "{s:o, s:o, s:o}", "model", small_model("_", "abcxyAB"), "normalizer", parse(samples[i][0]), "pre_tokenizer",
+            parse("{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"first\"}")));
+        assert_tokens(t, samples[i][1], samples[i][2]);
+        tokenizer_free(t);
+    }
+}
+
 static void the_post_processor_adds_tokens_at_both_ends(void **state)
 {
     static const char added[] =
@@ -616,6 +651,7 @@ int main(void)
         cmocka_unit_test(options_that_are_null_are_as_absent_ones),
         cmocka_unit_test(numbers_that_json_does_not_have_matter_only_where_they_are_used),
         cmocka_unit_test(a_metaspace_of_scheme_first_marks_the_start_of_the_text_only),
+        cmocka_unit_test(a_start_that_normalisation_takes_away_gets_no_mark),
         cmocka_unit_test(the_post_processor_adds_tokens_at_both_ends),
         cmocka_unit_test(any_text_survives_bytes_and_back),
         cmocka_unit_test(broken_bytes_decode_to_replacement_characters),

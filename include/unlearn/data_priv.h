@@ -11,6 +11,7 @@ enum status grow(void **p, size_t *room, size_t need, size_t size);
 uint32_t utf8_next(const char *s, size_t *at);            /* the character at s[*at] of valid text; moves on */
 enum status utf8_add(struct text *t, uint32_t character); /* a code point that may be written */
 size_t utf8_valid(const char *s, size_t n);               /* how many bytes from the start are valid: n, or fewer */
+size_t utf8_count(const char *s, size_t n);               /* characters of valid text */
 bool utf8_is_space(uint32_t character);                   /* White_Space of Unicode */
 /** A copy in which every longest invalid part is U+FFFD. */
 enum status utf8_repair(struct text *t, const char *s, size_t n);
@@ -19,7 +20,7 @@ enum status utf8_repair(struct text *t, const char *s, size_t n);
 struct pieces {
     struct text bytes;
     size_t *end, n, room;
-    bool head; /* the first piece starts where the whole text starts */
+    size_t head; /* characters at the start that stem from the first one of the whole text; 0: it starts elsewhere */
 };
 void pieces_clear(struct pieces *p);        /* keeps the memory */
 enum status pieces_close(struct pieces *p); /* the bytes added since the last one are a piece, be it empty */

@@ -123,6 +123,13 @@ void chain_free(struct chain *chain)
 }
 
 /* ------------------------------------------------------------------------- steps of more than one component ----- */
+/* What takes the place of n characters at the start stems from the last of them, as in the package. */
+static size_t head_replaced(size_t head, size_t n, size_t n_new)
+{
+    if (!head || n > head) return 0;
+    return head - n + n_new;
+}
+
 enum status step_replace(const struct step *s, const struct pieces *in, struct pieces *out)
 {
     enum status st;
@@ -136,6 +143,8 @@ enum status step_replace(const struct step *s, const struct pieces *in, struct p
         for (;;) {
             TRY(finder_next(&f, &found, &start, &stop));
             if (!found) break;
+            if (!i && !start)
+                out->head = head_replaced(in->head, utf8_count(p, stop), utf8_count(s->content.data, s->content.n));
             TRY(text_add(&out->bytes, p + done, start - done));
             TRY(text_add(&out->bytes, s->content.data, s->content.n));
             done = stop;
@@ -171,7 +180,10 @@ enum status step_prefix(const struct step *s, const struct pieces *in, struct pi
         size_t n, k = s->content.n;
         const char *p = piece_at(in, i, &n);
         bool there = s->unless_there && n >= k && !memcmp(p, s->content.data, k);
-        if (n && !there && (!s->head_only || (in->head && !i))) TRY(text_add(&out->bytes, s->content.data, k));
+        if (n && !there && (!s->head_only || (in->head && !i))) {
+            TRY(text_add(&out->bytes, s->content.data, k));
+            if (!i) out->head = head_replaced(in->head, 0, utf8_count(s->content.data, k));
+        }
         TRY(text_add(&out->bytes, p, n));
         TRY(pieces_close(out));
     }
