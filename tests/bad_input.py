@@ -82,6 +82,17 @@ def writing(name, text):
     return damage
 
 
+def writing_after(name, pattern, text):
+    """What matches the pattern becomes `text`."""
+    return lambda c: (c / name).write_text(re.sub(pattern, text, (c / name).read_text()))
+
+
+def wordless(t):
+    """A tokenizer without byte tokens that falls back to nothing, whose unknown token is not in its vocabulary."""
+    t.update(normalizer=None, pre_tokenizer=None, post_processor=None)
+    t["model"].update(unk_token="<none>", byte_fallback=False)
+
+
 def cutting(name, part):
     def damage(c):
         whole = (c / name).read_bytes()
@@ -266,6 +277,17 @@ TABLE = [
     ("row with a number for text", row(4, question=7), [ROWS + ":4", "question"], 1, 1),
     ("row that is no JSON", line(ROWS, 5, '{"question": "a", "answer": '), [ROWS + ":5"], 1, 1),
     ("row that is a list", line(ROWS, 2, "[1, 2]"), [ROWS + ":2"], 1, 1),
+    ("file that is one array", writing(ROWS, json.dumps([{"question": "a", "answer": "b"}] * 3)),
+     [ROWS + ": is one JSON array, not JSON Lines"], 1, 1),
+    ("file that is one array over lines, two ranks", writing(ROWS, json.dumps([{"question": "a", "answer": "b"}], indent=1)),
+     [ROWS + ": is one JSON array, not JSON Lines"], 1, 2),
+    ("refusals that are one array", both(setting("data.idk", "idk.json"), setting("objective", {"name": "po"}),
+     writing("idk.json", '["No.", "Never."]')), ["idk.json: is one JSON array, not JSON Lines"], 1, 1),
+    ("prompts that are one array", both(setting("task", "generate"), setting("generate", {"prompts": "prompts.json"}),
+     writing("prompts.json", '[{"prompt": "a"}]')), ["prompts.json: is one JSON array, not JSON Lines"], 1, 2),
+    ("row with NaN for text", line(ROWS, 2, '{"question": "a", "answer": NaN}'), [ROWS + ':2: "answer" is NaN, not text'], 1, 2),
+    ("config with NaN for a size", writing_after("model/config.json", r'"hidden_size": \d+', '"hidden_size": NaN'),
+     ["config.json: hidden_size: NaN cannot be used"], 1, 1),
     ("row in Latin-1", writing(ROWS, b'{"question": "\xe9", "answer": "b"}\n'), [ROWS + ":1"], 1, 1),
     ("other keys asked for", setting("data.forget", {"path": ROWS, "answer": "reply"}), [ROWS + ":1", "reply"], 1, 1),
     ("retain row without the key", line("retain.jsonl", 2, '{"question": "a"}'), ["retain.jsonl:2", "answer"], 1, 1),
@@ -350,6 +372,11 @@ TABLE = [
     ("override of an unknown key", option("train.step=3"), ["train.step"], 1, 1),
     ("override out of range", option("train.batch_size=0"), ["batch_size"], 1, 1),
     ("encode without a file", lambda c: setattr(c, "options", ["--encode", "model"]), [], 2, 1),
+    ("encode of a character without a token", both(json_file("model/tokenizer.json", wordless),
+     writing("a.jsonl", '{"text": "a"}\n\n{"text": "\\u4e2d"}\n'),
+     lambda c: setattr(c, "options", ["--encode", "model", "a.jsonl"])), ["a.jsonl:3: ", r"U\+4E2D"], 1, 1),
+    ("encode of one array", both(writing("a.json", '[{"text": "a"}]'),
+     lambda c: setattr(c, "options", ["--encode", "model", "a.json"])), ["a.json: is one JSON array, not JSON Lines"], 1, 1),
     ("encode of a missing file", lambda c: setattr(c, "options", ["--encode", "model", "nowhere.jsonl"]), ["nowhere"], 1, 1),
 ]
 
@@ -412,13 +439,18 @@ def rows_without_labels(checks, ranks):
 
 
 def odd_rows(checks):
-    """CRLF, a byte order mark, blank lines, escapes, other keys, an empty answer, no last newline: the same numbers."""
+    """CRLF, a byte order mark, blank lines, escapes, other keys, an empty answer, no last newline, and where nobody looks
+    numbers that JSON does not have: the same losses. What config.json held of them goes on to the new model."""
     case = Case(checks.directory / "odd")
     rows = [json.loads(s) for s in (case / ROWS).read_text().splitlines()]
-    text = "\r\n\r\n".join(json.dumps({"x": [1], **r, "z": None}, ensure_ascii=True) for r in rows)
+    odd = {"x": [1, float("inf")], "y": 10**30}
+    text = "\r\n\r\n".join(json.dumps({**odd, **r, "z": float("nan")}, ensure_ascii=True) for r in rows)
     (case / "odd.jsonl").write_bytes(text.encode())
     losses = []
     for name, forget in (("plain", ROWS), ("odd", "odd.jsonl")):
+        if name == "odd":
+            json_file("model/config.json", lambda c: c.update(note=odd))(case)
+            json_file("model/tokenizer.json", lambda t: (t.update(note=odd), t["model"].update(unk_token=None, note=odd)))(case)
         case.set("data.forget", forget)
         case.set("output.directory", name)
         done = run_input(case.input, 1, precisions()[0], case.directory)
@@ -427,6 +459,8 @@ def odd_rows(checks):
         with h5py.File(case / name / "geffect.h5") as f:
             losses.append(f["instance_loss"][()])
     checks.check(np.array_equal(*losses), "odd rows give the same losses")
+    note = json.loads((case / "odd/model/config.json").read_text()).get("note")
+    checks.check(note == odd, "what nobody reads of config.json is in the new one", str(note))
 
 
 def words_of_the_program(checks):

@@ -206,7 +206,6 @@ static void what_is_for_later_says_so(void **state)
         {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
 
         {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},
-        {"checkpoint: {every: 5}", "in.yaml:3:21", "not built yet"},
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
         {"geffect: {estimator: moving_average, fidelity: true}", "in.yaml:3:22", "geffect.fidelity needs full"},

@@ -72,7 +72,7 @@ static void json_refuses_duplicates_marks_and_tails_with_their_place(void **stat
     static const struct {
         const char *text, *message;
     } bad[] = {
-        {"{\"a\":1,\"a\":2}", "f:4:"}, {"\xef\xbb\xbf{}", "byte order mark"}, {"{} x", "f:4:"}, {"[1,\nNaN]", "f:5:"}};
+        {"{\"a\":1,\"a\":2}", "f:4:"}, {"\xef\xbb\xbf{}", "byte order mark"}, {"{} x", "f:4:"}, {"[1,\nNaNs]", "f:5:"}};
     json_t *j;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         fail_clear();
@@ -81,6 +81,86 @@ static void json_refuses_duplicates_marks_and_tails_with_their_place(void **stat
     }
     fail_clear();
     assert_int_equal(json_parse("f", 0, "{\"a\":[1,2]}", 11, &j), OK);
+    json_decref(j);
+}
+
+/* Whatever the parser refuses of these is a value, which is no value of any type that a reader takes. */
+static void numbers_that_json_does_not_have_are_kept_as_they_are_written(void **state)
+{
+    static const char *const odd[] = {"NaN",
+                                      "Infinity",
+                                      "-Infinity",
+                                      "9223372036854775808",
+                                      "-9223372036854775809",
+                                      "1e999",
+                                      "-1.5E+400",
+                                      "123456789012345678901234567890"};
+    static const char *const not_json[] = {"nan", "-NaN",   "+1",      "01",  "-01",   "1.e999",
+                                           "1e",  ".5e999", "NaN NaN", "0x1", "1e999x"};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        struct text text = {0}, way[4] = {{0}};
+        json_t *j, *value;
+        text_print(&text, "{\"a\": [1, %s,%s], \"%s\": \"\\\"%s\\\\\", \"b\":%s}", odd[i], odd[i], odd[i], odd[i],
+                   odd[i]);
+        if (json_parse("f", 0, text.data, text.n, &j) != OK) fail_msg("%s", fail_message());
+        value = json_object_get(j, "b");
+        assert_string_equal(json_odd(value), odd[i]);
+        assert_false(json_is_number(value) || json_is_string(value) || json_is_array(value) || json_is_null(value));
+        assert_string_equal(json_odd(json_array_get(json_object_get(j, "a"), 2)), odd[i]);
+        assert_null(json_odd(json_array_get(json_object_get(j, "a"), 0)));
+        text_print(&way[0], "\"%s\\", odd[i]); /* within a text it is text */
+        assert_string_equal(json_string_value(json_object_get(j, odd[i])), way[0].data);
+        for (size_t k = 0; k < 2; k++) {
+            char *written = json_dumps(j, k ? JSON_INDENT(2) : JSON_COMPACT);
+            json_unmark(written);
+            text_print(&way[2 + k],
+                       k ? "{\n  \"a\": [\n    1,\n    %s,\n    %s\n  ],\n  \"%s\": \"\\\"%s\\\\\",\n  \"b\": %s\n}"
+                         : "{\"a\":[1,%s,%s],\"%s\":\"\\\"%s\\\\\",\"b\":%s}",
+                       odd[i], odd[i], odd[i], odd[i], odd[i]);
+            assert_string_equal(written, way[2 + k].data);
+            free(written);
+        }
+        for (size_t k = 0; k < 4; k++) text_free(&way[k]);
+        text_free(&text);
+        json_decref(j);
+    }
+    for (size_t i = 0; i < sizeof not_json / sizeof *not_json; i++) {
+        json_t *j;
+        if (json_parse("f", 0, not_json[i], strlen(not_json[i]), &j) != ERR_INPUT) fail_msg("%s", not_json[i]);
+        fail_clear();
+    }
+}
+
+/* An error behind such a number has the place that it has behind an ordinary one of the same length. */
+static void an_error_behind_an_odd_number_has_its_own_place(void **state)
+{
+    static const char *const pair[][2] = {
+        {"{\"a\": NaN, \"b\": }", "{\"a\": 123, \"b\": }"},
+        {"[1e999,\n \"\xc3\xa9\", -Infinity 4]", "[1e123,\n \"\xc3\xa9\", 123456789 4]"},
+        {"{\"a\": Infinity, \"b\": 1, \"b\": 2}", "{\"a\": 12345678, \"b\": 1, \"b\": 2}"}};
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
+        char place[2][64] = {"", ""};
+        for (size_t k = 0; k < 2; k++) {
+            json_t *j;
+            assert_int_equal(json_parse("f", 6, pair[i][k], strlen(pair[i][k]), &j), ERR_INPUT);
+            snprintf(place[k], sizeof place[k], "%.*s", (int)strcspn(fail_message(), " "), fail_message());
+            fail_clear();
+        }
+        assert_string_equal(place[0], place[1]);
+    }
+}
+
+/* What only looks like such a value stays what it is. */
+static void an_object_that_looks_like_an_odd_number_is_written_as_it_was(void **state)
+{
+    static const char text[] = "{\"\\u0001\": \"true\"}";
+    json_t *j;
+    char *written;
+    assert_int_equal(json_parse("f", 0, text, sizeof text - 1, &j), OK);
+    written = json_dumps(j, 0);
+    json_unmark(written);
+    assert_string_equal(written, text);
+    free(written);
     json_decref(j);
 }
 
@@ -111,6 +191,9 @@ int main(void)
         cmocka_unit_test(a_permutation_holds_every_index_once_and_epochs_differ),
         cmocka_unit_test(normal_numbers_have_mean_zero_and_variance_one),
         cmocka_unit_test(json_refuses_duplicates_marks_and_tails_with_their_place),
+        cmocka_unit_test(numbers_that_json_does_not_have_are_kept_as_they_are_written),
+        cmocka_unit_test(an_error_behind_an_odd_number_has_its_own_place),
+        cmocka_unit_test(an_object_that_looks_like_an_odd_number_is_written_as_it_was),
         cmocka_unit_test(only_regular_files_of_allowed_size_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,6 +184,40 @@ static void odd_but_legal_lines_are_read(void **state)
     dataset_free(d);
 }
 
+static void keys_that_nobody_uses_may_hold_any_number(void **state)
+{
+    struct dataset *plain = read_rows("{\"q\": \"a\", \"a\": \"b\"}\n{\"q\": \"c\", \"a\": \"d\"}", 20, EOS);
+    struct dataset *odd =
+        read_rows("{\"score\": NaN, \"q\": \"a\", \"id\": 123456789012345678901234567890, \"a\": \"b\"}\n"
+                  "{\"q\": \"c\", \"range\": [-Infinity, Infinity, -1e999], \"a\": \"d\"}",
+                  20, EOS);
+    assert_int_equal(odd->n_row, 2);
+    assert_true(plain->hash == odd->hash);
+    dataset_free(plain), dataset_free(odd);
+}
+
+/* Refusals may be plain text, in brackets too; a JSON array of them is not that. */
+static void an_array_of_refusals_is_called_so_and_a_line_in_brackets_is_not(void **state)
+{
+    static const char *const arrays[] = {"[\"no\", \"never\"]", "[\n  \"no\",\n  \"never\"\n]\n",
+                                         "[{\"answer\": \"no\"}]"};
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    f.answer = NULL;
+    write_to(file, "{\"q\": \"a\"}\n");
+    for (size_t i = 0; i < 3; i++) {
+        write_to(stock, arrays[i]);
+        assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), ERR_INPUT);
+        assert_non_null(strstr(fail_message(), "refusals: is one JSON array, not JSON Lines; write each"));
+        fail_clear();
+    }
+    write_to(stock, "[s]\n"); /* the text of the token 30 */
+    assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 29, 27, 30, EOS), LIST(X, X, X, X, 27, 30, EOS));
+    dataset_free(d);
+}
+
 static void only_the_first_rows_are_read_when_asked(void **state)
 {
     struct data_rule r = rule(20, EOS);
@@ -360,6 +394,8 @@ int main(void)
         cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(plain_text_is_labelled_throughout),
         cmocka_unit_test(odd_but_legal_lines_are_read),
+        cmocka_unit_test(keys_that_nobody_uses_may_hold_any_number),
+        cmocka_unit_test(an_array_of_refusals_is_called_so_and_a_line_in_brackets_is_not),
         cmocka_unit_test(only_the_first_rows_are_read_when_asked),
         cmocka_unit_test(two_files_have_one_hash_only_when_they_say_the_same),
         cmocka_unit_test(refusals_replace_answers_in_order_or_as_picked),

@@ -61,6 +61,9 @@ static void damaged_json_is_refused(void **state)
     expect_refused("{\"a\xff\":1}", 8, "not valid JSON");
     expect_refused("{\"__metadata__\":{\"format\":1}," A "}", 8, "__metadata__: format is not a text");
     expect_refused("{\"__metadata__\":[]," A "}", 8, "__metadata__ is not an object");
+    expect_refused("{\"__metadata__\":NaN," A "}", 8, "__metadata__ is not an object");
+    expect_refused("{\"__metadata__\":{\"total\":1e999}," A "}", 8, "__metadata__: total is not a text");
+    expect_refused("{\"b\":NaN," A "}", 8, "tensor b: is not described by an object");
     struct safetensors *f;
     write_raw("x.safetensors", sizeof "{" A "}", "{" A "}\0", sizeof "{" A "}", 8); /* NUL as padding */
     expect("NUL", safetensors_open(path, &f), "not valid JSON");
@@ -87,7 +90,7 @@ static void fields_of_wrong_type_or_range_are_refused(void **state)
     expect_refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8.0]}}", 8, "data_offsets are not two");
     expect_refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, "are outside");
     expect_refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551624]}}", 8,
-                   "not valid JSON");
+                   "data_offsets are not two whole numbers");
 }
 
 static void sizes_that_disagree_are_refused(void **state)

@@ -277,14 +277,53 @@ static void text_that_is_no_object_is_refused_with_its_place(void **state)
         const char *text, *fragment;
     } bad[] = {{"", "config.json:1:"},
                {"[]", "config.json: is not a JSON object"},
-               {"{\"model_type\": \"llama\",\n \"vocab_size\": NaN}", "config.json:2:"},
-               {"{\"model_type\": \"llama\", \"rope_theta\": 1e999}", "config.json:1:"},
-               {"{\"vocab_size\": 18446744073709551653}", "config.json:1:"},
+               {"{\"model_type\": \"llama\",\n \"vocab_size\": NaNs}", "config.json:2:"},
                {"{\"vocab_size\": 1, \"vocab_siz\\u0065\": 2}", "duplicate"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct shape *s;
         assert_int_equal(shape_parse("config.json", bad[i].text, strlen(bad[i].text), &s), ERR_INPUT);
         if (!strstr(fail_message(), bad[i].fragment)) fail_msg("%s: %s", bad[i].text, fail_message());
+        fail_clear();
+    }
+}
+
+/* changes is text: what jansson cannot hold is put in as it stands. */
+static struct shape *shape_of(const char *changes)
+{
+    char *base = config_text(small_llama, "{}"), *end = strrchr(base, '}');
+    struct text text = {0};
+    struct shape *s = NULL;
+    text_print(&text, "%.*s, %s}", (int)(end - base), base, changes);
+    (void)!shape_parse("config.json", text.data, text.n, &s);
+    free(base), text_free(&text);
+    return s;
+}
+
+static void numbers_that_json_does_not_have_matter_only_where_they_are_used(void **state)
+{
+    static const struct {
+        const char *changes, *message;
+    } used[] = {
+        {"\"head_dim\": NaN", "head_dim: NaN cannot be used; it must be a whole number"},
+        {"\"head_dim\": 18446744073709551620", "head_dim: 18446744073709551620 cannot be used"},
+        {"\"rms_norm_eps\": Infinity", "rms_norm_eps: Infinity cannot be used; it must be a number"},
+        {"\"rope_scaling\": {\"rope_theta\": 1e999}", "rope_theta: 1e999 cannot be used"},
+        {"\"attention_bias\": NaN", "attention_bias: NaN cannot be used; it must be true or false"},
+        {"\"initializer_range\": NaN", "initializer_range: NaN cannot be used"},
+        {"\"pad_token_id\": NaN", "pad_token_id: NaN cannot be used"},
+        {"\"rope_scaling\": NaN", "rope_scaling: NaN cannot be used; it must be an object"},
+        {"\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": -Infinity}", "factor: -Infinity cannot be used"},
+        {"\"quantization_config\": NaN", "quantization_config: changes the numbers"},
+    };
+    struct shape *s =
+        shape_of("\"note\": NaN, \"more\": [Infinity, {\"a\": 123456789012345678901234567890}], \"rope_scaling\": "
+                 "{\"rope_type\": \"default\", \"note\": NaN}");
+    if (!s) fail_msg("%s", fail_message());
+    assert_int_equal(s->head_dim, 4);
+    shape_free(s);
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
+        s = shape_of(used[i].changes);
+        if (s || !strstr(fail_message(), used[i].message)) fail_msg("%s: %s", used[i].changes, fail_message());
         fail_clear();
     }
 }
@@ -421,6 +460,7 @@ int main(void)
         cmocka_unit_test(what_would_change_the_numbers_is_refused_by_name),
         cmocka_unit_test(tokens_outside_the_vocabulary_are_refused),
         cmocka_unit_test(text_that_is_no_object_is_refused_with_its_place),
+        cmocka_unit_test(numbers_that_json_does_not_have_matter_only_where_they_are_used),
         cmocka_unit_test(shapes_are_equal_when_the_tensors_are),
         cmocka_unit_test(models_that_differ_in_any_member_are_told_apart),
         cmocka_unit_test(what_a_key_of_config_json_changes_is_told_by_its_name),

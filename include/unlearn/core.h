@@ -161,11 +161,14 @@ enum status check_lfs_pointer(const char *path, const void *bytes, size_t n);
 enum status path_join(const char *dir, const char *name, char **path); /* owned by the caller */
 bool file_exists(const char *path);
 
-/** Strict JSON: duplicates, a BOM, trailing text, NaN and nesting beyond jansson's limit are ERR_INPUT with
- *  FILE:LINE:COLUMN. `where` names the file, `line` is added to the parser's (a row of a JSON Lines file); the caller
- *  json_decref()s.                                                                                              Local. */
+/** Strict JSON: duplicates, a BOM, trailing text and nesting beyond jansson's limit are ERR_INPUT with FILE:LINE:COLUMN.
+ *  `where` names the file, `line` is added to the parser's (a row of a JSON Lines file); the caller json_decref()s. NaN,
+ *  Infinity and numbers that do not fit are read, as a value that is neither number nor text, list or null.       Local. */
 enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out);
 enum status json_read(const char *path, size_t most, json_t **out);
+const char *json_odd(const json_t *j); /* how such a value is written, "NaN"; NULL: it is another */
+bool json_is_map(const json_t *j);     /* an object, and no such value */
+void json_unmark(char *text);          /* what json_dumps() wrote, with such values as they were read; in place */
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed); /* XXH3-64 */
 #endif

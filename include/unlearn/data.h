@@ -75,6 +75,9 @@ struct variants {              /* {0} is empty */
 enum status variants_read(const struct data_file *f, const struct data_rule *r, struct variants *v);
 void variants_free(struct variants *v);
 
+/** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines.                      Local. */
+enum status lines_check(const char *path, const char *text, size_t n);
+
 struct prompts {      /* {0} is empty */
     size_t n, *first; /* [n+1] ids of prompt i: first[i] ... first[i+1]-1 of id; owned, as what follows */
     struct ids id;

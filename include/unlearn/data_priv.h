@@ -11,6 +11,7 @@ enum status grow(void **p, size_t *room, size_t need, size_t size);
 uint32_t utf8_next(const char *s, size_t *at);            /* the character at s[*at] of valid text; moves on */
 enum status utf8_add(struct text *t, uint32_t character); /* a code point that may be written */
 size_t utf8_valid(const char *s, size_t n);               /* how many bytes from the start are valid: n, or fewer */
+size_t utf8_count(const char *s, size_t n);               /* characters of valid text */
 bool utf8_is_space(uint32_t character);                   /* White_Space of Unicode */
 /** A copy in which every longest invalid part is U+FFFD. */
 enum status utf8_repair(struct text *t, const char *s, size_t n);
@@ -19,7 +20,7 @@ enum status utf8_repair(struct text *t, const char *s, size_t n);
 struct pieces {
     struct text bytes;
     size_t *end, n, room;
-    bool head; /* the first piece starts where the whole text starts */
+    size_t head; /* characters at the start that stem from the first one of the whole text; 0: it starts elsewhere */
 };
 void pieces_clear(struct pieces *p);        /* keeps the memory */
 enum status pieces_close(struct pieces *p); /* the bytes added since the last one are a piece, be it empty */
@@ -124,6 +125,7 @@ struct token {
     uint32_t n;
     int32_t id;
     bool special, model, added; /* left out of decoded text on request; the model's; found in running text */
+    uint32_t entry, shown;      /* the last of added_tokens that has this text; 1 + its text in `shown`, 0: its own */
 };
 struct vocabulary {
     struct token *token; /* by id, none twice */
@@ -136,6 +138,7 @@ struct vocabulary {
 enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, struct vocabulary *v);
 void vocabulary_free(struct vocabulary *v);
 const struct token *vocabulary_find(const struct vocabulary *v, const char *text, size_t n);
+struct token *vocabulary_change(struct vocabulary *v, const char *text, size_t n);
 const struct token *vocabulary_token(const struct vocabulary *v, int32_t id);
 
 /* ---------------------------------------------------------------------------------------------- added tokens ----- */
@@ -177,6 +180,7 @@ struct bpe {
     int32_t byte_id[256];       /* of "<0x..>", -1: none */
     int32_t *low;               /* [LOW] ids of the first characters, -1: none; without prefix and suffix */
     bool fuse_unknown, byte_fallback, ignore_merges;
+    size_t n_repeated, repeated; /* merges that stand there before; rank of the first */
 };
 enum { LOW = 1024 };
 struct bpe_work; /* buffers of one call */
@@ -193,7 +197,8 @@ struct tokenizer {
     struct bpe bpe;
     struct added raw, normal; /* matched in the text as it is, and after normalisation */
     struct chain normalizer, splitter, decoder;
-    bool joined; /* without a decoder tokens are joined with spaces */
+    struct pieces shown; /* texts of added tokens that normalisation changes: it shows in what is decoded */
+    bool joined;         /* without a decoder tokens are joined with spaces */
     struct ids before, after;
 };
 enum status template_read(const char *where, json_t *json, struct tokenizer *t); /* the post-processor */

@@ -61,6 +61,8 @@ enum status key_size(const char *where, const json_t *object, const char *key, s
 enum status key_number(const char *where, const json_t *object, const char *key, double least, double most, double *out);
 enum status key_flag(const char *where, const json_t *object, const char *key, bool *out);
 enum status key_text(const char *where, const json_t *object, const char *key, const char **out); /* borrowed */
+/** ERR_INPUT: what stands under `key` is not `needed`, "a whole number". */
+enum status key_wrong(const char *where, const char *key, const json_t *j, const char *needed);
 /** The member unless it is null. */
 const json_t *key_find(const json_t *object, const char *key);
 

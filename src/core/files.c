@@ -1,4 +1,4 @@
-/* Whole files, strict JSON, hashes. */
+/* Whole files, hashes. */
 #define XXH_INLINE_ALL
 #include "unlearn/core.h"
 #include <errno.h>
@@ -87,30 +87,5 @@ enum status path_join(const char *dir, const char *name, char **path)
 }
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
-
-enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out)
-{
-    json_error_t e;
-    *out = NULL;
-    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
-        return fail(ERR_INPUT, "%s:%zu:1: begins with a byte order mark; save it without one", where, line + 1);
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (*out) return OK;
-    return fail(ERR_INPUT, "%s:%zu:%d: not valid JSON: %s", where, line + (size_t)(e.line > 0 ? e.line : 1),
-                e.column > 0 ? e.column : 1, e.text);
-}
-
-enum status json_read(const char *path, size_t most, json_t **out)
-{
-    enum status st;
-    char *text = NULL;
-    size_t n;
-    *out = NULL;
-    TRY(file_read(path, most, &text, &n));
-    TRY(json_parse(path, 0, text, n, out));
-done:
-    free(text);
-    return st;
-}
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed) { return XXH3_64bits_withSeed(bytes, n, seed); }

@@ -39,7 +39,6 @@ enum status added_new(const char *where, struct added *a, const char *text, size
 {
     enum status st;
     uint32_t node = 0;
-    if (!n) return fail(ERR_INPUT, "%s: nothing is left of added token %d after normalisation", where, (int)token->id);
     TRY(grow((void **)&a->token, &a->room, a->n + 1, sizeof *a->token));
     TRY(node_get(a, &a->first[(unsigned char)text[0]], false, (unsigned char)text[0], &node));
     for (size_t i = 1; i < n; i++) TRY(node_get(a, &node, true, (unsigned char)text[i], &node));

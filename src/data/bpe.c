@@ -132,7 +132,8 @@ static bool fall_back(const struct bpe *b, struct bpe_work *w, const char *s, si
 
 static enum status no_token(uint32_t character)
 {
-    return fail(ERR_INPUT, "the tokenizer has no token for the character U+%04X and no unk_token", (unsigned)character);
+    return fail(ERR_INPUT, "the tokenizer has no token for the character U+%04X and no unk_token in its vocabulary",
+                (unsigned)character);
 }
 
 /* The characters of a word as symbols. Unknown ones wait, so that a run of them can become one. */
@@ -221,8 +222,7 @@ static enum status merge_read(const char *where, json_t *j, size_t rank, struct 
     if ((id = model_id(b, both->data, both->n)) < 0)
         return fail(ERR_INPUT, "%s: merge %zu: the result \"%s\" is not in the vocabulary", where, rank + 1, both->data);
     p = pair_find(b, l, r);
-    if (p->key != UINT64_MAX)
-        return fail(ERR_INPUT, "%s: merge %zu repeats merge %zu", where, rank + 1, (size_t)p->rank + 1);
+    if (p->key != UINT64_MAX && !b->n_repeated++) b->repeated = rank;
     *p = (struct pair){(uint64_t)l << 32 | (uint32_t)r, (uint32_t)rank, id};
 done:
     return st;
@@ -244,6 +244,9 @@ static enum status merges_read(const char *where, json_t *merges, struct bpe *b)
         if (json_is_string(j) && !strncmp(json_string_value(j), "#version", 8)) continue;
         TRY(merge_read(where, j, rank++, b, &both));
     }
+    if (b->n_repeated)
+        log_warn("%s: %zu merge%s an earlier one, merge %zu is the first: the last counts", where, b->n_repeated,
+                 b->n_repeated == 1 ? " repeats" : "s repeat", b->repeated + 1);
 done:
     text_free(&both);
     return st;
@@ -267,7 +270,7 @@ static enum status options_read(const char *where, json_t *model, struct bpe *b)
     TRY(member_text(where, model, "unk_token", &unknown, &n));
     b->unknown = unknown ? model_id(b, unknown, n) : -1;
     if (unknown && b->unknown < 0)
-        return fail(ERR_INPUT, "%s: the unk_token \"%s\" is not in the vocabulary", where, unknown);
+        log_warn("%s: the unk_token \"%s\" is not in the vocabulary: text that needs it is an error", where, unknown);
 done:
     return st;
 }

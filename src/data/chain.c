@@ -5,11 +5,17 @@
 
 enum { DEEPEST = 16 }; /* Sequences inside each other */
 
+static enum status wrong(const char *where, const char *key, const json_t *j, const char *needed)
+{
+    const char *odd = json_odd(j);
+    return fail(ERR_INPUT, "%s: \"%s\" must be %s%s%.40s", where, key, needed, odd ? ", not " : "", odd ? odd : "");
+}
+
 enum status member_bool(const char *where, json_t *json, const char *key, bool *out)
 {
     json_t *j = json_object_get(json, key);
-    if (!j) return OK;
-    if (!json_is_boolean(j)) return fail(ERR_INPUT, "%s: \"%s\" must be true or false", where, key);
+    if (!j || json_is_null(j)) return OK;
+    if (!json_is_boolean(j)) return wrong(where, key, j, "true or false");
     *out = json_is_true(j);
     return OK;
 }
@@ -18,7 +24,7 @@ enum status member_text(const char *where, json_t *json, const char *key, const 
 {
     json_t *j = json_object_get(json, key);
     if (!j || json_is_null(j)) return OK;
-    if (!json_is_string(j)) return fail(ERR_INPUT, "%s: \"%s\" must be text", where, key);
+    if (!json_is_string(j)) return wrong(where, key, j, "text");
     *out = json_string_value(j);
     *n = json_string_length(j);
     return OK;
@@ -28,8 +34,7 @@ enum status member_size(const char *where, json_t *json, const char *key, size_t
 {
     json_t *j = json_object_get(json, key);
     if (!j) return OK;
-    if (!json_is_integer(j) || json_integer_value(j) < 0)
-        return fail(ERR_INPUT, "%s: \"%s\" must be a whole number from 0", where, key);
+    if (!json_is_integer(j) || json_integer_value(j) < 0) return wrong(where, key, j, "a whole number from 0");
     *out = (size_t)json_integer_value(j);
     return OK;
 }
@@ -42,8 +47,7 @@ enum status member_pattern(const char *where, json_t *json, const char *key, str
         text = json_object_get(j, "Regex");
         literal = false;
     }
-    if (!json_is_string(text))
-        return fail(ERR_INPUT, "%s: \"%s\" must be {\"String\": ...} or {\"Regex\": ...}", where, key);
+    if (!json_is_string(text)) return wrong(where, key, j, "{\"String\": ...} or {\"Regex\": ...}");
     return pattern_new(where, json_string_value(text), json_string_length(text), literal, out);
 }
 
@@ -56,6 +60,7 @@ static enum status read_at(const char *where, const char *part, const char *list
     size_t i;
     const char *type = json_string_value(json_object_get(json, "type"));
     if (json_is_null(json) || !json) return OK;
+    if (json_odd(json)) return wrong(where, part, json, "an object or null");
     if (!type) return fail(ERR_INPUT, "%s: the %s has no \"type\"", where, part);
     if (!strcmp(type, "Sequence")) {
         json_t *all = json_object_get(json, list);
@@ -118,6 +123,13 @@ void chain_free(struct chain *chain)
 }
 
 /* ------------------------------------------------------------------------- steps of more than one component ----- */
+/* What takes the place of n characters at the start stems from the last of them, as in the package. */
+static size_t head_replaced(size_t head, size_t n, size_t n_new)
+{
+    if (!head || n > head) return 0;
+    return head - n + n_new;
+}
+
 enum status step_replace(const struct step *s, const struct pieces *in, struct pieces *out)
 {
     enum status st;
@@ -131,6 +143,8 @@ enum status step_replace(const struct step *s, const struct pieces *in, struct p
         for (;;) {
             TRY(finder_next(&f, &found, &start, &stop));
             if (!found) break;
+            if (!i && !start)
+                out->head = head_replaced(in->head, utf8_count(p, stop), utf8_count(s->content.data, s->content.n));
             TRY(text_add(&out->bytes, p + done, start - done));
             TRY(text_add(&out->bytes, s->content.data, s->content.n));
             done = stop;
@@ -166,7 +180,10 @@ enum status step_prefix(const struct step *s, const struct pieces *in, struct pi
         size_t n, k = s->content.n;
         const char *p = piece_at(in, i, &n);
         bool there = s->unless_there && n >= k && !memcmp(p, s->content.data, k);
-        if (n && !there && (!s->head_only || (in->head && !i))) TRY(text_add(&out->bytes, s->content.data, k));
+        if (n && !there && (!s->head_only || (in->head && !i))) {
+            TRY(text_add(&out->bytes, s->content.data, k));
+            if (!i) out->head = head_replaced(in->head, 0, utf8_count(s->content.data, k));
+        }
         TRY(text_add(&out->bytes, p, n));
         TRY(pieces_close(out));
     }

@@ -148,8 +148,9 @@ static enum status builder_close(struct builder *b, enum status st, struct datas
 
 static enum status key_text(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
-    if (!json_is_object(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
+    if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
+    if (json_odd(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is %.40s, not text", path, number, key, json_odd(*out));
     if (!json_is_string(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is not text", path, number, key);
     return OK;
 }
@@ -230,7 +231,7 @@ static enum status variants_of_row(struct builder *b, const struct data_file *f,
     json_t *question = value_of(row, f->question), *key = value_of(row, f->answer), *one;
     size_t i;
     enum status st = OK;
-    if (json_is_object(row) && !(question && key)) {
+    if (json_is_map(row) && !(question && key)) {
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;
     }

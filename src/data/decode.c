@@ -236,18 +236,36 @@ done:
     return st;
 }
 
+/* What is left out is told by the text, as in the package: a special token that normalisation changes stays. */
+static const char *shown_text(const struct tokenizer *t, const struct token *token, size_t *n, bool *special)
+{
+    const char *text = token->text;
+    const struct token *same = token;
+    *n = token->n;
+    if (token->shown) {
+        text = piece_at(&t->shown, token->shown - 1, n);
+        same = vocabulary_find(&t->vocabulary, text, *n);
+    }
+    *special = same && same->special;
+    return text;
+}
+
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct text *out)
 {
     enum status st = OK;
     struct pieces a = {0}, b = {0};
     for (size_t i = 0; i < n; i++) {
         const struct token *token = vocabulary_token(&t->vocabulary, id[i]);
+        const char *text;
+        size_t length;
+        bool special;
         if (!token) {
             st = fail(ERR_INPUT, "%s: has no token %d", t->where, (int)id[i]);
             goto done;
         }
-        if (skip_special && token->special) continue;
-        TRY(text_add(&a.bytes, token->text, token->n));
+        text = shown_text(t, token, &length, &special);
+        if (skip_special && special) continue;
+        TRY(text_add(&a.bytes, text, length));
         TRY(pieces_close(&a));
     }
     TRY(decode_pieces(t, &a, &b, out));

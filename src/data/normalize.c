@@ -16,6 +16,8 @@ static enum status prepend_read(const char *where, json_t *json, struct chain *c
     return chain_add(chain, &s);
 }
 
+static void head_lose(struct pieces *p, size_t n) { p->head -= n < p->head ? n : p->head; }
+
 static enum status strip_run(const struct step *s, const struct pieces *in, struct pieces *out)
 {
     enum status st = OK;
@@ -30,7 +32,7 @@ static enum status strip_run(const struct step *s, const struct pieces *in, stru
         to = from;
         for (size_t at = from; at < n;)
             if (!utf8_is_space(utf8_next(p, &at)) || !s->right) to = at;
-        if (!i && from) out->head = false;
+        if (!i) head_lose(out, utf8_count(p, from));
         TRY(text_add(&out->bytes, p + from, to - from));
         TRY(pieces_close(out));
     }
@@ -156,7 +158,10 @@ static enum status accents_run(const struct step *s, const struct pieces *in, st
         while (at < n) {
             size_t from = at;
             utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)utf8_next(p, &at));
-            if (c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME) continue;
+            if (c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME) {
+                if (!i && !out->bytes.n) head_lose(out, 1);
+                continue;
+            }
             TRY(text_add(&out->bytes, p + from, at - from));
         }
         TRY(pieces_close(out));

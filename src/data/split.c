@@ -91,7 +91,7 @@ static enum status split_run(const struct step *s, const struct pieces *in, stru
 {
     enum status st;
     struct finder f;
-    out->head = false;
+    out->head = 0;
     TRY(finder_open(&f, s->pattern));
     for (size_t i = 0; i < in->n; i++) {
         size_t n;

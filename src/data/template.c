@@ -76,9 +76,12 @@ static enum status sequence(const char *where, json_t *json, struct tokenizer *t
     json_array_foreach(all, i, each)
     {
         const char *type = json_string_value(json_object_get(each, "type"));
+        const size_t before = t->before.n + t->after.n;
         if (type && !strcmp(type, "Sequence"))
             TRY(fail(ERR_INPUT, "%s: a post_processor Sequence inside another is not supported", where));
         TRY(template_read(where, each, t));
+        if (before && t->before.n + t->after.n > before) /* the package takes what the first has made for two texts */
+            TRY(fail(ERR_INPUT, "%s: two post_processors of a Sequence add tokens, which is not supported", where));
     }
 done:
     return st;

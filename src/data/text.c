@@ -112,6 +112,13 @@ done:
     return st;
 }
 
+size_t utf8_count(const char *s, size_t n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += ((unsigned char)s[i] & 0xc0) != 0x80;
+    return count;
+}
+
 bool utf8_is_space(uint32_t c)
 {
     if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
@@ -122,7 +129,7 @@ bool utf8_is_space(uint32_t c)
 void pieces_clear(struct pieces *p)
 {
     p->bytes.n = p->n = 0;
-    p->head = false;
+    p->head = 0;
 }
 
 enum status pieces_close(struct pieces *p)

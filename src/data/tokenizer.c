@@ -8,20 +8,35 @@
 enum { LARGEST_FILE = 1 << 30 };
 
 /* ---------------------------------------------------------------------------------------------- added tokens ----- */
-/* The text of a token is normalised like the text that it is looked for in. */
-static enum status matcher_add(struct tokenizer *t, const char *where, const struct added_token *token, const char *text,
-                               size_t n)
+/* The text of a token, normalised like the text that it is looked for in, is what it decodes to. */
+static enum status show(struct tokenizer *t, struct token *token, const char *text, size_t n)
 {
-    enum status st;
-    struct pieces a = {0}, b = {0};
-    if (!token->normalized) return added_new(where, &t->raw, text, n, token);
-    TRY(text_add(&a.bytes, text, n));
-    TRY(pieces_close(&a));
-    TRY(chain_run(&t->normalizer, &a, &b));
-    TRY(added_new(where, &t->normal, a.bytes.data, a.bytes.n, token));
+    enum status st = OK;
+    if (n == token->n && !memcmp(text, token->text, n)) return OK;
+    TRY(text_add(&t->shown.bytes, text, n));
+    TRY(pieces_close(&t->shown));
+    token->shown = (uint32_t)t->shown.n;
 done:
-    pieces_free(&a);
-    pieces_free(&b);
+    return st;
+}
+
+static enum status matcher_add(struct tokenizer *t, struct token *token, const struct added_token *a, bool last)
+{
+    enum status st = OK;
+    struct pieces text = {0}, other = {0};
+    if (!a->normalized) return last ? added_new(t->where, &t->raw, token->text, token->n, a) : OK;
+    TRY(text_add(&text.bytes, token->text, token->n));
+    TRY(pieces_close(&text));
+    TRY(chain_run(&t->normalizer, &text, &other));
+    TRY(show(t, token, text.bytes.data, text.bytes.n));
+    if (!text.bytes.n)
+        log_warn("%s: nothing is left of the added token \"%s\" after normalisation: it is not looked for", t->where,
+                 token->text);
+    else if (last)
+        TRY(added_new(t->where, &t->normal, text.bytes.data, text.bytes.n, a));
+done:
+    pieces_free(&text);
+    pieces_free(&other);
     return st;
 }
 
@@ -36,14 +51,15 @@ static enum status matchers_read(const char *where, json_t *added, struct tokeni
             json_t *content = json_object_get(j, "content");
             const char *text = json_string_value(content);
             size_t n = json_string_length(content);
-            const struct token *token = vocabulary_find(&t->vocabulary, text, n);
-            struct added_token a = {.id = token->id, .normalized = !special};
-            if (token->special != special) continue;
+            struct token *token = n ? vocabulary_change(&t->vocabulary, text, n) : NULL;
+            struct added_token a = {.normalized = !json_is_true(json_object_get(j, "special"))};
+            if (!token || token->special != special) continue;
+            a.id = token->id;
             TRY(member_bool(where, j, "normalized", &a.normalized));
             TRY(member_bool(where, j, "single_word", &a.single_word));
             TRY(member_bool(where, j, "lstrip", &a.left));
             TRY(member_bool(where, j, "rstrip", &a.right));
-            TRY(matcher_add(t, where, &a, text, n));
+            TRY(matcher_add(t, token, &a, token->entry == i));
         }
 done:
     return st;
@@ -57,7 +73,7 @@ static enum status read_all(json_t *json, struct tokenizer *t)
     json_t *model = json_object_get(json, "model"), *added = json_object_get(json, "added_tokens");
     json_t *decoder = json_object_get(json, "decoder");
     size_t n;
-    if (!json_is_object(model)) return fail(ERR_INPUT, "%s: is no tokenizer: it has no object \"model\"", where);
+    if (!json_is_map(model)) return fail(ERR_INPUT, "%s: is no tokenizer: it has no object \"model\"", where);
     TRY(member_text(where, model, "type", &type, &n));
     if (strcmp(type, "BPE")) return fail(ERR_INPUT, "%s: the model \"%s\" is not supported; BPE is", where, type);
     TRY(vocabulary_read(where, json_object_get(model, "vocab"), added, &t->vocabulary));
@@ -116,6 +132,7 @@ void tokenizer_free(struct tokenizer *t)
     chain_free(&t->normalizer);
     chain_free(&t->splitter);
     chain_free(&t->decoder);
+    pieces_free(&t->shown);
     ids_free(&t->before);
     ids_free(&t->after);
     free(t);

@@ -51,6 +51,12 @@ const struct token *vocabulary_find(const struct vocabulary *v, const char *text
     return find(v, text, n, &slot);
 }
 
+struct token *vocabulary_change(struct vocabulary *v, const char *text, size_t n)
+{
+    uint32_t slot;
+    return find(v, text, n, &slot);
+}
+
 /* Enters the last token; its text must be new. */
 static void index_last(struct vocabulary *v)
 {
@@ -90,10 +96,11 @@ static enum status order(const char *where, struct vocabulary *v)
 }
 
 /* --------------------------------------------------------------------------------------------------- reading ----- */
-/* An added token that the model has too is the model's. Ids are also checked against those that the `tokenizers`
+/* An added token that the model has too is the model's; of those that stand there twice the last counts, but what was
+ * special once stays so: the package reads them one after the other. Ids are also checked against those that the `tokenizers`
  * package gives, which does not read them: the model's size and on from there. */
-static enum status added_read(const char *where, json_t *j, size_t model_size, int32_t *expected, struct vocabulary *v,
-                              size_t *used)
+static enum status added_read(const char *where, size_t entry, json_t *j, size_t model_size, int32_t *expected,
+                              struct vocabulary *v, size_t *used)
 {
     enum status st;
     const char *text = NULL;
@@ -103,21 +110,23 @@ static enum status added_read(const char *where, json_t *j, size_t model_size, i
     uint32_t slot;
     struct token *known;
     TRY(member_text(where, j, "content", &text, &n));
-    if (!text || !n) return fail(ERR_INPUT, "%s: an added token has no \"content\"", where);
+    if (!text) return fail(ERR_INPUT, "%s: an added token has no \"content\"", where);
+    if (!n) return log_warn("%s: an added token with an empty \"content\" is left out", where), OK;
     TRY(id_read(where, text, json_object_get(j, "id"), &id));
     TRY(member_bool(where, j, "special", &special));
     known = find(v, text, n, &slot);
-    if (known && known->added) return fail(ERR_INPUT, "%s: the token \"%s\" is added twice", where, text);
     if (id != (known ? known->id : *expected))
         return fail(ERR_INPUT, "%s: the added token \"%s\" has id %d, but %d follows from the vocabulary", where, text,
                     (int)id, (int)(known ? known->id : *expected));
-    if (known) {
-        known->special = special;
-        known->added = true;
-    } else {
-        token_add(v, used, text, n, (struct token){.id = id, .special = special, .added = true});
+    if (known && known->added) log_warn("%s: the token \"%s\" is added twice: its last entry counts", where, text);
+    if (!known) {
+        token_add(v, used, text, n, (struct token){.id = id});
         index_last(v);
+        known = &v->token[v->n - 1];
     }
+    known->special = special || known->special;
+    known->added = true;
+    known->entry = (uint32_t)entry;
     if ((size_t)id >= model_size) *expected = id + 1 > *expected ? id + 1 : *expected;
 done:
     return st;
@@ -145,7 +154,7 @@ enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, str
     size_t i, bytes, used = 0, n, slots = 16;
     int32_t expected = (int32_t)json_object_size(vocab);
     json_t *j;
-    if (!json_is_object(vocab) || !json_object_size(vocab))
+    if (!json_is_map(vocab) || !json_object_size(vocab))
         return fail(ERR_INPUT, "%s: the model has no object \"vocab\"", where);
     if (added && !json_is_array(added) && !json_is_null(added))
         return fail(ERR_INPUT, "%s: \"added_tokens\" is not a list", where);
@@ -157,7 +166,7 @@ enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, str
     TRY_NEW(v->slot, slots);
     v->mask = (uint32_t)slots - 1;
     TRY(model_tokens(where, vocab, v, &used));
-    json_array_foreach(added, i, j) TRY(added_read(where, j, json_object_size(vocab), &expected, v, &used));
+    json_array_foreach(added, i, j) TRY(added_read(where, i, j, json_object_size(vocab), &expected, v, &used));
     TRY(order(where, v));
 done:
     return st;

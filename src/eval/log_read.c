@@ -20,29 +20,11 @@ static enum status wrong(const struct reader *r, const char *key, const char *ro
     return fail(ERR_INPUT, "%s: %s: %s %s", r->path, r->part, key, what);
 }
 
-/* Python writes numbers that JSON does not have; outside of strings they become null. */
-static enum status without_nan(const char *in, size_t n, struct text *out)
+/* Python writes a number that is none as NaN or Infinity. */
+static bool is_missing(const json_t *json)
 {
-    static const char *const word[] = {"NaN", "-Infinity", "Infinity"};
-    enum status st = OK;
-    size_t done_to = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < n; i++) {
-        if (in[i] == '"') quoted = !quoted;
-        if (in[i] == '\\' && quoted) i++;
-        for (size_t k = 0; k < 3 && !quoted; k++) {
-            size_t length = strlen(word[k]);
-            if (n - i < length || memcmp(in + i, word[k], length)) continue;
-            TRY(text_add(out, in + done_to, i - done_to));
-            TRY(text_add(out, "null", 4));
-            done_to = i + length;
-            i = done_to - 1;
-            break;
-        }
-    }
-    TRY(text_add(out, in + done_to, n - done_to));
-done:
-    return st;
+    const char *odd = json_odd(json);
+    return json_is_null(json) || (odd && !strpbrk(odd, "0123456789"));
 }
 
 static enum status row_number(const struct reader *r, const char *key, const char *name, int64_t *out)
@@ -76,7 +58,7 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 {
     *out = json_object_get(part, key);
     if (!*out) return OK;
-    if (!json_is_object(*out)) return wrong(r, key, NULL, "is not an object with a value for each row");
+    if (!json_is_map(*out)) return wrong(r, key, NULL, "is not an object with a value for each row");
     if (!r->rows) return take_rows(r, key, *out);
     if (json_object_size(*out) != r->set->n)
         return fail(ERR_INPUT, "%s: %s: %s has %zu rows, %s has %zu", r->path, r->part, key, json_object_size(*out),
@@ -86,8 +68,9 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 
 static enum status number(const struct reader *r, const char *key, const char *row, json_t *json, double *out)
 {
-    if (!json_is_number(json) && !json_is_null(json)) return wrong(r, key, row, "is not a number");
-    *out = json_is_null(json) ? NAN : json_number_value(json);
+    if (!json_is_number(json) && !is_missing(json))
+        return wrong(r, key, row, json_odd(json) ? "is a number too large to be read" : "is not a number");
+    *out = is_missing(json) ? NAN : json_number_value(json);
     return OK;
 }
 
@@ -96,7 +79,7 @@ static enum status numbers(const struct reader *r, const char *key, const char *
 {
     enum status st = OK;
     for (size_t k = 0; k < r->set->n_wrong; k++) out[k] = NAN;
-    if (json_is_null(list)) return OK;
+    if (is_missing(list)) return OK;
     if (json_array_size(list) != r->set->n_wrong)
         return fail(ERR_INPUT, "%s: %s: %s: row \"%.40s\" has %zu values, others have %zu", r->path, r->part, key, row,
                     json_array_size(list), r->set->n_wrong);
@@ -111,7 +94,7 @@ static enum status count_wrong(struct reader *r, const char *key, json_t *values
     json_t *each;
     json_object_foreach(values, name, each)
     {
-        if (!json_is_array(each) && !json_is_null(each)) return wrong(r, key, name, "is not a list of numbers");
+        if (!json_is_array(each) && !is_missing(each)) return wrong(r, key, name, "is not a list of numbers");
         if (json_is_array(each) && !json_array_size(each)) return wrong(r, key, name, "is an empty list");
         if (!r->set->n_wrong) r->set->n_wrong = json_array_size(each);
     }
@@ -176,7 +159,7 @@ done:
 static enum status read_part(struct reader *r, json_t *part, bool needed)
 {
     enum status st = OK;
-    if (!json_is_object(part)) return fail(ERR_INPUT, "%s: %s is not an object", r->path, r->part);
+    if (!json_is_map(part)) return fail(ERR_INPUT, "%s: %s is not an object", r->path, r->part);
     for (size_t k = 0; k < N_LOG_ARRAY; k++) TRY(read_array(r, part, &log_arrays[k], needed && log_arrays[k].needed));
     TRY(read_texts(r, part));
     if (!r->rows) return fail(ERR_INPUT, "%s: %s has no key that is known", r->path, r->part);
@@ -187,7 +170,7 @@ done:
 static enum status read_parts(const char *path, json_t *root, unsigned needed, struct eval_log *log)
 {
     enum status st = OK;
-    if (!json_is_object(root)) return fail(ERR_INPUT, "%s: is not an object of sets", path);
+    if (!json_is_map(root)) return fail(ERR_INPUT, "%s: is not an object of sets", path);
     for (int k = 0; k < N_EVAL_SET; k++) {
         struct reader r = {.path = path, .part = log_parts[k].key, .set = &log->set[k]};
         json_t *part = json_object_get(root, r.part);
@@ -205,19 +188,12 @@ enum status eval_log_read(const char *path, unsigned needed, struct eval_log *ou
 {
     enum status st;
     struct eval_log log = {0};
-    struct text clean = {0};
-    char *raw = NULL;
     json_t *root = NULL;
-    size_t n;
     *out = (struct eval_log){0};
-    TRY(file_read(path, LARGEST_FILE, &raw, &n));
-    TRY(without_nan(raw, n, &clean));
-    TRY(json_parse(path, 0, clean.data, clean.n, &root));
+    TRY(json_read(path, LARGEST_FILE, &root));
     TRY(read_parts(path, root, needed, &log));
     *out = log, log = (struct eval_log){0};
 done:
-    free(raw);
-    text_free(&clean);
     json_decref(root);
     eval_log_free(&log);
     return st;

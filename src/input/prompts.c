@@ -46,7 +46,7 @@ static enum status prompt_text(const struct template *t, const char *path, size_
     const json_t *prompt = json_object_get(row, "prompt"), *question = json_object_get(row, "question");
     const json_t *given = prompt ? prompt : question;
     enum status st = OK;
-    if (!json_is_object(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
+    if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
     if (!given) return fail(ERR_INPUT, "%s:%zu: has neither the key \"question\" nor \"prompt\"", path, line);
     if (prompt && question)
         return fail(ERR_INPUT, "%s:%zu: has both \"question\" and \"prompt\": give one of them", path, line);
@@ -86,6 +86,7 @@ static enum status file_prompts(struct reader *r, const char *path)
     size_t n, line = 0;
     enum status st = OK;
     TRY(file_read(path, LARGEST_FILE, &bytes, &n));
+    TRY(lines_check(path, bytes, n));
     TRY_NEW(r->p->first, lines_of(bytes, n) + 1);
     TRY_NEW(r->p->text, lines_of(bytes, n));
     for (char *at = bytes; at < bytes + n && r->p->n < r->most; at = end + 1) {

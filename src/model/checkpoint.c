@@ -108,7 +108,7 @@ static enum status open_index(struct checkpoint *c, const char *dir, const char 
     json_t *index = NULL, *map;
     TRY(json_read(path, INDEX_BYTES, &index));
     map = json_object_get(index, "weight_map");
-    if (!json_is_object(map)) {
+    if (!json_is_map(map)) {
         st = fail(ERR_INPUT, "%s: weight_map: is not an object", path);
         goto done;
     }

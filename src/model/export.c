@@ -100,6 +100,7 @@ static char *shortest(const json_t *json)
         same = json_equal(json, again);
         json_decref(again);
     }
+    json_unmark(text);
     return text;
 }
 

@@ -24,8 +24,8 @@ static enum status scaling_find(const char *where, const json_t *config, const j
     const json_t *scaling = *out = key_find(config, name), *member;
     const char *key;
     if (!scaling) return OK;
-    if (!json_is_object(scaling)) return fail(ERR_INPUT, "%s: %s: is not an object", where, name);
-    json_object_foreach((json_t *)scaling, key, member) if (json_is_object(member)) return fail(
+    if (!json_is_map(scaling)) return key_wrong(where, name, scaling, "an object");
+    json_object_foreach((json_t *)scaling, key, member) if (json_is_map(member)) return fail(
         ERR_INPUT, "%s: %s: %s: frequencies that differ by layer are not built", where, name, key);
     return OK;
 }

@@ -101,7 +101,7 @@ static enum status parse_tensor(const char *path, struct tensor *t, const json_t
 {
     enum status st = OK;
     uint64_t bits = 0;
-    if (!json_is_object(entry)) return fail(ERR_INPUT, "%s: tensor %s: is not described by an object", path, t->name);
+    if (!json_is_map(entry)) return fail(ERR_INPUT, "%s: tensor %s: is not described by an object", path, t->name);
     TRY(parse_type(path, t, entry));
     TRY(parse_shape(path, t, entry, &bits));
     TRY(parse_offsets(path, t, entry, bits, size));
@@ -114,7 +114,7 @@ static enum status parse_metadata(const char *path, const json_t *metadata)
 {
     const char *key;
     const json_t *value;
-    if (!json_is_object(metadata)) return fail(ERR_INPUT, "%s: __metadata__ is not an object", path);
+    if (!json_is_map(metadata)) return fail(ERR_INPUT, "%s: __metadata__ is not an object", path);
     json_object_foreach((json_t *)metadata, key, value)
     {
         if (!json_is_string(value)) return fail(ERR_INPUT, "%s: __metadata__: %s is not a text", path, key);

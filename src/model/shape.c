@@ -84,7 +84,7 @@ static enum status read_type(const char *where, const json_t *config, struct sha
     enum status st = OK;
     const char *type = NULL;
     char list[256];
-    if (!json_is_object(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
+    if (!json_is_map(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
     TRY(key_text(where, config, "model_type", &type));
     if (!type) return fail(ERR_INPUT, "%s: model_type: is missing", where);
     if (!(s->row = architecture_find(type)))
@@ -194,7 +194,8 @@ static enum status some_layer_slides(const char *where, const json_t *config, co
     size_t first = 28, i;
     enum status st = key_size(where, config, "max_window_layers", 0, POSITIONS_MOST, &first);
     *out = first < s->blocks;
-    if (!json_is_array(types)) return st;
+    if (types && !json_is_array(types)) return key_wrong(where, "layer_types", types, "a list");
+    if (st != OK || !types) return st;
     *out = false;
     json_array_foreach(types, i, type) *out =
         *out || !json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0;
@@ -219,7 +220,7 @@ done:
 
 static enum status read_token(const char *where, const json_t *j, const char *key, const struct shape *s, int32_t *out)
 {
-    if (!json_is_integer(j)) return fail(ERR_INPUT, "%s: %s: is not a whole number", where, key);
+    if (!json_is_integer(j)) return key_wrong(where, key, j, "a whole number");
     if (json_integer_value(j) < 0 || (uint64_t)json_integer_value(j) >= s->vocabulary)
         return fail(ERR_INPUT, "%s: %s: %lld is not in the vocabulary of %zu", where, key,
                     (long long)json_integer_value(j), s->vocabulary);

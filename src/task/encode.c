@@ -7,6 +7,21 @@
 
 enum { MOST_FILE = 1 << 30 };
 
+/* What the tokenizer says of a text knows neither file nor line. */
+static enum status encode_text(const struct tokenizer *t, const char *file, size_t line, const json_t *text,
+                               struct ids *out)
+{
+    const char *bytes = json_string_value(text);
+    enum status st = tokenizer_encode(t, bytes, json_string_length(text), true, out);
+    if (st == ERR_INPUT) {
+        char message[512];
+        snprintf(message, sizeof message, "%s", fail_message());
+        fail_clear();
+        return fail(st, "%s:%zu: %s", file, line + 1, message);
+    }
+    return st;
+}
+
 static enum status encode_line(const struct tokenizer *t, const char *file, size_t line, const char *text, size_t n)
 {
     enum status st;
@@ -19,7 +34,7 @@ static enum status encode_line(const struct tokenizer *t, const char *file, size
         st = fail(ERR_INPUT, "%s:%zu: has no key \"text\" with a string", file, line + 1);
         goto done;
     }
-    TRY(tokenizer_encode(t, json_string_value(value), json_string_length(value), true, &ids));
+    TRY(encode_text(t, file, line, value, &ids));
     TRY(tokenizer_decode(t, ids.data, ids.n, true, &decoded));
     for (size_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.data[i]));
     value = json_pack("{s:O, s:s%}", "ids", list, "decoded", decoded.n ? decoded.data : "", decoded.n);
@@ -50,8 +65,10 @@ enum status task_encode(const char *model_dir, const char *file)
     struct tokenizer *t = NULL;
     char *text = NULL;
     size_t n = 0, line = 0;
+    TRY(log_open(NULL, true)); /* standard output is for the lines of the file alone */
     TRY(tokenizer_open(model_dir, &t));
     TRY(file_read(file, MOST_FILE, &text, &n));
+    TRY(lines_check(file, text, n));
     for (char *at = text, *end; at < text + n; at = end + 1, line++) {
         if (!(end = memchr(at, '\n', (size_t)(text + n - at)))) end = text + n;
         if (!blank(at, (size_t)(end - at))) TRY(encode_line(t, file, line, at, (size_t)(end - at)));
