@@ -5,6 +5,7 @@
  * times the processes). Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
+#include "unlearn/weights.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

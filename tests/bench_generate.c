@@ -5,6 +5,7 @@
  * disturbs them alike; the best counts. Prompts are one token, LENGTH ids are written, no eos; the three write the same ids,
  * but for rounding. */
 #include "unlearn/eval.h"
+#include "unlearn/weights.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "fuzz_json.h"
 #include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

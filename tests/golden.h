@@ -5,8 +5,8 @@
 
 #include "unlearn/data.h"
 #include "unlearn/geffect.h"
-#include "unlearn/model.h"
 #include "unlearn/parallel.h"
+#include "unlearn/weights.h"
 #include <hdf5.h>
 
 #define TEST_OK(call)                                                \

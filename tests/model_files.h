@@ -3,6 +3,7 @@
 #define UNLEARN_TESTS_MODEL_FILES_H
 #include "near.h"
 #include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <dirent.h>
 #include <unistd.h>
 

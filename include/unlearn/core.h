@@ -52,6 +52,8 @@ void fail_clear(void);
 /** n zeroed objects of `size` bytes, aligned to 64 bytes; NULL when there is no memory or n*size overflows. n = 0 gives a
  *  pointer to nothing that may be freed. Released by free().                                                    Local. */
 void *memory_new(size_t n, size_t size);
+/** Room for `need` objects of `size` bytes behind *p (content kept), at least doubled; *room counts objects.       Local. */
+enum status memory_grow(void **p, size_t *room, size_t need, size_t size);
 size_t memory_count(void);     /* allocations by this function so far: a step must not raise it */
 size_t memory_resident(void);  /* bytes resident now (VmRSS), 0 where the system does not say */
 size_t memory_available(void); /* bytes that this node could still give (MemAvailable), 0 where the system does not say */
@@ -169,6 +171,16 @@ enum status json_read(const char *path, size_t most, json_t **out);
 const char *json_odd(const json_t *j); /* how such a value is written, "NaN"; NULL: it is another */
 bool json_is_map(const json_t *j);     /* an object, and no such value */
 void json_unmark(char *text);          /* what json_dumps() wrote, with such values as they were read; in place */
+
+/* Members of an object. `where` names the file; absent and null are the same and leave *out alone. ERR_INPUT names file, key and range. */
+enum status key_size(const char *where, const json_t *object, const char *key, size_t least, size_t most, size_t *out);
+enum status key_number(const char *where, const json_t *object, const char *key, double least, double most, double *out);
+enum status key_flag(const char *where, const json_t *object, const char *key, bool *out);
+enum status key_text(const char *where, const json_t *object, const char *key, const char **out); /* borrowed */
+/** ERR_INPUT: what stands under `key` is not `needed`, "a whole number". */
+enum status key_wrong(const char *where, const char *key, const json_t *j, const char *needed);
+/** The member unless it is null. */
+const json_t *key_find(const json_t *object, const char *key);
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed); /* XXH3-64 */
 #endif

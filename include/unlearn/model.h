@@ -1,5 +1,5 @@
-/* model: what a checkpoint is (config.json, tensors, files), which part of it a process keeps, and the decoder's forward
- * and backward over a packed batch. One table row per architecture (architectures.c); everything else is generic.
+/* model: what a model is (config.json, tensors), which part of it a process keeps, and the decoder's forward and backward
+ * over a packed batch. One table row per architecture (architectures.c); everything else is generic.
  *
  * Layers, here and in the output: 0 = embed, 1 ... L = the blocks, L+1 = norm (the final one), L+2 = lm_head.        */
 #ifndef UNLEARN_MODEL_H
@@ -73,10 +73,8 @@ struct shape {
  *  are fine. ERR_INPUT names file and key.                                                                       Local. */
 enum status shape_read(const char *dir, struct shape **out);
 enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out);
-/** Where the shape ties lm_head to the embedding but the files of DIR hold a head with other values, the files count, as in
- *  transformers: the shape has a head of its own from now on, also in its config.json, and a warning says so.
- *                                                                                               Collective over grid. */
-enum status shape_untie(const char *dir, const struct grid *g, struct shape *s);
+/** Gives a shape with tied embeddings a head of its own, also in its config.json; *head: the name of its tensor.    Local. */
+enum status shape_separate(struct shape *s, const char **head);
 void shape_free(struct shape *s);
 enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
 /** What the first member is called in which two models differ that should agree so far; NULL: they do.            Local. */
@@ -143,6 +141,15 @@ void layout_free(struct layout *l);
 /** The parameter of a layer with this role, NULL when the layer has none (tied: lm_head's ROLE_HEAD gives the embedding;
  *  QK_EACH: the first head's, the others follow it). */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
+/** Rows and columns of the tensor in a file: exchanged where it is stored transposed. */
+size_t param_file_rows(const struct param *p);
+size_t param_file_cols(const struct param *p);
+/** The reals of a layer's own parameters in a state: data[*first ... *first + *count - 1].                         Local. */
+void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
+/** What older files call the tensor: without the family's prefix, else its name. */
+const char *param_old_name(const struct layout *l, const struct param *p);
+/** Global row of local row i. */
+size_t param_global_row(const struct param *p, size_t i);
 size_t param_rows(const struct param *p, size_t n_param); /* local rows of tensors that stand one below the other */
 const char *layer_name(const struct layout *l, size_t layer,
                        char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
@@ -169,25 +176,6 @@ void state_commit(struct state *s, size_t layer);   /* after writing; ends the a
 enum status state_reduce(const struct grid *g, struct state *gradient);
 /** <a, b> per parameter, e [n_param]: this process's owned rows; sum over the tensor ranks to complete.           Local. */
 void state_dot(const struct state *a, const struct state *b, double *e);
-
-/* ------------------------------------------------------------------------------------------------ weights on disk ----- */
-/** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
- *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
-enum status weights_check(const char *dir, const struct layout *l);
-enum { WEIGHTS_READ_BYTES = 16 << 20 }; /* that weights_read() takes on top of the state, for as long as it lasts */
-/** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
- *  offsets) and reads this process's slices: the first data rank reads, the others receive. A NaN or Inf is ERR_INPUT
- *  naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for
- *  every layout.                                                                                Collective over grid. */
-enum status weights_read(const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
-/** Initial weights of a model trained from scratch: normal(0, initializer_range, default 0.02), norms 1, biases 0; a
- *  function of the seed and the global element alone.                                                            Local. */
-void weights_random(const struct shape *s, uint64_t seed, struct state *weights);
-/** Writes an HF directory: safetensors (sharded above 5 GB with an index), config.json, generation_config.json where the
- *  source has one, and the tokenizer files of `source`. Files appear under their names only when complete.
- *                                                                                               Collective over grid. */
-enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
-                          enum storage storage);
 
 /* ----------------------------------------------------------------------------------------------- forward, backward ----- */
 struct cut { /* how stacked rows belong to objectives and sequences */

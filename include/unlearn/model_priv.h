@@ -1,4 +1,4 @@
-/* model, for its own files: the architecture table, config keys, safetensors files. */
+/* model, for its own files: the architecture table, config.json. */
 #ifndef UNLEARN_MODEL_PRIV_H
 #define UNLEARN_MODEL_PRIV_H
 #include "unlearn/model.h"
@@ -55,95 +55,12 @@ const struct architecture *architecture_find(const char *model_type);
 /** The model types of the table, separated by ", ". */
 const char *architecture_list(char buffer[256]);
 
-/* ---------------------------------------------------------------------------------------------- keys of a config ----- */
-/* `where` names the file; absent and null are the same and leave *out alone. ERR_INPUT names file, key and range. */
-enum status key_size(const char *where, const json_t *object, const char *key, size_t least, size_t most, size_t *out);
-enum status key_number(const char *where, const json_t *object, const char *key, double least, double most, double *out);
-enum status key_flag(const char *where, const json_t *object, const char *key, bool *out);
-enum status key_text(const char *where, const json_t *object, const char *key, const char **out); /* borrowed */
-/** ERR_INPUT: what stands under `key` is not `needed`, "a whole number". */
-enum status key_wrong(const char *where, const char *key, const json_t *j, const char *needed);
-/** The member unless it is null. */
-const json_t *key_find(const json_t *object, const char *key);
-
 /** s->rotary_dim, s->frequency and s->rotary_scale from config.json; head_dim and positions are known.                              Local. */
 enum status rope_read(const char *where, const json_t *config, struct shape *s);
 
 /* -------------------------------------------------------------------------------------------------------- layout ----- */
-/** The reals of a layer's own parameters in a state: data[*first ... *first + *count - 1].                         Local. */
-void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
 /** Whether key-value head h is kept by more than one of the tensor ranks.                                         Local. */
 bool layout_kv_shared(const struct shape *s, int tensor_size, size_t h);
 /** Whether the rows of p are those of the key-value heads, head after head.                                       Local. */
 bool param_by_kv_heads(const struct layout *l, const struct param *p);
-/** Rows and columns of the tensor in a file: exchanged where it is stored transposed. */
-size_t param_file_rows(const struct param *p);
-size_t param_file_cols(const struct param *p);
-/** Global row of local row i. */
-size_t param_global_row(const struct param *p, size_t i);
-
-/* --------------------------------------------------------------------------------------------- safetensors files ----- */
-struct tensor { /* one entry of a header, checked: begin ... end lies in the file, and is what type and shape need */
-    const char *name; /* borrowed from the header */
-    const char *type; /* "F32"; static */
-    size_t bits;      /* of an element */
-    bool readable;    /* a type that storage_load() reads */
-    enum storage storage;
-    size_t n_dim, dim[8];
-    uint64_t begin, end; /* bytes from the start of the file */
-};
-struct safetensors {
-    char *path;
-    json_t *header;
-    size_t n;
-    struct tensor *tensor; /* [n] sorted by name */
-};
-/** Reads and checks the header: everything that the format forbids is ERR_INPUT naming the file.                  Local. */
-enum status safetensors_open(const char *path, struct safetensors **out);
-void safetensors_close(struct safetensors *f);
-const struct tensor *safetensors_find(const struct safetensors *f, const char *name); /* NULL: not there */
-const char *safetensors_type(enum storage storage);                                   /* "F32", "BF16", ...; static */
-/** Opens a regular file, and only that, for reading.                                                              Local. */
-enum status safetensors_file(const char *path, int *fd, uint64_t *size);
-/** All n bytes from `at` on, or ERR_INPUT.                                                                        Local. */
-enum status safetensors_pread(const char *path, int fd, uint64_t at, size_t n, void *out);
-
-/* A checkpoint directory: its files, and in which one every parameter of a layout stands. */
-struct checkpoint {
-    size_t n_file;
-    struct safetensors **file; /* [n_file] */
-    const struct tensor **at;  /* [layout->n_param]; NULL: absent, where that is allowed */
-    size_t *file_of;           /* [layout->n_param] */
-};
-/** Checks names, shapes and types against the layout.                                                             Local. */
-enum status checkpoint_open(const char *dir, const struct layout *l, struct checkpoint **out);
-/** The same, but the head may be absent.                                                                          Local. */
-enum status checkpoint_open_headless(const char *dir, const struct layout *l, struct checkpoint **out);
-void checkpoint_close(struct checkpoint *c);
-
-/* ------------------------------------------------------------------------------------------------ weights on disk ----- */
-/* Files of a directory that get their names together. One file is open at a time. */
-struct export
-{
-    const char *dir; /* borrowed */
-    char **name;     /* [n] in order of beginning; owned */
-    size_t n, room;
-    int fd;
-    bool committed;
-};
-enum status export_open(const char *dir, struct export *e); /* makes the directory where it is not there */
-enum status export_file(struct export *e, const char *name);
-enum status export_bytes(struct export *e, const void *bytes, size_t n);
-enum status export_close(struct export *e);
-enum status export_text(struct export *e, const char *name, const char *bytes, size_t n); /* a whole file */
-enum status export_json(struct export *e, const char *name, const json_t *json);
-enum status export_copy(struct export *e, const char *source, const char *name); /* where source has one */
-enum status export_commit(struct export *e);
-void export_end(struct export *e); /* without commit, removes what was written */
-
-/* weights_read and weights_write with buffers and files of given sizes. At least a row of a tensor fits in a buffer, and a
- * tensor in a file, whatever the size.                                                            Collective over grid. */
-enum status weights_read_by(size_t buffer, const char *dir, const struct grid *g, struct state *weights, uint64_t *hash);
-enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
-                             struct state *weights, enum storage storage);
 #endif

@@ -26,6 +26,20 @@ void *memory_new(size_t n, size_t size)
     return p;
 }
 
+enum status memory_grow(void **p, size_t *room, size_t need, size_t size)
+{
+    size_t more = *room * 2 > 16 ? *room * 2 : 16;
+    void *q;
+    if (need <= *room) return OK;
+    if (more < need) more = need;
+    if (!(q = memory_new(more, size))) return fail(ERR_MEMORY, "memory: cannot allocate %zu x %zu bytes", more, size);
+    if (*room) memcpy(q, *p, *room * size);
+    free(*p);
+    *p = q;
+    *room = more;
+    return OK;
+}
+
 size_t memory_count(void) { return n_allocations; }
 
 /* A line "Vm...:  1234 kB" of a file of /proc, in bytes. */

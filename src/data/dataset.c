@@ -74,7 +74,7 @@ static enum status row_close(struct builder *b, size_t first, size_t n_prompt)
         labelled += i && i >= n_prompt;
     }
     d->n_unlabelled += !labelled;
-    TRY(grow((void **)&d->first, &b->first_room, d->n_row + 2, sizeof *d->first));
+    TRY(memory_grow((void **)&d->first, &b->first_room, d->n_row + 2, sizeof *d->first));
     d->first[++d->n_row] = b->id.n;
 done:
     return st;
@@ -120,7 +120,7 @@ static enum status builder_open(struct builder *b, const char *path, const struc
     if (!r->max_length) return fail(ERR_INPUT, "%s: rows of at most 0 tokens are asked for", path);
     TRY_NEW(b->d, 1);
     if (!(b->d->path = text_copy(path))) TRY(fail(ERR_MEMORY, "memory: cannot copy a path"));
-    TRY(grow((void **)&b->d->first, &b->first_room, 1, sizeof *b->d->first));
+    TRY(memory_grow((void **)&b->d->first, &b->first_room, 1, sizeof *b->d->first));
 done:
     return st;
 }
@@ -146,7 +146,7 @@ static enum status builder_close(struct builder *b, enum status st, struct datas
     return st;
 }
 
-static enum status key_text(const char *path, size_t number, json_t *row, const char *key, json_t **out)
+static enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
@@ -160,13 +160,13 @@ static enum status row_add(struct builder *b, const struct data_file *f, json_t 
     enum status st;
     json_t *question = NULL, *own = NULL;
     if (f->text && !answer) {
-        TRY(key_text(b->path, b->number, row, f->text, &own));
+        TRY(text_member(b->path, b->number, row, f->text, &own));
         return row_text(b, json_string_value(own), json_string_length(own));
     }
-    TRY(key_text(b->path, b->number, row, f->question, &question));
+    TRY(text_member(b->path, b->number, row, f->question, &question));
     if (answer)
         return row_question(b, json_string_value(question), json_string_length(question), answer->data, answer->n);
-    TRY(key_text(b->path, b->number, row, f->answer, &own));
+    TRY(text_member(b->path, b->number, row, f->answer, &own));
     return row_question(b, json_string_value(question), json_string_length(question), json_string_value(own),
                         json_string_length(own));
 done:
@@ -235,7 +235,7 @@ static enum status variants_of_row(struct builder *b, const struct data_file *f,
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;
     }
-    TRY(key_text(b->path, b->number, row, f->question, &question));
+    TRY(text_member(b->path, b->number, row, f->question, &question));
     if (json_is_string(key))
         return row_question(b, json_string_value(question), json_string_length(question), json_string_value(key),
                             json_string_length(key));
@@ -264,14 +264,14 @@ enum status variants_read(const struct data_file *f, const struct data_rule *rul
     *v = (struct variants){0};
     TRY(builder_open(&b, f->path, rule));
     TRY(lines_open(f->path, &l));
-    TRY(grow((void **)&v->first, &room, 1, sizeof *v->first));
+    TRY(memory_grow((void **)&v->first, &room, 1, sizeof *v->first));
     v->first[0] = 0;
     while (v->n < f->rows && lines_next(&l, &line, &n)) {
         b.number = l.number;
         TRY(json_parse(f->path, l.number - 1, line, n, &row));
         TRY(variants_of_row(&b, f, row, v));
         json_decref(row), row = NULL;
-        TRY(grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
+        TRY(memory_grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
         v->first[++v->n] = b.d->n_row;
     }
     if (!v->n) st = fail(ERR_INPUT, "%s: holds no rows", f->path);
@@ -297,8 +297,8 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     json_t *question = NULL, *answer = NULL;
     const struct template *t = &b->rule->template;
     const size_t before = p->id.n, i = p->n++;
-    TRY(key_text(b->path, b->number, row, f->question, &question));
-    TRY(key_text(b->path, b->number, row, f->answer, &answer));
+    TRY(text_member(b->path, b->number, row, f->question, &question));
+    TRY(text_member(b->path, b->number, row, f->answer, &answer));
     b->text.n = 0;
     TRY(text_add(&b->text, t->question_start, strlen(t->question_start)));
     TRY(text_add(&b->text, json_string_value(question), json_string_length(question)));
@@ -358,11 +358,11 @@ static enum status refusal_read(const char *path, size_t number, const char *lin
     enum status st;
     json_t *json = NULL, *answer = NULL;
     struct text *t;
-    TRY(grow((void **)&r->line, &r->room, r->n + 1, sizeof *r->line));
+    TRY(memory_grow((void **)&r->line, &r->room, r->n + 1, sizeof *r->line));
     t = &r->line[r->n++];
     if (line[0] == '{') {
         TRY(json_parse(path, number - 1, line, n, &json));
-        TRY(key_text(path, number, json, "answer", &answer));
+        TRY(text_member(path, number, json, "answer", &answer));
         TRY(text_add(t, json_string_value(answer), json_string_length(answer)));
     } else {
         if (utf8_valid(line, n) < n) TRY(fail(ERR_INPUT, "%s:%zu: is not valid UTF-8", path, number));

@@ -1,6 +1,7 @@
 /* inputs_read(): input file, config.json, tokenizer, data. World rank 0 touches the files, everybody receives what it read,
  * so that no process can see another version of a file. */
 #include "unlearn/input_priv.h"
+#include "unlearn/weights.h"
 #include <stdlib.h>
 #include <string.h>
 

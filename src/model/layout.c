@@ -319,3 +319,11 @@ size_t param_rows(const struct param *p, size_t n_param)
     for (size_t i = 0; i < n_param; i++) rows += p[i].row_count;
     return rows;
 }
+
+/* What older files call it: without the prefix. */
+const char *param_old_name(const struct layout *l, const struct param *p)
+{
+    const char *prefix = l->shape->row->prefix;
+    const size_t n = prefix ? strlen(prefix) : 0;
+    return n && !strncmp(p->name, prefix, n) ? p->name + n : p->name;
+}

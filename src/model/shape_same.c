@@ -59,3 +59,11 @@ uint64_t shape_hash(const struct shape *s)
             h = hash_bytes((const char *)s + members[i].offset, members[i].size, h);
     return h;
 }
+
+enum status shape_separate(struct shape *s, const char **head)
+{
+    *head = s->row->tensor[ROLE_HEAD];
+    s->tied = false;
+    if (!json_object_set_new(s->json, s->row->tied.key, json_false())) return OK;
+    return fail(ERR_MEMORY, "memory: cannot allocate a value of config.json");
+}

@@ -1,5 +1,6 @@
 /* Going on: the newest sound checkpoint, whether it is of this run, and what it holds. */
 #include "unlearn/restart_priv.h"
+#include "unlearn/weights.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* Writing a checkpoint: beside, checked, synced, and then by one rename under its name. */
 #include "unlearn/restart_priv.h"
+#include "unlearn/weights.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* The weights of a subject: read or drawn, the reference's values first with its weights in the model's own memory; and the later
  * models of a trajectory, one after the other in the same place. */
 #include "unlearn/subject.h"
+#include "unlearn/weights.h"
 #include <string.h>
 
 /* Reads DIR into s, or draws it. */

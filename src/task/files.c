@@ -1,6 +1,7 @@
 /* The files of a run: its directory and run.log before anything costly; input.yaml, geffect.h5, train.h5 when the weights
  * have been read, so that bad ones leave nothing that looks like a result, and leave an earlier run as it was. */
 #include "unlearn/task_priv.h"
+#include "unlearn/weights.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -1,5 +1,6 @@
 /* task: generate. The prompts are continued, and generations.jsonl gets a line for each. */
 #include "unlearn/task_priv.h"
+#include "unlearn/weights.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Post-processors of tokenizer.json: the tokens that stand before and after every text. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* A checkpoint directory: one safetensors file, or several with an index that says which tensor is where. Finds every
  * parameter of a layout in it and compares shapes; tensors that the model does not use are left alone.               */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <dirent.h>
 #include <fnmatch.h>
 #include <stdlib.h>
@@ -34,18 +34,10 @@ static enum status check_tensor(const char *path, const struct param *p, const s
     return OK;
 }
 
-/* What older files call it: without the prefix. */
-static const char *old_name(const struct layout *l, const struct param *p)
-{
-    const char *prefix = l->shape->row->prefix;
-    const size_t n = prefix ? strlen(prefix) : 0;
-    return n && !strncmp(p->name, prefix, n) ? p->name + n : p->name;
-}
-
 static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p)
 {
     const struct tensor *t = safetensors_find(f, p->name);
-    return t ? t : safetensors_find(f, old_name(l, p));
+    return t ? t : safetensors_find(f, param_old_name(l, p));
 }
 
 /* ---------------------------------------------------------------------------------------------------- the index ----- */
@@ -85,7 +77,7 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
         const json_t *name = json_object_get(map, p->name);
-        if (!name) name = json_object_get(map, old_name(l, p));
+        if (!name) name = json_object_get(map, param_old_name(l, p));
         if (!name) {
             TRY(settle(c, path, l, i, NULL, headless));
             continue;

@@ -1,26 +1,12 @@
 /* UTF-8, growing arrays, and lists of texts laid end to end. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum status grow(void **p, size_t *room, size_t need, size_t size)
-{
-    size_t more = *room * 2 > 16 ? *room * 2 : 16;
-    void *q;
-    if (need <= *room) return OK;
-    if (more < need) more = need;
-    if (!(q = memory_new(more, size))) return fail(ERR_MEMORY, "memory: cannot allocate %zu x %zu bytes", more, size);
-    if (*room) memcpy(q, *p, *room * size);
-    free(*p);
-    *p = q;
-    *room = more;
-    return OK;
-}
 
 enum status ids_add(struct ids *list, int32_t id)
 {
     enum status st = OK;
-    if (list->n == list->room) st = grow((void **)&list->data, &list->room, list->n + 1, sizeof *list->data);
+    if (list->n == list->room) st = memory_grow((void **)&list->data, &list->room, list->n + 1, sizeof *list->data);
     if (st == OK) list->data[list->n++] = id;
     return st;
 }
@@ -135,7 +121,7 @@ void pieces_clear(struct pieces *p)
 enum status pieces_close(struct pieces *p)
 {
     enum status st = OK;
-    if (p->n == p->room) TRY(grow((void **)&p->end, &p->room, p->n + 1, sizeof *p->end));
+    if (p->n == p->room) TRY(memory_grow((void **)&p->end, &p->room, p->n + 1, sizeof *p->end));
     if (!p->bytes.data) TRY(text_add(&p->bytes, "", 0));
     p->end[p->n++] = p->bytes.n;
 done:

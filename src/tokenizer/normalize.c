@@ -1,5 +1,5 @@
 /* Normalisers of tokenizer.json: what is done to text before it is split. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>

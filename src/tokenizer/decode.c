@@ -1,5 +1,5 @@
 /* Token ids back to text: the tokens' texts through the decoders of tokenizer.json, then joined. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 

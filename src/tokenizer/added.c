@@ -1,6 +1,6 @@
 /* Tokens that are found in running text before anything else happens to it. At each place the longest counts, and the
  * search goes on behind it. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 
 /* \w of Rust's regular expressions */
@@ -22,7 +22,7 @@ static enum status node_get(struct added *a, uint32_t *link, bool in_node, unsig
     if (!i) {
         uint32_t head = in_node ? a->node[owner].child : *link;
         if (!a->n_node) a->n_node = 1;
-        TRY(grow((void **)&a->node, &a->node_room, a->n_node + 1, sizeof *a->node));
+        TRY(memory_grow((void **)&a->node, &a->node_room, a->n_node + 1, sizeof *a->node));
         i = (uint32_t)a->n_node++;
         a->node[i] = (struct trie_node){.sibling = head, .byte = byte};
         if (in_node)
@@ -39,7 +39,7 @@ enum status added_new(const char *where, struct added *a, const char *text, size
 {
     enum status st;
     uint32_t node = 0;
-    TRY(grow((void **)&a->token, &a->room, a->n + 1, sizeof *a->token));
+    TRY(memory_grow((void **)&a->token, &a->room, a->n + 1, sizeof *a->token));
     TRY(node_get(a, &a->first[(unsigned char)text[0]], false, (unsigned char)text[0], &node));
     for (size_t i = 1; i < n; i++) TRY(node_get(a, &node, true, (unsigned char)text[i], &node));
     a->token[a->n++] = *token;

@@ -1,7 +1,7 @@
 /* Byte pair encoding of one word: its characters are tokens, and of all neighbours that may be merged the pair of the
  * lowest rank is, the leftmost first, until none may. A heap holds the candidates, so a word of n characters costs
  * n log n. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +86,7 @@ static void offer(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t
 static enum status merge(const struct bpe *b, struct bpe_work *w)
 {
     struct symbol *s = w->symbol;
-    enum status st = grow((void **)&w->heap, &w->heap_room, 2 * w->n, sizeof *w->heap);
+    enum status st = memory_grow((void **)&w->heap, &w->heap_room, 2 * w->n, sizeof *w->heap);
     if (st != OK) return st;
     w->n_heap = 0;
     for (size_t i = 1; i < w->n; i++) offer(b, w, (int32_t)i - 1, (int32_t)i);
@@ -173,7 +173,7 @@ enum status bpe_word(const struct bpe *b, struct bpe_work *w, const char *word, 
     int32_t whole = b->ignore_merges ? model_id(b, word, n) : -1;
     if (whole >= 0) return ids_add(out, whole);
     if (most > INT32_MAX) return fail(ERR_INPUT, "a word of %zu bytes is too long to be tokenised", n);
-    TRY(grow((void **)&w->symbol, &w->symbol_room, most, sizeof *w->symbol));
+    TRY(memory_grow((void **)&w->symbol, &w->symbol_room, most, sizeof *w->symbol));
     w->n = 0;
     TRY(spell(b, w, word, n));
     if (w->n > 1) TRY(merge(b, w));

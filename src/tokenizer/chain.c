@@ -1,5 +1,5 @@
 /* The components of a tokenizer.json as chains of steps, each of which takes pieces of text to pieces of text. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,7 +92,7 @@ static void step_free(struct step *s)
 
 enum status chain_add(struct chain *chain, const struct step *step)
 {
-    enum status st = grow((void **)&chain->step, &chain->room, chain->n + 1, sizeof *chain->step);
+    enum status st = memory_grow((void **)&chain->step, &chain->room, chain->n + 1, sizeof *chain->step);
     struct step own = *step;
     if (st == OK)
         chain->step[chain->n++] = own;

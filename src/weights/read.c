@@ -1,7 +1,7 @@
 /* A checkpoint's tensors -> each process's part of a state. The first data rank of every tensor rank reads what its part
  * needs, in large reads; the others receive it. A tensor split by columns is read whole, row by row; one that is stored
  * transposed, the rows of the file that are columns here.                                                            */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* tokenizer.json as Hugging Face's `tokenizers` reads it: added tokens are taken out of the text, what lies between is
  * normalised and split into words, each word is encoded by byte pairs, and the post-processor adds tokens at both ends.
  * Truncation and padding that a file may ask for are not part of this: the length of a row is data.max_length. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 

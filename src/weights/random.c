@@ -1,6 +1,6 @@
 /* Initial weights, as transformers draws them: every matrix normal(0, initializer_range), norms 1 (0 where 1 is added), biases 0. The element's
  * place in the whole model is the counter of its random number, so that every layout begins with the same model.     */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 
 static bool is_norm(enum role role)
 {

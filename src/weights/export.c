@@ -1,6 +1,6 @@
 /* Files of a directory that appear under their names together: each is written as NAME.tmp and synced; the commit renames
  * them in the order they were begun, so the last one, which the others wait for, comes last.                          */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

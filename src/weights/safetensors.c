@@ -1,7 +1,7 @@
 /* The header of a safetensors file: 8 bytes of length, JSON of that length, then the tensors, which must cover the rest of
  * the file without holes or overlaps. Nothing in it is believed before it is checked; memory stays in proportion to the
  * file's size.                                                                                                       */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

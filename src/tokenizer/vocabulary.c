@@ -1,5 +1,5 @@
 /* The tokens of a tokenizer.json: those of the model and those added to it, by id and by text. */
-#include "unlearn/data_priv.h"
+#include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* A state -> an HF directory. World rank 0 writes; the tensor ranks of the first data rank send it what they count as
  * theirs, a run of the file's rows of one tensor at a time, so that no process ever holds a whole tensor for this. A failed write
  * ends the writing, not the messages.                                                                                */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* A model whose config.json ties lm_head to the embedding, but whose files hold a head with values of its own: the files
  * count, as in transformers. Only the first process reads; nothing is read twice where the files hold no head. */
-#include "unlearn/model_priv.h"
+#include "unlearn/weights_priv.h"
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -84,6 +84,7 @@ enum status shape_untie(const char *dir, const struct grid *g, struct shape *s)
 {
     enum status st = OK;
     struct shape untied = *s;
+    const char *head;
     bool own = false;
     if (!s->tied) return OK;
     untied.tied = false;
@@ -91,12 +92,9 @@ enum status shape_untie(const char *dir, const struct grid *g, struct shape *s)
     TRY(grid_agree(g, st));
     comm_broadcast(g->world, &own, sizeof own, 0);
     if (!own) goto done;
-    s->tied = false;
-    if (json_object_set_new(s->json, s->row->tied.key, json_false()))
-        st = fail(ERR_MEMORY, "%s: no memory for config.json", dir);
-    else
+    if ((st = shape_separate(s, &head)) == OK)
         log_warn("%s: config.json ties %s to the embedding, but the weights hold one with other values, which is used",
-                 dir, s->row->tensor[ROLE_HEAD]);
+                 dir, head);
     st = grid_agree(g, st);
 done:
     return st;

@@ -1,5 +1,5 @@
 /* Members of a JSON object, checked for type and range before anything is computed from them. */
-#include "unlearn/model_priv.h"
+#include "unlearn/core.h"
 #include <math.h>
 #include <string.h>
 
