@@ -361,7 +361,9 @@ enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, 
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 
 /* ---------------------------------------------------------------------------------------------------- report ----- */
-void report_head(const struct run *r); /* program, input, model */
+void report_kernels(void); /* the BLAS library's, and a warning where they are far below the processor */
+void report_prediction(const struct plan *p); /* the machine's rates, and the times that they allow; for --check */
+void report_head(const struct run *r);        /* program, kernels, input, model */
 void report_start(const struct run *r);
 void report_update(const struct run *r, size_t t, const struct update *u);
 void report_measured(const struct run *r, size_t t, const struct update *u); /* u NULL: none followed */

@@ -4,18 +4,20 @@
 enum status task_help(struct text *out)
 {
     enum status st;
-    TRY(text_print(out,
-                   "usage: unlearn [options] input.yaml [key.sub=value ...]\n"
-                   "       unlearn --encode MODEL_DIR FILE.jsonl\n\n"
-                   "Removes knowledge from a language model and measures, for every step, layer and instance, what each\n"
-                   "objective does to what must be forgotten and to what must stay. Start it with mpirun -np N for N\n"
-                   "processes.\n\n"
-                   "  --check          read everything, print the resolved input, layout, memory and work, and stop\n"
-                   "  --overwrite      replace the results of an earlier run in the output directory\n"
-                   "  --encode         print the token ids of every {\"text\": ...} line\n"
-                   "  --version        version, libraries\n"
-                   "  --help           this text\n\n"
-                   "exit status: 0 done, 1 bad input or data, 2 wrong usage, 3 failed run\n\nkeys of input.yaml:\n"));
+    TRY(text_print(
+        out, "usage: unlearn [options] input.yaml [key.sub=value ...]\n"
+             "       unlearn --encode MODEL_DIR FILE.jsonl\n\n"
+             "Removes knowledge from a language model and measures, for every step, layer and instance, what each\n"
+             "objective does to what must be forgotten and to what must stay. Start it with mpirun -np N for N\n"
+             "processes.\n\n"
+             "  --check          read everything, print the resolved input, layout, memory, work and its least time, and "
+             "stop\n"
+             "  --overwrite      replace the results of an earlier run in the output directory\n"
+             "  --encode         print the token ids of every {\"text\": ...} line\n"
+             "  --version        version, libraries\n"
+             "  --help           this text\n\n"
+             "OPENBLAS_CORETYPE in the environment names the kernels of OpenBLAS; unset, the program finds the best\n\n"
+             "exit status: 0 done, 1 bad input or data, 2 wrong usage, 3 failed run\n\nkeys of input.yaml:\n"));
     TRY(config_describe(out));
     TRY(text_print(out, "\nobjectives and regularizers:\n"));
     TRY(objective_describe(out));
