@@ -19,7 +19,7 @@
 #define REFUSED '!'                      /* before that: those kernels were wrong, this is the second start anew */
 
 enum width { NARROW, AVX2, AVX512, UNKNOWN };
-static const char *const width_text[] = {"SSE or AVX", "AVX2", "AVX-512", "its own"};
+static const char *const width_text[] = {"no AVX2", "AVX2", "AVX-512"};
 
 /* How these came to be what they are. */
 static enum { AS_CHOSEN, AS_SET, RAISED, NOT_RAISED, WRONG } origin = AS_CHOSEN;
@@ -77,7 +77,7 @@ static enum width width_of(const char *name)
 
 static bool can_choose(void) { return strstr(openblas_get_config(), "DYNAMIC_ARCH") != NULL; }
 #else
-static const char *kernels(void) { return "kernels"; }
+static const char *kernels(void) { return "unnamed"; }
 static enum width width_of(const char *name) { return UNKNOWN; }
 static bool can_choose(void) { return false; }
 #endif
@@ -195,7 +195,7 @@ const char *math_kernels(void)
 {
     static char line[256];
     const char *how = "the library's own choice";
-    char raised[128];
+    char raised[128], has[64] = "";
     if (origin == AS_SET) how = "set by " SETTING;
     if (origin == NOT_RAISED) how = "the library's own choice, which could not be bettered";
     if (origin == WRONG || origin == RAISED) how = raised;
@@ -203,7 +203,8 @@ const char *math_kernels(void)
              origin == WRONG ? "the library's own choice; %s tried, but wrong on this processor"
                              : "in place of %s, which the library had chosen not knowing this processor",
              before);
-    snprintf(line, sizeof line, "%s: %s; the processor has %s", kernels(), how, width_text[processor()]);
+    if (processor() != UNKNOWN) snprintf(has, sizeof has, "; the processor has %s", width_text[processor()]);
+    snprintf(line, sizeof line, "%s: %s%s", kernels(), how, has);
     return line;
 }
 
@@ -234,7 +235,8 @@ const char *math_warning(void)
     math_threads(threads);
     if (product < SLOWEST || (product > FAIR * peak && !below_processor())) return NULL;
     advice(what_to_do, sizeof what_to_do);
-    snprintf(text, sizeof text, "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s: %s",
-             product / 1e9, peak / 1e9, kernels(), what_to_do);
+    snprintf(text, sizeof text,
+             "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s kernels: %s", product / 1e9,
+             peak / 1e9, kernels(), what_to_do);
     return text;
 }
