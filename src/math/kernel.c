@@ -1,6 +1,7 @@
 /* Which kernels the BLAS works with. OpenBLAS chooses them by the model of the processor: a library older than the processor
  * takes those of its oldest ancestors, a quarter as fast. It reads OPENBLAS_CORETYPE, but only while it is loaded: so the
- * program sets that and starts itself anew, once, before there is MPI or a thread. */
+ * program sets that and starts itself anew, once, before there is MPI or a thread.
+ * BLIS stops at the name of kernels that it was built without: it is left alone. */
 #define _GNU_SOURCE
 #include "unlearn/math_priv.h"
 #include <cblas.h>
@@ -14,7 +15,6 @@
 #include <cpuid.h>
 #endif
 
-#define SETTING "OPENBLAS_CORETYPE"
 #define MARK    "UNLEARN_KERNELS_BEFORE" /* tells the program started anew what there was before */
 #define REFUSED '!'                      /* before that: those kernels were wrong, this is the second start anew */
 
@@ -38,49 +38,41 @@ static enum width processor(void)
 #endif
 }
 
-#ifdef OPENBLAS_VERSION
+/* SETTING names kernels to the library; ADVICE: what helps where it has none for the processor. */
+#if defined OPENBLAS_VERSION
+#define SETTING "OPENBLAS_CORETYPE"
+#define ADVICE  "use a newer OpenBLAS, built with DYNAMIC_ARCH, which knows this processor"
 static const char *kernels(void) { return openblas_get_corename(); }
-
-/* Of the kernels for x86 that libraries have by now; a name that is not here is newer than this list. */
-static enum width width_of(const char *name)
-{
-    static const struct {
-        const char *name;
-        enum width width;
-    } known[] = {{"SapphireRapids", AVX512},
-                 {"Cooperlake", AVX512},
-                 {"SkylakeX", AVX512},
-                 {"Haswell", AVX2},
-                 {"Zen", AVX2},
-                 {"Excavator", AVX2},
-                 {"Steamroller", NARROW},
-                 {"Piledriver", NARROW},
-                 {"Bulldozer", NARROW},
-                 {"Sandybridge", NARROW},
-                 {"Nehalem", NARROW},
-                 {"Penryn", NARROW},
-                 {"Dunnington", NARROW},
-                 {"Core2", NARROW},
-                 {"Prescott", NARROW},
-                 {"Atom", NARROW},
-                 {"Nano", NARROW},
-                 {"Bobcat", NARROW},
-                 {"Barcelona", NARROW},
-                 {"Opteron_SSE3", NARROW},
-                 {"Opteron", NARROW},
-                 {"Athlon", NARROW},
-                 {"Generic", NARROW}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcasecmp(known[i].name, name)) return known[i].width;
-    return UNKNOWN;
-}
-
 static bool can_choose(void) { return strstr(openblas_get_config(), "DYNAMIC_ARCH") != NULL; }
+#elif defined BLIS_TYPE_DEFS_H
+#define SETTING "BLIS_ARCH_TYPE"
+#define ADVICE \
+    "use a newer BLIS, or name better kernels to it, if it has them: BLIS_ARCH_TYPE=skx (AVX-512) or haswell (AVX2)"
+arch_t bli_arch_query_id(void);
+const char *bli_arch_string(arch_t id);
+static const char *kernels(void) { return bli_arch_string(bli_arch_query_id()); }
+static bool can_choose(void) { return false; }
 #else
+#define SETTING "BLAS_KERNELS" /* none */
+#define ADVICE  "use a library that knows this processor"
 static const char *kernels(void) { return "unnamed"; }
-static enum width width_of(const char *name) { return UNKNOWN; }
 static bool can_choose(void) { return false; }
 #endif
+
+/* Of the kernels for x86 that these libraries have by now; a name that is not here is newer than this list. */
+static enum width width_of(const char *name)
+{
+    static const char *const known[] = {" athlon atom barcelona bobcat bulldozer core2 dunnington generic nano nehalem "
+                                        "opteron opteron_sse3 penryn piledriver "
+                                        "prescott sandybridge steamroller ",
+                                        " excavator haswell zen zen2 zen3 ",
+                                        " cooperlake sapphirerapids skx skylakex zen4 zen5 "};
+    char word[64];
+    snprintf(word, sizeof word, " %s ", name);
+    for (int w = NARROW; w < UNKNOWN; w++)
+        if (strcasestr(known[w], word)) return (enum width)w;
+    return UNKNOWN;
+}
 
 static bool below_processor(void)
 {
@@ -148,6 +140,7 @@ static bool products_agree(void)
     }; /* which OpenBLAS asks for again and again where a limit forbids it: no run is let in then */
     void *volatile room = malloc(BUFFER);
     const size_t size[][3] = {{1, 61, 83}, {7, 5, 3}, {67, 83, 61}, {131, 149, 113}};
+    const int threads = math_threads_now();
     bool same = true;
     if (!room) return true;
     free(room);
@@ -155,6 +148,7 @@ static bool products_agree(void)
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         for (int form = 0; form < 3; form++)
             same = same && product_agrees(form == 1, form == 2, size[i][0], size[i][1], size[i][2]);
+    math_threads(threads);
     return same;
 }
 
@@ -211,13 +205,11 @@ const char *math_kernels(void)
 static void advice(char *text, size_t room)
 {
     if (origin == AS_SET)
-        snprintf(text, room, SETTING "=%s is set: unset it, and the program finds the best", getenv(SETTING));
+        snprintf(text, room, SETTING "=%s is set: unset it: the best are found without", getenv(SETTING));
     else if (origin == WRONG)
         snprintf(text, room, "%s kernels give wrong results here: use another version of the library", before);
     else
-        snprintf(text, room, "use a library that knows this processor%s",
-                 can_choose() ? ": a newer one"
-                              : ", a newer one or one that chooses when it starts (OpenBLAS's DYNAMIC_ARCH)");
+        snprintf(text, room, ADVICE);
 }
 
 const char *math_warning(void)
@@ -228,7 +220,7 @@ const char *math_warning(void)
     const int threads = math_threads_now();
     double peak, product;
     math_threads(1); /* of one core: a team would wait for whatever else runs */
-    if ((product = math_gemm_rate(128)) > SLOWEST) product = math_gemm_rate(512);
+    if ((product = math_gemm_rate(64)) > SLOWEST) product = math_gemm_rate(512);
     peak = math_peak_rate();
     if (product > SLOWEST && product < FAIR * peak)
         product = fmax(product, math_gemm_rate(1024)); /* the size, or chance? */

@@ -55,31 +55,27 @@ static struct widest widest(void)
     return (struct widest){loop16, 16};
 }
 
-/* Flop/s of the whole team. */
-static double once(struct widest w, size_t n, double *seconds)
+/* Seconds of n turns; of the calling thread alone, or of the whole team. */
+static double once(struct widest w, size_t n, bool team)
 {
-    const double flops = 2.0 * N_CHAIN * (double)(w.bytes / sizeof(real)) * (double)n;
-    double start = clock_seconds(), sum = 0;
-#pragma omp parallel reduction(+ : sum)
+    const double start = clock_seconds();
+#pragma omp parallel if (team)
     {
         volatile real given = (real)0.5;
-        sum += w.loop(n, &given) / N_CHAIN; /* 1: the loop is not for nothing */
+        given = w.loop(n, &given); /* volatile: or the loop would be for nothing */
     }
-    *seconds = clock_seconds() - start;
-    return sum * flops / *seconds;
+    return clock_seconds() - start;
 }
 
 double math_peak_rate(void)
 {
     enum { TIMES = 6 };
-    const double LONG = 3e-3; /* beside which waking a team is nothing */
+    const double LONG = 3e-3,
+                 MOST = 0.2; /* seconds: of a loop beside which waking a team is nothing; of all: slow is valgrind */
     const struct widest w = widest();
+    double seconds, least = INFINITY, spent = 0;
     size_t n = 1 << 12;
-    double seconds, best = once(w, n, &seconds); /* the first wakes the team, and the processor */
-    while (seconds < LONG) best = once(w, n *= 2, &seconds);
-    for (int i = 1; i < TIMES && seconds < 20 * LONG; i++) { /* slower than that is valgrind */
-        double rate = once(w, n, &seconds);
-        if (rate > best) best = rate;
-    }
-    return best;
+    while (once(w, n, false) < LONG) n *= 2; /* alone: a team would wait for whatever else runs */
+    for (int i = 0; i < TIMES && spent < MOST; i++, spent += seconds) least = fmin(least, seconds = once(w, n, true));
+    return 2.0 * N_CHAIN * (double)(w.bytes / sizeof(real)) * (double)n * math_threads_now() / least;
 }
