@@ -88,15 +88,15 @@ EOF
         check "$1" [ "$(grep -cE "$3" "$work/log")" = "$2" ]
     }
     for how in --check --overwrite; do
-        with "" mpirun -np 2 "$program" $how "$work/input file.yaml" seed=43 >"$work/log" 2>&1
+        with "" timeout 100 mpirun -np 2 "$program" $how "$work/input file.yaml" seed=43 >"$work/log" 2>&1
         check "$how: two processes end well" [ $? = 0 ]
         check "$how: two starts of each process" [ "$(starts)" = 4 ]
         log "$how: the log says what was done" 1 "^kernels    $raised: in place of $old, .*; the processor has $has\$"
-        with OPENBLAS_CORETYPE=$old mpirun -np 2 "$program" $how "$work/input file.yaml" >"$work/log" 2>&1
+        with OPENBLAS_CORETYPE=$old timeout 100 mpirun -np 2 "$program" $how "$work/input file.yaml" >"$work/log" 2>&1
         check "$how, kernels set: ends well" [ $? = 0 ]
         log "$how: the log says who set the kernels" 1 "^kernels    $old: set by OPENBLAS_CORETYPE; "
         log "$how: and what to unset, there and at the end" 2 "^warning: products reach .* OPENBLAS_CORETYPE=$old is set: unset it"
-        with "OLD_WRONG=$raised" mpirun -np 2 "$program" $how "$work/input file.yaml" >"$work/log" 2>&1
+        with "OLD_WRONG=$raised" timeout 100 mpirun -np 2 "$program" $how "$work/input file.yaml" >"$work/log" 2>&1
         check "$how, wrong products: ends well" [ $? = 0 ]
         log "$how: the log says that kernels are wrong" 1 "^kernels    $old: .* $raised tried, but wrong"
         log "$how: and what to do" 2 "^warning: .* $raised kernels give wrong results here: use another"
