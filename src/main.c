@@ -1,5 +1,6 @@
 /* unlearn: the command line, the start and the end of a process, one task, one exit status for all.
  * The story itself is in task/unlearn.c. */
+#include "unlearn/math.h"
 #include "unlearn/parallel.h"
 #include "unlearn/task.h"
 #include <signal.h>
@@ -89,6 +90,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     phase_enter(PHASE_OTHER);
     c.options.started = clock_seconds();
+    TRY(math_start(argv));
     TRY(parallel_start(&argc, &argv));
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;

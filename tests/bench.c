@@ -2,7 +2,7 @@
  *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, or TENSOR of them tensor
  * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
  * parameters but the input embedding. ratio = flops / seconds / (sgemm rate of the same process, best of 5 of a 2048-cube,
- * times the processes). Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
+ * times the processes); of_peak = the same by the rate of multiply-adds in registers, which the library does not touch. Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
 #include "unlearn/weights.h"
@@ -27,7 +27,7 @@ enum { BATCH = 16, STEPS = 2, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
 struct bench {
     const char *name;
     int threads, tensor;
-    double rate; /* of sgemm before the measurement; the better of before and after counts */
+    double rate, peak; /* of sgemm and multiply-adds before the measurement; the better of before and after counts */
     struct grid *grid;
     struct shape *shape;
     struct layout *layout;
@@ -137,9 +137,10 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
                    double *seconds)
 {
     double N = (double)b->layout->elements - (double)b->shape->vocabulary * (double)b->shape->hidden;
-    double rate = fmax(b->rate, math_gemm_rate(2048)), median, gflop = factor * N * n_tokens / 1e9;
+    double rate[2] = {fmax(b->rate, math_gemm_rate(2048)), fmax(b->peak, math_peak_rate())};
+    double median, gflop = factor * N * n_tokens / 1e9;
     comm_max_double(b->grid->world, seconds, (size_t)n);
-    comm_sum_double(b->grid->world, &rate, 1);
+    comm_sum_double(b->grid->world, rate, 2);
     for (int i = 0; i < n; i++)
         for (int j = i; j > 0 && seconds[j] < seconds[j - 1]; j--) {
             double s = seconds[j];
@@ -150,10 +151,10 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
     printf("{\"what\": \"%s\", \"shape\": \"%s\", \"ranks\": %d, \"tensor\": %d, \"threads\": %d, \"parameters\": %zu, "
            "\"sequences\": %zu, "
            "\"tokens\": %.0f, \"seconds\": %.4f, \"least\": %.4f, \"sequences_per_s\": %.2f, \"gflops\": %.2f, "
-           "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"precision\": \"%s\"}\n",
+           "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"peak_gflops\": %.2f, \"of_peak\": %.3f, \"precision\": \"%s\"}\n",
            what, b->name, b->grid->size, b->tensor, b->threads, b->layout->elements, sequences, n_tokens, median,
-           seconds[0], (double)sequences / median, gflop / median, rate / 1e9, gflop * 1e9 / median / rate,
-           sizeof(real) == 8 ? "float64" : "float32");
+           seconds[0], (double)sequences / median, gflop / median, rate[0] / 1e9, gflop * 1e9 / median / rate[0],
+           rate[1] / 1e9, gflop * 1e9 / median / rate[1], sizeof(real) == 8 ? "float64" : "float32");
     fflush(stdout);
 }
 
@@ -170,6 +171,7 @@ int main(int argc, char **argv)
     int n = argc > 3 ? atoi(argv[3]) : 5;
     double *seconds;
     const char *config = NULL;
+    must(math_start(argv));
     must(parallel_start(&argc, &argv));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
         if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;
@@ -181,6 +183,12 @@ int main(int argc, char **argv)
     prepare(&b, config);
     seconds = calloc((size_t)n, sizeof *seconds);
     b.rate = math_gemm_rate(2048);
+    b.peak = math_peak_rate();
+    if (b.grid->rank == 0) {
+        const char *warning = math_warning();
+        fprintf(stderr, "kernels %s\n", math_kernels());
+        if (warning) fprintf(stderr, "warning: %s\n", warning);
+    }
     for (int i = -1; i < n; i++) { /* the first warms up */
         double began = clock_seconds();
         for (size_t t = 0; t < STEPS; t++) step(&b, t);

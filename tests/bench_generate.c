@@ -251,6 +251,7 @@ int main(int argc, char **argv)
 {
     struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1};
     const char *config = NULL;
+    must(math_start(argv));
     must(parallel_start(&argc, &argv));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
         if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;

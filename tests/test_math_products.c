@@ -254,7 +254,16 @@ static void plain_vector_operations_do_what_they_say(void **state)
 static void the_library_has_a_name_and_a_speed(void **state)
 {
     assert_true(strlen(math_library()) > 3);
-    assert_true(math_gemm_rate(512) > 1e8);
+    assert_true(strlen(math_kernels()) > 3);
+    for (int threads = 1; threads <= 2; threads++) {
+        math_threads(threads);
+        assert_true(math_gemm_rate(512) > 1e8);
+        assert_true(math_peak_rate() > 1e8);
+        assert_int_equal(math_threads_now(), threads);
+        math_warning(); /* may or may not be; it leaves the threads as they were */
+        assert_int_equal(math_threads_now(), threads);
+    }
+    math_threads(1);
 }
 
 int main(void)

@@ -8,6 +8,16 @@
 #define UNLEARN_MATH_H
 #include "unlearn/core.h"
 
+/* ----------------------------------------------------------------------------------- the library's kernels ----- */
+/** First of all in main(), before MPI and before any thread. Where OpenBLAS does not know this processor and works with kernels
+ *  below it, starts the program anew, once, with OPENBLAS_CORETYPE set to what the processor can do; a value that is set already
+ *  is obeyed. New kernels count only after products that agree with plain loops. Processes of equal nodes decide alike.
+ *  \return OK, whatever is found; ERR_INTERNAL: the products are wrong, and there is no way back */
+enum status math_start(char **argv);
+const char *math_kernels(void); /* which, by whose choice, and what the processor has: one line, static */
+/* Where products are far slower than the processor: how slow, and what to do; NULL elsewhere. Measures for some 0.05 s. */
+const char *math_warning(void);
+
 /* --------------------------------------------------------------------------------------------------- threads ----- */
 void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
 int math_threads_now(void);
@@ -24,6 +34,7 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 /* dw += dy^T x */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             real *dw);
+double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
 double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5 or of 2 s, measured now with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */

@@ -71,7 +71,9 @@ enum status run_export(struct run *r);
 enum status run_complete(struct run *r);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
-void report_head(const struct subject *s); /* program, input, model */
+void report_kernels(void); /* the BLAS library's, and a warning where they are far below the processor */
+void report_prediction(const struct plan *p); /* the machine's rates, and the times that they allow; for --check */
+void report_head(const struct subject *s);    /* program, kernels, input, model */
 void report_start(const struct run *r);
 void report_end(const struct run *r); /* Collective over the job. */
 #endif

@@ -14,6 +14,8 @@ enum status check_print(const struct inputs *in, const struct plan *p, const str
     }
     TRY(subject_hashes(in, p, &weights, &reference));
     log_info("%s\n%s", echo.data, plan->data);
+    report_kernels();
+    report_prediction(p);
     log_close(); /* warnings come before the digest, which is the last line */
     log_info("digest: %016llx", (unsigned long long)plan_digest(in, measured.data, weights, reference));
 done:

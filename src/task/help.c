@@ -11,7 +11,7 @@ enum status task_help(struct text *out)
         "Removes knowledge from a language model and measures, for every step, layer and instance, what each\n"
         "objective does to what must be forgotten and to what must stay. Start it with mpirun -np N for N\n"
         "processes.\n\n"
-        "  --check          read everything, print the resolved input, layout, memory and work, and stop\n"
+        "  --check          read everything, print the resolved input, layout, memory, work and least time, and stop\n"
         "  --overwrite      replace the results of an earlier run in the output directory\n"
         "  --restart        go on with the run in the output directory, from its newest sound checkpoint\n"
         "  --max-hours H    save a checkpoint and stop in time to end H hours after the start\n"
@@ -20,6 +20,7 @@ enum status task_help(struct text *out)
         "  --help           this text\n\n"
         "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, a file STOP in the output directory and the end of the job that a scheduler\n"
         "tells (SLURM_JOB_END_TIME, PBS_WALLTIME) do the same; a second signal ends the process at once.\n\n"
+        "OPENBLAS_CORETYPE in the environment names the kernels of OpenBLAS; unset, the program finds the best.\n\n"
         "exit status: 0 done, 1 bad input or data, 2 wrong usage, 3 failed run, 75 stopped early with a "
         "checkpoint\n\nkeys of input.yaml:\n"));
     TRY(config_describe(out));

@@ -5,12 +5,54 @@
 #include <stdlib.h>
 #include <string.h>
 
+void report_kernels(void)
+{
+    const char *warning = math_warning();
+    log_info("kernels    %s", math_kernels());
+    if (warning) log_warn("%s", warning);
+}
+
+/* What this process can do: multiply-adds, and products; the cube is as large as it needs to be to come near the best product, but
+ * not on a slow machine, or under valgrind, where it would take minutes. */
+static void rates(bool long_enough, double *peak, double *product)
+{
+    *peak = math_peak_rate();
+    *product = math_gemm_rate(64); /* not worth a team: known even where others are at work */
+    if (*product > 1e9) *product = math_gemm_rate(512);
+    if (long_enough && *product > 2e10) *product = math_gemm_rate(2048);
+    if (*product > *peak) *peak = *product; /* other work came between */
+}
+
+static const char *product_name(void) { return sizeof(real) == 8 ? "dgemm" : "sgemm"; }
+
+/* The least time, by the plan's flops and the rate of this process's products times the processes. */
+void report_prediction(const struct plan *p)
+{
+    const double n = p->data * p->tensor;
+    const struct {
+        double flops;
+        const char *what;
+    } part[] = {{p->all.flops_update, "an update"},
+                {p->all.flops_measure, "a measurement"},
+                {p->all.flops_evaluate, "what is scored or generated"}};
+    struct text t = {0};
+    double peak, product;
+    rates(false, &peak, &product);
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (part[i].flops > 0)
+            text_print(&t, "%s %s %.3g s", t.data ? "," : "", part[i].what, part[i].flops / (n * product));
+    log_info("speed      %.4g Gflop/s of multiply-adds, %.4g of %s in all processes; at least%s", n * peak / 1e9,
+             n * product / 1e9, product_name(), t.data ? t.data : " 0 s");
+    text_free(&t);
+}
+
 void report_head(const struct subject *s)
 {
     const struct inputs *in = s->in;
     log_info("unlearn %s (%s), %s, %s", UNLEARN_VERSION, UNLEARN_COMMIT, sizeof(real) == 8 ? "float64" : "float32",
              math_library());
     log_info("%s", parallel_library());
+    report_kernels();
     log_info("input      %s -> %s", in->config->file, in->config->output_directory);
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)s->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
@@ -58,32 +100,26 @@ static void phases(const double *all, int n, double total)
     }
 }
 
-/* The rate of the products that this machine can do at its best, of all processes together; the cube is large enough to
- * reach it, except after a run so short that the measurement would last longer. */
-static double best_rate(const struct grid *g, double total)
-{
-    double rate = math_gemm_rate(512);
-    if (total > 20 && rate > 2e10) rate = math_gemm_rate(2048); /* a slow machine, or valgrind, would take minutes */
-    comm_sum_double(g->world, &rate, 1);
-    return rate;
-}
-
 void report_end(const struct run *r)
 {
     const struct grid *g = r->subject->grid;
-    double total = 0, work = 0, rate, mine[N_PHASE], *all;
-    double peak = (double)memory_peak();
+    double total = 0, work = 0, mine[N_PHASE], *all;
+    double peak = (double)memory_peak(), rate[2]; /* of multiply-adds, of products; of all processes together */
     int n = g->size;
     for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p), total += mine[p];
     comm_max_double(g->world, &peak, 1);
     if (!(all = calloc((size_t)n * N_PHASE, sizeof *all))) return;
     comm_gather_double(g->world, mine, N_PHASE, all);
-    rate = best_rate(g, total);
+    rates(total > 20, &rate[0], &rate[1]); /* not longer than a short run itself */
+    comm_sum_double(g->world, rate, 2);
     for (int p = PHASE_FORWARD; p <= PHASE_MESSAGES; p++) work += mine[p];
     phases(all, n, total);
-    log_info("total %.2f s; %.4g Gflop nominal; %.1f Gflop/s of %.1f that all processes reach in %s: %.2f", total,
-             r->subject->flops / 1e9, r->subject->flops / work / 1e9, rate / 1e9, sizeof(real) == 8 ? "dgemm" : "sgemm",
-             r->subject->flops / work / rate);
     log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
+    log_info("total %.2f s; %.4g Gflop nominal: %.1f Gflop/s, %.2f of the multiply-adds that all processes can do "
+             "(%.1f), %.2f "
+             "of their %s (%.1f); the parts that compute, %.2f s: %.1f Gflop/s, %.2f, %.2f",
+             total, r->subject->flops / 1e9, r->subject->flops / total / 1e9, r->subject->flops / total / rate[0],
+             rate[0] / 1e9, r->subject->flops / total / rate[1], product_name(), rate[1] / 1e9, work,
+             r->subject->flops / work / 1e9, r->subject->flops / work / rate[0], r->subject->flops / work / rate[1]);
     free(all);
 }
