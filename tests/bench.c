@@ -1,8 +1,10 @@
 /* make bench: a training step and an effect pass on three shapes, as one JSON line each, so that runs can be compared.
- *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, or TENSOR of them tensor
- * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Nominal flops: 6 N a token for a step, (2 + 2K + 2J) N for an effect pass with K = 2 risks and J objectives; N = all
- * parameters but the input embedding. ratio = flops / seconds / (sgemm rate of the same process, best of 5 of a 2048-cube,
- * times the processes); of_peak = the same by the rate of multiply-adds in registers, which the library does not touch. Tokens: SHARED/bench/tokens.json, or own ones of the same lengths where it is absent. */
+ *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, TENSOR of them tensor
+ * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Flops are nominal: 6 N for a token of a step,
+ * (2 + 2K + 2J) N for one of an effect pass with K = 2 risks and J objectives; N = all parameters but the input embedding.
+ *      ratio      flops / seconds / (products of the same process, best of five of a 2048-cube, times the processes)
+ *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
+ * Tokens are those of SHARED/bench/tokens.json or, where it is absent, made ones of the same lengths. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
 #include "unlearn/weights.h"

@@ -124,4 +124,17 @@ static inline void follow(struct scene *s, const struct objective *o, const stru
         assert_equal(s, objective_name(o), l->n_param, got, effect, 1e-5);
     }
 }
+
+/* Where the weights are the reference's, npo and dpo with beta 0.1 have the value (2/beta) ln 2 and the weight 1. */
+static inline void assert_at_reference(const struct rows *r)
+{
+    for (size_t k = 0; k < r->n; k++) {
+        bool labelled = dataset_labels(r->data, k) > 0;
+        assert_near(loss[k], labelled ? 2 / 0.1 * log(2) : 0, 1e-14);
+        if (labelled)
+            assert_near(mean_weight[k], 1, 1e-14);
+        else
+            assert_true(isnan(mean_weight[k]));
+    }
+}
 #endif

@@ -15,23 +15,13 @@ from functools import partial
 import h5py
 import numpy as np
 from harness import SHARED, Checks, error, precisions, run_input
-
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-try:
-    import torch
-    import transformers
-    from safetensors.torch import load_file, save_file
-except ImportError as e:
-    print(f"skipped: {e}: make transformers")
-    sys.exit(77)
-if not (SHARED / "reference/reference.py").exists():
-    print(f"skipped: {SHARED}/reference/reference.py is not there")
-    sys.exit(77)
-sys.path.insert(0, str(SHARED / "reference"))
+import twin  # before the rest: it skips where torch, transformers or the reference are not there
 import reference
+import torch
+import transformers
 from golden import one_run, settings, write_direction
 from reference import save_model
+from safetensors.torch import load_file, save_file
 
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 1), (4, 2)]}
 SIZES = dict(vocab_size=300, hidden_size=32, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,

@@ -3,9 +3,9 @@
  * way. */
 #ifndef UNLEARN_TESTS_SCENE_H
 #define UNLEARN_TESTS_SCENE_H
+#include "alone.h"
 #include "golden.h"
 #include "model_files.h"
-#include "unlearn/parallel_priv.h"
 
 enum { MOST_SCENES = 64, SCENE_J = 3, SCENE_K = 2, GOLDEN_TOKENS = 300, MADE_TOKENS = 48 };
 struct scene {
@@ -30,19 +30,6 @@ static const struct {
 };
 static const char *const golden_model[] = {"llama", "llama3", "gpt_neox"};
 enum { N_MADE = sizeof made_model / sizeof *made_model, N_GOLDEN = sizeof golden_model / sizeof *golden_model };
-
-/* A grid of one, whatever the job is. */
-static inline struct grid *grid_alone(void)
-{
-    struct grid *g = calloc(1, sizeof *g);
-    struct comm **c[] = {&g->world, &g->data, &g->tensor};
-    g->size = g->data_size = g->tensor_size = 1;
-    for (int i = 0; i < 3; i++) {
-        *c[i] = calloc(1, sizeof **c[i]);
-        comm_split(MPI_COMM_SELF, 0, *c[i]);
-    }
-    return g;
-}
 
 /* Rows of random tokens, labelled from their third part on; row 2 has no label. */
 static inline struct dataset *made_rows(uint64_t seed, size_t n, size_t vocabulary)

@@ -1,8 +1,8 @@
 /* eval: generation against repeated forwards of the whole sequence, in every layout.                        NP: 1 2 4 */
+#include "alone.h"
 #include "golden.h"
 #include "model_files.h"
 #include "unlearn/eval.h"
-#include "unlearn/parallel_priv.h"
 
 enum { LONGEST = 26, PROMPTS = 9 };
 static const char *const golden_models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
@@ -188,19 +188,6 @@ static void greedy_is_what_forwards_say(struct scene *s)
 static void greedy_decoding_is_what_whole_forwards_say(void **state) { everywhere(greedy_is_what_forwards_say); }
 
 /* ---------------------------------------------------------------------------------------- slots, ranks, threads ----- */
-/* A grid of one, whatever the job is. */
-static struct grid *alone(void)
-{
-    struct grid *g = calloc(1, sizeof *g);
-    struct comm **c[] = {&g->world, &g->data, &g->tensor};
-    g->size = g->data_size = g->tensor_size = 1;
-    for (int i = 0; i < 3; i++) {
-        *c[i] = calloc(1, sizeof **c[i]);
-        comm_split(MPI_COMM_SELF, 0, *c[i]);
-    }
-    return g;
-}
-
 static void slots_do_not_matter(struct scene *s)
 {
     static const double temperature[] = {0, 0.9};
@@ -220,7 +207,7 @@ static void slots_do_not_matter(struct scene *s)
             answers_free(&other);
         }
         if (s->grid->tensor_size == 1) {
-            struct grid *one = alone();
+            struct grid *one = grid_alone();
             struct answers other;
             TEST_OK(generate(one, s->layout, s->weights, &how, PROMPTS, s->first, s->id, &other));
             assert_all(s, same(&first, &other));

@@ -1,5 +1,5 @@
 /* output: the run directory and small files.                                                       NP: 1 */
-#include "near.h"
+#include "scratch.h"
 #include "unlearn/output.h"
 #include <limits.h>
 #include <signal.h>
@@ -363,20 +363,6 @@ static void a_text_replaces_the_old_one_whole(void **state)
     fail_clear();
 }
 
-static int enter(void **state)
-{
-    static char place[] = "/tmp/test_output_directory.XXXXXX";
-    *state = place;
-    return !mkdtemp(place) || chdir(place);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", (char *)*state);
-    return chdir("/") || system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,5 +380,5 @@ int main(void)
         cmocka_unit_test(the_lock_of_a_dead_run_does_not_count),
         cmocka_unit_test(a_text_replaces_the_old_one_whole),
     };
-    return cmocka_run_group_tests_name("output: directory", tests, enter, leave);
+    return cmocka_run_group_tests_name("output: directory", tests, scratch_enter, scratch_leave);
 }

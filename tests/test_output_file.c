@@ -1,5 +1,5 @@
 /* output: files made from tables.                                                                  NP: 1 */
-#include "near.h"
+#include "scratch.h"
 #include "unlearn/output.h"
 #include <hdf5.h>
 #include <hdf5_hl.h>
@@ -350,20 +350,6 @@ static void a_full_disk_is_reported_and_the_committed_rows_stay(void **state)
     assert_true(not_created > 0 && kinds > 10 && seen[FULL_ROWS]);
 }
 
-static int enter(void **state)
-{
-    static char place[] = "/tmp/test_output_file.XXXXXX";
-    *state = place;
-    return !mkdtemp(place) || chdir(place);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", (char *)*state);
-    return chdir("/") || system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,5 +365,5 @@ int main(void)
         cmocka_unit_test(a_deleted_file_is_noticed),
         cmocka_unit_test(a_full_disk_is_reported_and_the_committed_rows_stay),
     };
-    return cmocka_run_group_tests_name("output: file", tests, enter, leave);
+    return cmocka_run_group_tests_name("output: file", tests, scratch_enter, scratch_leave);
 }

@@ -1,6 +1,6 @@
 /* output: processes killed while they write.                                                       NP: 1 */
 #define _GNU_SOURCE
-#include "near.h"
+#include "scratch.h"
 #include "unlearn/output.h"
 #include <dlfcn.h>
 #include <hdf5.h>
@@ -96,17 +96,8 @@ static void a_kill_at_any_write_leaves_every_committed_row(void **state)
 
 static int enter(void **state)
 {
-    static char place[] = "/tmp/test_output_killed.XXXXXX";
-    *state = place;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return shared == MAP_FAILED || !mkdtemp(place) || chdir(place);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", (char *)*state);
-    return chdir("/") || system(command);
+    return shared == MAP_FAILED || scratch_enter(state);
 }
 
 int main(void)
@@ -114,5 +105,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kill_at_any_write_leaves_every_committed_row),
     };
-    return cmocka_run_group_tests_name("output: killed", tests, enter, leave);
+    return cmocka_run_group_tests_name("output: killed", tests, enter, scratch_leave);
 }

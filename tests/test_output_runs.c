@@ -1,5 +1,5 @@
 /* output: the files of a run.                                                                      NP: 1 */
-#include "near.h"
+#include "scratch.h"
 #include "unlearn/evaluation_priv.h"
 #include "unlearn/probe_priv.h"
 #include "unlearn/training_priv.h"
@@ -205,20 +205,6 @@ static void an_evaluation_has_a_number_for_each_row_of_each_set(void **state)
     H5Dclose(d), H5Fclose(h);
 }
 
-static int enter(void **state)
-{
-    static char place[] = "/tmp/test_output_runs.XXXXXX";
-    *state = place;
-    return !mkdtemp(place) || chdir(place);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", (char *)*state);
-    return chdir("/") || system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,5 +214,5 @@ int main(void)
         cmocka_unit_test(training_has_a_row_per_update_and_one_more),
         cmocka_unit_test(an_evaluation_has_a_number_for_each_row_of_each_set),
     };
-    return cmocka_run_group_tests_name("output: files of a run", tests, enter, leave);
+    return cmocka_run_group_tests_name("output: files of a run", tests, scratch_enter, scratch_leave);
 }

@@ -1,5 +1,6 @@
 /* Tokens that are found in running text before anything else happens to it. At each place the longest counts, and the
  * search goes on behind it. */
+#include "unicode.h"
 #include "unlearn/tokenizer_priv.h"
 #include <stdlib.h>
 

@@ -130,7 +130,7 @@ static size_t head_replaced(size_t head, size_t n, size_t n_new)
     return head - n + n_new;
 }
 
-enum status step_replace(const struct step *s, const struct pieces *in, struct pieces *out)
+enum status replace_in(const struct step *s, size_t n_filled, const struct pieces *in, struct pieces *out)
 {
     enum status st;
     struct finder f;
@@ -146,7 +146,7 @@ enum status step_replace(const struct step *s, const struct pieces *in, struct p
             if (!i && !start)
                 out->head = head_replaced(in->head, utf8_count(p, stop), utf8_count(s->content.data, s->content.n));
             TRY(text_add(&out->bytes, p + done, start - done));
-            TRY(text_add(&out->bytes, s->content.data, s->content.n));
+            if (i < n_filled) TRY(text_add(&out->bytes, s->content.data, s->content.n));
             done = stop;
         }
         TRY(text_add(&out->bytes, p + done, n - done));
@@ -155,6 +155,11 @@ enum status step_replace(const struct step *s, const struct pieces *in, struct p
 done:
     finder_close(&f);
     return st;
+}
+
+enum status step_replace(const struct step *s, const struct pieces *in, struct pieces *out)
+{
+    return replace_in(s, in->n, in, out);
 }
 
 enum status replace_read(const char *where, json_t *json, struct chain *chain)

@@ -182,27 +182,7 @@ static enum status metaspace_read(const char *where, json_t *json, struct chain 
 /* The mark at the end of a word is a space, and nothing at the end of the text. */
 static enum status suffix_run(const struct step *s, const struct pieces *in, struct pieces *out)
 {
-    enum status st;
-    struct finder f;
-    TRY(finder_open(&f, s->pattern));
-    for (size_t i = 0; i < in->n; i++) {
-        size_t n, start, stop, done = 0;
-        const char *p = piece_at(in, i, &n);
-        bool found;
-        finder_text(&f, p, n);
-        for (;;) {
-            TRY(finder_next(&f, &found, &start, &stop));
-            if (!found) break;
-            TRY(text_add(&out->bytes, p + done, start - done));
-            if (i + 1 < in->n) TRY(text_add(&out->bytes, " ", 1));
-            done = stop;
-        }
-        TRY(text_add(&out->bytes, p + done, n - done));
-        TRY(pieces_close(out));
-    }
-done:
-    finder_close(&f);
-    return st;
+    return replace_in(s, in->n ? in->n - 1 : 0, in, out);
 }
 
 static enum status suffix_read(const char *where, json_t *json, struct chain *chain)
@@ -213,6 +193,10 @@ static enum status suffix_read(const char *where, json_t *json, struct chain *ch
     size_t n = 4;
     if ((st = member_text(where, json, "suffix", &text, &n)) != OK) return st;
     if ((st = pattern_new(where, text, n, true, &s.pattern)) != OK) return st;
+    if ((st = text_add(&s.content, " ", 1)) != OK) {
+        pattern_free(s.pattern);
+        return st;
+    }
     return chain_add(chain, &s);
 }
 

@@ -2,6 +2,7 @@
  * differs is rewritten (white space and word characters are other sets, \h is a hexadecimal digit) or refused by name. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #define _GNU_SOURCE
+#include "unicode.h"
 #include "unlearn/tokenizer_priv.h"
 #include <pcre2.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* Pre-tokenisers of tokenizer.json: how text is cut into the words that byte pairs are merged in. All are splits at a
  * pattern, with a replacement, a prefix or the alphabet of bytes before or after. */
+#include "unicode.h"
 #include "unlearn/tokenizer_priv.h"
 #include <string.h>
 
