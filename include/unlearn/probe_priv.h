@@ -31,7 +31,7 @@ enum status measurement_put(struct measurement *m, const char *field, const doub
 void measurement_report(const struct measurement *m, size_t step);
 
 /* ------------------------------------------------------------------------------------------------------- probes ----- */
-/* One thing that is measured beside the effects: one file, which exports one of these, and one line of the table in table.c.
+/* One thing that is measured beside the effects: one file, which defines NAME_probe, and one line of the table in table.c.
  * Any function but wanted() may be NULL. `self` is what make() made. */
 struct probe {
     const char *name;
@@ -51,7 +51,6 @@ struct probe {
 };
 extern const struct probe *const probe_table[];
 extern const size_t n_probe; /* at most MOST_PROBES */
-extern const struct probe gram_probe, standard_error_probe, fidelity_probe;
 
 /** grad of an objective over a whole set by objective_weights(), complete; weight and loss [rows->n] are room.
  *                                                                                              Collective over the job. */

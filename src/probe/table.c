@@ -1,11 +1,17 @@
 /* The probes of a measurement. A new one is a file of this room and a line here. */
 #include "unlearn/probe_priv.h"
 
-const struct probe *const probe_table[] = {
-    &gram_probe,
-    &standard_error_probe,
-    &fidelity_probe,
-};
+#define PROBES(X)     \
+    X(gram)           \
+    X(standard_error) \
+    X(fidelity)
+
+#define X(name) extern const struct probe name##_probe;
+PROBES(X)
+#undef X
+#define X(name) &name##_probe,
+const struct probe *const probe_table[] = {PROBES(X)};
+#undef X
 const size_t n_probe = sizeof probe_table / sizeof *probe_table;
 _Static_assert(sizeof probe_table / sizeof *probe_table <= MOST_PROBES, "MOST_PROBES");
 
