@@ -61,6 +61,15 @@ enum status export_json(struct export *e, const char *name, const json_t *json);
 enum status export_copy(struct export *e, const char *source, const char *name); /* where source has one */
 enum status export_commit(struct export *e);
 void export_end(struct export *e); /* without commit, removes what was written */
+/* A share of files that one process has begun, written in place by another: {.dir = DIR, .fd = -1}. */
+struct export_part {
+    const char *dir; /* borrowed */
+    char name[64];
+    int fd;
+};
+enum status export_part_open(struct export_part *p, const char *name); /* stays open where it is the same again */
+enum status export_part_bytes(struct export_part *p, uint64_t at, const void *bytes, size_t n);
+enum status export_part_close(struct export_part *p); /* on the disk; where none is open, nothing */
 
 /* weights_read and weights_write with buffers and files of given sizes. At least a row of a tensor fits in a buffer, and a
  * tensor in a file, whatever the size.                                                            Collective over grid. */

@@ -139,6 +139,54 @@ done:
     return st;
 }
 
+/* ---- a share of files that another process has begun */
+static enum status part_path(const struct export_part *p, struct text *out)
+{
+    return text_print(out, "%s/%s.tmp", p->dir, p->name);
+}
+
+static enum status part_fail(const struct export_part *p)
+{
+    return fail(ERR_IO, "%s/%s: cannot be written: %s", p->dir, p->name, strerror(errno));
+}
+
+enum status export_part_open(struct export_part *p, const char *name)
+{
+    enum status st = OK;
+    struct text path = {0};
+    if (p->fd >= 0 && !strcmp(p->name, name)) return OK;
+    TRY(export_part_close(p));
+    snprintf(p->name, sizeof p->name, "%s", name);
+    TRY(part_path(p, &path));
+    if ((p->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW)) < 0) st = part_fail(p);
+done:
+    text_free(&path);
+    return st;
+}
+
+enum status export_part_bytes(struct export_part *p, uint64_t at, const void *bytes, size_t n)
+{
+    const unsigned char *from = bytes;
+    while (n) {
+        const ssize_t w = pwrite(p->fd, from, n, (off_t)at);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) return part_fail(p);
+        from += w, at += (uint64_t)w, n -= (size_t)w;
+    }
+    return OK;
+}
+
+enum status export_part_close(struct export_part *p)
+{
+    bool good = true;
+    if (p->fd < 0) return OK;
+    good = !fsync(p->fd);
+    good = !close(p->fd) && good;
+    p->fd = -1;
+    return good ? OK : part_fail(p);
+}
+
+/* ---- all under their names */
 static enum status rename_one(const struct export *e, const char *name)
 {
     enum status st = OK;

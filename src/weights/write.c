@@ -1,6 +1,6 @@
-/* A state -> an HF directory. World rank 0 writes; the tensor ranks of the first data rank send it what they count as
- * theirs, a run of the file's rows of one tensor at a time, so that no process ever holds a whole tensor for this. A failed write
- * ends the writing, not the messages.                                                                                */
+/* A state -> an HF directory. World rank 0 makes the files with their headers; then every data rank writes a run of the
+ * tensors, each into its place: its tensor ranks send its first one what they count as theirs, some rows of the file at a
+ * time, so that no process ever holds a whole tensor for this. A failed write ends the writing, not the messages.     */
 #include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +20,16 @@ static const char *const carried[] = {"generation_config.json",
                                       "chat_template.jinja"};
 
 /* ------------------------------------------------------------------------------------------------------- gathering ----- */
-/* Rows first ... first+n-1 of one tensor in the file at a time. */
+/* Rows first ... first+n-1 of one tensor in the file at a time. The writer of a data rank is its first tensor rank. */
 struct gather {
     const struct grid *grid;
-    struct layout **of;   /* [tensor_size] rank 0: everybody's layout */
-    real *rows, *parcel;  /* [room] whole rows, on rank 0; what one rank has of them */
-    unsigned char *bytes; /* [room] elements as they are stored, on rank 0 */
+    struct layout **of;   /* [tensor_size] the writer's: everybody's layout */
+    real *rows, *parcel;  /* [room] whole rows, the writer's; what one rank has of them */
+    unsigned char *bytes; /* [room] elements as they are stored, the writer's */
     size_t room;
 };
+
+static bool is_writer(const struct grid *g) { return g->tensor_rank == 0; }
 
 static enum status gather_new(size_t buffer, const struct grid *g, const struct layout *l, enum storage storage,
                               struct gather *out)
@@ -37,7 +39,7 @@ static enum status gather_new(size_t buffer, const struct grid *g, const struct 
     for (size_t i = 0; i < l->n_param; i++)
         if (param_file_cols(&l->param[i]) > out->room) out->room = param_file_cols(&l->param[i]);
     TRY_NEW(out->parcel, out->room);
-    if (g->rank) goto done;
+    if (!is_writer(g)) goto done;
     TRY_NEW(out->rows, out->room);
     TRY_NEW(out->bytes, out->room * storage_size(storage));
     TRY_NEW(out->of, (size_t)g->tensor_size);
@@ -87,11 +89,11 @@ static size_t parcel(const struct param *p, size_t first, size_t n, const real *
     return size;
 }
 
-/* The same call on every tensor rank of the first data rank; `own` is its part of tensor i. */
+/* The same call on every tensor rank of a data rank; `own` is its part of tensor i. */
 static void gather_rows(const struct gather *g, const struct param *p, size_t i, size_t first, size_t n, const real *own)
 {
     size_t size = parcel(p, first, n, own, NULL, g->parcel);
-    if (g->grid->rank) {
+    if (!is_writer(g->grid)) {
         if (size) comm_send(g->grid->tensor, g->parcel, size * sizeof(real), 0, 0);
         return;
     }
@@ -105,9 +107,11 @@ static void gather_rows(const struct gather *g, const struct param *p, size_t i,
 }
 
 /* ----------------------------------------------------------------------------------------------------------- files ----- */
-struct plan { /* which tensor goes to which file */
+struct plan { /* which tensor goes to which file, where, and who writes it */
     size_t n_file;
     size_t *file_of; /* [n_param] */
+    uint64_t *at;    /* [n_param] bytes from the start of its file */
+    int *data_rank;  /* [n_param] */
     uint64_t total;  /* bytes of all tensors */
     enum storage storage;
 };
@@ -117,12 +121,14 @@ static uint64_t bytes_of(const struct plan *plan, const struct param *p)
     return (uint64_t)p->rows * p->cols * storage_size(plan->storage);
 }
 
-static enum status plan_new(const struct layout *l, enum storage storage, uint64_t most, struct plan *plan)
+static enum status plan_new(const struct layout *l, enum storage storage, uint64_t most, int data_size, struct plan *plan)
 {
     enum status st = OK;
-    uint64_t size = 0;
+    uint64_t size = 0, before = 0;
     *plan = (struct plan){.n_file = 1, .storage = storage};
     TRY_NEW(plan->file_of, l->n_param);
+    TRY_NEW(plan->at, l->n_param);
+    TRY_NEW(plan->data_rank, l->n_param);
     for (size_t i = 0; i < l->n_param; i++) {
         const uint64_t n = bytes_of(plan, &l->param[i]);
         if (size && n > most - size) plan->n_file++, size = 0;
@@ -130,9 +136,16 @@ static enum status plan_new(const struct layout *l, enum storage storage, uint64
         plan->total += n;
         plan->file_of[i] = plan->n_file - 1;
     }
+    for (size_t i = 0; i < l->n_param; i++) { /* runs of about equal bytes, by the middle of each tensor */
+        const uint64_t n = bytes_of(plan, &l->param[i]);
+        plan->data_rank[i] = (int)((double)(before + n / 2) / (double)plan->total * data_size);
+        before += n;
+    }
 done:
     return st;
 }
+
+static void plan_free(struct plan *plan) { free(plan->file_of), free(plan->at), free(plan->data_rank); }
 
 static const char *file_name(const struct plan *plan, size_t file, char buffer[64])
 {
@@ -151,33 +164,51 @@ static json_t *header_entry(const struct plan *plan, const struct param *p, uint
                      (json_int_t)at, (json_int_t)(at + bytes_of(plan, p)));
 }
 
-/* Length, JSON, and spaces that make the tensors begin at a multiple of 8. */
-static enum status write_header(struct export *e, const struct plan *plan, size_t file, const struct layout *l)
+/* Length, JSON, and spaces that make the tensors begin at a multiple of 8; and so where each of them stands. */
+static enum status header_text(struct plan *plan, size_t file, const struct layout *l, struct text *out)
 {
     enum status st = OK;
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     struct text t = {0};
-    char *json = NULL;
-    unsigned char length[8];
+    char *json = NULL, length[8];
     uint64_t at = 0;
     int failed = 0;
     for (size_t i = 0; i < l->n_param; i++) {
         if (plan->file_of[i] != file) continue;
         failed |= json_object_set_new(header, l->param[i].name, header_entry(plan, &l->param[i], at));
+        plan->at[i] = at;
         at += bytes_of(plan, &l->param[i]);
     }
     if (failed || !(json = json_dumps(header, JSON_COMPACT))) {
-        st = fail(ERR_MEMORY, "%s: no memory for the header of the weights", e->dir);
+        st = fail(ERR_MEMORY, "memory: cannot allocate the header of a file of weights");
         goto done;
     }
     TRY(text_print(&t, "%s%*s", json, (int)(7 - (strlen(json) + 7) % 8), ""));
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)t.n >> 8 * i);
-    TRY(export_bytes(e, length, sizeof length));
-    TRY(export_bytes(e, t.data, t.n));
+    for (int i = 0; i < 8; i++) length[i] = (char)((uint64_t)t.n >> 8 * i);
+    TRY(text_add(out, length, sizeof length));
+    TRY(text_add(out, t.data, t.n));
+    for (size_t i = 0; i < l->n_param; i++)
+        if (plan->file_of[i] == file) plan->at[i] += out->n;
 done:
     json_decref(header);
     free(json);
     text_free(&t);
+    return st;
+}
+
+/* Every file with its header, on rank 0; where the tensors stand, on every writer. */
+static enum status begin_files(struct export *e, struct plan *plan, const struct layout *l, bool first)
+{
+    struct text header = {0};
+    char name[64];
+    enum status st = OK;
+    for (size_t file = 0; file < plan->n_file; file++) {
+        header.n = 0;
+        TRY(header_text(plan, file, l, &header));
+        if (first) TRY(export_text(e, file_name(plan, file, name), header.data, header.n));
+    }
+done:
+    text_free(&header);
     return st;
 }
 
@@ -220,56 +251,46 @@ done:
     return st;
 }
 
-/* Tensor i begins: of a new file, the header comes first. */
-static enum status next_tensor(struct export *e, const struct plan *plan, size_t i, const struct layout *l)
-{
-    enum status st = OK;
-    char name[64];
-    if (i && plan->file_of[i] == plan->file_of[i - 1]) return OK;
-    if (i) TRY(export_close(e));
-    TRY(export_file(e, file_name(plan, plan->file_of[i], name)));
-    TRY(write_header(e, plan, plan->file_of[i], l));
-done:
-    return st;
-}
-
-/* One tensor: gathers always, writes on rank 0 as long as st is OK. */
-static enum status write_tensor(struct export *e, const struct gather *g, enum storage storage, const struct param *p,
-                                size_t i, const real *own, enum status st)
+/* One tensor: gathers always, writes as long as st is OK. */
+static enum status write_tensor(struct export_part *out, const struct gather *g, const struct plan *plan,
+                                const struct param *p, size_t i, const real *own, enum status st)
 {
     const size_t rows = param_file_rows(p), cols = param_file_cols(p), most = g->room / cols;
+    const size_t row_bytes = cols * storage_size(plan->storage);
+    char name[64];
+    if (is_writer(g->grid) && st == OK) st = export_part_open(out, file_name(plan, plan->file_of[i], name));
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
-        if (g->grid->rank || st != OK) continue;
-        storage_save(storage, n * cols, g->rows, g->bytes);
-        st = export_bytes(e, g->bytes, n * cols * storage_size(storage));
+        if (!is_writer(g->grid) || st != OK) continue;
+        storage_save(plan->storage, n * cols, g->rows, g->bytes);
+        st = export_part_bytes(out, plan->at[i] + first * row_bytes, g->bytes, n * row_bytes);
     }
     return st;
 }
 
-static enum status write_all(struct export *e, const struct gather *g, const struct plan *plan, struct state *weights)
+/* This data rank's tensors. */
+static enum status write_share(struct export_part *out, const struct gather *g, const struct plan *plan,
+                               struct state *weights)
 {
-    enum status st = OK;
     const struct layout *l = weights->layout;
+    enum status st = OK, closed;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         const real *base = state_acquire(weights, layer);
-        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
-            const struct param *p = &l->param[i];
-            if (!g->grid->rank && st == OK) st = next_tensor(e, plan, i, l);
-            st = write_tensor(e, g, plan->storage, p, i, base + p->offset, st);
-        }
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
+            if (plan->data_rank[i] == g->grid->data_rank)
+                st = write_tensor(out, g, plan, &l->param[i], i, base + l->param[i].offset, st);
         state_release(weights, layer);
     }
-    return st;
+    closed = export_part_close(out);
+    return st == OK ? closed : st;
 }
 
-/* The last file and the index, then everything under its name; weights of the other kind would be read instead. */
+/* The index, then everything under its name; weights of the other kind would be read instead. */
 static enum status finish(struct export *e, const struct plan *plan, const struct layout *l)
 {
     enum status st = OK;
     char *other = NULL;
-    TRY(export_close(e));
     if (plan->n_file > 1) TRY(write_index(e, plan, l));
     TRY(export_commit(e));
     TRY(path_join(e->dir, plan->n_file > 1 ? "model.safetensors" : "model.safetensors.index.json", &other));
@@ -285,19 +306,20 @@ enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, cons
     enum status st = OK;
     const struct layout *l = weights->layout;
     struct export e = {.fd = -1};
+    struct export_part part = {.dir = dir, .fd = -1};
     struct plan plan = {0};
     struct gather room = {0};
     TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
-    TRY(grid_agree(g, plan_new(l, storage, file, &plan)));
+    TRY(grid_agree(g, plan_new(l, storage, file, g->data_size, &plan)));
     if (!g->rank && (st = export_open(dir, &e)) == OK) st = write_small(&e, source, l->shape, storage);
+    if (is_writer(g) && st == OK) st = begin_files(&e, &plan, l, !g->rank);
     TRY(grid_agree(g, st));
-    if (!g->data_rank) st = write_all(&e, &room, &plan, weights);
-    if (!g->rank && st == OK) st = finish(&e, &plan, l);
-    TRY(grid_agree(g, st));
+    TRY(grid_agree(g, write_share(&part, &room, &plan, weights)));
+    TRY(grid_agree(g, g->rank ? OK : finish(&e, &plan, l)));
 done:
     export_end(&e);
     gather_free(&room);
-    free(plan.file_of);
+    plan_free(&plan);
     return st;
 }
 
