@@ -117,6 +117,7 @@ void random_permutation(uint64_t seed, uint32_t stream, uint64_t epoch, size_t n
 /* ---------------------------------------------------------------------------------------------------- clocks ----- */
 #define PHASE_LIST(X) /* name, text of the final table */ \
     X(PHASE_READ, "read and prepare")                     \
+    X(PHASE_MEMORY, "memory")                             \
     X(PHASE_FORWARD, "forward")                           \
     X(PHASE_LOSS, "losses")                               \
     X(PHASE_BACKWARD, "backward")                         \

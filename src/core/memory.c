@@ -11,6 +11,21 @@ static size_t n_allocations;
 
 static size_t round_up(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
+/* The first touch of a page costs as much as a copy of it, so that all threads share it, each the part that it will use in a
+ * loop over the whole. */
+static void zero(void *p, size_t bytes)
+{
+    enum phase before;
+    if (bytes < 4 * HUGE) {
+        memset(p, 0, bytes);
+        return;
+    }
+    before = phase_enter(PHASE_MEMORY);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < bytes / ALIGNMENT; i++) memset((char *)p + i * ALIGNMENT, 0, ALIGNMENT);
+    phase_enter(before);
+}
+
 void *memory_new(size_t n, size_t size)
 {
     size_t bytes;
@@ -21,7 +36,7 @@ void *memory_new(size_t n, size_t size)
 #ifdef MADV_HUGEPAGE /* measured: a model that writes one sequence reads its weights 1.4 times as fast from huge pages */
     if (bytes >= 4 * HUGE) madvise(p, bytes, MADV_HUGEPAGE); /* where they are not to be had, nothing changes */
 #endif
-    memset(p, 0, bytes);
+    zero(p, bytes);
     n_allocations++;
     return p;
 }
