@@ -12,6 +12,28 @@ static const char *value_of(struct text *t)
     return value + (*value == ' ');
 }
 
+static const char *setting_text(const struct row *row, const struct config *c, const char *key)
+{
+    const struct config_setting *s = *(struct config_setting *const *)member(c, row->at);
+    for (size_t i = 0; i < *(const size_t *)member(c, row->count); i++)
+        if (!strcmp(s[i].key, key)) return s[i].text;
+    return "its default";
+}
+
+/* The first parameter of an objective that differs, looked for among those of `in`. */
+static enum status changed_setting(const struct row *row, const struct config *in, const struct config *now,
+                                   const struct config *then, struct text *out)
+{
+    const struct config_setting *s = *(struct config_setting *const *)member(in, row->at);
+    for (size_t i = 0; i < *(const size_t *)member(in, row->count); i++) {
+        const char *a = setting_text(row, now, s[i].key), *b = setting_text(row, then, s[i].key);
+        if (strcmp(a, b))
+            return text_print(out, "%.*s%s is not what it was: now %s, then %s", (int)strlen(row->path) - 1, row->path,
+                              s[i].key, a, b);
+    }
+    return OK;
+}
+
 static enum status changed(const struct row *row, const struct config *now, const struct config *then, struct text *out)
 {
     struct text a = {0}, b = {0};
@@ -34,7 +56,11 @@ enum status config_changed(const struct config *now, const struct config *then, 
     for (size_t i = 1; i < config_rows && !out->n && st == OK; i++) {
         const struct row *row = &config_table[i];
         const bool inside = strstr(row->path, ".*.") || (strstr(row->path, ".*") && row->type != SETTINGS);
-        if (row->type != SECTION && !inside) st = changed(row, now, then, out);
+        if (row->type == SETTINGS && !inside) {
+            st = changed_setting(row, now, now, then, out);
+            if (st == OK && !out->n) st = changed_setting(row, then, now, then, out);
+        } else if (row->type != SECTION && !inside)
+            st = changed(row, now, then, out);
     }
     return st;
 }

@@ -1,0 +1,73 @@
+/* config: what a restart may find changed.                                                                    NP: 1 */
+#include "near.h"
+#include "unlearn/config.h"
+
+#define BASE "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, beta: 0.9, regularizer: gd}\n"
+
+static struct config *read(const char *more)
+{
+    char text[1024];
+    struct config *c;
+    snprintf(text, sizeof text, "%s%s", BASE, more);
+    if (config_parse("in.yaml", text, strlen(text), 0, NULL, &c) != OK) fail_msg("%s", fail_message());
+    return c;
+}
+
+/* then: what the run before was given; now: what the one that goes on is given */
+static void check(const char *then, const char *now, const char *said)
+{
+    struct config *a = read(then), *b = read(now);
+    struct text t = {0};
+    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_string_equal(t.data ? t.data : "", said);
+    text_free(&t);
+    config_free(a), config_free(b);
+}
+
+static void what_may_change_is_not_named(void **state)
+{
+    check("", "", "");
+    check("", "train: {steps: 7, batch_size: 4}", "");
+    check("", "parallel: {data: 2, tensor: 3}\ncheckpoint: {every: 5}\ngeffect: {every: 2}", "");
+    check("output: {directory: a}", "output: {directory: b}", "");
+    check("seed: 42", "", ""); /* the default */
+}
+
+static void what_must_stay_is_named_with_both_values(void **state)
+{
+    check("", "seed: 7", "seed is not what it was: now 7, then 42");
+    check("train: {batch_size: 8}", "", "train.batch_size is not what it was: now 4, then 8");
+    check("optimizer: {betas: [0.8, 0.9]}", "", "optimizer.betas is not what it was: now [0.9, 0.999], then [0.8, 0.9]");
+    check("", "geffect: {resolution: tensor}", "geffect.resolution is not what it was: now tensor, then layer");
+    check("", "geffect: {objectives: [npo, ga]}", "geffect.objectives is not what it was");
+    check("", "geffect: {risks: {all: {data: forget}}}", "geffect.risks is not what it was");
+}
+
+static void a_parameter_of_the_objective_is_named(void **state)
+{
+    struct config *a = read(""), *b;
+    static const char other[] =
+        "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, beta: 0.5, regularizer: gd}\n";
+    static const char none[] =
+        "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, regularizer: gd}\n";
+    struct text t = {0};
+    assert_int_equal(config_parse("in.yaml", other, strlen(other), 0, NULL, &b), OK);
+    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_string_equal(t.data, "objective.beta is not what it was: now 0.5, then 0.9");
+    config_free(b), t.n = 0;
+    assert_int_equal(config_parse("in.yaml", none, strlen(none), 0, NULL, &b), OK);
+    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_string_equal(t.data, "objective.beta is not what it was: now its default, then 0.9");
+    config_free(a), config_free(b);
+    text_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_may_change_is_not_named),
+        cmocka_unit_test(what_must_stay_is_named_with_both_values),
+        cmocka_unit_test(a_parameter_of_the_objective_is_named),
+    };
+    return cmocka_run_group_tests_name("config: changes", tests, NULL, NULL);
+}
