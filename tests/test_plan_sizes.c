@@ -57,7 +57,7 @@ static void a_probe_brings_its_own_demand(void **state)
                                        "geffect.objectives=[npo, ga, wga]",
                                        "objective.regularizer=[{name: gd}, {name: rr}]",
                                        NULL};
-    static const char *const without[] = {with[0], with[3], with[4], NULL};
+    const char *const without[] = {with[0], with[3], with[4], NULL};
     const struct plan a = plan_of(without, 1), b = plan_of(with, 1);
     assert_int_equal(b.all.states - a.all.states,
                      1 + 1 + 1 + 3); /* gram; step; the regularisers' sum; three objectives */
