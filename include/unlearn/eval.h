@@ -10,9 +10,9 @@
 enum stop_reason { STOP_EOS, STOP_LENGTH };
 struct generation {     /* how to continue prompts */
     size_t max_length;  /* ids of a sequence, its prompt included; a longer prompt gets no answer */
-    double temperature; /* 0: greedy, the lowest id of equal ones */
-    double top_p;       /* in (0, 1]: only the most probable tokens that together have it; 1: all; with temperature > 0 */
-    uint64_t seed;      /* token t of prompt i is drawn by (seed, i, t) alone, whatever runs beside it */
+    double temperature; /* 0: greedy, of equal logits the lowest id */
+    double top_p;       /* in (0, 1]: draws from the most probable tokens that together have it; for temperature > 0 */
+    uint64_t seed;      /* token t of prompt i depends on (seed, i, t) alone, not on other prompts */
     size_t n_eos;
     const int32_t *eos; /* any of them ends an answer and is not part of it; borrowed */
     size_t slots;       /* sequences that run together in one process, at least 1 */
@@ -23,27 +23,29 @@ struct answers { /* {0} is empty */
     int32_t *id;            /* owned */
     enum stop_reason *stop; /* [n]; owned */
 };
-/** Continues n prompts, ids first[i] ... first[i+1]-1 of `id` each (at least one, all in the vocabulary), shared among the
- *  data ranks; complete on every process. The ids are the same for every number of slots, data ranks and threads, since
- *  the logits are so bit for bit (model_step()). Tensor ranks round differently: where two logits are equal to rounding,
- *  another may win. ERR_INPUT: a prompt without tokens, max_length beyond the model's window or learned positions;
- *  ERR_NUMERIC: logits that are not finite. On failure `out` is empty.                         Collective over grid. */
+/** Continues n prompts; prompt i is ids first[i] ... first[i+1]-1 of `id` (at least one, all in the vocabulary). The
+ *  data ranks share the prompts; `out` is complete on every process. The ids are the same for any number of slots, data
+ *  ranks and threads, because the logits are the same bit for bit (model_step()). With another number of tensor ranks
+ *  logits are rounded differently, and another token may win where two logits are almost equal. ERR_INPUT: a prompt
+ *  without tokens, or max_length beyond the model's window or learned positions; ERR_NUMERIC: logits that are not
+ *  finite. On failure `out` is empty.                                                          Collective over grid. */
 enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
                      size_t n, const size_t *first, const int32_t *id, struct answers *out);
-/** Bytes that generate() takes on top of the weights, but for the answers.                                     Local. */
+/** Bytes that generate() allocates, without the answers.                                                      Local. */
 size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how);
 void answers_free(struct answers *a);
-/** The text of an answer; an id of the embedding that the tokenizer does not know has none.                      Local. */
+/** The text of an answer. Ids that the embedding has but the tokenizer does not know give no text.            Local. */
 enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
 struct rouge { /* 0 ... 1 */
     double precision, recall, f1;
 };
-/** ROUGE-1 and ROUGE-L of a candidate against a reference, as the rouge-score package gives them with its stemmer: lower
- *  case, words of [a-z0-9]+, Porter's stem (NLTK's extensions) of words of 4 letters or more. The texts are n bytes of UTF-8
- *  that may hold NUL (a model can write it; no word does); what is not UTF-8 parts words. Without a common word all three are
- *  0. Time grows as the product of the texts' words, memory as their sum. Either result may be NULL.            Local. */
+/** ROUGE-1 and ROUGE-L of a candidate against a reference, as the rouge-score package gives them with its stemmer:
+ *  lower case, words of [a-z0-9]+, Porter's stem (NLTK's extensions) of words of 4 letters or more. The texts are n
+ *  bytes of UTF-8 and may contain NUL; NUL and bytes that are not UTF-8 separate words. Without a common word all three
+ *  values are 0. Time grows as the product of the texts' numbers of words, memory as their sum. Either result may be
+ *  NULL.                                                                                                      Local. */
 enum status rouge_score(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate,
                         struct rouge *rouge1, struct rouge *rouge_l);
 
@@ -58,10 +60,10 @@ enum status auc(size_t n, const double *negative, size_t m, const double *positi
 double harmonic_mean(size_t n, const double *x); /* 0 when any is 0; NaN when any is NaN or negative, or n is 0 */
 /** Bytes of the text compressed by zlib at level 6.                                                             Local. */
 enum status zlib_bytes(const char *text, size_t n, size_t *bytes);
-/** 1 - k/n, k the fewest first tokens to reveal so that greedy decoding yields the rest: those up to the last token whose
- *  hit [n] (1: the arg max before it is the token, 0) is not 1. n = 0: NaN.                                     Local. */
+/** 1 - k/n, where k is the fewest first tokens to reveal so that greedy decoding yields the rest: all tokens up to the
+ *  last one whose hit is 0. hit [n]: 1 where the token is the argmax at its position, else 0. n = 0: NaN.     Local. */
 double extraction_strength(size_t n, const double *hit);
-/** Minus the mean of the lowest max(1, floor(share n)) of x [n], 0 < share <= 1; n = 0, or a NaN among x: NaN.  Local. */
+/** Minus the mean of the lowest max(1, floor(share n)) of x [n], 0 < share <= 1; NaN if n = 0 or an x is NaN. Local. */
 enum status min_k(size_t n, const double *x, double share, double *score);
 
 /* ----------------------------------------------------------------------------- TOFU's log and what it sums up ----- */
@@ -72,39 +74,40 @@ const char *eval_set_name(enum eval_set_id set); /* "retain", ... as in the inpu
  * measured is NULL; a value that is missing in one row is NaN. Everything is owned. */
 struct eval_set {
     size_t n, n_wrong; /* rows, 0: the set was not measured; wrong answers of each row (5; 3 of authors and facts) */
-    int64_t *row;      /* [n] what the file names its rows by */
+    int64_t *row;      /* [n] the rows' names in the file */
     double *nll;       /* [n] avg_gt_loss: mean nll per labelled token of the answer, nats */
     double
         *paraphrased;  /* [n] avg_paraphrased_loss: the same of its paraphrase, or again the answer where there is none */
     double *perturbed; /* [n][n_wrong] average_perturb_loss: the same of each wrong answer */
     double *n_token;   /* [n] num_token_gt: labelled tokens of the answer */
-    double *n_token_paraphrased; /* [n] num_token_paraphrased */
-    double *n_token_perturbed;   /* [n][n_wrong] num_token_perturb */
-    double *rouge1, *rouge_l;    /* [n] rouge1_recall, rougeL_recall: of what was generated against the answer */
-    struct text *prompt, *generated, *answer; /* [n] generated_text; UTF-8; all three or none */
+    double *n_token_paraphrased;              /* [n] num_token_paraphrased */
+    double *n_token_perturbed;                /* [n][n_wrong] num_token_perturb */
+    double *rouge1, *rouge_l;                 /* [n] rouge1_recall, rougeL_recall: generated text against the answer */
+    struct text *prompt, *generated, *answer; /* [n] generated_text; UTF-8; all three set, or all NULL */
 };
 struct eval_log { /* {0} is empty */
     struct eval_set set[N_EVAL_SET];
 };
-/** Room for n rows numbered from 0, all values NaN. Without `generates` rouge and texts stay NULL, with n_wrong = 0 what
- *  belongs to wrong answers.                                                                                    Local. */
+/** Makes arrays for n rows numbered from 0, all values NaN. Without `generates` the rouge and text arrays are NULL; if
+ *  n_wrong is 0, so are those of wrong answers.                                                               Local. */
 enum status eval_set_new(size_t n, size_t n_wrong, bool generates, struct eval_set *out);
 void eval_log_free(struct eval_log *log);
 
-/** Reads eval_log_aggregated.json. Sets and arrays that are absent stay so, but a set of `needed` (bits 1 << id) must be
- *  there with the three losses. null and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must
- *  have the same rows, all rows the same number of wrong answers; other keys are not read: sums and ratios follow from the
- *  rest. ERR_INPUT: FILE: set: key: what is wrong.                                                              Local. */
+/** Reads eval_log_aggregated.json. Sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have
+ *  the three losses. null and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have
+ *  the same rows, and all rows the same number of wrong answers. Other keys are ignored, because sums and ratios follow
+ *  from the arrays. ERR_INPUT: FILE: set: key: what is wrong.                                                 Local. */
 enum status eval_log_read(const char *path, unsigned needed, struct eval_log *out);
-/** Adds the log in the published layout, key for key as the benchmark's own scripts read it, to out: with what follows from
- *  the arrays (gt_loss, paraphrased_loss, perturb_loss: sums over the tokens; truth_ratio: exp(paraphrased - mean
- *  perturbed); normalized_gt_loss of authors and facts: -log of the answer's share among the answers). 17 digits; NaN and
- *  infinities are null; sets and arrays that are absent are left out. ERR_INTERNAL: a text is not UTF-8.        Local. */
+/** Appends the log to out in the published layout, with the keys that the benchmark's own scripts read. Some keys are
+ *  computed from the arrays: gt_loss, paraphrased_loss, perturb_loss (sums over the tokens); truth_ratio
+ *  (exp(paraphrased - mean perturbed)); normalized_gt_loss of authors and facts (-log of the answer's share among the
+ *  answers). Numbers have 17 digits; NaN and infinities become null; absent sets and arrays are left out. ERR_INTERNAL:
+ *  a text is not UTF-8.                                                                                       Local. */
 enum status eval_log_write(const struct eval_log *log, struct text *out);
 
 /* -------------------------------------------------------------------------------------------- scores of rows ----- */
-/* Definitions: the texts of score_table. What cannot be said is NaN: a row without labelled tokens, or without the answers
- * that a score needs; a likelihood that is not finite. */
+/* score_table defines each score. A score is NaN for a row without labelled tokens or without the answers that it
+ * needs, and where a likelihood is not finite. */
 enum score {
     SCORE_TOKENS,
     SCORE_LOSS,
@@ -130,7 +133,7 @@ enum score {
     SCORE_ENDED,
     N_SCORE
 };
-enum score_need { /* what must be computed for it */
+enum score_need { /* what must be computed for a score */
                   WANTS_HIT = 1,
                   WANTS_Z = 2,
                   WANTS_PARAPHRASED = 4,
@@ -149,45 +152,46 @@ struct score_row {
 };
 extern const struct score_row score_table[N_SCORE];
 
-struct score_rule {      /* where published code differs; {.min_k = 0.2} is TOFU's */
-    double min_k;        /* share of the unlikeliest tokens, in (0, 1] */
-    double tiny;         /* keeps quotients of probabilities from dividing by 0; 0: taken in the log domain instead */
-    double privleak_auc; /* area of min_k of the model that never saw the forget rows */
+struct score_rule {      /* definitions in which published codes differ; {.min_k = 0.2} is TOFU's */
+    double min_k;        /* share of the least likely tokens, in (0, 1] */
+    double tiny;         /* added to divisors of probabilities; 0: quotients are computed in the log domain */
+    double privleak_auc; /* AUC of min_k for the model that never saw the forget rows */
     bool without_end;    /* memorisation, extraction and min_k do not count the last token */
-    bool one_extracted;  /* extraction strength where nothing is extracted: 1/n, else 0 */
-    bool geometric;      /* mean of the wrong answers in the truth ratio, else arithmetic */
+    bool one_extracted;  /* extraction strength if nothing is extracted: 1/n instead of 0 */
+    bool geometric;      /* mean probability of wrong answers in the truth ratio is geometric, else arithmetic */
 };
 struct token_values {            /* of the labelled tokens of some answers; borrowed */
     const size_t *label_first;   /* [answers+1] tokens of answer k are label_first[k] ... label_first[k+1]-1 */
-    const double *nll, *hit, *z; /* nats; 1: the likeliest at its place, else 0; standardised; NULL: not measured */
+    const double *nll, *hit, *z; /* as in struct token_statistics; NULL: not measured */
 };
 struct scored_set {
     const char *name; /* borrowed, as all else */
     size_t n;
     double *score;        /* [n][N_SCORE] */
-    struct eval_set *log; /* the same rows of the published log; NULL: the set is no part of it */
+    struct eval_set *log; /* the set's rows in the published log; NULL: the log has no such set */
 };
 double *score_of(const struct scored_set *s, size_t row, enum score which);
 /** Mean nll of each of n answers; NaN without tokens.                                                          Local. */
 void token_means(const struct token_values *t, size_t n, double *out);
-/** Each of the following fills in the scores that its arguments give, and their part of the log. scores_clear() makes all
- *  NaN; scores_answer() goes first: t has one answer for each row, reference [n] the means under another model (NULL: none),
- *  text [n] what is compressed. Of the others row i has the answers first[i] ... first[i+1]-1 of t.             Local. */
+/** Each of the following fills in the scores that follow from its arguments, and their part of the log. scores_clear()
+ *  sets all to NaN; call scores_answer() before the rest: its t has one answer per row, reference [n] the mean nll
+ *  under another model (NULL: none), text [n] the texts to compress. In the other functions row i has the answers
+ *  first[i] ... first[i+1]-1 of t.                                                                            Local. */
 void scores_clear(const struct scored_set *s);
 enum status scores_answer(const struct score_rule *rule, const struct token_values *t, const double *reference,
                           const struct text *text, const struct scored_set *s);
-/** t NULL: the answers stand in for their paraphrases: real_authors and world_facts have none.                  Local. */
+/** t NULL: the answers take the place of paraphrases, which real_authors and world_facts do not have.         Local. */
 void scores_paraphrased(const struct token_values *t, const size_t *first, const struct scored_set *s);
 enum status scores_perturbed(const struct score_rule *rule, const struct token_values *t, const size_t *first,
                              const struct scored_set *s);
 /** t: the same answers to paraphrased questions.                                                                Local. */
 void scores_question(const struct score_rule *rule, const struct token_values *t, const size_t *first,
                      const struct scored_set *s);
-void scores_list(enum score which, const double *list, const struct scored_set *s); /* list [n] as it is, where finite */
+void scores_list(enum score which, const double *list, const struct scored_set *s); /* list [n]; not finite: NaN */
 struct generated_row {
-    const struct text *question, *answer, *text; /* as in the file; what the model said */
+    const struct text *question, *answer, *text; /* texts of the file; the generated text */
     size_t n_token;
-    bool ended; /* by itself */
+    bool ended; /* by an end token, not at the greatest length */
 };
 enum status score_generated(const struct generated_row *row, size_t i, const struct scored_set *s);
 
@@ -199,16 +203,17 @@ struct eval_summary {
     size_t left_out[N_EVAL_SET][N_EVAL_NUMBER]; /* rows without a finite value of what the number needs */
     double model_utility; /* harmonic mean of the nine of retain, authors and facts; NaN if any is */
 };
-/** The benchmark's numbers (Maini et al. 2024) of a log, with c, q, w_k the nll of answer, paraphrase and wrong answers:
+/** The benchmark's numbers (Maini et al. 2024) of a log; c, q, w_k are the nll of answer, paraphrase and wrong answers:
  *      probability = mean e^-c; of authors and facts mean e^-c / (e^-c + sum_k e^-w_k);      rouge = mean ROUGE-L recall
  *      truth ratio = mean max(0, 1 - r), of forget mean min(r, 1/r);      r = mean_k e^-w_k / e^-q
- *  and where the rule has no other definition in the log domain, so that no p = 0 divides. Rows that lack a value are left
- *  out, counted, and named in one warning for each number; what is absent altogether is said in one warning. `where` begins
- *  the warnings: the file or model; NULL: none.                                                                 Local. */
+ *  Unless the rule defines them otherwise, quotients are computed in the log domain, so that none divides by p = 0.
+ *  Rows that lack a value are left out and counted, with one warning for each number; one more warning lists the sets
+ *  and arrays that are absent. `where`, the file or model, begins the warnings; NULL: no warnings.            Local. */
 void eval_summarise(const struct score_rule *rule, const char *where, const struct eval_log *log,
                     struct eval_summary *out);
-/** Forget quality: p of the two-sample KS test between exp(mean_k w_k - q) of the rows of forget under the model and under
- *  one that never saw them, and the statistic. Rows without a value as above; NaN where one side has none.      Local. */
+/** Forget quality: p and statistic of the two-sample KS test between exp(mean_k w_k - q) of the forget rows under the
+ *  model and under one that never saw them. Rows without a value are treated as above; NaN if one side has no values.
+ *                                                                                                             Local. */
 enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
                                 const struct eval_log *retain, double *p, double *statistic);
 
@@ -225,26 +230,27 @@ enum number { /* of a whole evaluation: src/eval/numbers.c */
               NUMBER_PRIVLEAK,
               NUMBER_SETS, /* probability, rouge, truth_ratio of each published set */
               NUMBER_RELATIVE =
-                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget against the retain model's */
+                  NUMBER_SETS + N_EVAL_SET * N_EVAL_NUMBER, /* the three of forget, relative to the retain model's */
               N_NUMBER = NUMBER_RELATIVE + N_EVAL_NUMBER
 };
 extern const char *const number_name[N_NUMBER];
 struct evaluation_numbers {
-    double *mean, *left_out; /* [set][N_SCORE] over the rows that have a finite score; how many have none; owned */
+    double *mean, *left_out; /* [set][N_SCORE] mean of the finite scores; number of rows without one; owned */
     double *risk;            /* [set] mean nll per labelled token of all rows; owned */
-    double number[N_NUMBER]; /* NaN: cannot be said */
+    double number[N_NUMBER]; /* NaN: not measured */
 };
 enum status evaluation_numbers_new(size_t n_set, struct evaluation_numbers *out); /* the caller frees it on failure too */
 void evaluation_numbers_free(struct evaluation_numbers *v);
 /** mean, left_out and risk of set k.                                                                            Local. */
 void evaluation_means(const struct scored_set *s, size_t k, struct evaluation_numbers *out);
 struct named_log {
-    const char *where; /* begins warnings: the file or model; NULL: none */
+    const char *where; /* the file or model, begins warnings; NULL: no warnings */
     const struct eval_log *log;
 };
-/** number [N_NUMBER] of the sets, found by their names, and of their log against that of a model that never saw the forget
- *  rows (without its forget rows: no quality, no relative differences). Relative: 100 (x - y)/y; privleak: 100 (a* - a)/
- *  (1 - a*) of the area a of min_k, a* by the rule; the rest as eval_summarise() and eval_forget_quality() say.  Local. */
+/** number [N_NUMBER] of the sets, which are found by name, and of their log compared with `retain`, the log of a model
+ *  that never saw the forget rows (if it has no forget rows: no quality, no relative differences).
+ *  Relative: 100 (x - y)/y; privleak: 100 (a* - a)/(1 - a*), a the AUC of min_k, a* from the rule; the rest as in
+ *  eval_summarise() and eval_forget_quality().                                                                Local. */
 enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, const struct scored_set *set,
                                  const struct named_log *own, const struct named_log *retain, double *number);
 #endif

@@ -4,18 +4,18 @@
 #include "unlearn/eval.h"
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
-/** Porter's stem of a word of [a-z0-9], in place; its new length, never more than n. */
+/** Replaces a word of [a-z0-9] by its Porter stem, in place; returns the new length, never more than n. */
 size_t porter_stem(char *word, size_t n);
 
 /* ----------------------------------------------------------------------------------------------- statistics ----- */
 /** Pr(D_n >= d) of the one-sample two-sided Kolmogorov-Smirnov statistic, n >= 1.                               Local. */
 enum status kolmogorov_tail(size_t n, double d, double *p);
-enum status sorted_copy(size_t n, const double *x, double **out); /* ascending; the caller's; no NaN */
+enum status sorted_copy(size_t n, const double *x, double **out); /* ascending; x has no NaN; the caller frees *out */
 
 /* ------------------------------------------------------------------------------------------------ TOFU's log ----- */
 struct log_part { /* one set of the published file */
     const char *key, *name;
-    bool among_options; /* the answer's probability is taken among the answers */
+    bool among_options; /* probability is that of the answer among all answers */
 };
 extern const struct log_part log_parts[N_EVAL_SET];
 
@@ -23,7 +23,7 @@ struct log_array { /* one array of numbers of struct eval_set */
     const char *key;
     size_t offset; /* of its pointer in the struct */
     bool wide;     /* [n][n_wrong], else [n] */
-    bool needed;   /* by forget quality and utility */
+    bool needed;   /* for forget quality and utility */
 };
 enum { N_LOG_ARRAY = 8 };
 extern const struct log_array log_arrays[N_LOG_ARRAY];
@@ -35,7 +35,7 @@ static inline const double *log_array_in(const struct eval_set *s, const struct 
 {
     return *(double *const *)(const void *)((const char *)s + a->offset);
 }
-/* The texts of generated_text, in its order: prompt, generated, answer. */
+/* The texts of generated_text, in the file's order: prompt, generated, answer. */
 enum { N_LOG_TEXT = 3 };
 static inline struct text **log_text_of(struct eval_set *s, int i)
 {
@@ -49,18 +49,18 @@ double row_log_share(const struct eval_set *s, size_t i);  /* log of the answer'
 double log_value(const double *x, size_t i);               /* x NULL: not measured */
 
 /* -------------------------------------------------------------------------------------------- scores of rows ----- */
-/** Scores of a row from the losses of n >= 1 wrong answers, its loss and paraphrased loss given.                Local. */
+/** Scores of a row from the losses of its n >= 1 wrong answers; score has its loss and paraphrased loss.      Local. */
 void score_wrong_answers(const struct score_rule *rule, size_t n, const double *wrong, double *score);
-/** The scores of row i that follow from a log: score [N_SCORE].                                                 Local. */
+/** score [N_SCORE]: the scores of row i that follow from a log; the others NaN.                               Local. */
 void score_log_row(const struct score_rule *rule, const struct eval_set *log, size_t i, double *score);
 
-/* The rows of a published set: their scores [n][N_SCORE], or (NULL) the log that they follow from; borrowed. */
+/* The rows of a published set: their scores [n][N_SCORE], or if that is NULL the log to compute them from; borrowed. */
 struct published_rows {
     size_t n;
     const double *score;
     const struct eval_set *log;
 };
-/** The numbers of rows [N_EVAL_SET]. A set that is absent has n = 0; rows of a log without an array count as left out.
- *                                                                                                              Local. */
+/** The benchmark's numbers from rows [N_EVAL_SET]. An absent set has n = 0; if a log lacks an array, its rows count as
+ *  left out.                                                                                                  Local. */
 void published_numbers(const struct score_rule *rule, const struct published_rows *rows, struct eval_summary *out);
 #endif

@@ -16,36 +16,36 @@ struct engine {
     const struct layout *layout;
     struct model *model;
     struct state *weights;   /* what is trained and measured */
-    struct state *reference; /* frozen copy; NULL where nothing needs it or `kept` has it */
-    struct kept **kept;      /* [n_kept] what the reference says of rows, instead of a copy */
+    struct state *reference; /* frozen copy; NULL: nothing needs it, or `kept` has its values */
+    struct kept **kept;      /* [n_kept] the reference's values of rows, in place of the copy */
     size_t n_kept;
     size_t tokens;            /* most tokens of one pass */
     struct engine_room *room; /* owned: every buffer that a pass needs */
 };
 struct engine_limits {
     size_t rows;       /* longest list of rows of any call */
-    size_t objectives; /* J of any call */
-    size_t risks;      /* K of any call */
-    size_t norms;      /* tokens of the longest row of engine_norms(); 0: it is not called */
+    size_t objectives; /* largest J of any call */
+    size_t risks;      /* largest K of any call */
+    size_t norms;      /* tokens of the longest row for engine_norms(); 0: never called */
 };
-/* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, each is two
- * sequences of one pass, the answer and the refusal; losses and effects are those of both. */
+/* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, a row stands
+ * for two sequences of the same pass, its answer and its refusal, and its loss and effects are those of the pair. */
 struct rows {
     const struct dataset *data; /* borrowed */
     size_t n;
     const size_t *row;         /* [n] rows of data; borrowed */
-    const double *nll_ref;     /* per output of all rows of data: see label_first; NULL: not needed */
+    const double *nll_ref;     /* of every label of data, a row's at its label_first; NULL: not needed */
     const size_t *label_first; /* [data->n_row+1] */
-    size_t pair;               /* row i goes with row i + pair; 0: alone */
+    size_t pair;               /* row i has its refusal in row i + pair; 0: no pairs */
 };
 
-/** Bytes (may be NULL) of the buffers; with e->room NULL afterwards only when `count_only`.                      Local. */
+/** Makes e->room, unless `count_only`; *bytes (may be NULL) receives the size of its buffers.                 Local. */
 enum status engine_room_new(struct engine *e, const struct engine_limits *most, bool count_only, size_t *bytes);
 void engine_room_free(struct engine *e);
 
-/** Where an objective looks: at the outputs before labels, or at all positions. */
+/** The outputs that an objective reads: those before labels, or all positions. */
 enum outputs objective_outputs(const struct objective *o);
-/** The hidden state of the reference that it compares with; 0: none, or the reference's logits. */
+/** Layer of the reference's hidden state that the objective compares with; 0: it compares with logits or nothing. */
 size_t objective_reference_layer(const struct objective *o);
 /** Weights of rows in a batch by the objective's rule, summing to 1; all zero when no row has a label.           Local. */
 void rows_weights(const struct objective *o, const struct rows *r, double *weight);
@@ -59,8 +59,8 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
 enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
                             struct state *gradient, double *loss);
 
-/** The same of a risk, the objective nll, where weights need not sum to 1; instead of losses the nll of every labelled token
- *  of every listed row, as engine_nll() gives it.                                               Collective over grid. */
+/** The same for a risk: its objective is nll, and its weights need not sum to 1. nll receives that of every labelled
+ *  token of every listed row, as from engine_nll().                                            Collective over grid. */
 enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient,
                         double *nll);
 
@@ -72,24 +72,24 @@ enum status engine_risk(struct engine *e, const struct rows *r, const double *we
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                            struct state *const *risk, double *e_out, double *loss, double *mean_weight);
 
-/* -------------------------------------------------------------------------- what the reference says, kept ----- */
+/* ----------------------------------------------------------------------------- values of the reference, kept ----- */
 struct kept; /* logits or a hidden state of the reference at every output of some rows */
-/** Nothing yet: first all lists (of at most `most` rows) that will be read are told, then the values are made. layer: 0 keeps
- *  logits and their log-sum-exp, else hidden state `layer`.                                                     Local. */
+/** Makes an empty store. Then kept_want() announces every list (of at most `most` rows) that will be read, and
+ *  engine_keep() computes the values: logits and their log-sum-exp if layer is 0, else hidden state `layer`.  Local. */
 enum status kept_new(const struct dataset *d, enum outputs which, size_t layer, int data_size, size_t most,
                      struct kept **out);
 void kept_free(struct kept *k);
-/** A list that a gradient or effects will be asked of: exactly these n rows in this order.       Local. */
+/** Announces a list whose gradient or effects will be computed: exactly these n rows in this order.           Local. */
 void kept_want(struct kept *k, const struct layout *l, size_t n, const size_t *row);
 void kept_want_all(struct kept *k); /* every row, for every data rank */
 bool kept_is(const struct kept *k, const struct dataset *d, enum outputs which, size_t layer);
-/** Bytes of the data rank that keeps most.                                                                      Local. */
+/** Bytes kept by the data rank that keeps most.                                                               Local. */
 size_t kept_bytes(const struct kept *k, const struct layout *l);
 /** Computes the values under `weights`.                                                         Collective over grid. */
 enum status engine_keep(struct engine *e, struct kept *k, struct state *weights);
 
 /* ------------------------------------------------------------------------------------------- without gradients ----- */
-/* Of every labelled token of every listed row, written at label_first of its row; other entries stay 0. */
+/* One value for every labelled token of every listed row, written at label_first of its row; other entries are 0. */
 struct token_statistics {
     double *nll; /* -log p */
     double *hit; /* 1 where the label is the likeliest token (the lowest id of equal ones), else 0 */
@@ -99,12 +99,13 @@ struct token_statistics {
 enum status engine_statistics(struct engine *e, const struct rows *r, const struct token_statistics *out);
 /** L(s_i) of every listed row, as engine_gradient gives it, by a forward alone.                 Collective over grid. */
 enum status engine_losses(struct engine *e, const struct objective *o, const struct rows *r, double *loss);
-/** Mean over the tensors of the 2-norm of grad nll(s_i), nll the mean over the labelled tokens of row i: no gradient is
- *  formed, |dW|^2 = sum over t, u of (delta_t . delta_u) (x_t . x_u).                           Collective over grid. */
+/** norm [n]: the 2-norm of each tensor's gradient of row i's mean nll per labelled token, averaged over the tensors. No
+ *  gradient is formed: |dW|^2 = sum over t, u of (delta_t . delta_u) (x_t . x_u).              Collective over grid. */
 enum status engine_norms(struct engine *e, const struct rows *r, double *norm);
 
-/* Slots: one per parameter, in the layout's order, and with tied embeddings one more, the head's use of the embedding. */
+/* A slot is one use of a tensor: one per parameter, in the layout's order; with tied embeddings the last slot is the
+ * head's use of the embedding. */
 size_t slot_count(const struct layout *l);
-size_t slot_layer(const struct layout *l, size_t slot);              /* the layer that acts */
+size_t slot_layer(const struct layout *l, size_t slot);              /* the layer that uses it */
 const struct param *slot_param(const struct layout *l, size_t slot); /* the tensor it belongs to */
 #endif

@@ -9,13 +9,14 @@
 #include "unlearn/core.h"
 
 /* ----------------------------------------------------------------------------------- the library's kernels ----- */
-/** First of all in main(), before MPI and before any thread. Where OpenBLAS does not know this processor and works with kernels
- *  below it, starts the program anew, once, with OPENBLAS_CORETYPE set to what the processor can do; a value that is set already
- *  is obeyed. New kernels count only after products that agree with plain loops. Processes of equal nodes decide alike.
- *  \return OK, whatever is found; ERR_INTERNAL: the products are wrong, and there is no way back */
+/** The first call of main(), before MPI and before any thread. If OpenBLAS does not know this processor and uses
+ *  kernels with narrower vectors than it has, restarts the program once with OPENBLAS_CORETYPE set to what the
+ *  processor supports; a value set by the user is left alone. The new kernels are used only if test products agree with
+ *  plain loops. Processes on equal nodes decide alike.
+ *  \return OK, whichever kernels are used; ERR_INTERNAL: products are wrong, and a second restart failed */
 enum status math_start(char **argv);
-const char *math_kernels(void); /* which, by whose choice, and what the processor has: one line, static */
-/* Where products are far slower than the processor: how slow, and what to do; NULL elsewhere. Measures for some 0.05 s. */
+const char *math_kernels(void); /* kernels in use, who chose them, what the processor has: one line, static */
+/* If products are much slower than the processor allows: how slow, and what to do; else NULL. Measures for 0.05 s. */
 const char *math_warning(void);
 
 /* --------------------------------------------------------------------------------------------------- threads ----- */
@@ -26,7 +27,7 @@ const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
 void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
-/* The same where a row's result must not depend on the rows beside it, bit for bit, nor on threads; and fast for few rows. */
+/* The same; no row's result depends, bit for bit, on the other rows or on threads. Fast for few rows. */
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
@@ -35,7 +36,7 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             real *dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
-double math_gemm_rate(size_t n); /* flop/s of an n-cube product, best of 5 or of 2 s, measured now with the threads set */
+double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
 void math_add(size_t n, const real *x, real *y);                            /* y += x */
@@ -43,7 +44,7 @@ void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y); /* y
 void math_fill(size_t n, real value, real *x);
 void math_scale(size_t n, real a, real *x); /* x = a x */
 void math_copy(size_t n, const real *x, real *y);
-/* rows of d between a matrix with rows of ld and one without gaps */
+/* copies rows of d columns from a matrix with row length ld to one without gaps, and back */
 void columns_take(size_t n, size_t d, const real *x, size_t ld, real *y);
 void columns_put(size_t n, size_t d, const real *x, real *y, size_t ld);
 void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy);        /* y[row] += b */
@@ -54,7 +55,7 @@ bool math_finite(size_t n, const real *x);
 /* e[i] += sum over rows r of sequence i (first[i] <= r < first[i+1]) and columns c of x[r][c] y[r][c]; sums in double */
 void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, size_t ldy,
                       double *e);
-/* the same with one vector y [d] for all rows */
+/* the same with one y [d] for all rows */
 void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, double *e);
 
 /* ----------------------------------------------------------------------------------------------------- norms ----- */
@@ -64,16 +65,17 @@ enum norm_kind { NORM_RMS, NORM_RMS_OFFSET, NORM_LAYER };
  * w, b may be NULL (1, 0). Keeps mean [n] (layer only) and r [n] for the backward. */
 void norm_forward(enum norm_kind kind, size_t n, size_t d, const real *x, const real *w, const real *b, double eps,
                   real *y, real *mean, real *r);
-/* xhat [n][d] again, from x and what the forward kept */
+/* recomputes xhat [n][d] from x and what the forward kept */
 void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real *mean, const real *r, real *xhat);
 /* dx [J][n][d] += the norm's backward of dy [J][n][d]; xhat [n][d] */
 void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real *xhat, const real *r, const real *w,
                    const real *dy, real *dx);
 /* dw [d] += sum over rows of dy xhat  (one delta per row) */
 void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, real *dw);
-/* A root-mean-square norm over rows of `whole` columns of which d are here, so that sums of others come between:
- * sum [n] of x^2, added up -> x becomes xhat, r [n] is kept; the backward has along [J][n] = sum of dy xhat, and
- * dy becomes r dy in all columns, less r xhat along / whole in the columns first ... first+count-1. */
+/* A root-mean-square norm over rows of `whole` columns of which this process has d. The caller adds the sums of all
+ * processes between the two steps of each pass. Forward: sum [n] of x^2; then x becomes xhat and r [n] is kept.
+ * Backward: along [J][n] = sum of dy xhat; then dy becomes r dy in all columns, minus r xhat along / whole in the
+ * columns first ... first+count-1. */
 void norm_part_squares(size_t n, size_t d, size_t first, size_t count, const real *x, double *sum);
 void norm_part_forward(size_t n, size_t d, size_t whole, const double *sum, double eps, real *x, real *r);
 void norm_part_along(size_t J, size_t n, size_t d, const real *xhat, const real *dy, double *along);
@@ -83,8 +85,8 @@ void norm_part_backward(size_t J, size_t n, size_t d, size_t whole, size_t first
 /* ---------------------------------------------------------------------------------------------------- rotary ----- */
 /* Rotates, in place, the first `dim` entries of each of `heads` heads of size head_dim in x [n][ldx] (HF's half-split
  * pairs: entry k turns with k + dim/2) by angle position[r] * frequency[k]. cosine, sine: [positions][dim/2]. The
- * backward is the rotation by the opposite angle: direction = -1. J stacks rows: x [J*n][ldx]. `scale` is of both tables:
- * what rotates is multiplied by it. */
+ * backward rotates by the opposite angle: direction = -1. J stacks rows: x [J*n][ldx]. Both tables are multiplied by
+ * `scale`, and so are the entries that rotate. */
 void rotary_table(size_t positions, size_t half, const double *frequency, double scale, real *cosine, real *sine);
 void rotary_apply(int direction, size_t J, size_t n, const int32_t *position, size_t heads, size_t head_dim, size_t dim,
                   const real *cosine, const real *sine, real *x, size_t ldx);
@@ -97,26 +99,27 @@ struct attention {
     const size_t *first; /* [n_seq + 1] rows of the sequences; borrowed */
     size_t heads_q, heads_kv, head_dim;
     const int *kv_of;
-    double scale; /* of q.k, usually 1/sqrt(head_dim) */
+    double scale; /* factor of q.k, usually 1/sqrt(head_dim) */
 };
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 /* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
 void attention_forward(const struct attention *a, const real *qkv, real *out, real *lse, real *scratch);
-/* The forward of rows that continue what is remembered, one position or many: row r of the batch stands at position[r] of
- * its sequence, and consecutive rows of a sequence at consecutive positions. Their keys and values are remembered first;
- * then each query sees all positions up to its own. What attention_forward() gives for the whole sequence, but for rounding;
- * and bit for bit the same, however the sequence is cut, whatever runs beside it, on any threads. */
+/* The forward of rows that continue sequences in a cache, by one position or many: row r of the batch stands at
+ * position[r] of its sequence, and consecutive rows of a sequence at consecutive positions. Their keys and values are
+ * written to the cache first; then each query sees all positions up to its own. Results equal those of
+ * attention_forward() for the whole sequence up to rounding; they do not depend, bit for bit, on how the sequence is
+ * cut, on other sequences or on threads. */
 struct attention_past {
     size_t longest;          /* positions that a slot has room for */
-    const size_t *slot;      /* [n_seq] where each sequence is remembered, no two in the same */
-    const int32_t *position; /* [n]; a sequence that begins again has 0 */
-    real *cache;             /* attention_cache() reals, of one layer; what was there before does not matter */
+    const size_t *slot;      /* [n_seq] slot of each sequence in the cache, all different */
+    const int32_t *position; /* [n]; 0 begins a new sequence in the slot */
+    real *cache;             /* attention_cache() reals for one layer; need not be initialised */
 };
-size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals; a->n_seq does not matter */
+size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals, for any a->n_seq */
 void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,
                       real *scratch); /* scratch: of attention_scratch(a, longest) */
-/* dqkv [J][n][(heads_q+2 heads_kv)*head_dim] = the backward of dout [J][n][heads_q*head_dim]; overwrites dqkv.
- * No T x T array is kept between or inside: scores are recomputed a block of queries at a time. */
+/* dqkv [J][n][(heads_q+2 heads_kv)*head_dim] = the backward of dout [J][n][heads_q*head_dim]; overwrites dqkv. No T x T
+ * array of scores is ever stored: they are recomputed for a block of queries at a time. */
 void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
                         const real *dout, real *dqkv, real *scratch);
 
@@ -138,18 +141,19 @@ void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, siz
 /* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y);
 void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx);
-void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x); /* x[row[k]] += y[k]; no row twice */
+void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x); /* x[row[k]] += y[k]; rows differ */
 
 /* A slice of the vocabulary: logits [n][v], columns first ... first+v-1 of the whole. The three partial results of all
  * slices combine by max, sum, sum: lse = max + log(sum exp(z - max)); nll = lse - z[id]. */
 void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
-/* best[k] = {the largest logit, its id as a number}: of equal ones the lowest. No number among them: -inf. */
+/* best[k] = {the largest logit, its id}, the lowest id among equal logits; {-inf, first} if there is no number. */
 void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
-/* A token drawn from softmax(z / temperature) over the whole vocabulary, or from the most probable tokens of it that together
- * have at least top_p (of equal ones the lower ids), by u in [0, 1): in the order of ids, with top_p < 1 the most probable
- * first. top_p in (0, 1]; temperature > 0; scratch [v]. */
+/* Draws a token from softmax(z / temperature), z [v] over the whole vocabulary, by u in [0, 1): the first token, in
+ * order of ids, at which the cumulative probability exceeds u. With top_p < 1 it draws, in order of probability, from
+ * the fewest most probable tokens that together have at least top_p (lower ids first among equal ones). 0 < top_p <= 1;
+ * temperature > 0; scratch [v]. */
 struct candidate {
     double p;
     int32_t id;
@@ -159,28 +163,28 @@ int32_t logits_draw(size_t v, const real *z, double temperature, double top_p, d
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                      const double *coef, real *dlogits);
-/* logits_max and logits_sum where the label's logit counts as lower by `shift`; INFINITY: as if it were not there. */
+/* logits_max and logits_sum with the label's logit lowered by `shift`; INFINITY: without the label's logit. */
 void logits_max_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
                         double *max);
 void logits_sum_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
                         const double *max, double *sum);
-/* A constant target distribution q = softmax(other), other lower by `lowered` at the label. */
+/* A constant target distribution q = softmax(other), where the label's logit in other is lowered by `lowered`. */
 struct logits_target {
     const real *other; /* [n][v]; may be the logits themselves */
-    const double *lse; /* [n] log-sum-exp of other, so lowered, over the whole vocabulary */
-    double lowered;    /* 0: not; INFINITY: q is 0 at the label */
+    const double *lse; /* [n] log-sum-exp of other, label lowered, over the whole vocabulary */
+    double lowered;    /* 0: label not lowered; INFINITY: q is 0 at the label */
     bool divergence;
 };
 /* loss[k] = this slice's share of the cross-entropy -sum_v q log p, or of the Kullback-Leibler divergence
  * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
 void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                    const struct logits_target *t, const double *coef, double *loss, real *dlogits);
-/* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. The mean of log p under p
- * first, then its variance about that: squares less a squared mean would lose its digits. */
+/* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. Power 1 gives the mean
+ * of log p under p, power 2 with about = mean its variance; mean of squares minus squared mean would lose digits. */
 void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power,
                    double *sum);
-/* loss[k] = mean over d columns of (x - scale y)^2, and dx[k] = coef[k] times its derivative by x[k]; ldy 0: y [d] is the
- * same for all rows. dx may be x. Differences and sums in double. */
+/* loss[k] = mean over d columns of (x - scale y)^2, and dx[k] = coef[k] times its derivative by x[k]; ldy 0: one y [d]
+ * for all rows. dx may be x. Differences and sums are in double. */
 void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y, size_t ldy, const double *coef,
                  double *loss, real *dx);
 
@@ -188,9 +192,9 @@ void rows_toward(size_t n, size_t d, const real *x, double scale, const real *y,
 /* |dy^T x|^2 of a linear layer, x [n][in], dy [n][out] in rows of ldy; gram [2][n][n] and columns [n][out] are scratch. */
 double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *dy, size_t ldy, real *gram,
                     real *columns);
-/* The same of embedding_backward's table; sum [d] is scratch. */
+/* The same for the gradient that embedding_backward() would add to its table; sum [d] is scratch. */
 double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *sum);
-/* Inner product of that table and dy^T x, x [m][d], dy [m][rows]: the two uses of a tied embedding; gram [m][n]. */
+/* Inner product of that gradient and dy^T x, the two uses of a tied embedding; x [m][d], dy [m][rows], gram [m][n]. */
 double ghost_cross(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, size_t m,
                    const real *x, const real *dy, real *gram);
 

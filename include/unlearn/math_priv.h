@@ -7,10 +7,10 @@
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
 #define WORTH_A_TEAM ((size_t)1 << 15)
-/* Is there a team of several threads to wake? Not in one of them. */
+/* Whether there are several threads to share work; false inside a parallel region. */
 bool team_free(void);
-/* Is the team worth it for n elements? Where few are the rule one asks first: even a region of one thread costs a call of the
- * system. */
+/* Whether n elements are worth waking the team. Code that mostly has few elements asks before it opens a parallel
+ * region, because even a region of one thread costs a system call. */
 static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -21,8 +21,9 @@ void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, re
                  const real *b, size_t ldb, real beta, real *c, size_t ldc);
 void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
           size_t ldb, real beta, real *c, size_t ldc);
-/* C [m][n] = A B or, where add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with rows ldb. B is
- * read up to n rounded up to TILE_PAD columns. Best where m is a multiple of TILE_ROWS and B lies in few cache lines. */
+/* C [m][n] = A B or, if add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with row length
+ * ldb. Reads columns of B up to n rounded up to TILE_PAD. Fastest when m is a multiple of TILE_ROWS and B lies in few
+ * cache lines. */
 enum { TILE_ROWS = 6, TILE_PAD = 16, TILE_PANEL = 64 };
 void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, size_t a_col, const real *b, size_t ldb,
                    bool add, real *c, size_t ldc);
@@ -33,12 +34,12 @@ typedef int32_t bits_of_real;
 #else
 typedef int64_t bits_of_real;
 #endif
-/* Eight reals at any address of a real, and eight doubles: two accumulators of these hide the latency of the additions. */
+/* Vectors of eight reals (aligned as one real) and of eight doubles; two accumulators hide the latency of additions. */
 typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
 typedef bits_of_real mask8 __attribute__((vector_size(8 * sizeof(real))));
 typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
 
-/* By address: how a vector is passed by value depends on the processor compiled for. */
+/* Arguments are pointers because passing a vector by value depends on the processor compiled for. */
 static inline double sum8(const double8 *a, const double8 *b)
 {
     double8 s = *a + *b;
@@ -79,7 +80,7 @@ static inline void keep_larger8(const real8 *x, real8 *y)
     *y = (real8)((m & (mask8)*x) | (~m & (mask8)*y));
 }
 
-/* Largest of n, -infinity of none; NaN is passed over. */
+/* The largest of x [n], without NaN; -infinity if there is none. */
 static inline real row_max(size_t n, const real *x)
 {
     const real least = -INFINITY;
@@ -101,7 +102,7 @@ static inline real row_max(size_t n, const real *x)
 #ifdef REAL_float
 /* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest
  * relative error (3e-9). No branch and no call, so that loops over it vectorise; within one unit in the last place.
- * 2^k comes in two factors: subnormal results, 0 and infinity then need no case of their own. NaN stays NaN. */
+ * 2^k is applied as two factors, so subnormal results, 0 and infinity need no case of their own. NaN stays NaN. */
 static inline float real_exp(float x)
 {
     const float least = -110.0f, most = 90.0f,
@@ -123,7 +124,7 @@ static inline float real_exp(float x)
     q = q * r + 1.6666520632e-1f;
     q = q * r + 4.9999993448e-1f;
     q = q * r * r + r + 1.0f;
-    bits.u -= 0x4B400000 - 300; /* k + 300: as an unsigned number it may be halved, and a NaN may be anything */
+    bits.u -= 0x4B400000 - 300; /* k + 300, which is positive and can be halved; a NaN may give anything */
     low.u = ((bits.u >> 1) - 150 + 127) << 23;
     high.u = (bits.u - (bits.u >> 1) - 150 + 127) << 23;
     return q * low.f * high.f;

@@ -4,26 +4,26 @@
 #include "unlearn/model.h"
 
 /* ----------------------------------------------------------------------------------------- the architecture table ----- */
-struct flag {        /* a yes or no of an architecture */
+struct flag {        /* a yes/no property of an architecture */
     const char *key; /* in config.json; NULL: always `standard` */
-    bool standard;   /* where config.json does not say */
+    bool standard;   /* value if config.json does not say */
 };
 enum window {
     WINDOW_NEVER,
     WINDOW_GIVEN,
     WINDOW_ASKED
-};           /* sliding_window: unknown, counts, counts with use_sliding_window */
-enum fused { /* one tensor for q, k and v (no grouped heads) */
+};           /* when sliding_window acts: never, whenever given, with use_sliding_window */
+enum fused { /* whether q, k and v are one tensor (no grouped heads) */
              FUSED_NOT,
-             FUSED_BY_HEAD, /* of each head its rows of q, then k, then v */
-             FUSED_BY_PART  /* q of all heads, then k, then v */
+             FUSED_BY_HEAD, /* head by head, its rows of q, then k, then v */
+             FUSED_BY_PART  /* q of all heads, then k of all, then v of all */
 };
 struct size_keys { /* names in config.json */
     const char *hidden, *intermediate, *blocks, *heads, *positions, *activation;
 };
 struct architecture {
     const char *model_type;
-    const char *const *tensor; /* [N_ROLE] names, # stands for the block; NULL: none such in this family */
+    const char *const *tensor; /* [N_ROLE] names, # is the block's number; NULL: not in this family */
     enum norm_kind norm;
     const char *eps_key;
     double eps;
@@ -32,35 +32,35 @@ struct architecture {
     bool transposed;        /* the blocks' matrices are stored as [in][out] */
     bool no_padding;        /* the embedding has no padding_idx in transformers */
     bool one_norm;          /* a parallel residual has one norm for attention and MLP */
-    bool post_norm;         /* norms stand behind attention and MLP */
-    bool scaled_embedding;  /* by the root of the hidden size */
+    bool post_norm;         /* norms come after attention and MLP */
+    bool scaled_embedding;  /* the embedding is multiplied by the root of the hidden size */
     bool learned_positions; /* instead of rotary ones */
-    enum qk_norm qk_norm;   /* where the flag says that there is one */
+    enum qk_norm qk_norm;   /* its kind, if has_qk_norm says that there is one */
     bool qk_norm_bias;
     const char *activation;
     bool tanh_for_gelu; /* "gelu" means gelu_tanh */
     const struct size_keys *key;
-    const char *prefix; /* of all names, which older files leave away; NULL: none */
+    const char *prefix; /* of all tensor names; older files omit it; NULL: none */
     struct flag parallel, qkv_bias, out_bias, mlp_bias, tied, has_qk_norm;
-    const char *theta_key;    /* of the style without rope_parameters */
+    const char *theta_key;    /* key in the style without rope_parameters */
     const char *fraction_key; /* part of a head that rotates; NULL: all of it */
     double fraction;
-    size_t kv_heads, head_dim, positions; /* where config.json does not say; 0: as many as heads, hidden / heads */
-    size_t inner;    /* the MLP's columns in hidden sizes where config.json does not say; 0: it must */
-    int32_t padding; /* token + 1 of padding_idx where config.json does not say; 0: none */
+    size_t kv_heads, head_dim, positions; /* defaults; 0: kv_heads = heads, head_dim = hidden / heads */
+    size_t inner;                         /* MLP columns / hidden size if config.json does not say; 0: it must say */
+    int32_t padding;                      /* padding_idx + 1 if config.json does not say; 0: none */
     enum window window;
 };
-/** NULL: not built. */
+/** The row of this model type; NULL: not supported. */
 const struct architecture *architecture_find(const char *model_type);
 /** The model types of the table, separated by ", ". */
 const char *architecture_list(char buffer[256]);
 
-/** s->rotary_dim, s->frequency and s->rotary_scale from config.json; head_dim and positions are known.                              Local. */
+/** Sets s->rotary_dim, s->frequency and s->rotary_scale from config.json; needs s->head_dim and s->positions. Local. */
 enum status rope_read(const char *where, const json_t *config, struct shape *s);
 
 /* -------------------------------------------------------------------------------------------------------- layout ----- */
 /** Whether key-value head h is kept by more than one of the tensor ranks.                                         Local. */
 bool layout_kv_shared(const struct shape *s, int tensor_size, size_t h);
-/** Whether the rows of p are those of the key-value heads, head after head.                                       Local. */
+/** Whether the rows of p are those of key-value heads, head after head.                                       Local. */
 bool param_by_kv_heads(const struct layout *l, const struct param *p);
 #endif

@@ -1,5 +1,6 @@
-/* objective: one table; each row: the loss of one sequence and its derivative. No messages, no model: token losses see
- * negative log-likelihoods; losses on distributions, on hidden states and on pairs of sequences say what they compare.
+/* objective: a table whose rows give the loss of one sequence and its derivative, without messages and without a model.
+ * Losses of tokens take negative log-likelihoods; losses on distributions, on hidden states and on pairs of sequences
+ * say what they compare.
  * A new objective is one file and one row.                                                                            */
 #ifndef UNLEARN_OBJECTIVE_H
 #define UNLEARN_OBJECTIVE_H
@@ -9,7 +10,7 @@ enum combine { BY_TOKEN, BY_SEQUENCE, BY_POSITION }; /* how sequences are weighe
 enum need {
     NEEDS_REFERENCE = 1,    /* token nll under the reference weights */
     NEEDS_DISTRIBUTION = 2, /* the reference's whole next-token distributions */
-    NEEDS_POSITIONS = 4,    /* an output at every position, not only before labels */
+    NEEDS_POSITIONS = 4,    /* outputs at all positions, not only before labels */
     IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
     IS_OBJECTIVE = 16,      /* may be trained and measured on forget rows */
     NEEDS_REPLACEMENT = 32, /* reads stock refusals in place of the answers */
@@ -23,7 +24,7 @@ struct objective_row;
 struct objective { /* a row with its parameters' values */
     const struct objective_row *row;
     double parameter[MAX_PARAMETER];
-    const real *direction; /* [hidden] borrowed; NULL: not needed */
+    const real *direction; /* [hidden] for NEEDS_DIRECTION, else NULL; borrowed */
 };
 
 /** The row of this name with default parameters; false when there is none. */
@@ -32,48 +33,48 @@ const char *objective_name(const struct objective *o);
 enum combine objective_combine(const struct objective *o);
 unsigned objective_needs(const struct objective *o); /* of enum need */
 const char *objective_equation(const struct objective *o);
-/** Sets one parameter. ERR_INPUT with the names that there are, or the range; `where` begins the message. */
+/** Sets one parameter. ERR_INPUT names the parameters there are, or the allowed range; `where` begins the message. */
 enum status objective_set(struct objective *o, const char *where, const char *key, double value);
 /** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all of them if `all`. */
 enum status objective_label(const struct objective *o, bool all, struct text *out);
 /** A line per row for --help: name, parameters, equation. */
 enum status objective_describe(struct text *out);
 
-/** Weight of a sequence in a batch before the weights are made to sum to 1: labelled tokens, positions, or 1; 0 for a
- *  sequence without a label (except by position). */
+/** Weight of a sequence in a batch before the weights are scaled to sum to 1: its labelled tokens, its positions, or 1.
+ *  A sequence without a label gets 0, unless sequences combine by position. */
 double objective_mass(const struct objective *o, size_t positions, size_t labels);
 
-/** Loss of one sequence from the nll of its n labelled tokens (token and sequence objectives; n = 0: loss 0).     Local.
+/** LOSS_OF_TOKENS: the loss of one sequence from the nll of its n labelled tokens; 0 when n is 0.                Local.
  *  \param[in]  nll, nll_ref  [n] -log p of each labelled token, now and under the reference (NULL where not needed)
  *  \param[out] dnll  [n] dloss/dnll; weights are constants: no derivative flows through them
  *  \param[out] weight  the mean token weight, or the sequence weight (NPO); NaN where the objective has none */
 double objective_token(const struct objective *o, size_t n, const double *nll, const double *nll_ref, double *dnll,
                        double *weight);
 
-/* What a loss is made of; a row has one of them. */
+/* What a loss is computed from; every row of the table has one kind. */
 enum loss_kind { LOSS_OF_TOKENS, LOSS_OF_DISTRIBUTIONS, LOSS_OF_HIDDEN, LOSS_OF_PAIRS };
 enum loss_kind objective_kind(const struct objective *o);
 
-/* LOSS_OF_DISTRIBUTIONS: the mean over the outputs of a sequence, its first `skip` left out, of the cross-entropy of the
- * model's distribution p against a constant target q = softmax(logits), the label's logit lowered by `shift`. */
+/* LOSS_OF_DISTRIBUTIONS: the mean, over the outputs of a sequence without its first `skip`, of the cross-entropy of the
+ * model's distribution p against a constant target q: the softmax of logits whose label is lowered by `shift`. */
 struct distribution_target {
-    bool own;        /* q is made of the model's own logits, not of the reference's */
-    bool divergence; /* less q's entropy: Kullback-Leibler */
+    bool own;        /* q comes from the model's own logits, else from the reference's */
+    bool divergence; /* subtracts q's entropy: Kullback-Leibler divergence */
     double shift;    /* INFINITY: q has no mass at the label */
     size_t skip;
 };
 struct distribution_target objective_target(const struct objective *o);
 
-/* LOSS_OF_HIDDEN: the mean over the outputs of a sequence of mean_d (h - scale y)^2, h = hidden state `layer` (the output of
- * that block, counted from 1; of the last one: after the final norm), y = the objective's direction or, where there is
- * none, h under the reference weights. */
+/* LOSS_OF_HIDDEN: the mean over the outputs of a sequence of mean_d (h - scale y)^2. h is hidden state `layer`: the
+ * output of that block, counted from 1, for the last block after the final norm. y is the objective's direction or, if
+ * it has none, h under the reference weights. */
 struct hidden_target {
     size_t layer;
     double scale;
 };
 struct hidden_target objective_hidden(const struct objective *o);
 
-/** LOSS_OF_PAIRS, of one row: by how much S = sum of nll has risen above the reference's, with the refusal (win) and with
- *  the answer (lose). Derivatives by each; *weight as of objective_token().                                      Local. */
+/** LOSS_OF_PAIRS: the loss of one row and its derivatives by win and lose: how far S = sum of nll has risen above the
+ *  reference's, for the refusal (win) and for the answer (lose). *weight as in objective_token().             Local. */
 double objective_pair(const struct objective *o, double win, double lose, double *dwin, double *dlose, double *weight);
 #endif

@@ -19,8 +19,8 @@ struct objective_row {
         double standard, least, most;
     } parameter[MAX_PARAMETER];
     const char *equation;
-    bool counts;       /* the first parameter is a number of things */
-    token_loss *token; /* one of these four */
+    bool counts;       /* the first parameter must be a whole number */
+    token_loss *token; /* exactly one of these four is set */
     distribution_loss *distribution;
     hidden_loss *hidden;
     pair_loss *pair;
@@ -34,7 +34,7 @@ pair_loss loss_dpo;
 /** log sigmoid(x), finite for every finite x */
 double log_sigmoid(double x);
 double sigmoid(double x);
-/** -(1/n) sum_t w_t nll_t of constant weights: dnll [n] holds w on entry, its derivative after; *weight = mean w. */
+/** -(1/n) sum_t w_t nll_t, w constant: dnll [n] holds w on entry, the derivative on return; *weight = mean w. */
 double weighted_ascent(size_t n, const double *nll, double *dnll, double *weight);
 /** log(p^beta + p_o^beta + 1e-5) of one token, from its nll under the model and the reference */
 double log_tnpo_denominator(double beta, double nll, double nll_ref);

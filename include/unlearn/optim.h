@@ -28,7 +28,7 @@ double optim_rate(const struct optim_settings *set, size_t t);
 /** 2-norm of the gradient of all parameters that are not frozen (NULL: none is), every element counted once over the
  *  tensor ranks.                                                                      Collective over the tensor ranks. */
 double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient);
-/** What clipping multiplies a gradient of this norm by.                                                          Local. */
+/** Factor by which clipping scales a gradient of this norm.                                                   Local. */
 double optim_scale(const struct optim_settings *set, double norm);
 /** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; layer by layer.
  *  A frozen parameter does not decay either.                                                                    Local. */

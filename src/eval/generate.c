@@ -1,9 +1,9 @@
-/* How a model continues prompts. Each data rank takes its share of them through a number of slots: in every step all slots
- * read one token more, and one that has become free reads the whole of the next prompt; a forward costs as many rows as
- * there are new tokens. The row behind the last token of a sequence then says its next one.
- * Rows do not know of each other (model_step()), so neither slots nor data ranks change an answer. Threads share the slots as
- * data ranks share the prompts: each has a part of both to itself, and they meet at the end only, so that none waits for one
- * that has no processor. */
+/* How a model continues prompts. Each data rank runs its share of the prompts in a number of slots. In every step each
+ * busy slot reads one more token, and a free slot reads all of the next prompt, so a forward has as many rows as there
+ * are new tokens. The logits at a sequence's last row choose its next token.
+ * Rows do not influence each other (model_step()), so answers do not depend on slots or data ranks. Threads divide
+ * slots and prompts among themselves, as data ranks divide prompts; they meet only at the end, so that none waits for a
+ * thread that the system has stopped. */
 #include "unlearn/eval.h"
 #include <assert.h>
 #include <math.h>
@@ -12,32 +12,32 @@
 
 struct slot {
     bool busy;
-    size_t prompt;       /* which one */
-    size_t length, read; /* ids in all, and of them in the cache */
-    int32_t last;        /* the id at length - 1 of an answer under way */
+    size_t prompt;       /* its number */
+    size_t length, read; /* ids of the sequence so far; how many of them are in the cache */
+    int32_t last;        /* the newest id of the answer, at length - 1 */
 };
-struct decoding {            /* of one thread, but for the answers */
-    const struct grid *grid; /* borrowed, as all that comes with the call */
+struct decoding {            /* what one thread works on; the answers are common to all threads */
+    const struct grid *grid; /* borrowed, as the other arguments of generate() */
     const struct layout *layout;
     const struct generation *how;
     struct state *weights;
-    size_t n; /* prompts, of all data ranks */
+    size_t n; /* number of prompts of all data ranks */
     const size_t *first;
     const int32_t *id;
-    size_t slots, rows;  /* rows of a step at most */
-    size_t next, stride; /* its next prompt, and from one to the next */
+    size_t slots, rows;  /* rows: most in a step */
+    size_t next, stride; /* its next prompt, and the step to the one after it */
     size_t bad;          /* 1 + the prompt whose logits were not finite; 0: none */
     struct model *model;
     struct cache *cache;
     struct arena arena;
     struct slot *slot;            /* [slots] */
-    struct batch batch;           /* of a step */
+    struct batch batch;           /* batch of the current step */
     double (*best)[2], (*all)[2]; /* [slots], [tensor ranks][slots] largest logit and its id */
     real *logits;                 /* [slots][vocabulary]; NULL: not needed */
     struct candidate *candidate;  /* [vocabulary] */
-    int32_t *answer;              /* of this rank's prompts, as long as each may become */
-    size_t *answer_at;            /* [n] its beginning */
-    uint64_t *ended;              /* [n] 1 + 2 x ids of the answer + reason; 0: of another data rank */
+    int32_t *answer;              /* answers of this rank's prompts, each with room for its greatest length */
+    size_t *answer_at;            /* [n] where an answer begins */
+    uint64_t *ended;              /* [n] 1 + 2 x (ids of the answer) + stop reason; 0: not ended, or another rank's */
 };
 
 /* ------------------------------------------------------------------------------------------------------ workspace ----- */
@@ -58,7 +58,7 @@ static void take(struct arena *a, struct decoding *d)
     d->candidate = draws ? arena_take(a, V, sizeof *d->candidate) : NULL;
 }
 
-/* Rows of a step: a token of every slot and the longest prompt that gets an answer. */
+/* A step has at most one token for every slot and the longest prompt that gets an answer. */
 static struct model_limits limits(struct decoding *d)
 {
     d->rows = d->slots + d->how->max_length;
@@ -81,14 +81,15 @@ done:
     return st;
 }
 
-/* Between the tensor ranks' threads there would be messages; and in test mode weights have one reader. */
+/* Several threads only without tensor ranks, since threads must not send messages; and in test mode of the weights one
+ * thread, since they may have only one reader. */
 static size_t threads_of(const struct decoding *d)
 {
     if (d->grid->tensor_size > 1 || (d->weights && d->weights->guard)) return 1;
     return d->slots < (size_t)math_threads_now() ? d->slots : (size_t)math_threads_now();
 }
 
-/* What thread t of n does of all. */
+/* The part of the work that thread t of n does. */
 static struct decoding part_of(const struct decoding *d, size_t t, size_t n)
 {
     struct decoding part = *d;
@@ -118,7 +119,7 @@ size_t generate_bytes(const struct grid *g, const struct layout *l, const struct
 
 static size_t length_of(const struct decoding *d, size_t i) { return d->first[i + 1] - d->first[i]; }
 
-/* The places of this rank's answers. A prompt that fills all of max_length has its answer: nothing. */
+/* Assigns the places of this rank's answers. A prompt that fills max_length has ended already, with an empty answer. */
 static enum status answers_place(struct decoding *d)
 {
     enum status st = OK;
@@ -169,7 +170,7 @@ static void add_row(struct batch *b, int32_t id, size_t position)
     b->position[b->n_row++] = (int32_t)position;
 }
 
-/* What slot s has not read yet: its last id, or a whole prompt. */
+/* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt. */
 static void add_sequence(struct decoding *d, size_t s)
 {
     struct batch *b = &d->batch;
@@ -185,7 +186,7 @@ static void add_sequence(struct decoding *d, size_t s)
     b->out_row[b->n_out++] = b->n_row - 1;
 }
 
-/* The next prompt of this rank that gets an answer, where it fits into the step. */
+/* Gives the slot this rank's next prompt that needs an answer, if it fits into the step. */
 static bool slot_fill(struct decoding *d, struct slot *slot)
 {
     while (d->next < d->n && d->ended[d->next]) d->next += d->stride;
@@ -207,7 +208,7 @@ static bool step_make(struct decoding *d)
     return b->n_seq > 0;
 }
 
-/* Over all tensor ranks: the lowest id of the largest logits. */
+/* Chooses the token with the largest logit over all tensor ranks; of equal logits the lowest id. */
 static void choose_best(struct decoding *d)
 {
     const struct layout *l = d->layout;
@@ -223,7 +224,7 @@ static void choose_best(struct decoding *d)
         if (!isfinite(d->best[k][0])) d->bad = d->slot[d->batch.item[k]].prompt + 1;
 }
 
-/* Rows of logits over the whole vocabulary. */
+/* Logits over the whole vocabulary, gathered from the tensor ranks. */
 static const real *whole_logits(struct decoding *d)
 {
     const struct layout *l = d->layout;
@@ -286,7 +287,7 @@ static enum status decode_all(size_t n, struct decoding *part)
     enum phase before = phase_enter(PHASE_FORWARD);
     size_t bad = 0;
     if (n == 1)
-        decode(part); /* not in a region of one thread: where rows or weights are many, a team may share a product */
+        decode(part); /* outside a parallel region, so that the team can share large products */
     else {
 #pragma omp parallel for schedule(static, 1) num_threads((int)n)
         for (size_t t = 0; t < n; t++) decode(&part[t]);
@@ -299,7 +300,7 @@ static enum status decode_all(size_t n, struct decoding *part)
 }
 
 /* ------------------------------------------------------------------------------------------------ all together ----- */
-/* Lengths and reasons are known everywhere: so are the places of all answers. */
+/* Every process knows all lengths and stop reasons, so it can place all answers. */
 static enum status answers_new(const struct decoding *d, struct answers *out, int32_t **packed)
 {
     enum status st = OK;
@@ -318,7 +319,7 @@ done:
     return st;
 }
 
-/* Each data rank's answers, end to end, to all of them. */
+/* Each data rank in turn sends its answers, end to end, to all data ranks. */
 static void answers_share(const struct decoding *d, struct answers *out, int32_t *packed)
 {
     for (int rank = 0; rank < d->grid->data_size; rank++) {

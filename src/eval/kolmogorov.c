@@ -1,6 +1,7 @@
-/* The one-sample Kolmogorov-Smirnov law, D_n = sup |F_n - F| of a continuous F: what scipy.stats.kstwo.sf gives, method by
- * method, as its two-sample test beyond 10000 values rests on it. Which method where: Simard and L'Ecuyer, "Computing the
- * two-sided Kolmogorov-Smirnov distribution", J. Stat. Software 39(11), 2011; with t = n d and z = sqrt(n) d:
+/* The law of the one-sample Kolmogorov-Smirnov statistic D_n = sup |F_n - F| for a continuous F, by the same methods as
+ * scipy.stats.kstwo.sf, which scipy's two-sample test uses beyond 10000 values. The choice of methods is that of Simard
+ * and L'Ecuyer, "Computing the two-sided Kolmogorov-Smirnov distribution", J. Stat. Software 39(11), 2011; t = n d and
+ * z = sqrt(n) d:
  *      t <= 1/2: 1;  t <= 1: 1 - n! ((2t-1)/n)^n;  t >= n-1: 2 (1-d)^n                      Ruben and Gambino
  *      d >= 1/2, or z^2 large: twice the one-sided tail                                     Birnbaum and Tingey 1951
  *      small n or d: 1 - the entry of a matrix power                                        Marsaglia, Tsang and Wang 2003
@@ -12,11 +13,11 @@
 #include <string.h>
 
 static const double PI = 3.14159265358979323846;
-enum { FEW = 140, MANY = 100000 };                       /* values; scipy's limits as the next ones */
-static const double ALL_IN_ONE_TAIL = 4, FEW_TAIL = 2.2; /* z^2 from which the tails do not overlap: n <= FEW, beyond */
-static const double NOTHING_LEFT = 370;                  /* z^2 */
-static const double MATRIX = 1.4;                        /* n d^1.5 up to which the matrix is small, n > FEW */
-static const double LEAST_EXPONENT = -708;               /* of the expansion's leading term */
+enum { FEW = 140, MANY = 100000 };                       /* numbers of values; these limits and the next are scipy's */
+static const double ALL_IN_ONE_TAIL = 4, FEW_TAIL = 2.2; /* z^2 from which tails do not overlap; n <= FEW, n > FEW */
+static const double NOTHING_LEFT = 370;                  /* z^2 from which p is 0 */
+static const double MATRIX = 1.4;                        /* n d^1.5 up to which the matrix is small; for n > FEW */
+static const double LEAST_EXPONENT = -708; /* exponent of the expansion's leading term, below which it is 0 */
 
 /* Pr(D+_n >= d) = d sum_j C(n,j) (d + j/n)^(j-1) (1 - d - j/n)^(n-j), j from 0 while the last base is positive. */
 static double one_sided(size_t n, double d)
@@ -49,7 +50,7 @@ static long rescale(size_t m, double *a)
     return power;
 }
 
-/* H of Marsaglia, Tsang and Wang; t = k - h, m = 2k - 1 */
+/* The matrix H of Marsaglia, Tsang and Wang; their t = k - h, m = 2k - 1. */
 static void durbin(size_t m, double h, double *H)
 {
     for (size_t i = 0; i < m; i++)
@@ -70,7 +71,7 @@ static enum status matrix(size_t n, double d, double *cdf)
     enum status st = OK;
     size_t k = (size_t)((double)n * d) + 1, m = 2 * k - 1;
     double *H = NULL, *Q = NULL, *T = NULL, *swap;
-    long base = 0, power = 0; /* H stands for 2^base H, Q for 2^power Q */
+    long base = 0, power = 0; /* the true matrices are 2^base H and 2^power Q */
     TRY_NEW(H, m * m);
     TRY_NEW(Q, m * m);
     TRY_NEW(T, m * m);
@@ -87,7 +88,7 @@ static enum status matrix(size_t n, double d, double *cdf)
         base = 2 * base + rescale(m, H);
     }
     *cdf = Q[(k - 1) * m + k - 1];
-    for (size_t i = 1; i <= n; i++) { /* n!/n^n, and the power of two where it helps to stay in range */
+    for (size_t i = 1; i <= n; i++) { /* times n!/n^n; exponents go to `power`, to stay in range */
         int more;
         *cdf = frexp(*cdf * ((double)i / (double)n), &more);
         power += more;
@@ -106,7 +107,7 @@ static double expansion(size_t n, double d)
     double z = sqrt((double)n) * d, z2 = z * z, z4 = z2 * z2, z6 = z2 * z4, p2 = PI * PI, p4 = p2 * p2, p6 = p2 * p4;
     double K[4] = {0}, root = sqrt(2 * PI);
     if (-p2 / 8 / z2 < LEAST_EXPONENT) return 0;
-    for (int k = (int)ceil(16 * z / PI); k > 0; k--) { /* the next term is below the rounding of the first */
+    for (int k = (int)ceil(16 * z / PI); k > 0; k--) { /* further terms are below the rounding of the first */
         double odd = 2 * k - 1, m2 = odd * odd, m4 = m2 * m2, m6 = m2 * m4, e = exp(-m2 * p2 / 8 / z2);
         double k2 = (double)k * k, all = k2 * exp(-k2 * p2 / 2 / z2);
         K[0] += e / z;
@@ -121,7 +122,7 @@ static double expansion(size_t n, double d)
     return root * (K[0] + (K[1] + (K[2] + K[3] / sqrt((double)n)) / sqrt((double)n)) / sqrt((double)n));
 }
 
-/* The ends of the law, in closed form. */
+/* Both ends of the law, which have a closed form. */
 static double ruben_gambino(size_t n, double d)
 {
     double N = (double)n, t = N * d;

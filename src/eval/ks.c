@@ -1,15 +1,15 @@
 /* The two-sample Kolmogorov-Smirnov test, two-sided: D = sup |F_n - G_m| and Pr(D_nm >= D) when both samples are drawn from
  * one continuous law, as scipy.stats.ks_2samp gives them by default.
  *
- * Exact: in the order of the joint sample F_n and G_m walk a lattice path from (0, 0) to (n, m), each of the C(n+m, n) paths
- * equally likely; p is the share of paths that reach |i/n - j/m| >= D, that is |i m - j n| gcd/(n m) >= h/lcm with a whole h.
- * All sums below are of positive terms: p keeps its digits down to the smallest double. */
+ * Exact p: the joint sample in ascending order is a lattice path from (0, 0) to (n, m), and all C(n+m, n) paths are
+ * equally likely; p is the share of paths that reach |i/n - j/m| >= D, that is |i m - j n| gcd/(n m) >= h/lcm with a
+ * whole h. All sums below have positive terms, so p keeps its digits down to the smallest double. */
 #include "unlearn/eval_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_EXACT = 10000 }; /* values of the larger sample, as scipy */
+enum { MOST_EXACT = 10000 }; /* values of the larger sample; scipy's limit */
 
 static int ascending(const void *a, const void *b)
 {
@@ -31,7 +31,7 @@ done:
 static double distance(size_t n, const double *x, size_t m, const double *y)
 {
     double d = 0;
-    for (size_t i = 0, j = 0; i < n && j < m;) { /* behind the end of one sample the distance only falls */
+    for (size_t i = 0, j = 0; i < n && j < m;) { /* after the end of one sample the distance only falls */
         double at = x[i] < y[j] ? x[i] : y[j];
         while (i < n && x[i] <= at) i++;
         while (j < m && y[j] <= at) j++;
@@ -40,8 +40,8 @@ static double distance(size_t n, const double *x, size_t m, const double *y)
     return d;
 }
 
-/* n = m: by reflection p = 2 sum_{k>=1} (-1)^(k-1) C(2n, n-kh)/C(2n, n), as 2 a_1 (1 - a_2 (1 - a_3 (...))) with
- * a_k = C(2n, n-kh)/C(2n, n-(k-1)h): no cancellation, no large numbers (Hodges 1958). */
+/* For n = m, by reflection: p = 2 sum_{k>=1} (-1)^(k-1) C(2n, n-kh)/C(2n, n), computed as 2 a_1 (1 - a_2 (1 - a_3
+ * (...))) with a_k = C(2n, n-kh)/C(2n, n-(k-1)h), which avoids cancellation and large numbers (Hodges 1958). */
 static double reflected(size_t n, size_t h)
 {
     double p = 0;
@@ -53,19 +53,19 @@ static double reflected(size_t n, size_t h)
     return 2 * p;
 }
 
-/* Any n, m: the share Q(i, j) of paths to (i, j) that have been outside |i m' - j n'| < h, with n' = n/gcd, m' = m/gcd:
+/* For any n, m: Q(i, j), the share of paths to (i, j) that have left |i m' - j n'| < h, with n' = n/gcd, m' = m/gcd:
  *      Q = 1 outside, else (i Q(i-1, j) + j Q(i, j-1))/(i + j)
  * as a path to (i, j) comes from (i-1, j) with probability i/(i+j). One column at a time; O(n m) at worst. */
 static enum status walked(size_t n, size_t m, size_t gcd, size_t h, double *p)
 {
     enum status st = OK;
-    double *Q = NULL; /* [m+1] column i, once the loop has passed */
+    double *Q = NULL; /* [m+1] column i of Q(i, j), overwritten from column to column */
     size_t n1 = n / gcd, m1 = m / gcd, cleared = 0;
     TRY_NEW(Q, m + 1);
     for (size_t j = 0; j <= m; j++) Q[j] = 1;
     for (size_t i = 0; i <= n; i++) {
         size_t low = i * m1 < h ? 0 : (i * m1 - h) / n1 + 1,
-               high = (i * m1 + h + n1 - 1) / n1; /* inside: low ... high-1 */
+               high = (i * m1 + h + n1 - 1) / n1; /* low ... high-1 are inside */
         double below = 1;
         if (low > m + 1) low = m + 1;
         if (high > m + 1) high = m + 1;
@@ -93,7 +93,7 @@ static size_t divisor(size_t n, size_t m)
     return n;
 }
 
-/* Pr(D_nm >= *d); *d is rounded to the multiple of 1/lcm that it must be. */
+/* *p = Pr(D_nm >= *d); first rounds *d to a multiple of 1/lcm, which it is but for rounding. */
 static enum status exact(size_t n, size_t m, double *d, double *p)
 {
     enum status st = OK;

@@ -71,7 +71,7 @@ double row_mean_wrong(const struct eval_set *s, size_t i)
     return sum / (double)s->n_wrong;
 }
 
-/* log sum_k e^-w_k, from the largest term on */
+/* log sum_k e^-w_k, relative to its largest term, so that nothing overflows */
 static double log_sum_wrong(const struct eval_set *s, size_t i)
 {
     double least = INFINITY, sum = 0;

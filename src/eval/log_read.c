@@ -8,8 +8,8 @@ static const size_t LARGEST_FILE = (size_t)1 << 30;
 enum { LONGEST_ROW = 18 }; /* digits of a row's name: below 2^63 */
 
 struct reader {
-    const char *path, *part; /* of the file; key of the set */
-    json_t *rows;            /* the array whose rows the others must have; borrowed */
+    const char *path, *part; /* path of the file; key of the set */
+    json_t *rows;            /* the set's first array: all others must have its rows; borrowed */
     const char *rows_key;
     struct eval_set *set;
 };
@@ -20,7 +20,7 @@ static enum status wrong(const struct reader *r, const char *key, const char *ro
     return fail(ERR_INPUT, "%s: %s: %s %s", r->path, r->part, key, what);
 }
 
-/* Python writes a number that is none as NaN or Infinity. */
+/* null, or NaN and Infinity as Python writes them. */
 static bool is_missing(const json_t *json)
 {
     const char *odd = json_odd(json);
@@ -36,7 +36,7 @@ static enum status row_number(const struct reader *r, const char *key, const cha
     return OK;
 }
 
-/* The rows of a set are those of the array that is read first. */
+/* Takes the rows of the set from the first array that is read. */
 static enum status take_rows(struct reader *r, const char *key, json_t *values)
 {
     enum status st = OK;
@@ -53,7 +53,7 @@ done:
     return st;
 }
 
-/* An object of rows, the same as before; NULL where the key is absent. */
+/* Finds the object of rows of a key and checks that its rows are the set's; NULL where the key is absent. */
 static enum status find_rows(struct reader *r, json_t *part, const char *key, json_t **out)
 {
     *out = json_object_get(part, key);
@@ -74,7 +74,7 @@ static enum status number(const struct reader *r, const char *key, const char *r
     return OK;
 }
 
-/* One value for each wrong answer; the first row with any says how many. null: all are missing. */
+/* Reads one value for each wrong answer; the first row that has any sets their number. null: all are missing. */
 static enum status numbers(const struct reader *r, const char *key, const char *row, json_t *list, double *out)
 {
     enum status st = OK;
@@ -113,7 +113,7 @@ static enum status read_array(struct reader *r, json_t *part, const struct log_a
     if (!values) return OK;
     if (a->wide) TRY(count_wrong(r, a->key, values));
     each = a->wide ? r->set->n_wrong : 1;
-    if (!each) return OK; /* null in every row: as if it were absent */
+    if (!each) return OK; /* null in every row counts as absent */
     TRY_NEW(*x, r->set->n * each);
     json_object_foreach(r->rows, name, value)
     {

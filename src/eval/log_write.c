@@ -8,7 +8,7 @@
 
 enum { DIGITS = 17, INDENT = 4 };
 
-struct context { /* of one value */
+struct context { /* what one value is computed from */
     const struct eval_set *set;
     const double *mean, *count; /* a sum is their product */
     size_t each;                /* values of a row */
@@ -35,7 +35,7 @@ static json_t *json_count(double x)
     return json_value(x);
 }
 
-/* The functions below return NULL without memory, or where a text is not UTF-8. */
+/* The functions below return NULL if memory is exhausted or a text is not UTF-8. */
 static json_t *json_row(const struct context *c, row_value *f, bool wide, bool counts, size_t i)
 {
     json_t *list;
@@ -65,7 +65,7 @@ static json_t *json_texts(const struct eval_set *s, size_t i)
 
 struct column { /* a key of the published file, in its order */
     const char *key;
-    size_t mean, count; /* offsets of the arrays it is made of */
+    size_t mean, count; /* offsets of the arrays that it is computed from */
     row_value *value;   /* NULL: the texts */
     bool wide, counts, among_options;
 };
@@ -92,7 +92,7 @@ static const void *array_at(const struct eval_set *s, size_t offset)
     return *(void *const *)(const void *)((const char *)s + offset);
 }
 
-/* Rows of one key; *bad: the row that cannot be written, else n. */
+/* The rows of one key; *bad receives the first row that cannot be written, or n. */
 static json_t *json_rows(const struct eval_set *s, const struct column *c, size_t *bad)
 {
     const struct context context = {s, array_at(s, c->mean), array_at(s, c->count), s->n_wrong};

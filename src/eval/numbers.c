@@ -1,16 +1,17 @@
-/* The numbers of a whole evaluation, from the scores of its rows. A row without a number is left out of a mean, and counted.
- *      probability of a set: mean p, of authors and facts p among the answers;      rouge: mean ROUGE-L recall
- *      truth ratio of a set: mean max(0, 1 - r), of forget mean min(r, 1/r)
+/* The numbers of a whole evaluation, from the scores of its rows. Means leave out and count the rows without a number.
+ *      probability of a set: mean p, for authors and facts p among the answers;     rouge: mean ROUGE-L recall
+ *      truth ratio of a set: mean max(0, 1 - r), for forget mean min(r, 1/r)
  *      model utility: harmonic mean of the nine of retain, real_authors, world_facts
  *      forget quality: p of the two-sample KS test of r against that of a model that never saw the forget rows
- *      auc: of telling holdout (larger scores) from forget;      privleak = 100 (auc* - auc) / (1 - auc*), auc of min_k
- *      relative: 100 (x - x*) / x*, x* of the model that never saw the forget rows                                      */
+ *      auc: how well a score tells holdout (larger) from forget
+ *      privleak = 100 (auc* - auc) / (1 - auc*), auc of min_k
+ *      relative: 100 (x - x*) / x*, x* of the model that never saw the forget rows                                   */
 #include "unlearn/eval_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const double TINY = 1e-10; /* of open-unlearning, which keeps divisors from 0 by it */
+static const double TINY = 1e-10; /* added to divisors, as in open-unlearning */
 static const enum score attack[] = {SCORE_LOSS,       SCORE_ZLIB,      SCORE_MIN_K,
                                     SCORE_MIN_K_PLUS, SCORE_REFERENCE, SCORE_GRADNORM};
 
@@ -100,7 +101,7 @@ static void utility(const struct score_rule *rule, size_t n_set, const struct sc
     number[NUMBER_UTILITY] = own.model_utility;
 }
 
-/* Against a model that never saw the forget rows, whose log is read by the same rule. */
+/* Compares with the log of a model that never saw the forget rows, by the same rule. */
 static enum status quality(const struct score_rule *rule, const struct named_log *own, const struct named_log *retain,
                            double *number)
 {
@@ -121,7 +122,7 @@ done:
 }
 
 /* ------------------------------------------------------------------------------------------------- attacks ------- */
-/* Those of the rows that have the score. */
+/* Copies the finite scores of the set's rows to x; returns how many there are. */
 static size_t finite_scores(const struct scored_set *s, enum score which, double *x)
 {
     size_t n = 0;

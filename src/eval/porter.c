@@ -2,14 +2,14 @@
  * ("NLTK_EXTENSIONS"): a table of irregular words, "ies" and "ied" of four-letter words, y after a consonant, "alli" before
  * the other suffixes of step 2, "fulli", "logi", "bli" for "abli", and a vowel-consonant stem of two letters counts as short.
  *
- * A stem is [C](VC)^m[V], C and V runs of consonants and vowels: m is its measure. What is neither of a, e, i, o, u nor a y
- * after a consonant is a consonant, digits too. */
+ * A stem is [C](VC)^m[V], where C and V are runs of consonants and of vowels; m is its measure. Vowels are a, e, i, o,
+ * u and a y after a consonant; all else, also a digit, is a consonant. */
 #include "unlearn/eval_priv.h"
 #include <string.h>
 
 static bool is_aeiou(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
 
-/* Of a run of y's each is the opposite of the one before. */
+/* In a run of y's vowel and consonant alternate. */
 static bool consonant(const char *w, size_t i)
 {
     bool opposite = false;
@@ -31,11 +31,11 @@ static size_t measure(const char *w, size_t n)
 static bool has_vowel(const char *w, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (is_aeiou(w[i]) || (w[i] == 'y' && i)) return true; /* the first letters are consonants: such a y is a vowel */
+        if (is_aeiou(w[i]) || (w[i] == 'y' && i)) return true; /* only consonants precede this y: it is a vowel */
     return false;
 }
 
-/* consonant, vowel, consonant at the end, the last none of w, x, y: as in "hop"; or the whole stem is as "at" */
+/* Ends in consonant, vowel, consonant other than w, x, y, as "hop" does; or is a vowel and a consonant, as "at". */
 static bool is_short(const char *w, size_t n)
 {
     if (n == 2) return !consonant(w, 0) && consonant(w, 1);
@@ -45,12 +45,13 @@ static bool is_short(const char *w, size_t n)
 static bool positive(const char *w, size_t n) { return measure(w, n) > 0; }
 static bool beyond_one(const char *w, size_t n) { return measure(w, n) > 1; }
 static bool beyond_one_st(const char *w, size_t n) { return measure(w, n) > 1 && strchr("st", w[n - 1]); }
-static bool positive_with_next(const char *w, size_t n) { return measure(w, n + 1) > 0; } /* the stem and a letter more */
+static bool positive_with_next(const char *w, size_t n) { return measure(w, n + 1) > 0; } /* stem and next letter */
 static bool beyond_one_with_next(const char *w, size_t n) { return measure(w, n + 1) > 1; }
 static bool after_consonant(const char *w, size_t n) { return n > 1 && consonant(w, n - 1); }
 
-/* Of each table the first suffix that the word ends with decides; where its condition does not hold of the stem, nothing
- * changes. No replacement is longer than what it replaces, but for "tidy", which comes after a longer suffix went. */
+/* The first suffix of a table with which the word ends decides; if the stem does not meet its condition, nothing
+ * changes. A replacement is never longer than its suffix, except in "tidy", which is applied after a longer suffix was
+ * removed. */
 struct rule {
     const char *suffix, *put;
     bool (*may)(const char *w, size_t n_stem); /* NULL: always */
@@ -118,7 +119,7 @@ static bool ends(const char *w, size_t n, const char *suffix)
     return n >= k && !memcmp(w + n - k, suffix, k);
 }
 
-/* true: a rule changed the word, or put back what stood there. */
+/* Returns true if a rule was applied, even one that leaves the word as it was. */
 static bool apply(const struct rule *r, char *w, size_t *n)
 {
     for (; r->suffix; r++)
@@ -132,7 +133,7 @@ static bool apply(const struct rule *r, char *w, size_t *n)
     return false;
 }
 
-/* ed and ing, where a stem with a vowel is left; that then ends as a word does */
+/* Removes ed and ing if the stem that is left has a vowel, and then repairs the end of the stem. */
 static void past_and_gerund(char *w, size_t *n)
 {
     if (ends(w, *n, "ied")) {
@@ -180,7 +181,7 @@ size_t porter_stem(char *w, size_t n)
         apply(step_1a, w, &n);
     past_and_gerund(w, &n);
     apply(step_1c, w, &n);
-    apply(step_2_first, w, &n); /* what is left may end as "conditional" does */
+    apply(step_2_first, w, &n); /* what is left may end in a suffix of step 2 */
     apply(step_2, w, &n);
     apply(step_3, w, &n);
     apply(step_4, w, &n);

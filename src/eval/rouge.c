@@ -1,9 +1,9 @@
 /* ROUGE-1 and ROUGE-L (Lin 2004) as the rouge-score package 0.1.2 gives them with use_stemmer=True.
  *      recall = hits/words of the reference, precision = hits/words of the candidate, f1 = 2 P R/(P + R)
- * hits: words in common, each as often as both have it (ROUGE-1); the longest common subsequence (ROUGE-L).
+ * hits: the words in common, each as often as both texts have it (ROUGE-1); the longest common subsequence (ROUGE-L).
  *
- * Words are runs of [a-z0-9] of the text in Python's lower case. Beyond ASCII only two characters have one of these in
- * their lower case: the Kelvin sign, k, and I with a dot above, i and a combining dot. */
+ * Words are runs of [a-z0-9] in the text after Python's lower(). Only two characters beyond ASCII become such a letter:
+ * the Kelvin sign becomes k, and I with a dot above becomes i and a combining dot. */
 #include "unlearn/eval_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +13,10 @@ enum { SHORTEST_STEMMED = 4 };
 
 struct word {
     const char *text;
-    size_t n, at; /* bytes; its place in its text */
+    size_t n, at; /* bytes; number of the word in its text */
     int side;
 };
-struct words {      /* of both texts, those of the reference first */
+struct words {      /* the words of both texts, those of the reference first */
     char *text;     /* owned */
     struct word *w; /* [n[0] + n[1]] owned */
     size_t n[2];
@@ -24,7 +24,7 @@ struct words {      /* of both texts, those of the reference first */
     size_t n_id;
 };
 
-/* The next character in lower case: 0 where it belongs to no word. *closes: a combining dot follows and ends the word. */
+/* The next character in lower case; 0 if no part of a word. *closes: a combining dot follows, which ends the word. */
 static char lower_next(const char *s, size_t n, size_t *at, bool *closes)
 {
     size_t left = n - *at;
@@ -44,7 +44,7 @@ static char lower_next(const char *s, size_t n, size_t *at, bool *closes)
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : 0;
 }
 
-/* Appends the words of a text; *room is where their letters go: at most n. */
+/* Appends the words of a text; writes their letters, at most n, to *room and advances it. */
 static void split(const char *s, size_t n, int side, struct words *words, char **room)
 {
     struct word *w = words->w + words->n[0] + words->n[1];
@@ -81,7 +81,7 @@ static enum status words_new(const char *const *s, const size_t *n, struct words
     char *room;
     *words = (struct words){0};
     TRY_NEW(words->text, n[0] + n[1] + 1);
-    TRY_NEW(words->w, n[0] / 2 + n[1] / 2 + 2); /* a letter and what parts it from the next take two bytes */
+    TRY_NEW(words->w, n[0] / 2 + n[1] / 2 + 2); /* a word and its separator take at least two bytes */
     room = words->text;
     for (int side = 0; side < 2; side++) split(s[side], n[side], side, words, &room);
     for (int side = 0; side < 2; side++) TRY_NEW(words->id[side], words->n[side]);
@@ -97,7 +97,7 @@ done:
 static enum status common_words(const struct words *w, size_t *hits)
 {
     enum status st = OK;
-    size_t *spare = NULL; /* of each word in the reference, not met in the candidate yet */
+    size_t *spare = NULL; /* how often the reference has a word that the candidate has not matched yet */
     *hits = 0;
     TRY_NEW(spare, w->n_id);
     for (size_t i = 0; i < w->n[0]; i++) spare[w->id[0][i]]++;
@@ -108,7 +108,7 @@ done:
     return st;
 }
 
-/* One row of the table at a time: best[j] of the reference so far and the candidate's first j words. */
+/* Fills the table row by row: best[j] is the length for the reference so far and the candidate's first j words. */
 static enum status common_subsequence(const struct words *w, size_t *hits)
 {
     enum status st = OK;

@@ -1,5 +1,5 @@
-/* The numbers of single rows of an evaluated set, from the statistics of their tokens. What cannot be said is NaN: a row
- * without labelled tokens or without a key, a likelihood that is not finite.
+/* The scores of single rows of an evaluated set, from statistics of their tokens. A score is NaN if the row has no
+ * labelled tokens or lacks a key, or if a likelihood is not finite.
  * Sources: TOFU (Maini et al. 2024), probability, truth ratio; Carlini et al. 2021, extraction and zlib; Shi et al. 2024,
  * Min-K%; Zhang et al. 2024, Min-K%++. */
 #include "unlearn/eval_priv.h"
@@ -48,7 +48,7 @@ static double mean(size_t n, const double *x)
     return n && isfinite(sum) ? sum / (double)n : NAN;
 }
 
-/* Tokens of answer k, and where they begin. */
+/* Number of tokens of answer k; *at: where they begin. */
 static size_t tokens(const struct token_values *t, size_t k, size_t *at)
 {
     *at = t->label_first[k];
@@ -63,7 +63,7 @@ static size_t most_tokens(const struct token_values *t, size_t n)
     return most;
 }
 
-/* Those that memorisation, extraction and min_k look at. */
+/* How many of n tokens memorisation, extraction and min_k use. */
 static size_t counted(const struct score_rule *rule, size_t n) { return rule->without_end && n ? n - 1 : n; }
 
 static double extraction(const struct score_rule *rule, size_t n, const double *hit)
@@ -72,7 +72,7 @@ static double extraction(const struct score_rule *rule, size_t n, const double *
     return x == 0 && rule->one_extracted ? 1 / (double)n : x;
 }
 
-/* Minus the lowest of the likelihoods: the highest nll; the lowest of z as they are. room: [n]. */
+/* min_k of the log-likelihoods -nll, and min_k++ of z; room [n] is scratch. */
 static enum status attacks(const struct score_rule *rule, const struct token_values *t, size_t n, size_t at, double *room,
                            double *score)
 {
@@ -185,7 +185,7 @@ enum status scores_perturbed(const struct score_rule *rule, const struct token_v
                              const struct scored_set *s)
 {
     struct eval_set *log = s->log;
-    double *loss = NULL; /* of a row's wrong answers */
+    double *loss = NULL; /* losses of a row's wrong answers */
     size_t most = 0;
     enum status st = OK;
     for (size_t i = 0; i < s->n; i++)

@@ -1,5 +1,5 @@
-/* The benchmark's numbers of rows, whether they were scored or follow from a log: see eval_summarise() and
- * eval_forget_quality() in the header. */
+/* The benchmark's numbers, from rows that were scored or from a log: see eval_summarise() and eval_forget_quality() in
+ * the header. */
 #include "unlearn/eval_priv.h"
 #include <inttypes.h>
 #include <math.h>
@@ -7,9 +7,9 @@
 
 #define AT(member) offsetof(struct eval_set, member)
 struct published {
-    const char *name, *text; /* in the summary; in warnings */
-    enum score score;        /* of a row */
-    size_t needs[2];         /* offsets of a log's arrays */
+    const char *name, *text; /* its name in the summary, and in warnings */
+    enum score score;        /* the row's score that it is made from */
+    size_t needs[2];         /* offsets of the arrays that a log must have */
 };
 static const struct published plain[N_EVAL_NUMBER] = {
     [EVAL_PROBABILITY] = {"probability", "probability", SCORE_PROBABILITY, {AT(nll), AT(nll)}},
@@ -35,7 +35,7 @@ static double score_at(const struct score_rule *rule, const struct published_row
     return score[which];
 }
 
-/* What a row adds to a number; NaN: what it needs is missing. */
+/* What a row adds to the sum of a number; NaN: the row lacks a value for it. */
 static double value(const struct score_rule *rule, enum eval_set_id set, enum eval_number number,
                     const struct published_rows *rows, size_t i)
 {
@@ -61,7 +61,7 @@ void published_numbers(const struct score_rule *rule, const struct published_row
 }
 
 /* ---------------------------------------------------------------------------------------------------- a log ------- */
-/* Whether it was measured; if not, *key names what lacks ("" where the set does). */
+/* Whether the set has what the number needs; if not, *key names the missing array, "" if the whole set is missing. */
 static bool measured(const struct eval_set *s, const struct published *number, const char **key)
 {
     *key = "";
@@ -110,17 +110,17 @@ void eval_summarise(const struct score_rule *rule, const char *where, const stru
                 continue;
             }
             out->left_out[k][j] = 0;
-            if (s->n || !j) /* a set that is absent once; without memory the list is shorter, no more */
+            if (s->n || !j) /* names an absent set once; if memory is exhausted, only the list is shorter */
                 text_print(&absent, "%s%s%s%s", absent.n ? ", " : "", log_parts[k].name, s->n ? ": " : "", key);
         }
     warn_absent(where, &absent, utility_lacks);
     text_free(&absent);
 }
 
-/* The samples of the test: [n] of one model; NULL and 0 where none was measured. */
+/* One model's sample for the KS test: *x [*n]; *n = 0 and *x unchanged if it was not measured. */
 static enum status sample(const char *where, const struct eval_log *log, size_t *n, double **x)
 {
-    static const struct score_rule any; /* the ratio is the same by every rule */
+    static const struct score_rule any; /* this ratio is the same under every rule */
     const struct eval_set *s = &log->set[SET_FORGET];
     const struct published_rows rows = {.n = s->n, .log = s};
     size_t first = s->n;

@@ -1,7 +1,8 @@
 /* The sink that forms inner products instead of weight gradients. For y = x W^T and risk gradient G:
  *      e[i] = sum over rows t of sequence i of delta_t . (G x_t)
- * biases sum delta_t . g; norm weights sum (delta_t xhat_t) . g; embeddings sum delta_t . G[id_t]. Each process has its
- * slice of W, so its e is a share; tensors that all tensor ranks keep whole with whole deltas count on one of them. */
+ * For biases the terms are delta_t . g, for norm weights (delta_t xhat_t) . g, for embeddings delta_t . G[id_t]. Each
+ * process has a slice of W, so its e is a partial sum. A tensor that all tensor ranks keep whole, with complete deltas,
+ * is counted on one of them. */
 #include "unlearn/geffect_priv.h"
 #include <assert.h>
 #include <math.h>
@@ -11,7 +12,7 @@ struct products {
     struct engine *e;
     size_t J, K, n; /* n instances */
     struct state *const *risk;
-    const size_t *instance; /* of the sequences of this pass */
+    const size_t *instance; /* place in the list of each sequence of this pass */
     double *out;            /* [J][K][n_slot][n] */
 };
 
@@ -42,7 +43,7 @@ static void add(const struct products *s, size_t j, size_t k, size_t slot, size_
     for (size_t i = 0; i < n_seq; i++) to[s->instance[i]] += s->e->room->of_sequence[i];
 }
 
-/* e += dy . y by sequence, for columns at ... of rows of length ld */
+/* Adds each sequence's sum over rows of dy . y to its slot, over columns at ... at+width-1 of rows of length ld. */
 static void add_dots(const struct products *s, size_t k, size_t slot, const struct cut *c, size_t width, size_t at,
                      size_t ld, const real *y, const real *dy)
 {

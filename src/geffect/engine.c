@@ -19,7 +19,7 @@ static size_t widest_product(const struct layout *l)
     return widest;
 }
 
-/* The widest of what several tensor ranks may have shares of, and of vectors that stand side by side. */
+/* Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
 static size_t widest_whole(const struct layout *l)
 {
     const struct shape *s = l->shape;
@@ -65,7 +65,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     if (room->most.norms) take_norms(a, e, room);
 }
 
-/* Every array of a batch of `tokens` rows, each sequence of one token at the least. */
+/* Bytes of all arrays of a packed batch of `tokens` rows, at worst of one sequence per token. */
 static size_t batch_bytes(size_t tokens)
 {
     struct arena a;
@@ -137,7 +137,7 @@ static size_t group_tokens(const struct engine *e, const struct rows *r, size_t 
     return sum;
 }
 
-/* Passes of like size: a short last one would waste the products' speed. */
+/* Tokens of a pass such that all passes are about equally long: products of a short last pass would be slow. */
 static size_t pass_tokens(const struct engine *e, const struct rows *r, size_t group)
 {
     size_t sum = 0, longest = 0, n, even;

@@ -5,7 +5,7 @@
 
 static enum status worse(enum status a, enum status b) { return a > b ? a : b; }
 
-/* nll of the labels of pass p to the places of its rows. */
+/* Copies the nll of the labels of pass p to label_first of their rows. */
 static void give_nll(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, double *nll)
 {
     const struct engine_room *room = e->room;

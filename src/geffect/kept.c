@@ -1,6 +1,6 @@
-/* What the reference says of rows, computed once and kept instead of a second model: its logits with their log-sum-exp, or
- * a hidden state, of every output. Which rows a process will read is known beforehand (batches are drawn by a counter, and
- * shared among the data ranks by cost), so each keeps just those, and nothing is sent later. */
+/* The reference's values at every output of some rows, computed once and kept in place of a second set of weights:
+ * logits with their log-sum-exp, or a hidden state. Which rows a process will read is known beforehand (batches are
+ * drawn by a counter and shared among the data ranks by cost), so each keeps just those, and nothing is sent later. */
 #include "unlearn/geffect_priv.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -138,7 +138,7 @@ done:
     return grid_agree(e->grid, st);
 }
 
-/* NULL: nothing of this kind is kept. */
+/* The store with values of this kind; NULL: there is none. */
 static const struct kept *find(const struct engine *e, const struct dataset *d, enum outputs which, size_t layer)
 {
     for (size_t i = 0; i < e->n_kept; i++)

@@ -24,7 +24,7 @@ size_t objective_reference_layer(const struct objective *o)
     return objective_needs(o) & NEEDS_STATES ? objective_hidden(o).layer : 0;
 }
 
-/* What reference_values() gives, from what was kept of the rows of this pass. */
+/* reference_values() from kept values, without a forward of the reference. */
 static void kept_values(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                         const struct batch *b)
 {
@@ -38,8 +38,8 @@ static void kept_values(struct engine *e, size_t J, const struct objective *o, c
     }
 }
 
-/* What the reference gives to this pass, left aside in the model: logits and their log-sum-exp, and for every objective that
- * compares hidden states its own at the output rows. The only place that makes them. */
+/* Puts the reference's values for this pass aside in the model: logits and their log-sum-exp, and the hidden state at
+ * the output rows for every objective that compares with one. */
 static enum status reference_values(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                                     const struct batch *b)
 {
@@ -82,7 +82,7 @@ static void put(const struct pass *p, size_t item, double loss, double mean_weig
     if (p->mean_weight) p->mean_weight[item] = mean_weight;
 }
 
-/* From the coefficients of the nll of every output. */
+/* dlogits from room->coef, the derivative of the loss by the nll of every output. */
 static void to_logits(const struct pass *p, real *dlogits)
 {
     struct model *m = p->e->model;
@@ -107,7 +107,7 @@ static void token_losses(const struct pass *p, real *dlogits)
     to_logits(p, dlogits);
 }
 
-/* S - S_o of sequence i */
+/* S - S_o of sequence i: how far its summed nll has risen above the reference's. */
 static double risen(const struct pass *p, size_t i)
 {
     const size_t row = p->e->room->row[p->first + i], at = p->b->out_first[i], n = p->b->out_first[i + 1] - at;
@@ -134,14 +134,14 @@ static void pair_losses(const struct pass *p, real *dlogits)
     to_logits(p, dlogits);
 }
 
-/* Outputs of sequence i that are left when its first `skip` are not. */
+/* Number of outputs of sequence i without its first `skip`. */
 static size_t outputs_used(const struct batch *b, size_t i, size_t skip)
 {
     size_t n = b->out_first[i + 1] - b->out_first[i];
     return n > skip ? n - skip : 0;
 }
 
-/* Of the mean over a sequence's outputs but the first `skip`. */
+/* room->coef for a loss that is the mean over a sequence's outputs without the first `skip`. */
 static void mean_coefficients(const struct pass *p, size_t skip)
 {
     struct engine_room *room = p->e->room;
@@ -152,7 +152,7 @@ static void mean_coefficients(const struct pass *p, size_t skip)
     }
 }
 
-/* That mean, from the losses of the outputs in room->share. */
+/* The loss of every sequence: that mean over its outputs, whose losses are in room->share. */
 static void mean_losses(const struct pass *p, size_t skip)
 {
     struct engine_room *room = p->e->room;
@@ -164,8 +164,8 @@ static void mean_losses(const struct pass *p, size_t skip)
     }
 }
 
-/* Log-sum-exp of logits that are lower at the label, over the whole vocabulary: of what remains itself, because one minus
- * the label's probability would have no digits left. */
+/* Log-sum-exp, over the whole vocabulary, of logits lowered at the label. It is summed anew: subtracting the label's
+ * probability from 1 would lose all digits where that is near 1. */
 static const double *lowered_lse(const struct pass *p, const real *logits, double lowered)
 {
     struct engine_room *room = p->e->room;
@@ -200,7 +200,7 @@ static void distribution_losses(const struct pass *p, real *dlogits)
     mean_losses(p, q.skip);
 }
 
-/* Every tensor rank has all of a hidden state, so no message. */
+/* Every tensor rank has the whole hidden state, so no message is needed. */
 static void hidden_losses(const struct pass *p)
 {
     const struct hidden_target t = objective_hidden(p->o);

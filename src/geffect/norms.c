@@ -1,7 +1,8 @@
-/* Norms of the gradients of single rows, by a sink that squares instead of forming them. For y = x W^T
+/* Norms of the gradients of single rows, by a sink that computes their squares without forming them. For y = x W^T
  *      |dW|^2 = sum over rows t, u of the sequence of (delta_t . delta_u) (x_t . x_u)
- * and of a tied embedding, whose two uses add up, twice their inner product besides. Each process has its slice of a tensor,
- * so squares add up over the tensor ranks; where several of them have shares of the same rows, the shares add up first. */
+ * A tied embedding has two uses; the square of their sum also needs twice the inner product of their gradients. Each
+ * process has a slice of a tensor, so squares are summed over the tensor ranks; where several ranks have partial sums
+ * of the same rows, the partial sums are added before they are squared. */
 #include "unlearn/geffect_priv.h"
 #include <assert.h>
 #include <math.h>
@@ -10,8 +11,8 @@
 struct norms {
     struct engine *e;
     size_t n;               /* rows of the list */
-    const size_t *instance; /* of the sequences of this pass */
-    struct cut head;        /* the head's use of a tied embedding, for the embedding's own */
+    const size_t *instance; /* place in the list of each sequence of this pass */
+    struct cut head;        /* the head's use of a tied embedding, kept until embed() needs it */
     const real *head_x, *head_dy;
 };
 
@@ -25,8 +26,8 @@ static bool is_shared(const struct norms *s, const struct param *p)
     return s->e->room->shared[p - s->e->layout->param] > 0;
 }
 
-/* x [n][ld], whose first columns are this process's share of the rows of p (NULL: it has none), as complete columns of all
- * rows; -> where the counted ones begin. */
+/* Sums the partial sums of all tensor ranks: x [n][ld], whose first columns are this process's rows of p (NULL: it has
+ * none), becomes [n][p->rows]. Returns where the rows begin that this process counts. */
 static const real *whole(const struct norms *s, const struct param *p, size_t n, const real *x, size_t ld)
 {
     real *all = s->e->room->whole;
@@ -38,7 +39,7 @@ static const real *whole(const struct norms *s, const struct param *p, size_t n,
     return p->own_count ? all + p->piece[0].first + p->own_first : all;
 }
 
-/* The squares of what a sequence's rows give to a matrix, in room for the longest. */
+/* Squared norm of the gradient of matrix p by sequence q; the scratch is for the longest row. */
 static double linear_square(const struct norms *s, const struct cut *c, size_t q, size_t in, const real *x,
                             const struct param *p, const real *d, size_t ld)
 {
@@ -65,7 +66,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
     phase_enter(before);
 }
 
-/* The gradient g [sequence][ld] of a vector; NULL: this process has no rows of it. */
+/* Adds the squares of the gradient g [sequence][ld] of a vector; NULL: this process has no rows of it. */
 static void vector(struct norms *s, const struct param *p, size_t n_seq, const real *g, size_t ld)
 {
     if (is_shared(s, p))
@@ -75,7 +76,8 @@ static void vector(struct norms *s, const struct param *p, size_t n_seq, const r
     for (size_t q = 0; q < n_seq && p->own_count; q++) *square_of(s, p, q) += math_sum_squares(p->own_count, g + q * ld);
 }
 
-/* Those that stand side by side in v [sequence][width]. Norms of single heads: of the heads of all ranks, in step. */
+/* The same for vectors side by side in v [sequence][width]. With a norm for each head all ranks go through the heads of
+ * all ranks in the same order, because vector() may send messages. */
 static void vectors(struct norms *s, const struct param *p, size_t n_param, size_t n_seq, const real *v, size_t width)
 {
     const struct layout *l = s->e->layout;
@@ -141,7 +143,8 @@ static void embed(void *context, size_t use, const struct param *p, const struct
 
 static void no_layer(void *context, size_t layer) {}
 
-/* A rank may keep rows of a tensor alone of which others share theirs; the sums are made by all. */
+/* A rank may be the only one to keep its rows of a tensor while others share theirs. All ranks take part in the sums,
+ * so each must know which tensors are shared anywhere. */
 static void find_shared(struct engine *e)
 {
     const struct layout *l = e->layout;
@@ -149,7 +152,7 @@ static void find_shared(struct engine *e)
     comm_max_double(e->grid->tensor, e->room->shared, l->n_param);
 }
 
-/* Rounding may leave a square of nothing below 0. */
+/* Rounding may leave a square slightly below 0. */
 static double mean_norm(const struct engine *e, size_t n, size_t i)
 {
     const struct layout *l = e->layout;

@@ -1,4 +1,4 @@
-/* What a forward alone tells of rows: statistics of every labelled token, losses. */
+/* What needs only a forward: statistics of every labelled token, and losses of rows. */
 #include "unlearn/geffect_priv.h"
 #include <math.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static void standard_scores(struct engine *e, const struct batch *b, double *z)
     for (size_t k = 0; k < b->n_out; k++) z[k] = (-nll[k] - mean[k]) / sqrt(variance[k] > 1e-6 ? variance[k] : 1e-6);
 }
 
-/* value [n_out] of a pass to the places of its rows; where a likelihood is not finite, nothing said of it is a number. */
+/* Copies value [n_out] of pass p to label_first of its rows; NaN where the token's likelihood is not finite. */
 static void put(struct engine *e, const struct rows *r, size_t p, const struct batch *b, const double *value, double *to)
 {
     const double *nll = model_nll(e->model);

@@ -1,4 +1,4 @@
-/* Activations of the MLP, plain or gated; each is its value and its slope at one place.
+/* Activations of the MLP, plain or gated. Each is one function that gives value and slope together:
  *      silu       x s(x)                       s the logistic function
  *      gelu       x Phi(x)                     Phi the normal distribution function, phi its density
  *      gelu_tanh  x (1 + tanh u)/2 = x s(2u)   u = sqrt(2/pi) (x + 0.044715 x^3)
@@ -25,8 +25,8 @@ static inline struct point gelu_tanh(real x)
 }
 
 #ifdef REAL_float
-/* erfc(t) = exp(-t p(t)) for t >= 0: p is smooth, so one polynomial serves, within 3e-8 of erfc up to t = 4; beyond, where
- * erfc < 2e-8, p stays as it is there and the value still goes to 0. */
+/* erfc(t) = exp(-t p(t)) for t >= 0. p is smooth: one polynomial is within 3e-8 of erfc up to t = 4. Beyond, where erfc
+ * < 2e-8, p keeps its value at 4, and the result still goes to 0. */
 static inline float normal_tail(float t)
 {
     float u = t > 4.0f ? 4.0f : t, p = -7.998723364e-8f;
@@ -53,7 +53,7 @@ static inline struct point gelu(real x)
     return (struct point){x * p, p + x * density * real_exp((real)-0.5 * x * x)};
 }
 
-/* A loop of its own for each, so that each can be vectorised. */
+/* Each activation has loops of its own, so that the compiler can vectorise them. */
 #define ACTIVATION(name)                                                                                \
     static void name##_values(size_t n, const real *restrict x, real *restrict y)                       \
     {                                                                                                   \
@@ -112,7 +112,7 @@ static void multiply3(size_t n, const real *restrict x, const real *restrict y, 
     for (size_t c = 0; c < n; c++) out[c] = x[c] * y[c] * z[c];
 }
 
-/* Values and slopes are formed once, a piece of a row at a time, and used by all deltas. */
+/* Computes values and slopes once, a piece of a row at a time, for all J deltas. */
 static void row_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, size_t r, const real *up,
                          const real *dy, real *dup)
 {

@@ -1,19 +1,19 @@
 /* Causal attention inside each sequence of a packed batch, a few queries at a time: no score of a later key is formed.
  *      S = scale Q K^T     P = softmax(S over keys not after the query)     O = P V
  *      dV = P^T dO         dS = scale P (dO V^T - rowsum(dO O))             dQ = dS K       dK = dS^T Q
- * The backward forms P again as exp(S - lse), for a block of queries. The query heads of one key-value head of one sequence
- * are one task: tasks write to places of their own, so they need no order.                                            */
+ * The backward recomputes P as exp(S - lse) for a block of queries. In the backward a task is all query heads of one
+ * key-value head in one sequence; tasks write to different places, so they may run in any order.                     */
 #include "unlearn/math_priv.h"
 #include <omp.h>
 
 enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
 
-/* One key-value head of one sequence. `row` and `out_row` step from one position to the next; K^T (times scale) and V^T
- * lie in panels [panel][dim][TILE_PANEL] of keys, K and V in rows padded to `wide`; all in scratch. */
+/* One key-value head of one sequence. `row` and `out_row` are the steps from one position to the next. In scratch, K^T
+ * (times scale) and V^T lie in panels [panel][dim][TILE_PANEL] of keys, K and V in rows padded to `wide`. */
 struct task {
     const struct attention *a;
     size_t length, row, out_row, dim, wide;
-    real *k, *v, *k_t, *v_t, *free; /* free: what scratch is left */
+    real *k, *v, *k_t, *v_t, *free; /* free: the scratch that is left */
 };
 
 static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit; }
@@ -44,7 +44,7 @@ static real *take(struct task *t, size_t n)
     return p;
 }
 
-/* to [n][wide] = from [n][dim], the rest of each row 0 */
+/* Copies from [n][dim] to [n][wide]; the rest of each row is 0. */
 static void pack_rows(const struct task *t, size_t n, const real *from, size_t ld, real *to)
 {
     for (size_t r = 0; r < n; r++) {
@@ -55,7 +55,7 @@ static void pack_rows(const struct task *t, size_t n, const real *from, size_t l
 
 typedef real real4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
-/* A square of 4 x 4, turned: two rounds of pairing rows */
+/* Transposes a 4 x 4 block, times scale, by pairing rows twice. */
 static inline void turn4(real scale, const real *from, size_t ld, real *to)
 {
     real4 a = scale * *(const real4 *)from, b = scale * *(const real4 *)(from + ld);
@@ -68,7 +68,7 @@ static inline void turn4(real scale, const real *from, size_t ld, real *to)
     *(real4 *)(to + 3 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 2, 6, 3, 7);
 }
 
-/* Panels of scale times the transpose; keys beyond the last are 0. */
+/* Writes scale times the transpose of `from` in panels; keys beyond the last are 0. */
 static void pack_columns(const struct task *t, real scale, const real *from, real *to)
 {
     for (size_t first = 0; first < up_to(TILE_PANEL, t->length); first += 4) {
@@ -106,7 +106,7 @@ static void times_panels(const struct task *t, size_t n, const real *x, size_t l
                       TILE_PANEL, false, y + first, ld);
 }
 
-/* Scores from n up to a multiple of TILE_PAD become -infinity, exp of which is 0: loops then have no remainder. */
+/* Sets scores from n up to a multiple of TILE_PAD to -infinity, whose exp is 0, so that loops have no remainder. */
 static size_t hide_after(size_t n, real *s)
 {
     size_t wide = up_to(TILE_PAD, n);
@@ -117,7 +117,7 @@ static size_t hide_after(size_t n, real *s)
 
 /* ---- forward */
 
-/* s[0 ... n-1] = softmax of itself, then 0 up to `end`; returns the log of its denominator */
+/* Replaces s[0 ... n-1] by its softmax, then writes 0 up to `end`; returns the log of the softmax's denominator. */
 static real softmax(size_t n, size_t end, real *s)
 {
     size_t wide = hide_after(n, s);
@@ -162,7 +162,7 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
 
 /* ---- backward */
 
-/* s = exp(s - lse), 0 after the query: the softmax again */
+/* Recomputes the softmax as exp(s - lse); 0 from n, behind the query, up to `end`. */
 static void softmax_again(size_t n, size_t end, real lse, real *s)
 {
     size_t wide = hide_after(n, s);
@@ -178,16 +178,16 @@ static void softmax_backward(size_t n, const real *restrict p, real mean, real s
     for (size_t c = 0; c < n; c++) dp[c] = scale * p[c] * (dp[c] - mean);
 }
 
-/* A block of queries of one head: where it starts, its rows, and its softmax p (rows ld apart, 0 after the query up to the
- * end of the query's group of TILE_ROWS) */
+/* A block of queries of one head: its first query, its rows and its softmax p, row length ld; in p, keys behind a query
+ * are 0 up to the end of that query's group of TILE_ROWS. */
 struct block {
     size_t first, rows, ld;
     real *p, *ds, *packed;
-    bool add; /* the head is not the first of its key-value head */
+    bool add; /* add to dk and dv: the head is not the first of its key-value head */
 };
 
-/* d [keys][dim] += s^T x, x [rows][wide] packed; keys of a group are reached only by its own queries and later ones, so the
- * first head's own block is where their sums begin. */
+/* d [keys][dim] += s^T x, x [rows][wide] packed. Only queries of the same or later groups see the keys of a group, so
+ * for keys of this block the first head overwrites d instead of adding to it. */
 static void add_transposed(const struct task *t, const struct block *b, const real *s, const real *x, real *d)
 {
     small_product(b->first, t->dim, b->rows, s, 1, b->ld, x, t->wide, true, d, t->row);
@@ -208,7 +208,7 @@ static void block_softmax(const struct task *t, const struct block *b, const rea
     }
 }
 
-/* One delta: dq is written, dk and dv are added to; all pointers at the head's column of the sequence's first row */
+/* Writes dq of one delta and adds to dk and dv. All pointers are to the head's column in the sequence's first row. */
 static void block_backward(const struct task *t, const struct block *b, const real *q, const real *out, const real *dout,
                            real *dq, real *dk, real *dv)
 {
@@ -230,7 +230,7 @@ static void block_backward(const struct task *t, const struct block *b, const re
     add_transposed(t, b, b->ds, b->packed, dk);
 }
 
-/* Deltas are d_out and d_qkv reals apart. */
+/* The J deltas are d_out reals apart in dout, and d_qkv reals in dq, dk and dv. */
 static void head_backward(struct task t, bool add, size_t J, size_t d_out, size_t d_qkv, const real *q, const real *out,
                           const real *lse, const real *dout, real *dq, real *dk, real *dv)
 {
@@ -273,7 +273,7 @@ void attention_backward(const struct attention *a, size_t J, size_t n, const rea
                           dqkv + row + v_at);
             add = true;
         }
-        for (size_t j = 0; j < J && !add; j++) { /* keys that nobody asks */
+        for (size_t j = 0; j < J && !add; j++) { /* no query head uses these keys */
             zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
             zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
         }

@@ -9,8 +9,8 @@
 
 /* ---- threads */
 
-/* BLAS works on the calling thread only: its own threads would fight with the waiting ones of the OpenMP team for the cores
- * (measured on two cores: half the speed of one thread). The team shares a product's result instead. */
+/* BLAS runs on the calling thread only: its own threads would compete for the cores with waiting threads of the OpenMP
+ * team (measured on two cores: half the speed of one thread). gemm() divides a product among the team instead. */
 void math_threads(int n)
 {
 #ifdef OPENBLAS_VERSION
@@ -51,7 +51,7 @@ static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
 static void gemm_blas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                       const real *b, size_t ldb, real beta, real *c, size_t ldc)
 {
-    if (m == 1 && tb && !ta) { /* one row of x: a product would first copy all of the weights, four times as long */
+    if (m == 1 && tb && !ta) { /* one row of x: GEMM would first copy all weights and take four times as long */
         scale_rows(1, n, beta, c, ldc);
         GEMV(CblasRowMajor, CblasNoTrans, (int)n, (int)k, alpha, b, (int)ldb, a, 1, 1, c, 1);
     } else
@@ -73,7 +73,7 @@ void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, re
         }
 }
 
-/* Rows of tiles for `threads` tiles of C [m][n]: what the threads copy of A and B together, least. */
+/* How many rows of tiles to use for `threads` tiles of C [m][n], so that the threads together copy least of A and B. */
 static int tile_rows(int threads, size_t m, size_t n)
 {
     int best = 1;
@@ -85,14 +85,14 @@ static int tile_rows(int threads, size_t m, size_t n)
     return best;
 }
 
-/* Where part i of n begins, at whole steps of the kernels. */
+/* Where part i of n begins, a multiple of the kernels' step. */
 static size_t tile_edge(size_t n, int parts, int i)
 {
     enum { STEP = 16 };
     return i == parts ? n : smaller(n, (n * (size_t)i / (size_t)parts + STEP - 1) / STEP * STEP);
 }
 
-/* Each thread makes one tile of C; every element is summed in the order of a product of one thread. */
+/* Each thread computes one tile of C; every element is summed in the same order as on one thread. */
 void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
           size_t ldb, real beta, real *c, size_t ldc)
 {
@@ -132,7 +132,7 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
 double math_gemm_rate(size_t n)
 {
     enum { TIMES = 5 };
-    const double ENOUGH = 2; /* seconds: a slow machine is as well known after fewer products */
+    const double ENOUGH = 2; /* seconds: on a slow machine fewer products measure as well */
     real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
     double best = INFINITY, spent = 0;
     if (a && b && c) {

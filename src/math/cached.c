@@ -1,8 +1,9 @@
-/* Attention of rows that continue what is remembered:
+/* Attention of rows that continue sequences in a cache:
  *      s = q K^T     e = exp(s - max s)     out = e V / sum e
- * Keys (times scale) and values of a key-value head of a slot both lie transposed, in panels [panel][dim][TILE_PANEL] of
- * positions, so that vectors run along the positions whatever the head's width is. Queries of heads that share keys, or of
- * rows one after the other, are answered some at a time; each has its sums in an order of its own length alone. */
+ * Keys (times scale) and values of each key-value head and slot are stored transposed, in panels
+ * [panel][dim][TILE_PANEL] of positions, so that vectors run along the positions for any width of heads. Up to MOST
+ * queries, of heads that share keys or of consecutive rows, are computed together; the order of each query's sums
+ * depends only on how many keys it sees. */
 #include "lanes.h"
 #include <omp.h>
 
@@ -11,7 +12,7 @@ enum { PANEL = TILE_PANEL, MOST = LANES >= 8 ? 4 : 2 }; /* queries at a time */
 struct query {
     const real *q; /* [dim] */
     real *out;     /* [dim] */
-    size_t keys;   /* that it sees, the first ones */
+    size_t keys;   /* it sees the first `keys` positions */
 };
 struct head {
     size_t dim;
@@ -25,7 +26,7 @@ size_t attention_cache(const struct attention *a, size_t slots, size_t longest)
     return slots * a->heads_kv * 2 * up_to(PANEL, longest) * a->head_dim;
 }
 
-/* One element of n for each dimension, at position `at`; the positions after it up to a whole vector become 0. */
+/* Writes one key or value [dim] at position `at`; at a vector's first position, sets the vector's others to 0. */
 static void put(size_t dim, size_t at, real scale, const real *from, real *panels)
 {
     real *to = panels + at / PANEL * PANEL * dim + at % PANEL;
@@ -35,7 +36,7 @@ static void put(size_t dim, size_t at, real scale, const real *from, real *panel
         for (size_t c = 0; c < dim; c++) to[c * PANEL] = scale * from[c];
 }
 
-/* s[r][v] += q[r] K^T for `vectors` vectors of positions; counts are constants wherever this is inlined. */
+/* s[r] = q[r] K^T for `vectors` vectors of positions; both counts are constants wherever this is inlined. */
 static inline __attribute__((always_inline)) void dots(size_t rows, size_t vectors, size_t dim, const struct query *q,
                                                        const real *k, real *s, size_t ld)
 {
@@ -61,7 +62,7 @@ static inline __attribute__((always_inline)) void scores(size_t rows, size_t n, 
     for (; at < n; at += LANES) dots(rows, 1, h->dim, q, h->k + at / PANEL * PANEL * h->dim + at % PANEL, s + at, ld);
 }
 
-/* s = exp(s - max s) of the first n, then 0 up to `end`; the sum. */
+/* Replaces the first n of s by exp(s - max s), then writes 0 up to `end`; returns their sum. */
 static real exponentials(size_t n, size_t end, real *s)
 {
     const size_t wide = up_to(LANES, n);
@@ -93,7 +94,7 @@ static inline __attribute__((always_inline)) void weigh(size_t rows, size_t vect
         }
 }
 
-/* out of `outs` dimensions from the first one of v, of which `wanted` exist: the others read the last one again. */
+/* Writes LANES / rows dimensions of out, from `first` on; where fewer exist, the spare sums read the last one again. */
 static inline __attribute__((always_inline)) void values(size_t rows, size_t n, const struct head *h, size_t first,
                                                          const struct query *q, const real *over, const real *e,
                                                          size_t ld)
@@ -137,7 +138,7 @@ static void answer_all(size_t n, const struct head *h, const struct query *q, re
     if (r < n) answer(1, h, q + r, s);
 }
 
-/* Sequence `seq` of the batch and key-value head kv: remembers its rows, then answers the queries of all heads that ask. */
+/* Sequence `seq` and key-value head kv: caches keys and values of its rows, then computes all queries that use them. */
 static void task(const struct attention *a, const struct attention_past *past, size_t seq, size_t kv, const real *qkv,
                  real *out, real *scratch)
 {
@@ -172,7 +173,7 @@ void attention_cached(const struct attention *a, const struct attention_past *pa
         size_t rows = a->first[i + 1] - a->first[i];
         work += rows * ((size_t)past->position[a->first[i]] + rows) * a->heads_q * a->head_dim;
     }
-    if (work <= worth || !team_free()) { /* even a team of one has its price */
+    if (work <= worth || !team_free()) { /* even a parallel region of one thread costs time */
         for (size_t i = 0; i < tasks; i++) task(a, past, i / a->heads_kv, i % a->heads_kv, qkv, out, scratch);
         return;
     }

@@ -39,15 +39,16 @@ static int32_t pick(size_t n, const struct candidate *c, double share)
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         if ((sum += c[i].p) > share) return c[i].id;
-    while (n > 1 && !(c[n - 1].p > 0)) n--; /* rounding: share is the sum itself */
+    while (n > 1 && !(c[n - 1].p > 0)) n--; /* rounding may make share equal the sum */
     return c[n - 1].id;
 }
 
-/* Brings the fewest most probable candidates that have `share` to the front, in order; their number, and their sum. */
+/* Moves the fewest most probable candidates that together have `share` to the front, in order; returns their number,
+ * and their sum in *sum. */
 static size_t nucleus(size_t v, double least, double share, struct candidate *c, double *sum)
 {
     size_t n = 0, kept = 0;
-    for (size_t i = 0; i < v; i++) /* all that is less probable than `least` could not make up what is left out */
+    for (size_t i = 0; i < v; i++) /* all candidates below `least` together have less than may be left out */
         if (c[i].p >= least) c[n++] = c[i];
     for (size_t i = n / 2; i-- > 0;) sink(n, c, i);
     for (*sum = 0; kept < n && *sum < share; kept++) {
@@ -56,7 +57,7 @@ static size_t nucleus(size_t v, double least, double share, struct candidate *c,
         c[0] = last, c[n - kept - 1] = first;
         sink(n - kept - 1, c, 0);
     }
-    for (size_t i = 0; i < kept; i++) { /* to the front, the first popped first */
+    for (size_t i = 0; i < kept; i++) { /* reverse: the heap leaves the most probable ones at the end */
         if (i >= n - 1 - i) break;
         const struct candidate x = c[i];
         c[i] = c[n - 1 - i], c[n - 1 - i] = x;

@@ -1,7 +1,7 @@
-/* Rows looked up and put back: the embedding of a slice of the vocabulary, and rows picked from a batch. */
+/* Lookup of rows and its backward: the embedding of a slice of the vocabulary, and rows picked from a batch. */
 #include "unlearn/math_priv.h"
 
-/* A token of this slice? */
+/* Whether the token is in this slice. */
 static inline bool is_here(int32_t id, size_t first, size_t rows)
 {
     return id >= 0 && (size_t)id >= first && (size_t)id - first < rows;

@@ -1,6 +1,6 @@
 /* Squared norms of weight gradients that are never formed. For y = x W^T and deltas dy the gradient is dy^T x, so
  *      |dW|^2 = sum over rows t, u of (dy_t . dy_u) (x_t . x_u)
- * and likewise where rows of a table were looked up. Products of reals, summed in double. */
+ * and likewise for a table whose rows were looked up. Products are of reals and summed in double. */
 #include "unlearn/math_priv.h"
 
 double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *dy, size_t ldy, real *gram, real *columns)
@@ -11,7 +11,7 @@ double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *
     return math_dot(n * n, gram, gram + n * n);
 }
 
-/* Rows of one id add up first. */
+/* Adds the rows of equal ids before it squares. */
 double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *sum)
 {
     double total = 0;

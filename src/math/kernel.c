@@ -1,7 +1,7 @@
-/* Which kernels the BLAS works with. OpenBLAS chooses them by the model of the processor: a library older than the processor
- * takes those of its oldest ancestors, a quarter as fast. It reads OPENBLAS_CORETYPE, but only while it is loaded: so the
- * program sets that and starts itself anew, once, before there is MPI or a thread.
- * BLIS stops at the name of kernels that it was built without: it is left alone. */
+/* Which kernels the BLAS library uses. OpenBLAS chooses them by the model of the processor; a library older than the
+ * processor falls back to its oldest kernels, a quarter as fast. OPENBLAS_CORETYPE overrides the choice, but is read
+ * only when the library is loaded: the program sets it and restarts itself, once, before it starts MPI or threads. BLIS
+ * aborts if it is given kernels that it was built without, so its choice is left alone. */
 #define _GNU_SOURCE
 #include "unlearn/math_priv.h"
 #include <cblas.h>
@@ -15,30 +15,30 @@
 #include <cpuid.h>
 #endif
 
-#define MARK    "UNLEARN_KERNELS_BEFORE" /* tells the program started anew what there was before */
-#define REFUSED '!'                      /* before that: those kernels were wrong, this is the second start anew */
+#define MARK    "UNLEARN_KERNELS_BEFORE" /* tells the restarted program which kernels were used before */
+#define REFUSED '!' /* prefix of MARK's value: those kernels were wrong, this is the second restart */
 
 enum width { NARROW, AVX2, AVX512, UNKNOWN };
 static const char *const width_text[] = {"no AVX2", "AVX2", "AVX-512"};
 
-/* How these came to be what they are. */
+/* How the kernels in use were chosen. */
 static enum { AS_CHOSEN, AS_SET, RAISED, NOT_RAISED, WRONG } origin = AS_CHOSEN;
 static char before[32]; /* RAISED, NOT_RAISED: the library's own choice; WRONG: what it was raised to */
 
 static enum width processor(void)
 {
 #if defined __x86_64__
-    __builtin_cpu_init(); /* looks also whether the system keeps such registers */
+    __builtin_cpu_init(); /* also checks that the system saves such registers */
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         return AVX512;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : NARROW;
 #else
-    return UNKNOWN; /* others than x86 tell the library themselves what they can do */
+    return UNKNOWN; /* other processors than x86 report their features to the library */
 #endif
 }
 
-/* SETTING names kernels to the library; ADVICE: what helps where it has none for the processor. */
+/* SETTING: variable that names the kernels to use; ADVICE: what to do where the library has none for the processor. */
 #if defined OPENBLAS_VERSION
 #define SETTING "OPENBLAS_CORETYPE"
 #define ADVICE  "use a newer OpenBLAS, built with DYNAMIC_ARCH, which knows this processor"
@@ -59,7 +59,7 @@ static const char *kernels(void) { return "unnamed"; }
 static bool can_choose(void) { return false; }
 #endif
 
-/* Of the kernels for x86 that these libraries have by now; a name that is not here is newer than this list. */
+/* Vector width of the x86 kernels that these libraries have today; a name not listed here is newer than the list. */
 static enum width width_of(const char *name)
 {
     static const char *const known[] = {" athlon atom barcelona bobcat bulldozer core2 dunnington generic nano nehalem "
@@ -76,20 +76,20 @@ static enum width width_of(const char *name)
 
 static bool below_processor(void)
 {
-    return processor() != UNKNOWN && width_of(kernels()) < processor(); /* UNKNOWN is above all */
+    return processor() != UNKNOWN && width_of(kernels()) < processor(); /* UNKNOWN is the largest */
 }
 
-/* ---- the start anew */
+/* ---- the restart */
 
-/* Would the new image be this program, on this processor? Not under valgrind or an emulator, which it would leave, and not where
- * the dynamic linker was called by name (no base address), which would be started without its first argument. */
+/* Whether a restart would run this program on this processor again. Not under valgrind or an emulator, which it would
+ * leave; nor if the dynamic linker was called by name (no base address), which would lose its first argument. */
 static bool may_restart(void)
 {
     const char *preload = getenv("LD_PRELOAD");
 #if defined __x86_64__
     unsigned a, vendor[3];
     __cpuid(1, a, vendor[0], vendor[1], vendor[2]);
-    if (vendor[1] >> 31) { /* there is a hypervisor: who? */
+    if (vendor[1] >> 31) { /* a hypervisor: QEMU's emulator? */
         __cpuid(0x40000000, a, vendor[0], vendor[1], vendor[2]);
         if (!memcmp(vendor, "TCGTCGTCGTCG", sizeof vendor)) return false;
     }
@@ -97,7 +97,7 @@ static bool may_restart(void)
     return !(preload && strstr(preload, "vgpreload")) && getauxval(AT_BASE);
 }
 
-/* Returns only where it fails. By the program's own path, not by the link: `ps` shows its name. */
+/* Returns only on failure. Runs the program's own path, not /proc/self/exe, so that `ps` shows its name. */
 static void restart(char **argv, const char *kernel, const char *mark)
 {
     char path[4096];
@@ -109,7 +109,7 @@ static void restart(char **argv, const char *kernel, const char *mark)
     unsetenv(SETTING);
 }
 
-/* Small whole numbers, so that every sum is exact. */
+/* Small whole numbers make every sum exact. */
 static real entry(size_t i) { return (real)((int)(i * 7 + i / 5) % 9 - 4); }
 
 static bool product_agrees(bool ta, bool tb, size_t m, size_t n, size_t k)
@@ -132,12 +132,13 @@ static bool product_agrees(bool ta, bool tb, size_t m, size_t n, size_t k)
     return same;
 }
 
-/* The forms that are used, at sizes with ends of every kind: the last is beyond what kernels for small products take. */
+/* Tests the forms that are used, at sizes with remainders of every kind; the last size is too large for special kernels
+ * for small products. */
 static bool products_agree(void)
 {
     enum {
         BUFFER = 144 << 20
-    }; /* which OpenBLAS asks for again and again where a limit forbids it: no run is let in then */
+    }; /* bytes that OpenBLAS needs; it retries forever if a limit forbids them, so no product is tried then */
     void *volatile room = malloc(BUFFER);
     const size_t size[][3] = {{1, 61, 83}, {7, 5, 3}, {67, 83, 61}, {131, 149, 113}};
     const int threads = math_threads_now();
@@ -152,7 +153,7 @@ static bool products_agree(void)
     return same;
 }
 
-/* What the image before this one left: its kernels, and whether those that it asked for were wrong. */
+/* Reads what the program before the restart left: its kernels, and whether those it then asked for were wrong. */
 static enum status after_restart(char **argv, const char *mark)
 {
     char refused[sizeof before + 1];
@@ -214,16 +215,16 @@ static void advice(char *text, size_t room)
 
 const char *math_warning(void)
 {
-    const double FAIR = 0.45, SLOWEST = 1e9; /* slower is only valgrind, where nothing is measured well, nor soon */
+    const double FAIR = 0.45, SLOWEST = 1e9; /* only valgrind is slower, where measuring is slow and means nothing */
     static char text[512];
     char what_to_do[256];
     const int threads = math_threads_now();
     double peak, product;
-    math_threads(1); /* of one core: a team would wait for whatever else runs */
+    math_threads(1); /* measures one core: a team would wait for other programs' threads */
     if ((product = math_gemm_rate(64)) > SLOWEST) product = math_gemm_rate(512);
     peak = math_peak_rate();
     if (product > SLOWEST && product < FAIR * peak)
-        product = fmax(product, math_gemm_rate(1024)); /* the size, or chance? */
+        product = fmax(product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */
     math_threads(threads);
     if (product < SLOWEST || (product > FAIR * peak && !below_processor())) return NULL;
     advice(what_to_do, sizeof what_to_do);

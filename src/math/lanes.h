@@ -12,7 +12,7 @@ enum { LANES = LANE_BYTES / sizeof(real) };
 typedef real lanes __attribute__((vector_size(LANE_BYTES), aligned(sizeof(real)), may_alias));
 typedef bits_of_real lane_mask __attribute__((vector_size(LANE_BYTES)));
 
-/* gcc would read a vector again for each of its products. */
+/* Keeps the vector in a register: gcc would read it again for each of its products. */
 static inline __attribute__((always_inline)) lanes load(const real *x)
 {
     lanes v = *(const lanes *)x;
@@ -22,9 +22,9 @@ static inline __attribute__((always_inline)) lanes load(const real *x)
     return v;
 }
 
-/* Of two vectors in blocks of n lanes, KEEPn has the lower half of every block of the first and the upper half of the second;
- * SWAPn has what KEEPn left out, each half where the other of its block was. So KEEPn + SWAPn are sums of halves, of the
- * first vector in the lower half of every block, of the second in the upper. */
+/* For two vectors a, b divided into blocks of n lanes: KEEPn takes the lower half of every block from a and the upper
+ * half from b. SWAPn takes the other halves: a's upper half in the lower place, b's lower half in the upper. So KEEPn +
+ * SWAPn adds the halves of every block, those of a in the lower half of the result and those of b in the upper. */
 #define PAIR __builtin_shufflevector
 #if defined __AVX512F__ && defined REAL_float
 #define KEEP16(a, b) PAIR(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31)
@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) lanes load(const real *x)
 #define HALVINGS(X) X(2, KEEP4, SWAP4) X(1, KEEP2, SWAP2)
 #endif
 
-/* s[0] = the sums over the lanes of each of s[0 ... LANES-1], by halves: lane i with i + LANES/2, and so on. */
+/* Lane k of s[0] becomes the sum over the lanes of s[k], by halves: lane i with lane i + LANES/2, and so on. */
 static inline __attribute__((always_inline)) void fold(lanes *s)
 {
 #define HALVE(n, KEEP, SWAP) \
@@ -67,7 +67,7 @@ static inline __attribute__((always_inline)) lanes larger(lanes a, lanes b)
     return (lanes)((m & (lane_mask)a) | (~m & (lane_mask)b));
 }
 
-/* The largest lane; NaN is passed over where there is another. */
+/* The largest lane; ignores NaN unless all lanes are NaN. */
 static inline __attribute__((always_inline)) real largest(lanes v)
 {
 #define HALVE(n, KEEP, SWAP) v = larger(v, SWAP(v, v));

@@ -1,11 +1,11 @@
 /* Cross-entropy over a slice of the vocabulary, one row per output; sums in double.
  *      nll = lse - z_id        dnll/dz = softmax(z) - onehot(id)
- * and against a target q = softmax(other), where `other` may be lower by `shift` at the label, as far as without it:
- *      -sum_v q_v log p_v, for a divergence less -sum_v q_v log q_v            derivative p - q                            */
+ * and against a target q = softmax(other), where `other` is lowered by `shift` at the label (INFINITY removes it):
+ *      -sum_v q_v log p_v, for a divergence plus sum_v q_v log q_v             derivative p - q                      */
 #include "unlearn/math_priv.h"
 
-/* A double in two reals: z - high is then nearly exact where z is close, and z - high - low is exact to a unit in the last
- * place of the difference, which is what exp needs of it. */
+/* A double as the sum of two reals: z - high is nearly exact where z is close, so z - high - low is accurate to a unit
+ * in the last place of the difference, as exp needs. */
 struct split {
     real high, low;
 };
@@ -22,7 +22,7 @@ void logits_max(size_t n, size_t v, const real *logits, double *max)
     for (size_t k = 0; k < n; k++) max[k] = row_max(v, logits + k * v);
 }
 
-enum { PIECE = 1024 }; /* columns whose exponentials are kept, to be summed after */
+enum { PIECE = 1024 }; /* columns whose exponentials are stored before they are summed */
 
 static double row_sum_exp(size_t v, const real *z, struct split m)
 {
@@ -43,7 +43,7 @@ void logits_sum(size_t n, size_t v, const real *logits, const double *max, doubl
     for (size_t k = 0; k < n; k++) sum[k] = row_sum_exp(v, logits + k * v, split(max[k]));
 }
 
-/* The column of a label in this slice, or v where it is not here. */
+/* The column of a label in this slice; v if it is in another. */
 static inline size_t label_at(int32_t id, size_t first, size_t v)
 {
     return id >= 0 && (size_t)id >= first && (size_t)id - first < v ? (size_t)id - first : v;
@@ -103,15 +103,15 @@ void logits_backward(size_t n, size_t v, size_t first, const real *logits, const
     }
 }
 
-struct row { /* of logits and target */
+struct row { /* one output: its logits z, the target's logits y */
     const real *z, *y;
     double lse, lse_other, coef;
     bool divergence;
     real *dz;
 };
 
-/* Columns a ... end-1. A divergence is q (log q - log p) = q ((y - z) + (lse of z - lse of y)), 0 where q is: y - z is exact
- * where the two are close. */
+/* Loss and derivative of columns a ... end-1. The divergence is q (log q - log p) = q ((y - z) + (lse of z - lse of
+ * y)), 0 where q is 0; this form is accurate because y - z is exact where the two are close. */
 static double row_toward(const struct row *r, size_t a, size_t end)
 {
     const struct split lz = split(r->lse), ly = split(r->lse_other);
@@ -129,7 +129,7 @@ static double row_toward(const struct row *r, size_t a, size_t end)
     return total;
 }
 
-/* The label's own column, in double: it may be far above the others. */
+/* The same for the label's column, in double because its logit may be far above the others. */
 static double label_toward(const struct row *r, size_t at, double lowered)
 {
     double log_p = r->z[at] - r->lse, log_q = r->y[at] - lowered - r->lse_other, q = exp(log_q);
@@ -150,7 +150,7 @@ void logits_toward(size_t n, size_t v, size_t first, const real *logits, const d
     }
 }
 
-/* Sum of p (log p - about)^power, power 1 or 2; log p is at most 0, and p log p is 0 where p is. */
+/* Sum of p (log p - about)^power, power 1 or 2; a term is 0 where p is 0. */
 static double row_moment(size_t v, const real *z, double lse, double about, int power)
 {
     const struct split l = split(lse);

@@ -63,7 +63,7 @@ void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real
 static void row_backward(enum norm_kind kind, size_t d, const real *restrict xhat, real r, const real *restrict w,
                          const real *restrict dy, real *restrict dx)
 {
-    double sum = 0, along = 0; /* of g and of g xhat */
+    double sum = 0, along = 0; /* sums of g and of g xhat */
     const real offset = offset_of(kind);
     real a, b;
 #pragma omp simd reduction(+ : sum, along)
@@ -105,7 +105,7 @@ void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, 
     for (size_t c = 0; c < d; c += COLUMNS) add_column_dots(n, smaller(COLUMNS, d - c), d, xhat + c, dy + c, dw + c);
 }
 
-/* ------------------------------------------------------------------------------------------- rows in several parts ----- */
+/* ------------------------------------------------------------------------------ rows split over processes ------- */
 void norm_part_squares(size_t n, size_t d, size_t first, size_t count, const real *x, double *sum)
 {
 #pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)

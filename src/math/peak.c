@@ -1,9 +1,9 @@
-/* What the processor can do at most: multiply-adds of its widest vectors in registers, on all threads at once. Which vectors
- * those are is asked of the processor when the program runs, not of the compiler's options. */
+/* The processor's peak rate: multiply-adds of its widest vectors in registers, on all threads at once. The program asks
+ * the processor which vectors it has, and does not rely on the compiler's options. */
 #include "unlearn/math_priv.h"
 #include <omp.h>
 
-/* Independent chains: as many as multiply-adds are under way at once, with two registers to spare. */
+/* Independent chains: enough to keep all multiply-add units busy, and two registers remain free. */
 #if defined __x86_64__
 #define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 enum { N_CHAIN = 12 };
@@ -13,8 +13,8 @@ enum { N_CHAIN = 12 };
 enum { N_CHAIN = 20 };
 #endif
 
-/* n times x = x/2 + 1/2 in each chain, which stays at 1 in every lane. Every value is read anew, so that the compiler knows none of
- * them and cannot tell that the chains are alike. */
+/* Each chain computes x = x/2 + 1/2 n times; x stays 1 in every lane. Every start value is read from a volatile, so
+ * that the compiler cannot see that all chains are the same. */
 #define START(i) vector x##i = zero + 2 * *given;
 #define STEP(i)  x##i = x##i * half + half;
 #define SUM(i)   +x##i
@@ -55,14 +55,14 @@ static struct widest widest(void)
     return (struct widest){loop16, 16};
 }
 
-/* Seconds of n turns; of the calling thread alone, or of the whole team. */
+/* Seconds for n steps of the loop, on the calling thread alone or on every thread of the team. */
 static double once(struct widest w, size_t n, bool team)
 {
     const double start = clock_seconds();
 #pragma omp parallel if (team)
     {
         volatile real given = (real)0.5;
-        given = w.loop(n, &given); /* volatile: or the loop would be for nothing */
+        given = w.loop(n, &given); /* volatile: else the compiler would drop the loop */
     }
     return clock_seconds() - start;
 }
@@ -71,11 +71,11 @@ double math_peak_rate(void)
 {
     enum { TIMES = 6 };
     const double LONG = 3e-3,
-                 MOST = 0.2; /* seconds: of a loop beside which waking a team is nothing; of all: slow is valgrind */
+                 MOST = 0.2; /* seconds: one loop, so long that waking a team costs nothing; all loops, for valgrind */
     const struct widest w = widest();
     double seconds, least = INFINITY, spent = 0;
     size_t n = 1 << 12;
-    while (once(w, n, false) < LONG) n *= 2; /* alone: a team would wait for whatever else runs */
+    while (once(w, n, false) < LONG) n *= 2; /* one thread: a team would wait for other programs' threads */
     for (int i = 0; i < TIMES && spent < MOST; i++, spent += seconds) least = fmin(least, seconds = once(w, n, true));
     return 2.0 * N_CHAIN * (double)(w.bytes / sizeof(real)) * (double)n * math_threads_now() / least;
 }

@@ -1,16 +1,16 @@
-/* The linear layer y = x W^T for few rows, or for rows that must not know of each other: every element is one dot product,
- * summed in the same order however many rows and threads there are. W is read where it stands: BLAS would first copy all of
- * it, which costs as much as a product of ten rows.
- * A tile of LANES sums, some rows times some outputs, goes along the inner dimension; then each sum's lanes are folded, by
- * halves: lane i with i + LANES/2, and so on. */
+/* The linear layer y = x W^T for few rows, or for rows whose results must not depend on each other: every element is a
+ * dot product, summed in the same order for any number of rows and threads. W is read in place: BLAS would first copy
+ * all of it, which costs as much as a product of ten rows.
+ * A tile of LANES elements of y, some rows times some outputs, accumulates one vector per element along the inner
+ * dimension; fold() then adds the lanes of each vector by halves: lane i with i + LANES/2, and so on. */
 #include "lanes.h"
 
 struct linear {
     size_t in, ldx, ldy;
-    lane_mask last; /* of the last LANES of a row those that no whole vector has counted */
+    lane_mask last; /* selects those of a row's last LANES elements that no whole vector covers */
 };
 
-/* sum[r][o] += x[r] . w[o] over whole vectors and the rest, for outputs o = 0 ... outs-1 whose rows of W are row[o]. */
+/* sum[r][o] += x[r] . row[o] over whole vectors and the remainder; row [outs] are rows of W. */
 static inline __attribute__((always_inline)) void dots(size_t rows, size_t outs, const struct linear *p, const real *x,
                                                        const real *const *row, lanes *sum)
 {
@@ -32,8 +32,8 @@ static inline __attribute__((always_inline)) void dots(size_t rows, size_t outs,
     }
 }
 
-/* The same of one row and one output at a time, by vectors of 32 bytes: W then comes from memory at its full rate (measured:
- * twice that of several outputs in turn, and a quarter above that of vectors of 64 bytes). */
+/* The same for one row and one output, by vectors of 32 bytes: so W is read at the full rate of the memory (measured:
+ * twice the rate of several outputs in turn, and a quarter more than with vectors of 64 bytes). */
 enum { PARTS = LANE_BYTES / 32, PART = LANES / PARTS };
 typedef real part __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 static inline __attribute__((always_inline)) lanes dot(const struct linear *p, const real *x, const real *w)
@@ -50,8 +50,8 @@ static inline __attribute__((always_inline)) lanes dot(const struct linear *p, c
     return sum;
 }
 
-/* y [rows][outs] of one tile; only the first `wanted` outputs exist: the others read the last one again. rows is a constant
- * wherever this is inlined, so that `sum` is registers. */
+/* Computes y [rows][outs] of one tile; only the first `wanted` outputs exist, the spare sums read the last one again.
+ * rows is a constant wherever this is inlined, so that `sum` stays in registers. */
 static inline __attribute__((always_inline)) void tile(size_t rows, const struct linear *p, const real *x, const real *w,
                                                        size_t wanted, real *y)
 {
@@ -67,20 +67,20 @@ static inline __attribute__((always_inline)) void tile(size_t rows, const struct
         dots(rows, outs, p, x, row, sum);
     fold(sum);
     memcpy(out, sum, sizeof out);
-    if (wanted >= outs) /* of a length that the compiler knows: no call */
+    if (wanted >= outs) /* the compiler knows the length, so memcpy needs no call */
         for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, outs * sizeof *y);
     else
         for (size_t r = 0; r < rows; r++) memcpy(y + r * p->ldy, out + r * outs, wanted * sizeof *y);
 }
 
-/* Has reals first ... last-1 of w come nearer. */
+/* Prefetches reals first ... last-1 of w into the cache. */
 static void fetch(const real *w, size_t first, size_t last)
 {
     for (size_t i = first; i < last; i += 64 / sizeof(real)) __builtin_prefetch(w + i, 0, 2);
 }
 
-/* Outputs w ... w + n_out - 1 of all rows: the weights of a tile stay in cache meanwhile, and those of the n_next outputs
- * after them come. */
+/* n_out outputs of all rows, w their first row of W: these weights stay in cache meanwhile, and those of the next
+ * n_next outputs are prefetched. */
 static void outputs(size_t n, size_t n_out, size_t n_next, const struct linear *p, const real *x, const real *w, real *y)
 {
     enum { MOST = LANES >= 8 ? 4 : 2 };
@@ -97,7 +97,7 @@ static void outputs(size_t n, size_t n_out, size_t n_next, const struct linear *
     for (; r < n; r++) tile(1, p, x + r * p->ldx, w, n_out, y + r * p->ldy);
 }
 
-/* Rows shorter than a vector. */
+/* For inner dimensions shorter than a vector. */
 static void narrow(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
 {
     for (size_t r = 0; r < n; r++)
@@ -108,7 +108,7 @@ static void narrow(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
         }
 }
 
-/* Some outputs, from the o-th on. */
+/* Up to LANES outputs of all rows, from output o on. */
 static void block(size_t n, size_t out, size_t o, const struct linear *p, const real *x, const real *w, real *y)
 {
     const size_t here = smaller(LANES, out - o), next = smaller(LANES, out - o - here);
@@ -117,7 +117,7 @@ static void block(size_t n, size_t out, size_t o, const struct linear *p, const 
 
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
 {
-    /* multiplications that pay for a team: on idle cores two threads then write one sequence 1.4 times as fast (M1) */
+    /* multiplications that pay for a team: on idle cores two threads generate a sequence 1.4 times as fast (M1) */
     const double worth = 1 << 17;
     const bool team = (double)n * (double)out * (double)in > worth && team_free();
     struct linear p = {in, ldx, ldy, {0}};
@@ -126,7 +126,7 @@ void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, c
         return;
     }
     for (size_t i = 0; i < LANES; i++) p.last[i] = i < LANES - in % LANES ? 0 : -1;
-    if (!team) { /* even a team of one has its price */
+    if (!team) { /* even a parallel region of one thread costs time */
         for (size_t o = 0; o < out; o += LANES) block(n, out, o, &p, x, w, y);
         return;
     }

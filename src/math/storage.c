@@ -22,8 +22,9 @@ static inline float float_of(uint32_t u)
     return x;
 }
 
-/* The float from which a narrower type is rounded. A double would be rounded twice: it becomes the float towards zero with
- * the last bit set where anything was lost, which no later rounding to fewer bits can mistake ("round to odd"). */
+/* The bits of the float from which a narrower type is rounded. Rounding a double to float first would round twice, so
+ * it is rounded to odd: towards zero, with the last bit set if anything was lost. Rounding that to fewer bits gives the
+ * same as rounding the double itself. */
 static inline uint32_t float_bits(real x)
 {
     uint32_t u = bits_of((float)x);

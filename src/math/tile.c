@@ -1,5 +1,6 @@
-/* Products of the small matrices of attention, where a call of BLAS costs as much as its arithmetic and half of the square
- * is not wanted. A tile of the result is held in registers, and each step of the inner dimension adds an outer product. */
+/* Products of the small matrices of attention, where a call of BLAS costs as much as the arithmetic, and half of the
+ * square of scores is not needed. A tile of the result stays in registers; each step of the inner dimension adds an
+ * outer product. */
 #include "unlearn/math_priv.h"
 
 #ifdef __AVX512F__ /* 32 registers: 24 sums, 4 vectors of B */
@@ -18,7 +19,7 @@ struct product {
     bool add;
 };
 
-/* rows and vectors are constants wherever this is inlined, so that `sum` is registers. */
+/* rows and vectors are constants wherever this is inlined, so that `sum` stays in registers. */
 static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, const struct product *p,
                                                        const real *restrict a, const real *restrict b, real *c,
                                                        size_t ldc)
@@ -64,7 +65,7 @@ static void whole_vectors(size_t m, size_t vectors, const struct product *p, con
     }
 }
 
-/* Columns that do not fill vectors: by way of rows that do, ROWS at a time */
+/* Columns that do not fill whole vectors: computed in padded rows and copied, ROWS rows at a time. */
 static void part_of_vectors(size_t m, size_t width, const struct product *whole, const real *b, real *c)
 {
     enum { WIDE = VECTORS * LANES };

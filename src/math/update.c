@@ -1,4 +1,4 @@
-/* Steps of the optimisers, element by element; what is the same for all elements is formed once in double.
+/* Steps of the optimisers, element by element; factors common to all elements are computed once, in double.
  *      AdamW   m = b1 m + (1-b1) g     v = b2 v + (1-b2) g^2
  *              w = (1 - lr decay) w - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)                                  */
 #include "unlearn/math_priv.h"

@@ -1,5 +1,5 @@
-/* Vectors and sums. Sums of products of reals are kept in double, and each is formed by one thread in an order that does
- * not depend on how many there are. */
+/* Vectors and sums. Sums of products of reals are in double, in an order that does not depend on the number of
+ * threads. */
 #include "unlearn/math_priv.h"
 
 static void row_add(size_t d, const real *restrict x, real *restrict y)
@@ -57,7 +57,7 @@ void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy)
     for (size_t r = 0; r < n; r++) row_add(d, b, y + r * ldy);
 }
 
-/* db [d] += columns summed over rows, d <= COLUMNS */
+/* db [d] += sum of each column over the rows, d <= COLUMNS */
 enum { COLUMNS = 256 };
 static void add_column_sums(size_t n, size_t d, const real *dy, size_t ldy, real *db)
 {
@@ -98,13 +98,13 @@ double math_sum_squares(size_t n, const real *x) { return math_dot(n, x, x); }
 bool math_finite(size_t n, const real *x)
 {
     size_t bad = 0;
-    /* x - x is 0 for a finite x and NaN for all else */
+    /* x - x is 0 for a finite x and NaN otherwise */
 #pragma omp parallel for simd schedule(static) reduction(+ : bad) if (n > WORTH_A_TEAM)
     for (size_t i = 0; i < n; i++) bad += x[i] - x[i] != 0;
     return bad == 0;
 }
 
-/* A sequence belongs to one thread; which one does not matter to its sum, so they go to whoever is free. */
+/* One thread sums a whole sequence, so its sum does not depend on which thread; free threads take the next sequence. */
 void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, size_t ldy,
                       double *e)
 {

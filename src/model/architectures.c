@@ -29,7 +29,7 @@ static const char *const llama_names[N_ROLE] = {
     [ROLE_NORM_BIAS] = "model.norm.bias",
     [ROLE_HEAD] = "lm_head.weight",
 };
-/* The second # stands for the head. */
+/* The second # is the head's number. */
 static const char *const stablelm_names[N_ROLE] = {
     [ROLE_EMBED] = "model.embed_tokens.weight",
     [ROLE_NORM1] = "model.layers.#.input_layernorm.weight",

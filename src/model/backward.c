@@ -1,12 +1,13 @@
-/* Backward of the decoder, block by block in reverse, for J deltas stacked as rows. It only makes activation gradients;
- * every use of a tensor is handed to a sink, which may form weight gradients (sink_gradient) or inner products. */
+/* Backward of the decoder, block by block in reverse, for J deltas stacked as rows. It computes only activation
+ * gradients and passes every use of a tensor to a sink, which forms weight gradients (sink_gradient) or inner
+ * products. */
 #include "decoder.h"
 #include <assert.h>
 
 struct pass { /* what every step of one backward needs */
     struct model *m;
     const struct batch *b;
-    struct cut cut; /* of rows */
+    struct cut cut; /* of the batch's rows, or of its outputs above the blocks */
     const struct sink *sink;
     real *w; /* the layer acquired */
     size_t layer;
@@ -23,7 +24,7 @@ static void give_bias(const struct pass *p, enum role role, size_t n_param, cons
     if (param) p->sink->bias(p->sink->context, p->layer, param, n_param, &p->cut, dy);
 }
 
-/* Norm's own parameters, then dx += its backward of dn. */
+/* Passes the norm's parameters to the sink, then dx += the norm's backward of dn. */
 static void norm_step(const struct pass *p, enum role weight, enum role bias, const real *x, const real *mean,
                       const real *r, const real *dn, real *dx)
 {
@@ -36,7 +37,7 @@ static void norm_step(const struct pass *p, enum role weight, enum role bias, co
     norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, tensor(l, p->w, p->layer, weight), dn, dx);
 }
 
-/* a = norm(x) again: cheaper than keeping it */
+/* Recomputes m->a = norm(x), which is cheaper than keeping it. */
 static void norm_again(const struct pass *p, enum role weight, enum role bias, const real *x, real *mean, real *r)
 {
     struct model *m = p->m;
@@ -45,7 +46,7 @@ static void norm_again(const struct pass *p, enum role weight, enum role bias, c
                  l->shape->norm_eps, m->a, mean, r);
 }
 
-/* From dy at the MLP's output to dn at its input (still to be summed over the tensor ranks); m->a holds that input. */
+/* From dy at the MLP's output to dn at its input, still a partial sum of this tensor rank; m->a holds the input. */
 static void mlp_step(const struct pass *p, const struct block_kept *k, const real *dy, real *dn)
 {
     struct model *m = p->m;
@@ -97,7 +98,7 @@ static void block_sequential(const struct pass *p, struct block_kept *k)
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
-/* Both halves read dx before either changes it. */
+/* Attention and MLP side by side: both read dx before either changes it. */
 static void block_parallel(const struct pass *p, struct block_kept *k)
 {
     struct model *m = p->m;
@@ -116,7 +117,7 @@ static void block_parallel(const struct pass *p, struct block_kept *k)
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
-/* The norms stand behind: dx passes each branch by, and through its norm into it. */
+/* Norms after attention and MLP: dx goes unchanged along the residual, and through the norm into the branch. */
 static void block_post_norm(const struct pass *p, struct block_kept *k)
 {
     struct model *m = p->m;
@@ -135,7 +136,7 @@ static void block_post_norm(const struct pass *p, struct block_kept *k)
     math_add(size, m->dn, m->dx);
 }
 
-/* Losses that act on hidden states have none by the logits. */
+/* Clears dlogits of the losses that act on hidden states. */
 static void clear_unused(const struct pass *p)
 {
     struct model *m = p->m;
@@ -144,7 +145,7 @@ static void clear_unused(const struct pass *p)
         if (m->hidden_layer[j]) math_fill(each, 0, m->dlogits + j * each);
 }
 
-/* From dlogits to dh. */
+/* From dlogits to dh, the derivative by the final norm's output. */
 static void head(struct pass *p, struct state *weights)
 {
     struct model *m = p->m;
@@ -163,7 +164,7 @@ static void head(struct pass *p, struct state *weights)
     sum_tensor(m, m->dh, N * m->d);
 }
 
-/* From dh behind the final norm to dx before it. */
+/* From dh at the final norm's output to dx at its input. */
 static void final_norm(struct pass *p, struct state *weights)
 {
     struct model *m = p->m;
@@ -178,7 +179,7 @@ static void final_norm(struct pass *p, struct state *weights)
     rows_scatter(p->cut.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
 }
 
-/* Adds what the losses have by hidden state `layer`: rows of outputs, to dh; below the final norm to those rows of dx. */
+/* Adds the losses' derivatives by hidden state `layer`: for the last block to dh, else to the output rows of dx. */
 static void add_seeds(const struct pass *p, size_t layer)
 {
     struct model *m = p->m;
@@ -194,7 +195,7 @@ static void add_seeds(const struct pass *p, size_t layer)
     }
 }
 
-/* Where the backward starts: the highest hidden state that a loss acts on, or behind the last where one acts on the logits. */
+/* Where the backward starts: the highest hidden state that a loss acts on, or blocks + 1 if one acts on the logits. */
 static size_t highest(const struct model *m, size_t J)
 {
     size_t layer = 0;
@@ -205,7 +206,7 @@ static size_t highest(const struct model *m, size_t J)
     return layer;
 }
 
-/* From the losses to dx behind block `from`, or behind the last one. */
+/* From the losses to dx at the output of block `from`, at most of the last block. */
 static void top(struct pass *p, struct state *weights, size_t from)
 {
     struct model *m = p->m;

@@ -4,16 +4,16 @@
 #define UNLEARN_DECODER_H
 #include "unlearn/model_priv.h"
 
-struct block_kept {    /* of one block, [rows] each */
+struct block_kept {    /* what a forward keeps of one block, each [rows] */
     real *x;           /* [d] input of the block */
-    real *mean1, *r1;  /* of the first norm */
+    real *mean1, *r1;  /* statistics of the first norm */
     real *qkv;         /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
-    real *qk_hat[2];   /* a norm of queries and keys: [heads][head_dim], [kv heads][head_dim] normalised */
-    real *qk_r[2];     /* [heads] and [kv heads], or [1] of a norm over all heads */
-    real *out1, *out2; /* norms behind: [d] what attention and MLP gave */
+    real *qk_hat[2];   /* normalised queries [heads][head_dim], keys [kv heads][head_dim] */
+    real *qk_r[2];     /* [heads] and [kv heads]; one over all heads: [1] */
+    real *out1, *out2; /* [d] output of attention and MLP; for post_norm */
     real *att, *lse;   /* [heads][head_dim] attention's output; [heads] */
     real *mid;         /* [d] after attention; parallel residual: unused */
-    real *mean2, *r2;  /* of the second norm */
+    real *mean2, *r2;  /* statistics of the second norm */
     real *up;          /* [gated ? 2f : f] input of the activation */
 };
 struct model {
@@ -25,39 +25,40 @@ struct model {
     int *kv_of;                       /* [heads] */
     real *cosine, *sine;              /* [longest][rotary_dim/2] */
     struct cache *cache;              /* borrowed during a step; else NULL */
-    struct block_kept *kept;          /* [blocks]; forwards only: all the same buffers */
-    real *x, *g, *mean, *r, *h;       /* last block's output [rows]; gathered outputs: [outputs][d] in, norm, out */
-    real *logits, *aside;             /* [outputs][words] */
+    struct block_kept *kept;          /* [blocks]; without a backward all share one set of buffers */
+    real *x, *g, *mean, *r, *h; /* last block's output [rows][d]; at outputs: final norm's input, statistics, output */
+    real *logits, *aside;       /* [outputs][words] */
     double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
-    real *a, *part, *act, *scratch;                   /* forward: [rows][d] x2, [rows][f]; attention's */
+    real *a, *part, *act, *scratch;                   /* forward: [rows][d] x2, [rows][f]; attention's scratch */
     real *dlogits;                                    /* [J][outputs][words] */
     real *aside_hidden, *dhidden;                     /* [J][outputs][d]; NULL: no loss acts on hidden states */
     size_t *hidden_layer;                             /* [J] the hidden state that a loss acts on, 0: the logits */
     real *dx, *dn, *dn2, *dh;                         /* [J][rows][d] x3; [J][outputs][d] */
     real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
     real *xhat;                                       /* [rows][d] */
-    real *q1, *q2, *q_mean;                           /* a norm of queries and keys: [J][rows][att] x2, [rows][heads] */
+    real *q1, *q2, *q_mean;                           /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
     double *q_sum;                                    /* [J][rows] */
 };
 
-/* Of queries and keys between bias and rotation, in place in k->qkv; and backward, in place in m->dqkv, with what the sink
- * needs. A tensor rank has whole heads; only a norm over all of them needs the others.  Collective over the tensor ranks. */
+/* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also
+ * passes the parameters to the sink. Each tensor rank has whole heads, so only a norm over all heads sends messages.
+ *                                                                                  Collective over the tensor ranks. */
 void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k);
 void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
                       const struct block_kept *k);
 
 /* The forward up to the logits of the output rows. */
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
-/* The attention of a step's rows, in a layer. */
+/* Attention in one layer for the rows of a step. */
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k);
 struct attention model_attention(const struct model *m, const struct batch *b);
-/* Weights of one role in a layer that is acquired at base; NULL when the layer has none. */
+/* The tensor with this role in the layer acquired at base; NULL when the layer has none. */
 static inline real *tensor(const struct layout *l, real *base, size_t layer, enum role role)
 {
     const struct param *p = layout_find(l, layer, role);
     return p ? base + p->offset : NULL;
 }
-/* Sums partial rows over the tensor ranks: one message, none for one rank. */
+/* Sums n partial sums over the tensor ranks, in one message. */
 static inline void sum_tensor(const struct model *m, real *x, size_t n)
 {
     if (m->grid->tensor_size > 1) comm_sum_real(m->grid->tensor, x, n);

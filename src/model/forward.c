@@ -1,13 +1,13 @@
 /* Forward of the decoder over a packed batch:
  *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
- *      logits = head(norm(x)) at the output rows only. With norms behind: x += norm(O attention(...x)), and so on.
- * Column-split products are local; the two row-split ones of a block end in one sum over the tensor ranks each (one
- * together where the residual is parallel). */
+ *      logits = head(norm(x)) at the output rows only. With post_norm: x += norm(O attention(...x)), and so on.
+ * The products that make heads and MLP columns are local. The two that sum over these (O and down) give partial sums,
+ * each summed once over the tensor ranks, or both together where the residual is parallel. */
 #include "decoder.h"
 #include <assert.h>
 #include <math.h>
 
-/* y = x W^T. In a step no row may depend on those beside it. */
+/* y = x W^T. In a step (with a cache) no row's result may depend on the other rows. */
 static void product(const struct model *m, size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w,
                     real *y, size_t ldy)
 {
@@ -17,7 +17,7 @@ static void product(const struct model *m, size_t n, size_t out, size_t in, cons
         linear_forward(n, out, in, x, ldx, w, y, ldy);
 }
 
-/* part = this process's share of the attention of `a` = norm(x); bias of the output product comes after the sum. */
+/* m->part = this process's partial sum of attention for m->a = norm(x); the output's bias is added after the sum. */
 static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
@@ -35,7 +35,7 @@ static void attention_part(struct model *m, const struct batch *b, real *base, s
     product(m, b->n_row, m->d, m->att, k->att, m->att, tensor(l, base, layer, ROLE_O), m->part, m->d);
 }
 
-/* out = this process's share of the MLP of `a` = norm(x). */
+/* out = this process's partial sum of the MLP's output for m->a = norm(x). */
 static void mlp_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k, real *out)
 {
     const struct layout *l = m->layout;
@@ -72,7 +72,7 @@ static void block_sequential(struct model *m, const struct batch *b, real *w, si
     residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
 }
 
-/* y = x + norm(the sum over tensor ranks of m->part (+ bias)); out keeps what is normed. */
+/* y = x + norm(the sum over tensor ranks of m->part (+ bias)); out keeps the norm's input. */
 static void residual_normed(struct model *m, size_t n, const real *x, const real *bias, enum role norm, real *w,
                             size_t layer, real *out, real *r, real *y)
 {
@@ -129,7 +129,7 @@ static void embed(struct model *m, struct state *weights, const struct batch *b,
     state_release(weights, 0);
 }
 
-/* At the output rows. */
+/* The final norm, at the output rows only. */
 static void final_norm(struct model *m, struct state *weights, const struct batch *b)
 {
     const struct layout *l = m->layout;

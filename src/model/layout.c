@@ -1,6 +1,6 @@
-/* Which part of each tensor a process keeps. A tensor is a matrix of two of these dimensions; a dimension is kept whole or
- * split over the tensor ranks, and so the split of every tensor follows from its row of the table below:
- *     y = x W^T is split by rows where its outputs are heads, MLP columns or words, and by columns where its inputs are. */
+/* Which part of each tensor a process keeps. The table below gives the two dimensions of every tensor; each dimension
+ * is kept whole or split over the tensor ranks, and that decides how the tensor is split:
+ *     W of y = x W^T is split by rows if its outputs are heads, MLP columns or words, by columns if its inputs are. */
 #include "unlearn/model_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,15 +66,15 @@ static enum dim row_dim(const struct shape *s, enum role role)
     return form[role].rows == DIM_HEADS && s->row->fused ? DIM_FUSED : form[role].rows;
 }
 
-/* Tensors of one role in a block. */
+/* Number of tensors with this role in a block. */
 static size_t role_count(const struct shape *s, enum role role)
 {
     if (!is_qk_norm(role) || s->qk_norm != QK_EACH) return 1;
     return form[role].rows == DIM_HEADS ? s->heads : s->kv_heads;
 }
 
-/* A dimension of the whole model, and the run of it that this process keeps. DIM_FUSED counts its rows; the runs of it are
- * made by fused_pieces(). */
+/* Size of a dimension in the whole model, and the range that this process keeps. For DIM_FUSED only the counts are
+ * right; fused_pieces() makes its ranges. */
 static void dim_range(const struct layout *l, enum dim dim, size_t *all, size_t *first, size_t *count)
 {
     const struct shape *s = l->shape;
@@ -95,7 +95,7 @@ static void dim_range(const struct layout *l, enum dim dim, size_t *all, size_t 
     *count = range[dim][2];
 }
 
-/* The heads of one process: split evenly; keys and values as its query heads need them. */
+/* The heads of a tensor rank: query heads are split evenly, and key-value heads are those that its query heads need. */
 static void heads_of(const struct shape *s, int tensor_size, int rank, size_t *head_first, size_t *head_count,
                      size_t *kv_first, size_t *kv_count)
 {
@@ -116,7 +116,8 @@ bool layout_kv_shared(const struct shape *s, int tensor_size, size_t h)
     return keepers > 1;
 }
 
-/* Rows counted here: of a replicated tensor on the first rank only, of shared keys and values on the first that has them. */
+/* Which rows this rank counts: the first rank counts replicated tensors, and the first rank that keeps a shared
+ * key-value head counts that head. */
 static void set_owned(const struct layout *l, struct param *p)
 {
     const enum dim rows = row_dim(l->shape, p->role), cols = form[p->role].cols;
@@ -124,7 +125,7 @@ static void set_owned(const struct layout *l, struct param *p)
     const bool replicated =
         (rows == DIM_HIDDEN || rows == DIM_POSITIONS || rows == DIM_HEAD) && (cols == DIM_ONE || cols == DIM_HIDDEN);
     p->own_count = replicated && l->tensor_rank ? 0 : p->row_count;
-    p->shared = rows == DIM_HEAD && l->tensor_size > 1; /* each rank has its heads' share of the gradient */
+    p->shared = rows == DIM_HEAD && l->tensor_size > 1; /* a rank's gradient is the sum over its heads only */
     if (rows != DIM_KV) return;
     for (size_t h = l->kv_first; h < l->kv_first + l->kv_count; h++)
         p->shared |= layout_kv_shared(l->shape, l->tensor_size, h);
@@ -134,7 +135,7 @@ static void set_owned(const struct layout *l, struct param *p)
     p->own_count = p->row_count - p->own_first;
 }
 
-/* The norm of head h alone: kept by those who have the head, as h of its key-value heads for k. */
+/* The norm weight of one head: query head h, or for k key-value head h. Ranks that have the head keep it. */
 static void set_head(const struct layout *l, struct param *p, size_t h)
 {
     const bool kv = form[p->role].rows == DIM_KV;
@@ -148,7 +149,7 @@ static void set_head(const struct layout *l, struct param *p, size_t h)
     if (h < kv_first + kv_count) p->own_count = 0;
 }
 
-/* The file has rows of q, k and v for each head, or all of each; here all q rows come first, then k, then v. */
+/* The file orders the rows of a fused tensor by head or by part; in memory all q rows come first, then k, then v. */
 static void fused_pieces(const struct layout *l, struct param *p)
 {
     const size_t d = l->shape->head_dim, n = l->head_count, all = l->shape->heads;
@@ -161,7 +162,7 @@ static void fused_pieces(const struct layout *l, struct param *p)
                                d};
 }
 
-/* The first # stands for the block, a second for the head. */
+/* Replaces the first # of the pattern by the block's number, a second by the head's. */
 static enum status param_name(const char *pattern, size_t block, size_t head, char **out)
 {
     enum status st = OK;
@@ -320,7 +321,7 @@ size_t param_rows(const struct param *p, size_t n_param)
     return rows;
 }
 
-/* What older files call it: without the prefix. */
+/* See the header: the name without the family's prefix. */
 const char *param_old_name(const struct layout *l, const struct param *p)
 {
     const char *prefix = l->shape->row->prefix;

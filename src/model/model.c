@@ -1,10 +1,10 @@
-/* The decoder's workspace: sizes first, every buffer once, nothing in the step. */
+/* The decoder's workspace: all buffers are allocated once, from sizes known beforehand, and none in a step. */
 #include "decoder.h"
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
-/* What a norm of queries and keys keeps. */
+/* Buffers that a norm of queries and keys keeps for its backward. */
 static void take_kept_norm(struct arena *a, const struct model *m, struct block_kept *k)
 {
     const struct layout *l = m->layout;
@@ -42,7 +42,7 @@ static void take_outputs(struct arena *a, struct model *m)
     m->h = arena_take(a, n * m->d, sizeof(real));
     m->logits = arena_take(a, n * m->words, sizeof(real));
     m->max = arena_take(a, n, sizeof(double));
-    m->sum = arena_take(a, 2 * n, sizeof(double)); /* sum and pick side by side: one message */
+    m->sum = arena_take(a, 2 * n, sizeof(double)); /* sum and pick are adjacent, so that one message sums both */
     m->pick = m->sum ? m->sum + n : NULL;
     m->lse = arena_take(a, n, sizeof(double));
     m->nll = arena_take(a, n, sizeof(double));
@@ -68,7 +68,7 @@ static void take_backward(struct arena *a, struct model *m)
     m->datt = arena_take(a, J * n * m->att, sizeof(real));
 }
 
-/* For the norm of queries and keys, both ways. */
+/* Scratch of the norm of queries and keys, for forward and backward. */
 static void take_norm(struct arena *a, struct model *m)
 {
     size_t n = m->most.rows, J = m->most.objectives ? m->most.objectives : 1;
@@ -78,7 +78,7 @@ static void take_norm(struct arena *a, struct model *m)
     m->q_sum = arena_take(a, J * n, sizeof(double));
 }
 
-/* The same code measures and lays out. */
+/* Takes all buffers from the arena; with a measuring arena it only counts their bytes. */
 static void take_all(struct arena *a, struct model *m)
 {
     const struct layout *l = m->layout;
@@ -92,7 +92,7 @@ static void take_all(struct arena *a, struct model *m)
     for (size_t i = 0; i < blocks; i++)
         if (i == 0 || m->most.objectives)
             take_kept(a, m, m->kept ? &m->kept[i] : &none);
-        else if (m->kept) /* no backward: the blocks take turns in the same buffers */
+        else if (m->kept) /* without a backward all blocks use the same buffers in turn */
             m->kept[i] = m->kept[0];
     m->x = arena_take(a, n * m->d, sizeof(real));
     m->a = arena_take(a, n * m->d, sizeof(real));

@@ -1,14 +1,14 @@
 /* Norms of queries and keys before they rotate, forward beside backward:
- *      y = xhat w (+ b)        over each head, with one w for all heads or one for each (of memory [heads][head_dim]);
- *                              or over all heads together, whose mean square is then a sum over the tensor ranks
- * The deltas of a key head that several tensor ranks keep are partial sums there. Everything here is linear in them; what a
- * norm over all heads takes from the total, only the rank that counts the head as its own may subtract.               */
+ *      y = xhat w (+ b)        over each head, with one w for all heads or one per head, in memory [heads][head_dim];
+ *                              or over all heads together, whose squares are then summed over the tensor ranks
+ * If several tensor ranks keep a key head, their deltas of it are partial sums. The backward is linear in the deltas
+ * and works on these; but the term from the sum over all heads is subtracted only by the rank that counts the head. */
 #include "decoder.h"
 
-struct half { /* the queries' columns of a row of q, k, v, or the keys' */
+struct half { /* the queries' or the keys' columns of the rows of q, k, v */
     const struct param *weight, *bias;
     size_t n_param, heads, at, width;
-    size_t rows; /* of the weights here: width, or head_dim where heads share them */
+    size_t rows; /* of the weights in memory: width, or head_dim if heads share them */
 };
 
 static struct half half_of(const struct model *m, size_t layer, bool keys)
@@ -56,7 +56,7 @@ void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct
     }
 }
 
-/* A bias that heads share sees the sum of their deltas. */
+/* Passes the bias to the sink; the deltas of a bias that heads share are summed over the heads. */
 static void give_bias(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, size_t layer)
 {
     const size_t N = c->J * c->n, times = h->width / h->rows;

@@ -1,7 +1,7 @@
 /* Rotary frequencies: position t turns pair k of a head by the angle t f[k], f[k] = theta^(-2k/dim), k < dim/2 (Su et al.
- * 2021), optionally scaled for longer texts: linear divides by a factor; llama3 divides long waves by it, leaves short ones
- * and mixes between; yarn mixes by the number of turns of a pair over the original length (Peng et al. 2023), and scales what
- * rotates. Always in double.                                                                                         */
+ * 2021), optionally scaled for longer texts: linear divides f by a factor; llama3 divides only low frequencies by it,
+ * leaves high ones and interpolates between; yarn interpolates by the number of turns of a pair over the original
+ * length (Peng et al. 2023), and also scales the entries that rotate. All in double.                                 */
 #include "unlearn/model_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -13,11 +13,11 @@ static const size_t POSITIONS_MOST = (size_t)1 << 31;
 struct rope {
     const char *type;
     double theta, fraction, factor, low, high, scale;
-    bool whole_ramp; /* yarn: its ends are rounded outwards to whole pairs */
+    bool whole_ramp; /* yarn: the ends of its ramp are rounded outwards to whole pairs */
     size_t original; /* positions that the model was first trained on */
 };
 
-/* The object of scaling parameters of either style; NULL: none. */
+/* Finds the object of scaling parameters, in either style; NULL: none. */
 static enum status scaling_find(const char *where, const json_t *config, const json_t **out)
 {
     const char *name = key_find(config, "rope_scaling") ? "rope_scaling" : "rope_parameters";
@@ -49,7 +49,7 @@ done:
 
 static double yarn_scale(double factor, double by) { return factor <= 1 ? 1 : 0.1 * by * log(factor) + 1; }
 
-/* Absent, null and 0 are the same for the numbers of yarn. */
+/* Reads yarn's numbers; a key that is null or 0 counts as absent. */
 static enum status yarn_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
 {
     enum status st = OK;
@@ -94,13 +94,13 @@ done:
     return st;
 }
 
-/* The pair, as a real number, that turns so many times over the original length. */
+/* The index, as a real number, of the pair that makes `turns` turns over the original length. */
 static double pair_of_turns(const struct rope *r, size_t dim, double turns)
 {
     return (double)dim * log((double)r->original / (turns * 2 * M_PI)) / (2 * log(r->theta));
 }
 
-/* Pairs below `low` stay, those above `high` are slowed by the factor. */
+/* Pairs below `low` keep their frequency, pairs above `high` have it divided by the factor. */
 static double yarn(const struct rope *r, size_t dim, size_t k, double f)
 {
     double low = pair_of_turns(r, dim, r->high), high = pair_of_turns(r, dim, r->low), slowed;
@@ -117,7 +117,7 @@ static double frequency(const struct rope *r, size_t dim, size_t k)
     if (!strcmp(r->type, "default")) return f;
     if (!strcmp(r->type, "linear")) return f / r->factor;
     if (!strcmp(r->type, "yarn")) return yarn(r, dim, k, f);
-    turns = (double)r->original / (2 * M_PI / f); /* of this pair over the original length */
+    turns = (double)r->original / (2 * M_PI / f); /* that this pair makes over the original length */
     if (turns < r->low) return f / r->factor;
     if (turns > r->high) return f;
     smooth = (turns - r->low) / (r->high - r->low);

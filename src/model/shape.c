@@ -1,5 +1,5 @@
-/* config.json -> struct shape. Every size is checked against a limit before anything is multiplied or allocated by it, so
- * that no product of this room can overflow: the largest model allowed has fewer than 2^62 parameters.               */
+/* config.json -> struct shape. Every size is checked against a limit before it is used in a product or an allocation,
+ * so that no product of this room can overflow: the largest model allowed has fewer than 2^62 parameters.           */
 #include "unlearn/model_priv.h"
 #include <float.h>
 #include <math.h>
@@ -30,9 +30,9 @@ static enum status read_flag(const char *where, const json_t *config, const stru
     return f->key ? key_flag(where, config, f->key, out) : OK;
 }
 
-/* What some models of these families do beside what is built. Given a value that changes nothing, they are fine. */
+/* Keys of features that this program does not have. A model with such a key is refused, unless the value is `none`. */
 static const struct {
-    const char *key, *none; /* JSON; NULL: any value but false changes the numbers */
+    const char *key, *none; /* none: JSON of the value without effect; NULL: only false */
 } refused[] = {
     {"quantization_config", NULL},
     {"attention_multiplier", NULL},
@@ -153,7 +153,7 @@ static enum status read_activation(const char *where, const json_t *config, stru
                 s->row->key->activation, name);
 }
 
-/* What the layers are made of: norms, residual, biases, MLP. */
+/* Reads the features of the layers: norms, residual, biases, MLP. */
 static enum status read_features(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
@@ -187,7 +187,7 @@ done:
     return st;
 }
 
-/* Whether any layer has the window: as they are named one by one, or those from max_window_layers on. */
+/* Whether any layer has the sliding window: layer_types names each layer; without it, all from max_window_layers on. */
 static enum status some_layer_slides(const char *where, const json_t *config, const struct shape *s, bool *out)
 {
     const json_t *types = key_find(config, "layer_types"), *type;
@@ -202,7 +202,7 @@ static enum status some_layer_slides(const char *where, const json_t *config, co
     return st;
 }
 
-/* Attention that reaches back only so far. Absent, it is what transformers takes; null is none. */
+/* Reads the length of the attention's window. An absent key means transformers' default, null means no window. */
 static enum status read_window(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
@@ -236,7 +236,7 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
     s->bos = s->pad = -1;
     if (!json_object_get(config, "pad_token_id") && (size_t)s->row->padding <= s->vocabulary)
         s->pad = s->row->padding - 1;
-    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* counts from the end, as in Python */
+    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* -1 is the last token, as a Python index */
         s->pad = (int32_t)s->vocabulary - 1;
     else if (pad)
         TRY(read_token(where, pad, "pad_token_id", s, &s->pad));

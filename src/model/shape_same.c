@@ -1,4 +1,4 @@
-/* Whether two models are the same, from the one list of everything that a shape is made of. */
+/* Whether two models agree, from SHAPE_MEMBERS, the list of all members of a shape. */
 #include "unlearn/model_priv.h"
 #include <string.h>
 
@@ -14,7 +14,7 @@ static bool value(const struct shape *a, const struct shape *b, const struct mem
     return !memcmp((const char *)a + m->offset, (const char *)b + m->offset, m->size);
 }
 
-/* A table of positions is a tensor; positions that rotate have no end. */
+/* Learned positions are a tensor, so their number counts; rotary positions have no limit. */
 static bool learned(const struct shape *a, const struct shape *b, const struct member *m)
 {
     return !(a->learned_positions || b->learned_positions) || value(a, b, m);
@@ -27,7 +27,8 @@ static bool frequencies(const struct shape *a, const struct shape *b, const stru
     return true;
 }
 
-/* Families may share their names (llama, mistral): all else that a row says is in the other members. */
+/* Compares tensor names and storage, which families may share (llama, mistral); other members cover the rest of a
+ * row. */
 static bool names(const struct shape *a, const struct shape *b, const struct member *m)
 {
     return a->row->tensor == b->row->tensor && a->row->fused == b->row->fused && a->row->transposed == b->row->transposed;
@@ -49,7 +50,7 @@ const char *shape_differs(const struct shape *a, const struct shape *b, enum sha
 
 bool shape_equal(const struct shape *a, const struct shape *b) { return !shape_differs(a, b, SHAPE_TENSORS); }
 
-/* Sizes and kinds; where tensors are found by their names, the weights' own hash has them. */
+/* Hashes sizes and kinds; names of tensors are part of the weights' own hash. */
 uint64_t shape_hash(const struct shape *s)
 {
     uint64_t h = hash_bytes(s->frequency, s->rotary_dim / 2 * sizeof *s->frequency, 0);

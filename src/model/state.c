@@ -1,5 +1,5 @@
-/* One value per parameter, layer by layer: acquire, use, release or commit. In test mode what is handed out is a copy, and
- * release poisons it, so that a pointer kept too long reads NaN.                                                     */
+/* One value per parameter, layer by layer: acquire, use, release or commit. In test mode acquire returns a copy and
+ * release fills it with NaN, so that a pointer kept too long reads NaN.                                             */
 #include "unlearn/model_priv.h"
 #include <assert.h>
 #include <math.h>
@@ -87,8 +87,8 @@ void state_commit(struct state *s, size_t layer)
 }
 
 /* --------------------------------------------------------------------------------------------------- reduce, dot ----- */
-/* Copies the rows of key-value heads that several ranks keep between the state (here) and a buffer that has all of them,
- * whoever keeps them; returns the buffer's size. */
+/* Copies the rows of key-value heads that several ranks keep from the state (here) to a buffer, or back. The buffer has
+ * the shared heads of all ranks; returns its size. */
 static size_t shared_heads(const struct layout *l, const struct param *p, real *here, real *buffer, bool back)
 {
     const size_t block = l->shape->head_dim * p->col_count;
@@ -107,7 +107,7 @@ static size_t shared_heads(const struct layout *l, const struct param *p, real *
     return n;
 }
 
-/* The same for a tensor that is shared as a whole or not at all, the same on all ranks. */
+/* The same for a tensor that is either shared as a whole on all ranks or not at all. */
 static size_t shared_whole(const struct param *p, real *here, real *buffer, bool back)
 {
     const size_t n = p->row_count * p->col_count;
@@ -119,7 +119,7 @@ static size_t shared_whole(const struct param *p, real *here, real *buffer, bool
     return p->rows * p->cols;
 }
 
-/* All shared rows of one layer to the buffer or back; the buffer's size. */
+/* Copies all shared rows of one layer to the buffer or back; returns the buffer's size. */
 static size_t shared_of_layer(const struct layout *l, size_t layer, real *here, real *buffer, bool back)
 {
     size_t n = 0;
@@ -131,7 +131,7 @@ static size_t shared_of_layer(const struct layout *l, size_t layer, real *here, 
     return n;
 }
 
-/* The first reduction makes the buffer; all blocks are alike. */
+/* The first reduction allocates the buffer, which fits all blocks. */
 static enum status scratch_make(const struct grid *g, struct state *s, size_t n)
 {
     enum status st = OK;

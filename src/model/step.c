@@ -1,6 +1,6 @@
-/* The decoder token by token: a cache of every block's keys and values, and the forward of rows that continue it. The forward
- * is that of forward.c, but products and attention leave every row alone, so that what a sequence gives does not depend on
- * what runs beside it. */
+/* The decoder token by token: a cache of every block's keys and values, and the forward of rows that continue it. The
+ * forward is that of forward.c, but its products and attention compute each row independently, so that a sequence's
+ * results do not depend on the sequences beside it. */
 #include "decoder.h"
 #include <assert.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* npo: negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868; 2502.19301, Eqs. 3-4).
+/* npo: negative preference optimisation (Zhang et al. 2024, arXiv 2404.05868; arXiv 2502.19301, Eqs. 3-4).
  *      L = -(2/beta) log sigmoid(beta (S - S_o)),  S = sum_t nll_t;  dL/dnll_t = -w,  w = 2 sigmoid(-beta (S - S_o)) */
 #include "unlearn/objective_priv.h"
 

@@ -120,7 +120,7 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
     return st;
 }
 
-/* The fewest digits that read back to the same number: two settings never look alike. */
+/* Prints the fewest digits that read back to the same number, so that two different settings never look alike. */
 static enum status add_number(double value, struct text *out)
 {
     char digits[32];
@@ -158,7 +158,7 @@ enum status objective_describe(struct text *out)
     return st;
 }
 
-/* Labels that enter the loss of a sequence: those that it skips do not. */
+/* Number of labels that enter the loss of a sequence: all but those that the objective skips. */
 static size_t labels_used(const struct objective *o, size_t labels)
 {
     size_t skip = objective_kind(o) == LOSS_OF_DISTRIBUTIONS ? objective_target(o).skip : 0;

@@ -1,4 +1,4 @@
-/* wga: gradient ascent weighted by confidence (arXiv 2502.19301, Eq. 2). A token that is forgotten weighs nothing.
+/* wga: gradient ascent weighted by confidence (arXiv 2502.19301, Eq. 2): a forgotten token has weight near 0.
  *      L = -(1/n) sum_t p_t^alpha nll_t */
 #include "unlearn/objective_priv.h"
 #include <math.h>

@@ -36,7 +36,7 @@ double optim_rate(const struct optim_settings *set, size_t t)
     return set->schedule == LR_LINEAR ? set->lr * left : set->lr * 0.5 * (1 - cos(3.14159265358979323846 * left));
 }
 
-/* sum of squares of the rows that this process counts */
+/* Sum of squares over the rows of x that this process counts. */
 static double owned_squares(const struct param *p, const real *x)
 {
     return math_sum_squares(p->own_count * p->col_count, x + p->own_first * p->col_count);
