@@ -21,7 +21,7 @@ enum status task_help(struct text *out)
         "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, a file STOP in the output directory and the end of the job that a scheduler\n"
         "tells (SLURM_JOB_END_TIME, PBS_WALLTIME) do the same; a second signal ends the process at once.\n\n"
         "exit status: 0 done, 1 bad input or data, 2 wrong usage, 3 failed run, 75 stopped early with a "
-        "checkpoint\n\nkeys of input.yaml:\n"));
+        "checkpoint\n\nkeys of input.yaml (null: as if the key were not written):\n"));
     TRY(config_describe(out));
     TRY(text_print(out, "\nobjectives and regularizers:\n"));
     TRY(objective_describe(out));
