@@ -40,7 +40,7 @@ def no_json(row, base, name, *without, tail=b""):
 def lengths():
     for what, n in {"0": 0, "1": 1, "2^31": 2**31, "2^32": 2**32, "2^40": 2**40, "2^63": 2**63, "2^64-1": 2**64 - 1, "100 MB": 10**8 + 1,
                     "past the end": "end", "all": "all", "one short": -1, "one more": 1, "big-endian": "big"}.items():
-        def damage(c, n=n):
+        def damage(c, n=n, what=what):
             whole = (c / WEIGHTS).read_bytes()
             true = int.from_bytes(whole[:8], "little")
             if n == "big":
@@ -380,7 +380,7 @@ def row_cases():
     pair = json.dumps({"question": "a", "answer": "b"}) + "\n"
     for what, value in {"number": 7, "object": {}, "empty list": [], "list of numbers": ["a", 7], "list of lists": [["a"]], "true": True}.items():
         bad = json.dumps({"question": "a", "answer": "b", "perturbed_answer": value}) + "\n"
-        yield "D6", f"perturbed_answer {what}", evaluating(), writing("set.jsonl", pair * 2 + bad), "set.jsonl:3.*perturbed_answer"
+        yield "D6", f"perturbed_answer {what}", evaluating(metrics="all"), writing("set.jsonl", pair * 2 + bad), "set.jsonl:3.*perturbed_answer"
     yield "D6", "unlabelled everywhere", settings(data={"max_length": 2, "forget": "forget.jsonl", "retain": "retain.jsonl", "idk": "idk.jsonl"}), \
         lambda c: None, "jsonl"
 
@@ -509,7 +509,7 @@ def path_cases():
             c.arguments, c.text = [path + ".yaml"], False
         yield "D9", f"an input with {what}", base, named, r"\\x(1b|0a|07)"
     for what, path in {"a file": "forget.jsonl", "below a file": "forget.jsonl/out", "a device": "/dev/null", "a long name": "x" * 300}.items():
-        yield "D9", f"the output is {what}", base, setting("output.directory", path), None
+        yield "D9", f"the output is {what}", base, all_of(setting("output.directory", path), lambda c: c.options.clear()), path[:100]
 
 
 def malformed():

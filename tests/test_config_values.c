@@ -367,6 +367,34 @@ static void yaml_and_json_may_be_spelt_in_many_ways(void **state)
     config_free(first);
 }
 
+static void json_may_write_a_character_as_two_escapes(void **state)
+{
+    struct config *c = read_text("{\"model\": {\"path\": \"\\ud83d\\uDE00/\\\\ud83d\\\\ude00\\u00e9\\/x\"}, \"data\":\n"
+                                 "{\"forget\": \"\\ud800\\udc00\", \"retain\": \"\\udbff\\udfff\"}}");
+    assert_string_equal(c->model.path, "\xf0\x9f\x98\x80/\\ud83d\\ude00\xc3\xa9/x");
+    assert_string_equal(c->data.forget.path, "\xf0\x90\x80\x80");
+    assert_string_equal(c->data.retain.path, "\xf4\x8f\xbf\xbf");
+    config_free(c);
+    c = override_with(BASE, "generate.prompt=\"a \\ud83d\\ude00\"", "data.idk='\\ud83d\\ude00'");
+    assert_string_equal(c->generate.prompt, "a \xf0\x9f\x98\x80");
+    assert_string_equal(c->data.idk, "\\ud83d\\ude00"); /* no JSON: single quotes have no escapes */
+    config_free(c);
+}
+
+static void line_breaks_that_end_folded_text_count_only_in_text(void **state)
+{
+    struct config *c =
+        read_text(BASE "optimizer:\n  name: |\n    sgd\n  schedule: >+\n    cosine\n\n\nobjective:\n  name: |\n    rmu\n"
+                       "  direction: >\n    u.json\ngenerate:\n  prompt: |+\n    a\n    b\n\n  rows: |\n    all\n");
+    assert_int_equal(c->optimizer.name, OPTIMIZER_SGD);
+    assert_int_equal(c->optimizer.schedule, SCHEDULE_COSINE);
+    assert_string_equal(c->objective.name, "rmu");
+    assert_string_equal(c->objective.setting[0].text, "u.json");
+    assert_string_equal(c->generate.prompt, "a\nb\n\n");
+    assert_int_equal(c->generate.rows, CONFIG_ALL);
+    config_free(c);
+}
+
 static void what_is_written_reads_back_to_the_same(void **state)
 {
     static const char *const inputs[] = {
@@ -541,6 +569,8 @@ int main(void)
         cmocka_unit_test(null_means_not_given_for_every_key),
         cmocka_unit_test(null_means_not_given_inside_lists_and_names),
         cmocka_unit_test(yaml_and_json_may_be_spelt_in_many_ways),
+        cmocka_unit_test(json_may_write_a_character_as_two_escapes),
+        cmocka_unit_test(line_breaks_that_end_folded_text_count_only_in_text),
         cmocka_unit_test(what_is_written_reads_back_to_the_same),
         cmocka_unit_test(a_trajectory_is_models_at_their_steps),
         cmocka_unit_test(every_input_that_is_shipped_is_read),

@@ -141,22 +141,21 @@ done:
     return st;
 }
 
-/* Folded and literal text ends with a line break that is no part of a name or path. */
+/* The line breaks that end folded and literal text are no part of a name or path. */
 static enum status read_text(const struct row *row, const struct node *node, char **to)
 {
     if (node->kind != NODE_SCALAR) return wrong(row, node, "");
     if (node_is_null(node)) return row_nullable(row) ? OK : wrong(row, node, "");
-    size_t n = strlen(node->text);
-    if (row->type != TEXT) {
-        while (node->style == STYLE_BLOCK && n > 0 && node->text[n - 1] == '\n') n--;
-        if (n == 0) return wrong(row, node, "it must not be empty");
-        for (size_t i = 0; i < n; i++) {
-            if (iscntrl((unsigned char)node->text[i])) return wrong(row, node, "no control characters");
-            if (row->type == WORD && node->text[i] == ' ') return wrong(row, node, "no blanks");
-        }
+    const size_t n = strlen(node->text), breaks = row->type == TEXT ? node->breaks : 0;
+    if (row->type != TEXT && n == 0) return wrong(row, node, "it must not be empty");
+    for (size_t i = 0; row->type != TEXT && i < n; i++) {
+        if (iscntrl((unsigned char)node->text[i])) return wrong(row, node, "no control characters");
+        if (row->type == WORD && node->text[i] == ' ') return wrong(row, node, "no blanks");
     }
-    if (!(*to = text_copy(node->text))) return fail(ERR_MEMORY, "%s: no memory to read it", node->place.file);
-    (*to)[n] = 0;
+    if (!(*to = malloc(n + breaks + 1))) return fail(ERR_MEMORY, "%s: no memory to read it", node->place.file);
+    memcpy(*to, node->text, n);
+    memset(*to + n, '\n', breaks);
+    (*to)[n + breaks] = 0;
     return OK;
 }
 
