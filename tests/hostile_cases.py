@@ -385,6 +385,24 @@ def row_cases():
         lambda c: None, "jsonl"
 
 
+def encode_cases():
+    """--encode MODEL FILE, whose rows are {"text": ...}; and broken tokenizers by the same way."""
+    def encoding(damage):
+        def change(c):
+            damage(c)
+            c.options, c.arguments = [], ["--encode", "model", "text.jsonl"]
+        return change
+    sound = b'{"text": "a"}\n'
+    for i, (what, text) in enumerate(row_damages(("text",))):
+        yield "D6", f"--encode: {what}", settings(), encoding(writing("text.jsonl", sound * (i % 3) + text + b"\n" + sound)), \
+            f"text.jsonl(:{i % 3 + 1}|: is (one JSON|a Git LFS))"
+    yield "D6", "--encode: zeros alone", settings(), encoding(writing("text.jsonl", bytes(10) + b"\n" + sound)), "text.jsonl:1"
+    yield "D6", "--encode: a missing file", settings(), encoding(lambda c: None), "text.jsonl"
+    yield "D6", "--encode: a device", settings(), encoding(lambda c: (c / "text.jsonl").symlink_to("/dev/zero")), "text.jsonl"
+    for what in ("deep list", "latin-1", "duplicate", "LFS pointer", "zip"):
+        yield "D5", f"--encode, tokenizer: {what}", settings(), encoding(all_of(writing("text.jsonl", sound), writing(TOKENIZER, NO_JSON[what]))), "tokenizer.json"
+
+
 def log_cases():
     yield from no_json("D6", logged(), "log.json")
     part = "eval_log_forget.json"
@@ -513,5 +531,5 @@ def path_cases():
 
 
 def malformed():
-    for maker in (weights_cases, config_cases, tokenizer_cases, row_cases, log_cases, direction_cases, yaml_cases, path_cases):
+    for maker in (weights_cases, config_cases, tokenizer_cases, row_cases, encode_cases, log_cases, direction_cases, yaml_cases, path_cases):
         yield from maker()
