@@ -2,6 +2,7 @@
  * its size and hash, and is of the step that was asked for. */
 #define _GNU_SOURCE
 #include "fuzz_json.h"
+#include "signed.h"
 #include "unlearn/restart_priv.h"
 #include <sys/stat.h>
 #include <unistd.h>
@@ -66,16 +67,12 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned s
 static void sign(struct text *text)
 {
     json_t *manifest = json_loadb(text->data, text->n, JSON_REJECT_DUPLICATES, NULL);
-    char *compact, number[24];
     if (json_is_string(json_object_get(manifest, "xxh3"))) {
-        json_object_del(manifest, "xxh3");
-        must((compact = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS)));
-        snprintf(number, sizeof number, "%016llx", (unsigned long long)hash_bytes(compact, strlen(compact), 0));
-        free(compact);
-        must(!json_object_set_new(manifest, "xxh3", json_string(number)) && (compact = json_dumps(manifest, 0)));
+        char *again = signed_text(manifest);
+        must(again != NULL);
         text->n = 0;
-        must(text_add(text, compact, strlen(compact)) == OK);
-        free(compact);
+        must(text_add(text, again, strlen(again)) == OK);
+        free(again);
     }
     json_decref(manifest);
 }

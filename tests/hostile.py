@@ -3,7 +3,7 @@ file, without a crash, a hang or anything left behind; what is only odd is read 
 
     hostile.py [--all] [--mutate N] [WORD ...]
         --all       every case (some minutes); without, a fair share of each kind; HOSTILE=all does the same
-        --mutate    so many random damages of each kind of file (20, or 3 of a share)
+        --mutate    so many random damages of each kind of file (20, or 2 of a share)
         WORD        cases whose row or name contains one of the words; all of them
 
 Nearly all run as `unlearn --check` in one process, without mpirun; each in a directory of its own."""
@@ -25,7 +25,7 @@ from hostile_legal import legal
 SECONDS = 10
 MOST_MEMORY = 1 << 30  # of one process: the BLAS library's buffers and a few times the largest file
 ALWAYS = ("a byte order mark", "question is null", "UTF-8 in its name", "YAML: literal", "output is", "epochs beyond")  # once a fault
-SHARE = {"malformed": 12, "legal": 8, "parallel": 150, "parallel of all": 25}  # one of so many
+SHARE = {"malformed": 16, "legal": 10, "parallel": 250, "parallel of all": 25}  # one of so many
 
 
 def contents(directory):
@@ -39,9 +39,9 @@ def contents(directory):
     return found
 
 
-def start(case, options, ranks=1):
-    """-> (exit status, standard output, standard error, seconds over the limit)."""
-    command = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+def start(case, options, ranks=1, before=()):
+    """-> (exit status, standard output, standard error)."""
+    command = [*before, *(["mpirun", "-np", str(ranks)] if ranks > 1 else [])]
     command += [program(precisions()[0]), *options, *(case.arguments or [case.name])]
     limit = SLOWER * SECONDS * (3 if ranks > 1 else 1)  # of both ranks and the launcher
     child = subprocess.Popen(command, cwd=case.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -186,6 +186,66 @@ def chosen(entries, words, every, fair):
     return entries if not fair else [e for i, e in enumerate(entries) if i % every == 0 or any(w in e[1] for w in ALWAYS)]
 
 
+def calls(checks):
+    """No shell and no other program is called, and no locale is set: the program does not know these names."""
+    if SLOWER > 1 or not shutil.which("nm"):  # the sanitizers bring names of their own
+        checks.skip("names of functions: no nm, or a build with sanitizers")
+        return
+    names = {s.split()[-1].split("@")[0] for s in subprocess.run(["nm", "-D", "--undefined-only", program(precisions()[0])], capture_output=True,
+                                                                 text=True).stdout.splitlines() if s}
+    wrong = {n for n in names if n in ("system", "popen", "fork", "vfork", "posix_spawn", "posix_spawnp", "setlocale", "newlocale", "uselocale", "chmod",
+                                       "fchmod", "umask", "tmpnam", "mktemp", "gets") or n.startswith("exec")}
+    checks.check(len(names) > 50 and not wrong, "no shell, no locale, no modes of files", f"{len(names)} names; {wrong}")
+
+
+def modes(checks, work):
+    """Files and folders are made with the user's umask."""
+    for mask in (0o077, 0o002):
+        case = work.case("umask", mask, settings(task="finetune", objective=None, geffect=None, checkpoint={"every": 1}))
+        case.write()
+        before = set(contents(case.directory))
+        old = os.umask(mask)
+        try:
+            status, _, err = start(case, [])
+        finally:
+            os.umask(old)
+        made = {k: v[0] for k, v in contents(case.directory).items() if k not in before}
+        wrong = [f"{k} {oct(m)}" for k, m in made.items() if m & 0o777 != (0o777 if os.path.isdir(case / k) else 0o666) & ~mask]
+        work.close(case, "umask", oct(mask), wrong + ([] if status == 0 and len(made) > 10 else [f"status {status}, {len(made)} files"]), err)
+
+
+def traced(work, number, base, damage):
+    """-> (status, [(call, path)] of all that was opened, made, renamed or removed); None where no trace can be taken."""
+    case = work.case("traced", number, base)
+    damage(case)
+    case.write()
+    status, _, _ = start(case, case.options, before=["strace", "-f", "-y", "-qq", "-o", "trace", "-e",
+                                                     "trace=open,openat,creat,mkdir,mkdirat,rename,renameat,unlink,unlinkat,link,symlink,truncate"])
+    if not (case / "trace").exists():
+        return None
+    return status, re.findall(r"^\d+ +(\w+\(.*)$", (case / "trace").read_text(errors="replace"), re.M)
+
+
+def confined(checks, work):
+    """What is written lies in the output directory, but for MPI's own files; an index leads nowhere else."""
+    training = settings(task="finetune", objective=None, geffect=None, checkpoint={"every": 1})
+    if SLOWER > 1 or not shutil.which("strace") or not (run := traced(work, 0, training, lambda c: c.options.clear())):
+        checks.skip("what is opened: no strace, or a build with sanitizers")
+        return
+    status, lines = run
+    writes = [s for s in lines if not s.startswith("open") or re.search("O_WRONLY|O_RDWR|O_CREAT", s)]
+    place = str((work.checks.directory / "traced-0").resolve())
+    paths = [os.path.normpath(os.path.join(place, folder, name)) for s in writes for folder, name in re.findall(r'(?:<([^>]*)>, )?"([^"]*)"', s)]
+    mpi = r"/(tmp|run|var/tmp|dev|proc)(/[^/]*(ompi|pmix|prte|open_?mpi|vader|null|shm|self).*)?$"
+    outside = [p for p in paths if not re.match(mpi, p) and not (p + "/").startswith(place + "/out/")]
+    checks.check(status == 0 and len(paths) > 10 and not outside, "nothing is written outside", f"{status} {outside[:10]}")
+    for i, name in enumerate(("../forget.jsonl", "/etc/passwd", "/dev/zero", "..", "x/../../forget.jsonl")):
+        status, lines = traced(work, i + 1, settings(), sharded(lambda index, name=name: index["weight_map"].update({n: name for n in index["weight_map"]})))
+        opened = [s for s in lines if name in s or "model/" + name in s]
+        opened = [s for s in opened if name != ".." or "model/.." in s]
+        checks.check(status == 1 and not opened, f"an index that names {name}: not opened", f"{status} {opened}")
+
+
 def counts(checks, work, whole):
     """What the list itself promises, whatever share of it runs."""
     bad, good = list(malformed()), list(legal())
@@ -201,7 +261,7 @@ def counts(checks, work, whole):
 def main():
     arguments = sys.argv[1:]
     whole = "--all" in arguments or os.environ.get("HOSTILE") == "all"
-    mutate = int(arguments[arguments.index("--mutate") + 1]) if "--mutate" in arguments else 20 if whole else 3
+    mutate = int(arguments[arguments.index("--mutate") + 1]) if "--mutate" in arguments else 20 if whole else 2
     words = [a for i, a in enumerate(arguments) if a not in ("--all", "--mutate") and (not i or arguments[i - 1] != "--mutate")]
     checks = Checks("hostile")
     if not precisions():
@@ -222,6 +282,9 @@ def main():
     if not words:
         for i, entry in enumerate(list(malformed())[7::SHARE["parallel of all" if whole else "parallel"]]):
             work.refused("ranks", i, entry, 2)
+        calls(checks)
+        modes(checks, work)
+        confined(checks, work)
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     checks.check(SLOWER > 1 or memory < MOST_MEMORY, "memory", f"{memory >> 20} MB of one process")
     counts(checks, work, whole)
