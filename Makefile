@@ -147,7 +147,7 @@ bench: $B/tests/bench $B/tests/bench_generate # speed of a training step, an eff
 
 FUZZERS      = $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))
 FUZZ_SECONDS = 60
-fuzz:                           # hostile headers, config.json, tokenizer.json; needs clang; FUZZ_SECONDS= for each
+fuzz:                           # a hostile file for every reader; needs clang; FUZZ_SECONDS= for each
 	@OMPI_CC=clang MPICH_CC=clang $(AGAIN) PRECISION=double B=build/fuzz FUZZ=1 \
 	   CFLAGS='-O1 -g -fno-openmp -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
 	@for f in $(FUZZERS); do mkdir -p build/fuzz/found/$$f && build/fuzz/tests/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) \
@@ -158,7 +158,7 @@ fuzzers: $(FUZZERS:%=$B/tests/fuzz_%)
 ifdef FUZZ
 $B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
 	@$(SAY) 'link $@'
-	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS) -lgomp
 endif
 
 # ---------------------------------------------------------------------------------------------------- install, clean

@@ -260,6 +260,84 @@ static void sections_may_be_left_empty_and_files_null(void **state)
     config_free(c);
 }
 
+/* The overrides "KEY=null" of every fixed key that no task needs, from the table itself; the number of them. */
+static size_t null_overrides(char room[][64], size_t most)
+{
+    struct text described = {0};
+    char *save = NULL;
+    size_t n = 0;
+    assert_int_equal(config_describe(&described), OK);
+    strtok_r(described.data, "\n", &save); /* the headings */
+    for (char *line = strtok_r(NULL, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        const int length = (int)strcspn(line, " ");
+        if (memchr(line, '*', (size_t)length) || strstr(line, " required ") || strstr(line, " by task ")) continue;
+        assert_true(n < most && length + 6 < 64);
+        snprintf(room[n++], 64, "%.*s=null", length, line);
+    }
+    text_free(&described);
+    return n;
+}
+
+static void null_means_not_given_for_every_key(void **state)
+{
+    char override[200][64];
+    const size_t n = null_overrides(override, 200);
+    struct config *c = read_text(BASE);
+    char *expected = written(c);
+    config_free(c);
+    assert_true(n > 70);
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(override[i], "data.template.name=null")) continue; /* without a name the parts are needed */
+        if (!strcmp(override[i], "model=null") || !strncmp(override[i], "data.forget=", 12) ||
+            !strncmp(override[i], "data.retain=", 12) || !strcmp(override[i], "data=null"))
+            continue; /* with them goes what the task needs */
+        c = override_with(BASE, override[i], NULL);
+        char *got = written(c);
+        if (strcmp(got, expected) != 0) fail_msg("%s became\n%s", override[i], got);
+        free(got);
+        config_free(c);
+    }
+    free(expected);
+}
+
+/* each pair means the same configuration, and reads back to it */
+static void null_means_not_given_inside_lists_and_names(void **state)
+{
+    static const char *const pair[][2] = {
+        {"train: {epochs: null, steps: 4}", "train: {steps: 4}"},
+        {"train:\n  epochs:\n  steps: ~\n  shuffle: Null\n  freeze: NULL", ""},
+        {"optimizer: {name: null, lr: 0.5, betas: [null, 0.5], eps: ~}", "optimizer: {lr: 0.5, betas: [0.9, 0.5]}"},
+        {"optimizer: {betas: [0.5, null]}", "optimizer: {betas: [0.5, 0.999]}"},
+        {"objective: {name: npo, beta: null, regularizer: [{name: kl, weight: null, batch_size: null, x: null}]}",
+         "objective: {regularizer: kl, name: npo}"},
+        {"geffect: {objectives: null, risks: {a: {data: forget, rows: null, from: ~, draw: , question: null}, b: null}}",
+         "geffect: {risks: {a: forget}}"},
+        {"evaluate: {every: 2, metrics: null, sets: {x: F, y: null, z: {path: G}}}",
+         "evaluate: {every: 2, sets: {x: F, z: G}}"},
+        {"geffect: {tokens: null, curvature: ~}\nguard: null\nseed: null\ntask: null\nprecision: null", ""},
+    };
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
+        char text[2][1024], *got[3];
+        for (int k = 0; k < 2; k++) {
+            snprintf(text[k], sizeof text[k], BASE "%s\n", pair[i][k]);
+            struct config *c = read_text(text[k]);
+            got[k] = written(c);
+            config_free(c);
+        }
+        struct config *again = read_with("other.yaml", got[0], 0, NULL);
+        got[2] = written(again);
+        config_free(again);
+        assert_string_equal(got[0], got[1]);
+        assert_string_equal(got[2], got[0]);
+        for (int k = 0; k < 3; k++) free(got[k]);
+    }
+    struct config *c =
+        override_with(BASE "evaluate: {every: 1, sets: {x: F, y: G}}", "evaluate.sets.y=null", "train.epochs=");
+    assert_int_equal(c->evaluate.n_set, 1);
+    assert_true(c->train.epochs == 5);
+    config_free(c);
+}
+
 /* every text means the same configuration */
 static void yaml_and_json_may_be_spelt_in_many_ways(void **state)
 {
@@ -287,6 +365,34 @@ static void yaml_and_json_may_be_spelt_in_many_ways(void **state)
     }
     free(expected);
     config_free(first);
+}
+
+static void json_may_write_a_character_as_two_escapes(void **state)
+{
+    struct config *c = read_text("{\"model\": {\"path\": \"\\ud83d\\uDE00/\\\\ud83d\\\\ude00\\u00e9\\/x\"}, \"data\":\n"
+                                 "{\"forget\": \"\\ud800\\udc00\", \"retain\": \"\\udbff\\udfff\"}}");
+    assert_string_equal(c->model.path, "\xf0\x9f\x98\x80/\\ud83d\\ude00\xc3\xa9/x");
+    assert_string_equal(c->data.forget.path, "\xf0\x90\x80\x80");
+    assert_string_equal(c->data.retain.path, "\xf4\x8f\xbf\xbf");
+    config_free(c);
+    c = override_with(BASE, "generate.prompt=\"a \\ud83d\\ude00\"", "data.idk='\\ud83d\\ude00'");
+    assert_string_equal(c->generate.prompt, "a \xf0\x9f\x98\x80");
+    assert_string_equal(c->data.idk, "\\ud83d\\ude00"); /* no JSON: single quotes have no escapes */
+    config_free(c);
+}
+
+static void line_breaks_that_end_folded_text_count_only_in_text(void **state)
+{
+    struct config *c =
+        read_text(BASE "optimizer:\n  name: |\n    sgd\n  schedule: >+\n    cosine\n\n\nobjective:\n  name: |\n    rmu\n"
+                       "  direction: >\n    u.json\ngenerate:\n  prompt: |+\n    a\n    b\n\n  rows: |\n    all\n");
+    assert_int_equal(c->optimizer.name, OPTIMIZER_SGD);
+    assert_int_equal(c->optimizer.schedule, SCHEDULE_COSINE);
+    assert_string_equal(c->objective.name, "rmu");
+    assert_string_equal(c->objective.setting[0].text, "u.json");
+    assert_string_equal(c->generate.prompt, "a\nb\n\n");
+    assert_int_equal(c->generate.rows, CONFIG_ALL);
+    config_free(c);
 }
 
 static void what_is_written_reads_back_to_the_same(void **state)
@@ -460,7 +566,11 @@ int main(void)
         cmocka_unit_test(a_bare_name_to_measure_takes_the_settings_of_the_objective),
         cmocka_unit_test(a_template_in_parts_has_no_name_and_empty_parts),
         cmocka_unit_test(sections_may_be_left_empty_and_files_null),
+        cmocka_unit_test(null_means_not_given_for_every_key),
+        cmocka_unit_test(null_means_not_given_inside_lists_and_names),
         cmocka_unit_test(yaml_and_json_may_be_spelt_in_many_ways),
+        cmocka_unit_test(json_may_write_a_character_as_two_escapes),
+        cmocka_unit_test(line_breaks_that_end_folded_text_count_only_in_text),
         cmocka_unit_test(what_is_written_reads_back_to_the_same),
         cmocka_unit_test(a_trajectory_is_models_at_their_steps),
         cmocka_unit_test(every_input_that_is_shipped_is_read),

@@ -11,6 +11,7 @@ struct node {
     enum node_kind kind;
     enum node_style style;
     char *key, *text; /* owned: its key where it stands in a mapping; the value of a scalar */
+    size_t breaks;    /* line breaks that end folded or literal text, and are not in `text` */
     struct place key_place, place;
     struct node *child, *next; /* owned: the first of its own, and the one after it in its parent */
     struct node *last;         /* borrowed: the last of its own */
@@ -19,6 +20,9 @@ struct node {
  *  NUL, more than 32 levels, more than one document. `where` names the text in messages and is borrowed by the places;
  *  positions false: places carry no line (a command line has none), and an empty text is null.                  Local. */
 enum status tree_parse(const char *where, const char *text, size_t n, bool positions, struct node **out);
+/** A copy of `text` with the pairs of escapes that stand for one character joined, where it is JSON and has any; else *out
+ *  is NULL.                                                                                                      Local. */
+enum status surrogates_join(const char *text, size_t n, char **out);
 enum status node_new(enum node_kind kind, const struct place *place, struct node **out);
 void node_free(struct node *node); /* and all that follow it; NULL is fine */
 void node_append(struct node *parent, struct node *child);

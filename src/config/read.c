@@ -70,13 +70,19 @@ static enum status read_number(const struct row *row, const struct node *node, d
     return inside(row, *to) ? OK : wrong(row, node, "");
 }
 
+/* An element that is null is that of the default. */
 static enum status read_pair(const struct row *row, const struct node *node, double *to)
 {
     enum status st = OK;
+    struct node *fallback = NULL;
+    const struct node *given = node->child, *usual;
     if (node->kind != NODE_LIST || node_count(node) != 2) return wrong(row, node, "");
-    TRY(read_number(row, node->child, &to[0]));
-    TRY(read_number(row, node->child->next, &to[1]));
+    TRY(tree_parse(node->place.file, row->fallback, strlen(row->fallback), false, &fallback));
+    usual = fallback->child;
+    for (int k = 0; k < 2; k++, given = given->next, usual = usual->next)
+        TRY(read_number(row, node_is_null(given) ? usual : given, &to[k]));
 done:
+    node_free(fallback);
     return st;
 }
 
@@ -135,22 +141,21 @@ done:
     return st;
 }
 
-/* Folded and literal text ends with a line break that is no part of a name or path. */
+/* The line breaks that end folded and literal text are no part of a name or path. */
 static enum status read_text(const struct row *row, const struct node *node, char **to)
 {
     if (node->kind != NODE_SCALAR) return wrong(row, node, "");
     if (node_is_null(node)) return row_nullable(row) ? OK : wrong(row, node, "");
-    size_t n = strlen(node->text);
-    if (row->type != TEXT) {
-        while (node->style == STYLE_BLOCK && n > 0 && node->text[n - 1] == '\n') n--;
-        if (n == 0) return wrong(row, node, "it must not be empty");
-        for (size_t i = 0; i < n; i++) {
-            if (iscntrl((unsigned char)node->text[i])) return wrong(row, node, "no control characters");
-            if (row->type == WORD && node->text[i] == ' ') return wrong(row, node, "no blanks");
-        }
+    const size_t n = strlen(node->text), breaks = row->type == TEXT ? node->breaks : 0;
+    if (row->type != TEXT && n == 0) return wrong(row, node, "it must not be empty");
+    for (size_t i = 0; row->type != TEXT && i < n; i++) {
+        if (iscntrl((unsigned char)node->text[i])) return wrong(row, node, "no control characters");
+        if (row->type == WORD && node->text[i] == ' ') return wrong(row, node, "no blanks");
     }
-    if (!(*to = text_copy(node->text))) return fail(ERR_MEMORY, "%s: no memory to read it", node->place.file);
-    (*to)[n] = 0;
+    if (!(*to = malloc(n + breaks + 1))) return fail(ERR_MEMORY, "%s: no memory to read it", node->place.file);
+    memcpy(*to, node->text, n);
+    memset(*to + n, '\n', breaks);
+    (*to)[n + breaks] = 0;
     return OK;
 }
 
@@ -281,6 +286,14 @@ done:
     return st;
 }
 
+/* A name that holds null is not given. */
+static size_t count_given(const struct row *row, const struct node *node)
+{
+    size_t n = 0;
+    for (const struct node *one = node->child; one; one = one->next) n += row->type != NAMED || !node_is_null(one);
+    return n;
+}
+
 /* A list of structs, or a mapping from names to structs; one struct may stand without the list. */
 static enum status read_many(struct config *c, const struct row *row, const struct node *node, void *record)
 {
@@ -288,19 +301,20 @@ static enum status read_many(struct config *c, const struct row *row, const stru
     bool many = row->type == NAMED || node->kind == NODE_LIST;
     const struct node *first = many ? node->child : node;
     char **to = member(record, row->at);
-    size_t *n = member(record, row->count), total = many ? node_count(node) : 1;
+    size_t *n = member(record, row->count), total = many ? count_given(row, node) : 1;
     if (row->type == NAMED && node->kind != NODE_MAP) return wrong(row, node, "");
     if ((double)total < row->least) return wrong(row, node, "it must not be empty");
     *to = memory_new(total, row->size);
     if (!*to) return fail(ERR_MEMORY, "%s: no memory to read it", c->file);
     for (; first; first = many ? first->next : NULL) {
+        if (row->type == NAMED && node_is_null(first)) continue;
         void *one = *to + (*n)++ * row->size;
         if (row->type == NAMED) {
             if (!*first->key)
                 return fail(ERR_INPUT, "%s: %s: a name must not be empty", place_text(&first->key_place), row->path);
             if (!(*(char **)one = text_copy(first->key))) return fail(ERR_MEMORY, "%s: no memory to read it", c->file);
         }
-        if (node_is_null(first)) return wrong(row_any(row), first, ""); /* not a section left empty */
+        if (node_is_null(first)) return wrong(row_any(row), first, ""); /* in a list nothing is left out */
         TRY(read_section(c, row_any(row), first, one));
     }
 done:
@@ -361,14 +375,14 @@ done:
     return st;
 }
 
+/* null says that the key is not given: its default holds, as where it is not written. */
 static enum status read_row(struct config *c, const struct row *row, const struct node *node, void *record)
 {
     enum status st = OK;
     struct node *fallback = NULL;
     struct place place = {.file = c->file};
-    bool holds_more = row->type == SECTION || row->type == RECORDS || row->type == NAMED;
-    if (node && holds_more && node_is_null(node)) node = NULL; /* "train:" and nothing below it */
     if (node) place = node->place;
+    if (node && node_is_null(node)) node = NULL;
     if (row->place) *(struct place *)member(record, row->place) = place;
     if (!strchr(row->path, '*')) c->private->place[row - config_table] = place;
     if (node) return read_given(c, row, node, record);

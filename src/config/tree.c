@@ -165,7 +165,12 @@ static enum status scalar_node(const struct builder *b, const yaml_event_t *e, s
         (*out)->style = STYLE_BLOCK;
     else if (style != YAML_PLAIN_SCALAR_STYLE || is_text)
         (*out)->style = STYLE_QUOTED;
-    if (!((*out)->text = text_copy(value))) st = fail(ERR_MEMORY, "%s: no memory to read it", b->where);
+    if (!((*out)->text = text_copy(value))) {
+        st = fail(ERR_MEMORY, "%s: no memory to read it", b->where);
+        goto done;
+    }
+    for (size_t n = strlen(value); (*out)->style == STYLE_BLOCK && n && value[n - 1] == '\n'; n--)
+        (*out)->text[n - 1] = 0, (*out)->breaks++;
 done:
     return st;
 }
@@ -301,9 +306,12 @@ enum status tree_parse(const char *where, const char *text, size_t n, bool posit
     enum status st = OK;
     struct builder b = {.where = where, .text = text, .n = n, .positions = positions};
     struct place start = {.file = where};
+    char *joined = NULL;
     *out = NULL;
     if (!yaml_parser_initialize(&b.parser)) return fail(ERR_MEMORY, "%s: no memory to read it", where);
     TRY(skip_byte_order_mark(&b));
+    TRY(surrogates_join(b.text, b.n, &joined));
+    if (joined) b.text = joined, b.n = strlen(joined);
     yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&b.parser, (const unsigned char *)b.text, b.n);
     TRY(read_events(&b));
@@ -324,5 +332,6 @@ done:
     yaml_parser_delete(&b.parser);
     node_free(b.key);
     node_free(b.root);
+    free(joined);
     return st;
 }

@@ -43,7 +43,7 @@ done:
 static enum status prompt_text(const struct template *t, const char *path, size_t line, const json_t *row,
                                struct text *text)
 {
-    const json_t *prompt = json_object_get(row, "prompt"), *question = json_object_get(row, "question");
+    const json_t *prompt = key_find(row, "prompt"), *question = key_find(row, "question"); /* null: not given */
     const json_t *given = prompt ? prompt : question;
     enum status st = OK;
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
@@ -83,13 +83,14 @@ static size_t lines_of(const char *bytes, size_t n)
 static enum status file_prompts(struct reader *r, const char *path)
 {
     char *bytes = NULL, *end;
-    size_t n, line = 0;
+    size_t n, start = 0, line = 0;
     enum status st = OK;
     TRY(file_read(path, LARGEST_FILE, &bytes, &n));
-    TRY(lines_check(path, bytes, n));
+    if (n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) start += 3; /* a byte order mark */
+    TRY(lines_check(path, bytes + start, n - start));
     TRY_NEW(r->p->first, lines_of(bytes, n) + 1);
     TRY_NEW(r->p->text, lines_of(bytes, n));
-    for (char *at = bytes; at < bytes + n && r->p->n < r->most; at = end + 1) {
+    for (char *at = bytes + start; at < bytes + n && r->p->n < r->most; at = end + 1) {
         if (!(end = memchr(at, '\n', (size_t)(bytes + n - at)))) end = bytes + n;
         line++;
         if (strspn(at, " \t\r") < (size_t)(end - at)) TRY(line_read(r, path, line, at, (size_t)(end - at)));

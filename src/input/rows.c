@@ -140,8 +140,9 @@ enum status inputs_rows(struct inputs *in, const struct grid *world, const struc
     if (any_needs(in, NEEDS_PAIR)) TRY(make_pairs(in));
     in->held_out = held_out(c, in->retain);
     if (in->retain && in->held_out >= in->retain->n_row) {
+        const struct place place = config_place(c, "data.retain.held_out");
         st = fail(ERR_INPUT, "%s: data.retain.held_out is %zu, but the file has %zu rows: none is left to train on",
-                  c->file, in->held_out, in->retain->n_row);
+                  place_text(&place), in->held_out, in->retain->n_row);
         goto done;
     }
     TRY(inputs_lengths(in, in->forget));

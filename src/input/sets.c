@@ -235,9 +235,10 @@ static enum status check_length(const struct inputs *in)
     const size_t most =
         in->config->evaluate.max_length + (in->config->evaluate.length == LENGTH_NEW ? e->longest_prompt : 0);
     const size_t limit = in->shape->learned_positions ? in->shape->positions : in->shape->window;
+    const struct place place = config_place(in->config, "evaluate.max_length");
     if (!e->most_prompts || !limit || most <= limit) return OK;
     return fail(ERR_INPUT, "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model %s %zu",
-                in->config->file, most,
+                place_text(&place), most,
                 in->shape->learned_positions ? "has learned positions for"
                                              : "has a sliding window, which is not built, of",
                 limit);

@@ -52,6 +52,10 @@ static enum status count_rows(struct source *s, int64_t end, int64_t **step)
     hsize_t n = 0;
     TRY_HDF(data = H5Dopen2(s->id, "step", H5P_DEFAULT), s->path, "step");
     TRY_HDF(space = H5Dget_space(data), s->path, "step");
+    if (H5Sget_simple_extent_ndims(space) != 1) {
+        st = fail(ERR_INPUT, "%s: field step is no list: it was damaged; start the run anew with --overwrite", s->path);
+        goto done;
+    }
     TRY_HDF(H5Sget_simple_extent_dims(space, &n, NULL), s->path, "step");
     TRY_NEW(*step, n);
     if (n) TRY_HDF(H5Dread(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *step), s->path, "step");

@@ -42,7 +42,8 @@ static enum status check_data(const struct inputs *in, const struct timetable *s
     return fail(ERR_INPUT,
                 "%s: parallel: %d data ranks, but a global batch has %zu row%s: give train.batch_size x accumulation "
                 "at least %d rows, or parallel.tensor at least %zu of %d processes",
-                in->config->file, data, rows, rows == 1 ? "" : "s", data, ((size_t)n + rows - 1) / rows, n);
+                place_text(&in->config->parallel.place), data, rows, rows == 1 ? "" : "s", data,
+                ((size_t)n + rows - 1) / rows, n);
 }
 
 /* auto: data parallel as far as every data rank gets four rows of an update - it sends least - then tensor parallel. */
@@ -66,7 +67,8 @@ enum status plan_layout(const struct inputs *in, const struct timetable *s, cons
         tensor = data <= n ? n / data : 0;
     if (data == CONFIG_AUTO) data = tensor && tensor <= n ? n / tensor : 0;
     if (!data || !tensor || data * tensor != n)
-        return fail(ERR_INPUT, "%s: parallel: data x tensor must be the number of processes, %zu", c->file, n);
+        return fail(ERR_INPUT, "%s: parallel: data x tensor must be the number of processes, %zu",
+                    place_text(&c->parallel.place), n);
     p->data = (int)data;
     p->tensor = (int)tensor;
     p->threads = threads(c, m->node_processes);

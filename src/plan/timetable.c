@@ -13,9 +13,11 @@ enum status timetable_new(const struct config *c, size_t rows, struct timetable 
     *s = (struct timetable){.rows = rows, .shuffle = c->train.shuffle, .seed = c->seed};
     s->batch = rows < batch ? rows : batch;
     if (c->task != TASK_FINETUNE && c->task != TASK_UNLEARN) return OK;
-    if (c->train.steps == CONFIG_NULL && c->train.epochs * (double)rows / (double)s->batch > MOST_UPDATES)
-        return fail(ERR_INPUT, "%s: train.epochs: %g epochs are more than %g updates", c->file, c->train.epochs,
-                    MOST_UPDATES);
+    if (c->train.steps == CONFIG_NULL && c->train.epochs * (double)rows / (double)s->batch > MOST_UPDATES) {
+        const struct place place = config_place(c, "train.epochs");
+        return fail(ERR_INPUT, "%s: train.epochs: %g epochs are more than %g updates", place_text(&place),
+                    c->train.epochs, MOST_UPDATES);
+    }
     s->updates = c->train.steps != CONFIG_NULL ? c->train.steps
                                                : (size_t)floor(c->train.epochs * (double)rows / (double)s->batch + 1e-9);
     s->warmup = c->optimizer.warmup_steps == CONFIG_AUTO ? rows / s->batch : c->optimizer.warmup_steps;

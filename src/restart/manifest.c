@@ -244,11 +244,13 @@ static bool all_there(const char *path, const json_t *manifest, size_t step, str
     static const struct {
         const char *key;
         json_type type;
-    } needed[] = {{"step", JSON_INTEGER},   {"log_bytes", JSON_INTEGER}, {"input", JSON_STRING},  {"states", JSON_ARRAY},
-                  {"numbers", JSON_OBJECT}, {"files", JSON_OBJECT},      {"content", JSON_OBJECT}};
+    } needed[] = {{"format", JSON_INTEGER}, {"precision", JSON_STRING},  {"byte_order", JSON_STRING},
+                  {"step", JSON_INTEGER},   {"log_bytes", JSON_INTEGER}, {"input", JSON_STRING},
+                  {"states", JSON_ARRAY},   {"numbers", JSON_OBJECT},    {"files", JSON_OBJECT},
+                  {"content", JSON_OBJECT}};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         const json_t *value = json_object_get(manifest, needed[i].key);
-        if (value && json_typeof(value) == needed[i].type) continue;
+        if (value && json_typeof(value) == needed[i].type && json_integer_value(value) >= 0) continue; /* 0: no integer */
         text_print(why, "%s: has no sound \"%s\"", path, needed[i].key);
         return false;
     }
@@ -263,7 +265,7 @@ static enum status check_kind(const char *path, const json_t *manifest)
     const json_t *format = json_object_get(manifest, "format");
     const char *real_type = json_string_value(json_object_get(manifest, "precision"));
     const char *order = json_string_value(json_object_get(manifest, "byte_order"));
-    if (json_is_integer(format) && json_integer_value(format) > FORMAT)
+    if (json_is_integer(format) && json_integer_value(format) != FORMAT)
         return fail(ERR_INPUT, "%s: has format %lld, this program knows %d: go on with the program that wrote it", path,
                     (long long)json_integer_value(format), FORMAT);
     if (real_type && strcmp(real_type, precision()))

@@ -55,7 +55,7 @@ done:
 static bool blank(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!strchr(" \t\r", s[i])) return false;
+        if (!s[i] || !strchr(" \t\r", s[i])) return false; /* which would find the NUL that ends the list */
     return true;
 }
 
@@ -64,12 +64,13 @@ enum status task_encode(const char *model_dir, const char *file)
     enum status st;
     struct tokenizer *t = NULL;
     char *text = NULL;
-    size_t n = 0, line = 0;
+    size_t n = 0, start = 0, line = 0;
     TRY(log_open(NULL, true)); /* standard output is for the lines of the file alone */
     TRY(tokenizer_open(model_dir, &t));
     TRY(file_read(file, MOST_FILE, &text, &n));
-    TRY(lines_check(file, text, n));
-    for (char *at = text, *end; at < text + n; at = end + 1, line++) {
+    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) start = 3; /* a byte order mark */
+    TRY(lines_check(file, text + start, n - start));
+    for (char *at = text + start, *end; at < text + n; at = end + 1, line++) {
         if (!(end = memchr(at, '\n', (size_t)(text + n - at)))) end = text + n;
         if (!blank(at, (size_t)(end - at))) TRY(encode_line(t, file, line, at, (size_t)(end - at)));
     }

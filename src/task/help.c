@@ -22,7 +22,7 @@ enum status task_help(struct text *out)
         "tells (SLURM_JOB_END_TIME, PBS_WALLTIME) do the same; a second signal ends the process at once.\n\n"
         "OPENBLAS_CORETYPE in the environment names the kernels of OpenBLAS; unset, the program finds the best.\n\n"
         "exit status: 0 done, 1 bad input or data, 2 wrong usage, 3 failed run, 75 stopped early with a "
-        "checkpoint\n\nkeys of input.yaml:\n"));
+        "checkpoint\n\nkeys of input.yaml (null: as if the key were not written):\n"));
     TRY(config_describe(out));
     TRY(text_print(out, "\nobjectives and regularizers:\n"));
     TRY(objective_describe(out));
