@@ -1,5 +1,6 @@
 """Faults B1-B14: damaged checkpoints, disks that fail, directories that are not as they should be."""
 import datetime
+import ctypes
 import errno
 import json
 import os
@@ -60,6 +61,19 @@ def with_text(name, old, new):
     return damage
 
 
+def signed(old, new):
+    """The same in a manifest whose checksum is right."""
+    def damage(c):
+        with_text("manifest.json", old, new)(c)
+        manifest = json.loads((c / "manifest.json").read_text())
+        manifest.pop("xxh3")
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        xxh3 = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+        xxh3.restype, xxh3.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+        (c / "manifest.json").write_text(json.dumps({**manifest, "xxh3": f"{xxh3(text, len(text)):016x}"}))
+    return damage
+
+
 def gone(name):
     return lambda c: (c / name).unlink()
 
@@ -93,7 +107,10 @@ def damages():
                  ("leads out", with_text(m, '"weights/model.safetensors"', '"../forget.jsonl"')),
                  ("leads to a device", with_text(m, '"weights/model.safetensors"', '"/dev/zero"')),
                  ("lacks a file", with_text(m, '"weights/config.json"', '"weights/.config.json"'))):
-        yield f"{m} {n}", d, m if "no such" not in n else "wrights"
+        yield f"{m} {n}", d, m
+    for n, old, new in (("has no such file", '"weights/', '"wrights/'), ("leads out", '"weights/', '"../weights/'),
+                        ("leads to a device", '"weights/model.safetensors"', '"/dev/zero"'), ("leads to a hidden file", '"weights/', '"weights/.')):
+        yield f"{m}, signed, {n}", signed(old, new), "weights" if "zero" not in new and "wr" not in new else new.split('"')[1][:5]
     yield "the checkpoint is an empty directory", lambda c: (shutil.rmtree(c), c.mkdir()), m
     yield "the checkpoint is a file", lambda c: (shutil.rmtree(c), c.write_text("")), m
 
@@ -155,10 +172,8 @@ def of_another_run(scene):
                                  ("other byte order", '"byte_order": "little"', '"byte_order": "big"', "byte order"),
                                  ("other precision", '"precision": "float32"', '"precision": "float64"', "float64")):
         d = scene.new("checkpoint of " + name, scene.stopped())
-        with_text("manifest.json", old, new)(d / "out/checkpoint-3")
-        done = start_with(d, ["--restart"]).wait()  # refused, or as good as damaged
-        if scene.ended(f"checkpoint of {name}", done, (0, 1), *([] if done.code == 0 else [word])) and done.code == 0:
-            scene.same(f"checkpoint of {name}", d)
+        signed(old, new)(d / "out/checkpoint-3")
+        scene.ended(f"checkpoint of {name}", start_with(d, ["--restart"]).wait(), 1, "checkpoint-3", word)
     if len(precisions()) == 2:
         d = scene.new("the other program", scene.stopped())
         scene.ended("the program of the other precision", start_with(d, ["--restart"], 1, "double").wait(), 1, "float32", "unlearn")

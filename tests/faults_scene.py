@@ -174,7 +174,7 @@ def result(directory):
     for name in ("eval_log_aggregated.json", "TOFU_EVAL.json", "TOFU_SUMMARY.json", "model/model.safetensors", "model/config.json",
                  "model/tokenizer.json"):
         found[name] = (out / name).read_bytes() if (out / name).exists() else None
-    found["log"] = [s.split()[:2] if s.startswith("update") else s.split(":")[0] for s in (out / "run.log").read_text().splitlines()
+    found["log"] = [s.split("/")[0] if s.startswith("update") else s.split(":")[0] for s in (out / "run.log").read_text().splitlines()
                     if s.startswith(("update  ", "measured at", "evaluated at"))]
     return found
 
@@ -253,10 +253,12 @@ class Scene:
         return self.checks.check(a == b and len(a) > 100, f"{what}: the result is that of an undisturbed run", difference(a, b))
 
     def ended(self, what, done, codes, *words):
-        """How a run ended: its status, one line of its own when that is not 0, these words in it, and nobody left."""
+        """How a run ended: its status, one line of its own when that is not 0, these words in it, and nobody left. codes None:
+        its launcher has ended it."""
         lines = done.errors()
-        holds = done.code in ([codes] if isinstance(codes, int) else codes) and not done.left
-        if done.code in (1, 2, 3, 75):
+        holds = not done.left and (done.code not in (0, 124) if codes is None else
+                                   done.code in ([codes] if isinstance(codes, int) else codes))
+        if codes and done.code in (1, 2, 3, 75):
             holds = holds and len(lines) == 1 and all(w in lines[0] for w in words)
         return self.checks.check(holds, what, f"status {done.code}, expected {codes} {words}; left {done.left}; {done.seconds:.1f} s; "
                                               f"{done.err[-1500:]}")
