@@ -50,15 +50,12 @@ def make_pattern(directory):
 
 
 # ------------------------------------------------------------------------------------------------------------- starting
-def limits(memory=None, files=None, stack=None, size=None):
-    """For a child before it starts: bytes of address space, open files, bytes of stack, bytes of a file."""
+def limits(memory=None, files=None, stack=None):
+    """For a child before it starts: bytes of address space, open files, bytes of stack."""
     def apply():
-        for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_STACK, stack),
-                           (resource.RLIMIT_FSIZE, size)):
+        for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_STACK, stack)):
             if most is not None:
                 resource.setrlimit(what, (most, most))
-        if size is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     return apply
 
 
@@ -219,7 +216,9 @@ class Scene:
         self.known, self.lock, self.stopped_at = {}, threading.Lock(), {}
 
     def new(self, name, source=None):
-        directory = self.checks.directory / name.replace(" ", "-").replace("/", "_")
+        with Running.lock:
+            Running.count += 1
+            directory = self.checks.directory / f"{Running.count} {name}".replace(" ", "-").replace("/", "_")[:200]
         shutil.copytree(source or self.pattern, directory, symlinks=True)
         return directory
 

@@ -44,6 +44,25 @@ done:
     return st;
 }
 
+/* Rank 0: what lies under the name goes, or it would have been gone on from: it is of this step, and damaged. What in it this
+ * program has not written is moved aside. */
+static enum status make_room(const char *path)
+{
+    struct text kept = {0};
+    struct stat s;
+    enum status st = OK;
+    checkpoint_remove(path);
+    if (lstat(path, &s)) goto done;
+    TRY(text_print(&kept, "%s.kept", path));
+    if (rename(path, kept.data))
+        st = fail(ERR_IO, "%s: cannot be moved to %s: %s; move it away", path, kept.data, strerror(errno));
+    else
+        log_warn("%s: holds what this program has not written: it is now %s", path, kept.data);
+done:
+    text_free(&kept);
+    return st;
+}
+
 /* Rank 0: from here on it counts. */
 static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
                           size_t log_bytes)
@@ -51,7 +70,7 @@ static enum status commit(struct training *t, const char *temporary, const char 
     enum status st;
     TRY(manifest_write(temporary, t, step, log_bytes));
     sync_directory(temporary);
-    checkpoint_remove(path); /* of this step, damaged: or it would have been gone on from */
+    TRY(make_room(path));
     if (rename(temporary, path)) {
         st = fail(ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
         goto done;
