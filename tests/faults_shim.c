@@ -1,7 +1,7 @@
 /* Preloaded into the program by tests/faults.py: its n-th call of a kind fails, or kills the process, or takes long.
- *     FAULT_CALL  malloc | write | space | fsync | rename | open | remove, or several with commas
+ *     FAULT_CALL  malloc | write | space | fsync | rename | open | remove | gemm, or several with commas
  *     FAULT_N     which one, from 1; of all that match
- *     FAULT_HOW   kill, stop (SIGUSR1), sleep (4 s), short (half is written), a number of errno; of malloc: no memory
+ *     FAULT_HOW   nan (gemm: an element of its result), kill, stop (SIGUSR1), sleep (4 s), short (half is written), a number of errno; of malloc: no memory
  *     FAULT_LAST  so many calls in a row (1); 0: that one and all after it
  *     FAULT_RANK  the process that it is for; without it, all
  *     FAULT_PATH  only of files with this in their path; for malloc, only when called by a library or program of this name
@@ -297,3 +297,19 @@ FILE *fopen(const char *path, const char *mode)
     return fails("open", -1, path) ? NULL : real(path, mode);
 }
 FILE *fopen64(const char *path, const char *mode) { return fopen(path, mode); }
+
+/* -------------------------------------------------------------------------------------------------------- values ----- */
+static bool spoils(void) { return fault.armed && of_kind("gemm") && hit(); }
+
+#define GEMM(name, type)                                                                                               \
+    void name(int order, int ta, int tb, int m, int n, int k, type alpha, const type *a, int lda, const type *b,       \
+              int ldb, type beta, type *c, int ldc);                                                                   \
+    void name(int order, int ta, int tb, int m, int n, int k, type alpha, const type *a, int lda, const type *b,       \
+              int ldb, type beta, type *c, int ldc)                                                                    \
+    {                                                                                                                  \
+        REAL(name);                                                                                                    \
+        real(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);                                             \
+        if (spoils()) c[(size_t)(order == 101 ? m / 2 * ldc + n / 2 : n / 2 * ldc + m / 2)] = (type)__builtin_nan(""); \
+    }
+GEMM(cblas_sgemm, float)
+GEMM(cblas_dgemm, double)

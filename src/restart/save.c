@@ -17,6 +17,22 @@ static void sync_directory(const char *path)
     close(fd);
 }
 
+/* What has diverged is not worth going on from, and must not take the place of what is. */
+static enum status check_finite(struct training *t, size_t step)
+{
+    struct saved saved[MOST_SAVED];
+    const size_t n = training_saved(t, saved);
+    for (size_t i = 0; i < n; i++) {
+        const struct param *p = saved[i].state ? state_not_finite(saved[i].state) : NULL;
+        if (!p) continue;
+        return fail(ERR_NUMERIC,
+                    "update %zu: %s of %s is not finite (rank %d): no checkpoint is made, those before stay; the run has "
+                    "diverged; lower optimizer.lr",
+                    step, saved[i].name, p->name, t->subject->grid->rank);
+    }
+    return OK;
+}
+
 /* Rank 0: an empty directory, whatever a kill has left under its name. */
 static enum status begin(const char *temporary)
 {
@@ -88,6 +104,7 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes)
     struct text path = {0}, temporary = {0};
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st;
+    TRY(grid_agree(g, check_finite(t, step)));
     st = text_print(&path, "%s/checkpoint-%zu", output, step);
     if (st == OK) st = text_print(&temporary, "%s.tmp", path.data);
     if (st == OK && g->rank == 0) st = begin(temporary.data);
