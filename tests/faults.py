@@ -12,11 +12,12 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import faults_files
+import faults_numbers
 import faults_stop
 from faults_scene import SHIM, Scene, shim_missing
 from harness import Checks, precisions
 
-PARTS = (faults_stop, faults_files)
+PARTS = (faults_stop, faults_files, faults_numbers)
 
 
 def main():

@@ -1,5 +1,4 @@
 """Faults B1-B14: damaged checkpoints, disks that fail, directories that are not as they should be."""
-import datetime
 import ctypes
 import errno
 import json
@@ -12,7 +11,7 @@ import subprocess
 import time
 
 import h5py
-from faults_scene import STEPS, contents, difference, is_root, result, settings, start_with
+from faults_scene import Scene, contents, difference, is_root, result, start_with
 from harness import precisions
 
 STATES = ("weights", "first_moment", "second_moment")
@@ -453,7 +452,7 @@ def clock(scene):
     scene.same("times of files", d)
     if shutil.which("faketime"):
         d = scene.new("faketime")
-        done = start_with(d, (), shell=["faketime", "-f", "+1d x100", str(__import__("harness").program()), "my.yaml"]).wait()
+        done = start_with(d, (), shell=["faketime", "-f", "+1d x100", str(Scene.program()), "my.yaml"]).wait()
         scene.ended("a clock that runs fast", done, 0)
         scene.same("a clock that runs fast", d)
 

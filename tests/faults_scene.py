@@ -76,7 +76,8 @@ class Running:
         if env and "FAULT_CALL" in env:  # mpirun's children inherit it; the shim keeps out of mpirun itself
             text["LD_PRELOAD"] = str(SHIM)
         self.out, self.began = output or (directory / f"log.{Running.count}"), time.monotonic()
-        command = [*self.start, program(precision), *map(str, options)] + ([name] if name else [])
+        self.began_at = time.time()
+        command = [*self.start, Scene.program(precision), *map(str, options)] + ([name] if name else [])
         with open(self.out, "wb") as out, open(str(self.out) + ".err", "wb") as err:
             self.process = subprocess.Popen(command if shell is None else shell, cwd=directory, env=text, stdin=stdin,
                                             stdout=out, stderr=err, preexec_fn=before)
@@ -208,12 +209,23 @@ def far(a, b, tolerance):
 
 class Scene:
     """The inputs in a directory, and what undisturbed runs of them leave, each made once."""
+    copies, copying = None, threading.Lock()
 
     def __init__(self, checks):
         self.checks = checks
         self.pattern = checks.directory / "pattern"
         make_pattern(self.pattern)
+        Scene.copies = checks.directory
         self.known, self.lock, self.stopped_at = {}, threading.Lock(), {}
+
+    @staticmethod
+    def program(precision="float"):
+        """A copy, so that a build meanwhile does not matter."""
+        original, copy = program(precision), Scene.copies / program(precision).name
+        with Scene.copying:
+            if not copy.exists():
+                shutil.copy(original, copy)
+        return copy
 
     def new(self, name, source=None):
         with Running.lock:
