@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint test demo help clean
+ASK_NOT   = deps venv transformers lint test test-faults demo help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -77,7 +77,11 @@ $B/tests/%: $B/tests/%.o $(FIXED) $B/rooms.a
 	@$(SAY) 'link $@'
 	$(Q)$(LINK) -o $@ $^ $(LIBS) $(CMOCKA)
 $(TESTS): CMOCKA = -lcmocka
-tests: $(TESTS) $B/tests/eval_lines
+tests: $(TESTS) $B/tests/eval_lines build/faults_shim.so
+build/faults_shim.so: tests/faults_shim.c # preloaded into the program: the n-th call fails
+	@$(SAY) 'link $@'
+	@mkdir -p build
+	$(Q)$(CC) -std=gnu11 $(WARN) -O1 -g -shared -fPIC -o $@ $< -ldl -lpthread
 objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard tests/fuzz_*.c)) $B/tests/bench.o \
          $B/tests/bench_generate.o $B/tests/eval_lines.o
 
@@ -124,6 +128,13 @@ test:                           # everything a bare machine needs, then all test
 	@for p in $(PRECISIONS); do $(AGAIN) PRECISION=$$p all tests || exit 1; done
 	@$(AGAIN) venv || echo 'make test: no Python packages: the end-to-end tests are skipped'
 	@SHARED='$(SHARED)' VENV='$(VENV)' VARIANT='$(VARIANT)' PRECISIONS='$(PRECISIONS)' tests/run.sh $(ONLY)
+
+test-faults:                    # kills, broken disks, damaged files, hostile inputs: all of them; an hour or less
+	@for p in $(PRECISIONS); do $(AGAIN) PRECISION=$$p all tests || exit 1; done
+	@$(AGAIN) venv
+	@. tests/env.sh; failed=0; for t in tests/faults.py tests/hostile.py; do test ! -e $$t || \
+	   SHARED='$(SHARED)' VENV='$(VENV)' VARIANT='$(VARIANT)' PRECISIONS='$(PRECISIONS)' $(VENV)/bin/python $$t --all || failed=1; \
+	 done; exit $$failed
 
 FORMATTED = $(wildcard src/*.c src/*/*.c include/*/*.h tests/*.c tests/*.h)
 lint:                           # format, rooms, scripts, and no warning of gcc or clang in either precision
@@ -172,7 +183,7 @@ clean:                          # what was built; the virtual environment and ou
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
-	@sed -n 's/^\([a-z]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects deps venv transformers test lint demo bench install clean help always
+.PHONY: all tests objects deps venv transformers test test-faults lint demo bench install clean help always
 .SECONDARY:

@@ -88,6 +88,7 @@ int main(int argc, char **argv)
     bool first = true;
     enum status st;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of the size of files is then a failed write, with a message */
     phase_enter(PHASE_OTHER);
     c.options.started = clock_seconds();
     TRY(math_start(argv));

@@ -176,6 +176,8 @@ void state_commit(struct state *s, size_t layer);   /* after writing; ends the a
 enum status state_reduce(const struct grid *g, struct state *gradient);
 /** <a, b> per parameter, e [n_param]: this process's owned rows; sum over the tensor ranks to complete.           Local. */
 void state_dot(const struct state *a, const struct state *b, double *e);
+/** The first tensor with a value that is not finite, NULL: all are.                                              Local. */
+const struct param *state_not_finite(const struct state *s);
 
 /* ----------------------------------------------------------------------------------------------- forward, backward ----- */
 struct cut { /* how stacked rows belong to objectives and sequences */

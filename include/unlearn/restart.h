@@ -14,7 +14,8 @@ struct restart { /* a checkpoint to go on from; equal on every process */
 };
 
 /** Saves t after `step` updates into the run's directory: written beside, checksummed, synced, renamed; then all but the
- *  newest checkpoint.keep go. log_bytes: of the log so far. ERR_IO: the checkpoints before it are as they were.
+ *  newest checkpoint.keep go. log_bytes: of the log so far. ERR_IO, and ERR_NUMERIC where a value is not finite: the
+ *  checkpoints before it are as they were.
  *                                                                                              Collective over the job. */
 enum status restart_save(struct training *t, size_t step, size_t log_bytes);
 

@@ -169,3 +169,14 @@ void state_dot(const struct state *a, const struct state *b, double *e)
         e[i] = math_dot(p->own_count * p->col_count, a->data + first, b->data + first);
     }
 }
+
+const struct param *state_not_finite(const struct state *s)
+{
+    const struct layout *l = s->layout;
+    if (math_finite(l->size, s->data)) return NULL;
+    for (size_t i = 0; i < l->n_param; i++) {
+        const struct param *p = &l->param[i];
+        if (!math_finite(p->row_count * p->col_count, s->data + p->offset)) return p;
+    }
+    return NULL;
+}

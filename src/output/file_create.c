@@ -18,6 +18,14 @@ enum { CHUNK_BYTES = 64 << 10, CHUNK_ROWS = 1024, CHUNK_MOST = 1 << 20 };
 
 static const int64_t STEP_NOT_COMMITTED = -1;
 
+/* HDF5 ends itself at exit, and where it began after MPI, in MPI_Finalize; both crash on a file that could not be closed. So
+ * it begins before MPI, and is told not to. */
+__attribute__((constructor)) static void begin_hdf5(void)
+{
+    H5dont_atexit();
+    H5open();
+}
+
 struct creation { /* what is open while a file is being created */
     const char *path;
     hid_t file, text; /* text: the type of labels and attributes */
@@ -279,7 +287,6 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     enum status st = OK;
     struct file *f = *out = NULL;
     struct creation c = {.path = path, .file = -1, .text = -1, .n_axis = n_axis, .axis = axis};
-    H5dont_atexit();                       /* its exit handler crashes on a file that could not be closed */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* its messages become ours */
     TRY_NEW(c.scale, n_axis);
     for (size_t i = 0; i < n_axis; i++) c.scale[i] = H5I_INVALID_HID;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { MOST_MANIFEST = 16 << 20, CHUNK = 4 << 20 };
-static const char MANIFEST[] = "manifest.json";
+static const char MANIFEST[] = "manifest.json", ITSELF[] = "xxh3";
 
 static const char *precision(void) { return sizeof(real) == 8 ? "float64" : "float32"; }
 
@@ -112,6 +112,19 @@ static enum status hash_file(const char *path, uint64_t *size, uint64_t *hash)
     return fail(ERR_IO, "%s: cannot be read: %s", path, chunk ? strerror(errno) : "no memory");
 }
 
+/* The hash of the manifest itself, of all but this one member: compact, keys in order, as any JSON library can write it. */
+static enum status hash_manifest(json_t *manifest, json_t **out)
+{
+    json_t *own = json_incref(json_object_get(manifest, ITSELF));
+    char *text;
+    if (own) json_object_del(manifest, ITSELF);
+    text = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
+    if (own) json_object_set_new(manifest, ITSELF, own);
+    *out = text ? hex(hash_bytes(text, strlen(text), 0)) : NULL;
+    free(text);
+    return *out ? OK : fail(ERR_MEMORY, "memory: cannot allocate the text of a manifest");
+}
+
 /* ------------------------------------------------------------------------------------------------------ writing ----- */
 static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name)
 {
@@ -185,7 +198,7 @@ static json_t *head(const struct training *t, const struct text *input, size_t s
 
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)
 {
-    json_t *manifest = NULL, *content = NULL;
+    json_t *manifest = NULL, *content = NULL, *itself = NULL;
     struct text input = {0};
     char *path = NULL, *text = NULL;
     enum status st;
@@ -198,6 +211,8 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
     st = manifest_content(t->subject, &content);
     json_object_set_new(manifest, "content", content);
     TRY(st);
+    TRY(hash_manifest(manifest, &itself));
+    json_object_set_new(manifest, ITSELF, itself);
     TRY(path_join(dir, MANIFEST, &path));
     if (!(text = json_dumps(manifest, JSON_INDENT(1)))) {
         st = fail(ERR_MEMORY, "%s: no memory for its text", path);
@@ -259,6 +274,19 @@ static bool all_there(const char *path, const json_t *manifest, size_t step, str
     return false;
 }
 
+static enum status unchanged(const char *path, json_t *manifest, bool *same, struct text *why)
+{
+    json_t *itself = NULL;
+    enum status st;
+    *same = false;
+    TRY(hash_manifest(manifest, &itself));
+    if (!(*same = json_equal(itself, json_object_get(manifest, ITSELF))))
+        st = text_print(why, "%s: its content is not what was written (checksum)", path);
+done:
+    json_decref(itself);
+    return st;
+}
+
 /* Nothing is guessed of what this program cannot know. */
 static enum status check_kind(const char *path, const json_t *manifest)
 {
@@ -291,6 +319,8 @@ enum status manifest_read(const char *dir, size_t step, json_t **out, bool *soun
         goto done;
     }
     TRY(st);
+    TRY(unchanged(path, manifest, sound, why));
+    if (!*sound) goto done;
     TRY(check_kind(path, manifest));
     *sound = all_there(path, manifest, step, why);
     json_object_foreach(json_object_get(manifest, "files"), name, entry) if (*sound) *sound =

@@ -17,6 +17,22 @@ static void sync_directory(const char *path)
     close(fd);
 }
 
+/* What has diverged is not worth going on from, and must not take the place of what is. */
+static enum status check_finite(struct training *t, size_t step)
+{
+    struct saved saved[MOST_SAVED];
+    const size_t n = training_saved(t, saved);
+    for (size_t i = 0; i < n; i++) {
+        const struct param *p = saved[i].state ? state_not_finite(saved[i].state) : NULL;
+        if (!p) continue;
+        return fail(ERR_NUMERIC,
+                    "update %zu: %s of %s is not finite (rank %d): no checkpoint is made, those before stay; the run has "
+                    "diverged; lower optimizer.lr",
+                    step, saved[i].name, p->name, t->subject->grid->rank);
+    }
+    return OK;
+}
+
 /* Rank 0: an empty directory, whatever a kill has left under its name. */
 static enum status begin(const char *temporary)
 {
@@ -44,6 +60,25 @@ done:
     return st;
 }
 
+/* Rank 0: what lies under the name goes, or it would have been gone on from: it is of this step, and damaged. What in it this
+ * program has not written is moved aside. */
+static enum status make_room(const char *path)
+{
+    struct text kept = {0};
+    struct stat s;
+    enum status st = OK;
+    checkpoint_remove(path);
+    if (lstat(path, &s)) goto done;
+    TRY(text_print(&kept, "%s.kept", path));
+    if (rename(path, kept.data))
+        st = fail(ERR_IO, "%s: cannot be moved to %s: %s; move it away", path, kept.data, strerror(errno));
+    else
+        log_warn("%s: holds what this program has not written: it is now %s", path, kept.data);
+done:
+    text_free(&kept);
+    return st;
+}
+
 /* Rank 0: from here on it counts. */
 static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
                           size_t log_bytes)
@@ -51,7 +86,7 @@ static enum status commit(struct training *t, const char *temporary, const char 
     enum status st;
     TRY(manifest_write(temporary, t, step, log_bytes));
     sync_directory(temporary);
-    checkpoint_remove(path); /* of this step, damaged: or it would have been gone on from */
+    TRY(make_room(path));
     if (rename(temporary, path)) {
         st = fail(ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
         goto done;
@@ -69,6 +104,7 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes)
     struct text path = {0}, temporary = {0};
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st;
+    TRY(grid_agree(g, check_finite(t, step)));
     st = text_print(&path, "%s/checkpoint-%zu", output, step);
     if (st == OK) st = text_print(&temporary, "%s.tmp", path.data);
     if (st == OK && g->rank == 0) st = begin(temporary.data);

@@ -9,6 +9,7 @@
 
 static const double DISK_BYTES = 1e8;    /* a second, as long as no checkpoint was written */
 static const double SAVING_MARGIN = 1.5; /* of the time that a checkpoint took */
+static const double ENDING = 2;          /* seconds to close the files and to end all processes */
 
 /* The first signal asks, a later one does what it would have done without us. One that comes with the first is the same:
  * who signals a whole job reaches a process directly and by way of its launcher. */
@@ -72,7 +73,7 @@ void stop_free(struct stop *s) { free(s->file); }
 enum stop_cause stop_asked(struct stop *s, bool between_steps)
 {
     const double now = clock_seconds();
-    double reason = signalled ? STOP_SIGNAL : STOP_NOT, needed = SAVING_MARGIN * s->saving;
+    double reason = signalled ? STOP_SIGNAL : STOP_NOT, needed = SAVING_MARGIN * s->saving + ENDING;
     if (between_steps) {
         if (now - s->began > s->longest) s->longest = now - s->began;
         s->began = now;
