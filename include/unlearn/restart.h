@@ -24,6 +24,8 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes);
  *                                                                                            Collective over world. */
 enum status restart_find(const char *dir, const struct config *c, const struct grid *world, struct restart **out);
 void restart_free(struct restart *r);
+/** "restart ..." for the log: from where, and whether to the last bit. Rank 0. */
+enum status restart_describe(const struct restart *r, const struct plan *p, struct text *out);
 /** Whether models and data have the content that they had. ERR_INPUT names the key.             Collective over the job. */
 enum status restart_check(const struct restart *r, const struct subject *s);
 /** What was saved, on this layout.                                                              Collective over the job. */

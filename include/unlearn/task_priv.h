@@ -75,5 +75,6 @@ void report_kernels(void); /* the BLAS library's, and a warning where they are f
 void report_prediction(const struct plan *p); /* the machine's rates, and the times that they allow; for --check */
 void report_head(const struct subject *s);    /* program, kernels, input, model */
 void report_start(const struct run *r);
-void report_end(const struct run *r); /* Collective over the job. */
+void report_restart(const struct run *r); /* rank 0 */
+void report_end(const struct run *r);     /* Collective over the job. */
 #endif

@@ -92,6 +92,16 @@ void restart_free(struct restart *r)
     free(r);
 }
 
+enum status restart_describe(const struct restart *r, const struct plan *p, struct text *out)
+{
+    json_t *now = manifest_layout(p);
+    const bool same = now && json_equal(now, json_object_get(r->manifest, "layout"));
+    json_decref(now);
+    return text_print(out, "restart    from %s, %s", r->path,
+                      same ? "as it was: to the last bit"
+                           : "which other processes, threads or kernels have made: to rounding");
+}
+
 /* ------------------------------------------------------------------------------------------------------ loading ----- */
 static enum status check_content(const struct restart *r, const struct subject *s)
 {

@@ -187,13 +187,18 @@ done:
     return st;
 }
 
+json_t *manifest_layout(const struct plan *p)
+{
+    return json_pack("{s:i, s:i, s:i, s:I, s:s}", "data", p->data, "tensor", p->tensor, "threads", p->threads, "tokens",
+                     (json_int_t)p->tokens, "library", math_library());
+}
+
 static json_t *head(const struct training *t, const struct text *input, size_t step, size_t log_bytes)
 {
-    const struct plan *p = t->subject->plan;
-    return json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:{s:i, s:i, s:i, s:I}, s:s%}", "format", FORMAT, "program",
+    return json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:o, s:s%}", "format", FORMAT, "program",
                      UNLEARN_VERSION " (" UNLEARN_COMMIT ")", "step", (json_int_t)step, "precision", precision(),
-                     "byte_order", byte_order(), "log_bytes", (json_int_t)log_bytes, "layout", "data", p->data, "tensor",
-                     p->tensor, "threads", p->threads, "tokens", (json_int_t)p->tokens, "input", input->data, input->n);
+                     "byte_order", byte_order(), "log_bytes", (json_int_t)log_bytes, "layout",
+                     manifest_layout(t->subject->plan), "input", input->data, input->n);
 }
 
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)

@@ -83,6 +83,13 @@ void report_start(const struct run *r)
     text_free(&t);
 }
 
+void report_restart(const struct run *r)
+{
+    struct text t = {0};
+    if (restart_describe(r->restart, r->plan, &t) == OK) log_info("%s", t.data);
+    text_free(&t);
+}
+
 static void phases(const double *all, int n, double total)
 {
     log_info("%-18s %9s %9s %9s %7s", "seconds", "least", "mean", "most", "share");

@@ -125,7 +125,7 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
         goto done;
     }
     report_start(&r);
-    if (r.restart) log_info("restart    from %s", r.restart->path);
+    if (r.restart && !world->rank) report_restart(&r);
     if (r.training) TRY(watch(&r, o));
     TRY(load(&r));
     TRY(run_files(&r));
