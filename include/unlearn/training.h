@@ -20,7 +20,7 @@ enum training_extra {                       /* what a measurement reads of an up
 struct training {
     struct subject *subject;   /* borrowed; its weights are updated */
     struct state *gradient;    /* of the batch, complete */
-    struct state *part;        /* gradient of one regulariser after the other; NULL: none */
+    struct state *part;        /* gradient of one regulariser, reused for each; NULL: none */
     struct state *regularizer; /* SHOWS_REGULARIZER: their sum; `part` if there is only one */
     struct state *step;        /* SHOWS_STEP: theta_t+1 - theta_t; NULL: not shown */
     struct optim *optim;
