@@ -1,4 +1,4 @@
-/* parallel: the process grid, collectives, splitting of work. The only room that calls MPI (but for main.c).
+/* parallel: the process grid, collectives, splitting of work. The only room that calls MPI, besides main.c.
  * N processes = data x tensor. Tensor ranks are neighbours in world order, so that they share a node.                */
 #ifndef UNLEARN_PARALLEL_H
 #define UNLEARN_PARALLEL_H

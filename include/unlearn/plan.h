@@ -1,5 +1,5 @@
-/* plan: what a run will do and take - layout, sizes of passes, memory by kind, work - from the inputs alone, before anything
- * is allocated. Nothing here sends a message: one process can plan for any number.                                    */
+/* plan: layout, sizes of passes, memory by kind and work of a run, from the inputs alone, before anything is allocated.
+ * Nothing here sends a message, so one process can plan for any number. */
 #ifndef UNLEARN_PLAN_H
 #define UNLEARN_PLAN_H
 #include "unlearn/input.h"

@@ -1,4 +1,4 @@
-/* train.freeze: names of layers, ranges of them, names of tensors and patterns -> the parameters that stay as they are. */
+/* train.freeze: layers, ranges of layers, tensors and patterns of names -> the parameters that are not updated. */
 #include "unlearn/input_priv.h"
 #include <fnmatch.h>
 #include <stdio.h>
