@@ -13,28 +13,28 @@
 struct regularizer {
     struct objective objective;
     double weight;
-    size_t batch; /* retain rows of an update */
+    size_t batch; /* retain rows in an update */
 };
 struct risk {                   /* R_k = sum over some rows of weight times their mean nll */
     const char *name;           /* borrowed */
     const struct dataset *data; /* inputs->forget, ->retain, or ->own */
-    struct dataset *own;        /* of a file named by the risk; else NULL */
+    struct dataset *own;        /* the data set of a file that the risk names; else NULL */
     size_t n, *row;             /* owned, as all that follow */
     double *weight;             /* [n] */
     size_t *label_first;        /* [data->n_row+1] */
 };
-struct direction {    /* in the space of hidden states */
-    const char *path; /* the file it came from, borrowed; NULL: drawn */
+struct direction {    /* a direction in the space of hidden states */
+    const char *path; /* the file with the direction, borrowed; NULL: drawn */
     real *u;          /* [hidden] owned */
 };
 
 /* ------------------------------------------------------------------------------------------- sets to evaluate ----- */
-/* The same questions with other answers, or other questions with the same. */
+/* The same questions with other answers, or paraphrased questions with the same answers. */
 enum variant_of { OF_ANSWER, OF_PARAPHRASED, OF_PERTURBED, OF_QUESTION, N_VARIANT_OF };
 struct evaluated_set {
     const char *name, *path; /* borrowed */
     size_t n;
-    struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or not asked for */
+    struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or it is not needed */
     struct prompts prompts;           /* texts on rank 0 only */
     bool generates;
 };
@@ -43,8 +43,8 @@ struct evaluation_inputs {
     size_t n;
     struct score_rule rule;
     bool wanted[N_SCORE];
-    unsigned needs;                /* of enum score_need: of all that is wanted */
-    size_t most_rows, most_labels; /* of any variant of any set */
+    unsigned needs;                /* of enum score_need: what all wanted scores need */
+    size_t most_rows, most_labels; /* of the largest variant of any set */
     size_t longest, longest_prompt, most_prompts;
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
     struct eval_log retain;      /* evaluate.retain_logs; rank 0 only; empty: not given */
@@ -55,7 +55,7 @@ struct prompt_inputs {
     size_t n, *first; /* [n+1] ids of prompt i are first[i] ... first[i+1]-1 of id; owned, as what follows */
     int32_t *id;
     size_t n_long;               /* prompts that leave no room for an answer */
-    struct text *text;           /* [n] what became these ids; rank 0 only */
+    struct text *text;           /* [n] the texts of these ids; rank 0 only */
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
     uint64_t hash;               /* of first and id */
 };
@@ -70,10 +70,10 @@ struct inputs { /* owns all that it points to */
     const struct dataset *pairs;                /* for dpo: the forget rows, then as many refusals; NULL: not needed */
     const struct dataset *train;                /* what updates draw from: forget, or for finetune all that is given */
     const struct evaluation_inputs *evaluation; /* NULL: nothing is evaluated */
-    const struct prompt_inputs *prompts;        /* of task generate; else NULL */
+    const struct prompt_inputs *prompts;        /* NULL: the task is not generate */
 
-    /* found in the tables of objectives, layers and rows */
-    struct objective objective; /* trained */
+    /* made from the tables of objectives, layers and rows */
+    struct objective objective; /* the one that is trained */
     const struct regularizer *regularizer;
     size_t n_regularizer;
     const struct objective *measured; /* [J] */
@@ -84,41 +84,41 @@ struct inputs { /* owns all that it points to */
     const struct direction *direction;
     size_t n_direction;
     const bool *frozen; /* [parameters, in a layout's order] train.freeze; NULL: none */
-    size_t held_out;    /* first retain rows never trained on */
+    size_t held_out;    /* number of first retain rows that are never trained on */
 
-    /* what follows from it */
+    /* what follows from the above */
     bool trains, measures;
-    bool needs_reference;         /* its nll of labels */
-    bool needs_distribution;      /* its whole distributions or hidden states: kept for the rows to come, or a copy */
+    bool needs_reference;         /* the reference's nll of labels */
+    bool needs_distribution;      /* the reference's whole distributions or hidden states */
     bool needs_hidden;            /* losses act on hidden states */
     size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */
 };
 
-/** Reads `file` with its n_override overrides, and all it names but the weights, whose headers are checked: one process
- *  reads, the others receive, so that none can see another version of a file. ERR_INPUT with the place of what is wrong
- *  and what to do.                                                                              Collective over world. */
+/** Reads `file`, with n_override overrides, and all files it names; of the weights it only checks the headers. One
+ *  process reads and sends to the others, so that all see the same version of a file. ERR_INPUT says where the error is
+ *  and what to do.                                                                            Collective over world. */
 enum status inputs_read(const char *file, int n_override, char *const *override, const struct grid *world,
                         const struct inputs **out);
 void inputs_free(const struct inputs *in);
 
-/** The setting of an objective of the config; NULL: not given. */
+/** The setting `key` of an objective in the config; NULL: not given. */
 const struct config_setting *setting_find(const struct config_objective *from, const char *key);
-/** The rows that an objective reads of the forget set: the set itself, its refusals, or both. */
+/** The forget rows as an objective reads them: with their answers, with refusals, or as pairs of both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
-/** The risk whose rows are the instances of the regularisers: the first one on retain; NULL: none. */
+/** The risk whose rows are the regularisers' instances: the first risk on retain; NULL: none. */
 const struct risk *inputs_regularized(const struct inputs *in);
-/** The set of this name; NULL: none. */
+/** The evaluated set of this name; NULL: none. */
 const struct evaluated_set *evaluated_set(const struct inputs *in, const char *name);
-/** Whether the set has what the score is made of. */
+/** Whether the set has what the score needs. */
 bool scores_possible(const struct evaluated_set *s, enum score which);
 
-/** Rows of a risk, without reference values. */
+/** The rows of a risk, without reference values. */
 struct rows risk_rows(const struct risk *k);
-/** Most labels of the sets that risks are taken over. */
+/** Labels of the largest data set of a risk. */
 size_t risk_labels(const struct inputs *in);
 /** R_k, in nats, from the nll of every label at label_first of its row. */
 double risk_mean(const struct risk *k, const double *nll);
-/** Weights of the rows of an objective over a whole set, by geffect.estimator: [rows->n].                        Local. */
+/** weight [rows->n]: the rows' weights in an objective over the whole set, by geffect.estimator.              Local. */
 enum status objective_weights(const struct inputs *in, const struct objective *o, const struct rows *rows,
                               double *weight);
 #endif

@@ -1,51 +1,51 @@
-/* Private to the room input: the steps of inputs_read(), in their order. Each fills in its part of `in`, or refuses it. */
+/* Private to the room input: the steps of inputs_read(), in order. Each sets its part of `in`, or refuses the input. */
 #ifndef UNLEARN_INPUT_PRIV_H
 #define UNLEARN_INPUT_PRIV_H
 #include "unlearn/input.h"
 
 /* ----------------------------------------------------------------------------------------------- one to all ----- */
-/** A text file, read by one process, on every process; the caller frees it.                    Collective over world. */
+/** Rank 0 reads a text file and sends it to all; the caller frees it.                         Collective over world. */
 enum status share_text(const struct grid *world, const char *path, size_t most, char **text, size_t *n);
-/** n objects of `size` bytes of rank 0; the others allocate them. `path` names them in messages. Collective over world. */
+/** Sends rank 0's n objects of `size` bytes to all, who allocate *x. Errors name `path`.      Collective over world. */
 enum status share_list(const struct grid *world, const char *path, size_t n, size_t size, void **x);
-/** The data set of rank 0, which may have none.                                                 Collective over world. */
+/** Sends rank 0's data set to all; it may be NULL.                                            Collective over world. */
 enum status share_dataset(const struct grid *world, const char *path, struct dataset **d);
 
 /* ------------------------------------------------------------------------------------------------- settings ----- */
-/** Objective, regularisers and what is measured, by the objective table; labels; what they need.                 Local. */
+/** Objective, regularisers and measured objectives, from the objective table; their labels and needs.         Local. */
 enum status inputs_objectives(struct inputs *in);
-/** The config's entry that measured objective j was made from: a bare name takes the settings of `objective`. */
+/** The config's entry for measured objective j: that of `objective` if it has the same name and j no settings. */
 const struct config_objective *measured_from(const struct config *c, size_t j);
 /** Layers and directions of the objectives on hidden states, when the model's shape is known.  Collective over world. */
 enum status inputs_hidden(struct inputs *in, const struct grid *world);
 /** The parameters that train.freeze names.                                                                       Local. */
 enum status inputs_freeze(struct inputs *in);
-/** Which scores.                                                                                                 Local. */
+/** Which scores are evaluated.                                                                                Local. */
 enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out);
 
 /* ----------------------------------------------------------------------------------------------------- rows ----- */
 /** forget, retain, refusals, pairs, train, held_out.                                            Collective over world. */
 enum status inputs_rows(struct inputs *in, const struct grid *world, const struct data_rule *rule);
-/** One process reads a data file, all receive it; with idk not NULL each row's answer is a line of that file, drawn by the
- *  config. Only rank 0 needs a rule with a tokenizer.                                            Collective over world. */
+/** Rank 0 reads a data file and sends it to all. If idk is not NULL, each row's answer is replaced by a line of that
+ *  file, chosen as data.idk_draw says. Only rank 0 needs a rule with a tokenizer.             Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
                            const struct data_rule *rule, struct dataset **out);
-/** Warns of rows that were cut, takes the longest into account, refuses what the model cannot read. NULL: nothing. */
+/** Warns of rows that were cut, updates in->longest, refuses rows that the model cannot read. d NULL: does nothing. */
 enum status inputs_lengths(struct inputs *in, const struct dataset *d);
-/** Rows of every risk.                                                                          Collective over world. */
+/** The rows and weights of every risk.                                                        Collective over world. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
-/** Fills weights and label_first of a risk by geffect.normalisation and .estimator. */
+/** Makes weight, by geffect.normalisation and .estimator, and label_first of a risk. */
 enum status risk_weights(const struct config *c, struct risk *k);
-/** The sets of e, which in->evaluation points to.                                               Collective over world. */
+/** The sets of e, which is *in->evaluation.                                                   Collective over world. */
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
                               const struct data_rule *rule);
 void evaluation_inputs_free(struct evaluation_inputs *e);
-/** For task generate.                                                                           Collective over world. */
+/** The prompts of task generate.                                                              Collective over world. */
 enum status inputs_prompts(const struct inputs *in, const struct grid *world, const struct data_rule *rule,
                            struct prompt_inputs **out);
 void prompt_inputs_free(struct prompt_inputs *p);
 
-/* While inputs are being made, these lists are still written to. */
+/* These lists may be written to only while the inputs are being made. */
 static inline struct regularizer *making_regularizers(struct inputs *in) { return (struct regularizer *)in->regularizer; }
 static inline struct objective *making_measured(struct inputs *in) { return (struct objective *)in->measured; }
 static inline struct direction *making_directions(struct inputs *in) { return (struct direction *)in->direction; }

@@ -13,7 +13,7 @@ struct optim_settings {
     double lr, beta1, beta2, eps, weight_decay;
     double clip;          /* largest norm of the whole gradient; 0: none */
     size_t warmup, steps; /* updates of the run */
-    const bool *frozen;   /* [n_param] parameters that stay as they are; borrowed; NULL: none */
+    const bool *frozen;   /* [n_param] parameters that are not updated; borrowed; NULL: none */
 };
 struct optim {
     struct optim_settings set;

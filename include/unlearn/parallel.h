@@ -1,4 +1,4 @@
-/* parallel: the process grid, collectives, splitting of work. The only room that calls MPI (but for main.c).
+/* parallel: the process grid, collectives, splitting of work. The only room that calls MPI, besides main.c.
  * N processes = data x tensor. Tensor ranks are neighbours in world order, so that they share a node.                */
 #ifndef UNLEARN_PARALLEL_H
 #define UNLEARN_PARALLEL_H
@@ -7,14 +7,14 @@
 struct comm; /* a group of processes; opaque */
 
 struct grid {
-    int rank, size;               /* in the job */
+    int rank, size;               /* in the whole job */
     int data_rank, data_size;     /* which share of the sequences */
     int tensor_rank, tensor_size; /* which share of every layer */
     struct comm *world, *data,
-        *tensor; /* owned. data: the processes with the same tensor_rank, and the other way round */
+        *tensor; /* owned; data: the processes with the same tensor_rank; tensor: those with the same data_rank */
 };
 
-/** First and last call of a process. Starts without mpirun too, as a job of one.              Collective over the job. */
+/** First and last MPI call of a process. Without mpirun the job has one process.            Collective over the job. */
 enum status parallel_start(int *argc, char ***argv);
 void parallel_end(void);
 void parallel_abort(int exit_code); /* ends every process; only for main.c, when agreement is impossible */
@@ -26,13 +26,13 @@ int parallel_node_size(void);       /* processes of this job on this node; valid
 enum status grid_new(int data, int tensor, struct grid **out);
 void grid_free(struct grid *g);
 
-/** The worst status of all processes. A rank that failed must call it like all others, before the first message that it
- *  would miss. The message of the lowest rank that has the worst status becomes the message of every rank.
+/** Returns the worst status of all processes on each. A rank that failed calls it too, before the first message that it
+ *  would miss. Every rank takes over the error message of the lowest rank that has the worst status.
  *                                                                                              Collective over grid. */
 enum status grid_agree(const struct grid *g, enum status st);
 
-/* Collectives over a communicator. Counts are elements, of any size (split where MPI's int would not do). In place.
- * Failure of the MPI library itself aborts the job (MPI_ERRORS_ARE_FATAL), so they return nothing. One process: no-ops. */
+/* Collectives over a communicator, in place. Counts are in elements and may exceed MPI's int. A failure of the MPI
+ * library aborts the job (MPI_ERRORS_ARE_FATAL), so they return nothing. With one process they do nothing. */
 void comm_sum_real(const struct comm *c, real *x, size_t n);
 void comm_sum_double(const struct comm *c, double *x, size_t n);
 void comm_max_double(const struct comm *c, double *x, size_t n);
@@ -49,9 +49,9 @@ int comm_rank(const struct comm *c);
 /** Part `part` of n things cut into `parts` runs whose lengths differ by at most one: [*first, *first + *count).  Local. */
 void split_range(size_t n, int parts, int part, size_t *first, size_t *count);
 
-/** Shares items of given costs among `parts` so that the dearest part is cheap (longest processing time first; ties by
- *  index, so all processes compute the same). owner [n] receives the part of each item; scratch has split_scratch()
- *  bytes.                                                                                                       Local. */
+/** Shares items of given costs among `parts` so that the most expensive part costs little (longest processing time
+ *  first; ties go by index, so all processes compute the same). owner [n] receives the part of each item; scratch has
+ *  split_scratch() bytes.                                                                                     Local. */
 size_t split_scratch(size_t n, int parts);
 void split_balanced(size_t n, const double *cost, int parts, void *scratch, int *owner);
 #endif

@@ -1,4 +1,4 @@
-/* parallel, from inside: what a communicator is, for this room, its tests and `output` (HDF5 wants MPI's own handle). */
+/* Private to the room parallel, its tests and `output` (HDF5 needs MPI's own handle): what a communicator is. */
 #ifndef UNLEARN_PARALLEL_PRIV_H
 #define UNLEARN_PARALLEL_PRIV_H
 #include "unlearn/parallel.h"
@@ -8,7 +8,7 @@
 struct comm {
     MPI_Comm id; /* owned */
     int rank, size;
-    size_t most; /* bytes of one message: more is split; the same on all ranks. Tests make it small */
+    size_t most; /* largest message in bytes, longer ones are split; equal on all ranks; small in tests */
 };
 
 /** The processes of `of` with the same colour, in the order of their ranks.                      Collective over `of`. */

@@ -93,7 +93,7 @@ static size_t divisor(size_t n, size_t m)
     return n;
 }
 
-/* *p = Pr(D_nm >= *d); first rounds *d to a multiple of 1/lcm, which it is but for rounding. */
+/* *p = Pr(D_nm >= *d); first replaces *d, which has rounding errors, by the nearest multiple of 1/lcm. */
 static enum status exact(size_t n, size_t m, double *d, double *p)
 {
     enum status st = OK;

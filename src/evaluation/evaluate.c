@@ -1,10 +1,10 @@
-/* An evaluation: every score of every row of every set at the weights as they are. One call of the engine for each kind of
- * rows measures all of them packed; rank 0 then makes the numbers. */
+/* An evaluation: every score of every row of every set at the present weights. The engine measures all rows of a
+ * variant in one call, packed; rank 0 then computes the numbers. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 
 /* ------------------------------------------------------------------------------------------------ measures ------- */
-/* All rows of a variant, and where their labels stand in v->nll. */
+/* All rows of a variant; sets where their labels are in v->nll. */
 static struct rows all_rows(struct evaluation *v, const struct dataset *d)
 {
     v->label_first[0] = 0;
@@ -12,7 +12,7 @@ static struct rows all_rows(struct evaluation *v, const struct dataset *d)
     return (struct rows){.data = d, .n = d->n_row, .row = v->every, .label_first = v->label_first};
 }
 
-/* A likelihood that is not finite makes its row's numbers NaN; they are counted, and the evaluation goes on. */
+/* A likelihood that is not finite makes its row's numbers NaN; these are counted, and the evaluation continues. */
 static enum status tolerate(enum status st)
 {
     if (st != ERR_NUMERIC) return st;
@@ -28,7 +28,7 @@ static enum status statistics(struct evaluation *v, const struct dataset *d, dou
     return tolerate(engine_statistics(&v->subject->engine, &rows, &out));
 }
 
-/* Of the answers measured last: the buffers stay, what they hold changes. */
+/* The values of the answers measured last: the pointers stay valid while their contents change. */
 static struct token_values token_values(const struct evaluation *v)
 {
     return (struct token_values){.label_first = v->label_first, .nll = v->nll, .hit = v->hit, .z = v->z};
@@ -95,7 +95,8 @@ done:
     return st;
 }
 
-/* On rank 0. New tokens beyond evaluate.max_length are cut here: decoding counts those of the longest prompt too. */
+/* Scores the generated answers, on rank 0. Cuts new tokens beyond evaluate.max_length, since decoding limits prompt and
+ * answer together, by the longest prompt. */
 static enum status answered(const struct evaluation *v, size_t k, const struct answers *a)
 {
     const struct config *c = v->subject->in->config;
@@ -129,7 +130,7 @@ static enum status answers(struct evaluation *v, size_t k)
     if (!s->generates) return OK;
     TRY(tolerate(generate(v->grid, subject->layout, subject->weights, &how, s->prompts.n, s->prompts.first,
                           s->prompts.id.data, &a)));
-    if (!a.n) return OK; /* its logits were not finite: no answers, no scores */
+    if (!a.n) return OK; /* the logits were not finite: no answers and no scores */
     TRY(grid_agree(v->grid, v->grid->rank == 0 ? answered(v, k, &a) : OK));
     if (v->grid->rank == 0)
         subject->flops += 2 * plan_products(subject->layout) * (double)(a.first[a.n] + s->prompts.first[s->prompts.n]);
@@ -139,7 +140,7 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------------- all ------- */
-/* Rank 0, when all scores stand. */
+/* Computes and writes all numbers, on rank 0, after all scores are set. */
 static enum status finish(struct evaluation *v, size_t step, bool last)
 {
     const struct evaluation_inputs *e = v->in;

@@ -1,4 +1,4 @@
-/* evaluation.h5: its fields, and the rows that fill them. */
+/* evaluation.h5: its fields, and the code that fills its rows. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -112,7 +112,7 @@ done:
     return st;
 }
 
-/* [set][N_SCORE] -> [set][wanted] */
+/* Copies the wanted scores: from [set][N_SCORE] to [set][wanted]. */
 static void take_wanted(const struct evaluation_inputs *e, const double *from, double *to)
 {
     for (size_t k = 0; k < e->n; k++)

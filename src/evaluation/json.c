@@ -1,5 +1,5 @@
-/* The files in which other tools report an evaluation: eval_log_aggregated.json of TOFU, TOFU_EVAL.json and
- * TOFU_SUMMARY.json with open-unlearning's names. */
+/* Reports of an evaluation in the formats of other tools: eval_log_aggregated.json of TOFU, TOFU_EVAL.json and
+ * TOFU_SUMMARY.json of open-unlearning. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -7,12 +7,12 @@
 
 enum { MOST_VALUES = 3, MEAN = -1 };
 static const struct tofu {
-    const char *name, *set; /* set NULL: a number of the whole */
-    int number;             /* of the whole evaluation; MEAN: that of the first value */
+    const char *name, *set; /* set NULL: a number of the whole evaluation */
+    int number;             /* number of the whole evaluation; MEAN: the mean of the first value */
     struct {
         const char *key;
         enum score score;
-    } value[MOST_VALUES]; /* of a row; ended by a NULL key */
+    } value[MOST_VALUES]; /* values of a row; a NULL key ends them */
 } tofu_table[] = {
     {"forget_quality", NULL, NUMBER_QUALITY, {{0}}},
     {"model_utility", NULL, NUMBER_UTILITY, {{0}}},
@@ -61,7 +61,7 @@ static double aggregate(const struct evaluation *v, const struct tofu *t, size_t
     return v->numbers.mean[set * N_SCORE + t->value[0].score];
 }
 
-/* Whether the set is there and its first value was asked for. */
+/* Whether the set was evaluated and the first value asked for. */
 static bool reported(const struct evaluation *v, const struct tofu *t, size_t *set)
 {
     const struct evaluated_set *s = t->set ? evaluated_set(v->subject->in, t->set) : NULL;

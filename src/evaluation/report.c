@@ -1,4 +1,4 @@
-/* What an evaluation says: a line at every step of a run; at its end one page, and the rows left out of means. */
+/* The log of an evaluation: a line at every step; at the end a table, all numbers, and the rows left out of means. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 #include <string.h>
@@ -62,7 +62,7 @@ static void numbers(const struct evaluation *v)
         if (isfinite(v->numbers.number[k])) log_info("%-28s %.6g", number_name[k], v->numbers.number[k]);
 }
 
-/* Scores that lack the same number of rows share a line. */
+/* Scores that leave out the same number of rows share a line. */
 void report_left_out(const struct evaluation *v, size_t k)
 {
     const struct evaluation_inputs *e = v->in;

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 32 }; /* answers at a time: enough that the weights are read from memory once for many tokens */
+enum { SLOTS = 32 }; /* answers generated together: enough that one read of the weights serves many tokens */
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
-/* Beside the model's, the engine's and those of decoding. */
+/* Bytes of an evaluation, without those of the model, the engine and decoding. */
 static size_t own_bytes(const struct evaluation_inputs *e)
 {
-    /* a row's tokens once more for min_k */
+    /* e->longest: a row's tokens are copied for min_k */
     size_t bytes = (3 * e->most_labels + e->most_rows + e->longest) * sizeof(double) + 2 * e->most_rows * sizeof(size_t);
     for (size_t i = 0; i < e->n; i++) {
         const struct evaluated_set *s = &e->set[i];
@@ -20,7 +20,7 @@ static size_t own_bytes(const struct evaluation_inputs *e)
     return bytes;
 }
 
-/* Answers count as if each were of the greatest length. */
+/* flops of an evaluation; every answer counts as if it had the greatest length. */
 static double work(const struct inputs *in, const struct plan *p, double N)
 {
     const struct evaluation_inputs *e = in->evaluation;
@@ -40,7 +40,7 @@ static double work(const struct inputs *in, const struct plan *p, double N)
 static struct generation decoding(const struct inputs *in, size_t slots)
 {
     const struct config *c = in->config;
-    const bool new = c->evaluate.length == LENGTH_NEW; /* cut where it is exceeded: answered() */
+    const bool new = c->evaluate.length == LENGTH_NEW; /* answered() cuts longer answers */
     return (struct generation){.max_length = c->evaluate.max_length + (new ? in->evaluation->longest_prompt : 0),
                                .temperature = 0,
                                .top_p = 1,
@@ -83,7 +83,7 @@ struct generation evaluation_decoding(const struct evaluation *v)
 }
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
-/* The part of the published log that a set is; NULL: it is none. */
+/* The part of the published log for a set; NULL: the log has no such set. */
 static struct eval_set *log_part(struct eval_log *log, const char *name)
 {
     for (int k = 0; k < N_EVAL_SET; k++)
@@ -91,7 +91,7 @@ static struct eval_set *log_part(struct eval_log *log, const char *name)
     return NULL;
 }
 
-/* Scores and rows of the published log, on rank 0. */
+/* Makes a set's scores and its rows of the published log, on rank 0. */
 static enum status new_set(struct evaluation *v, const struct evaluated_set *s, struct scored_set *out)
 {
     const struct variants *p = &s->of[OF_PERTURBED];
@@ -107,7 +107,7 @@ done:
     return st;
 }
 
-/* Of rank 0, which makes the numbers. */
+/* Makes the lists for the numbers, which only rank 0 computes. */
 static enum status new_numbers(struct evaluation *v)
 {
     const struct evaluation_inputs *e = v->in;

@@ -1,17 +1,17 @@
-/* train.freeze: names of layers, ranges of them, names of tensors and patterns -> the parameters that stay as they are. */
+/* train.freeze: layers, ranges of layers, tensors and patterns of names -> the parameters that are not updated. */
 #include "unlearn/input_priv.h"
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The head has its own name in transformers also where its tensor is the embedding's. */
+/* In transformers the head has a name of its own, even if its tensor is the embedding's. */
 static const char *tensor_name(const struct layout *l, size_t slot)
 {
     return slot < l->n_param ? l->param[slot].name : "lm_head.weight";
 }
 
-/* "layers.2-5" */
+/* Whether the entry is a range such as "layers.2-5". */
 static bool is_range(const char *entry, size_t *first, size_t *last)
 {
     int end = 0;
@@ -34,7 +34,7 @@ static enum status unknown(const struct config *c, const struct layout *l, const
                 place_text(&place), entry, l->shape->blocks - 1, l->param[l->layer_first[1]].name);
 }
 
-/* A slot is a use of a tensor: with tied embeddings either use freezes it. */
+/* Goes through slots, the uses of tensors: a tied embedding is frozen if either of its uses is named. */
 static enum status freeze(const struct config *c, const struct layout *l, const char *entry, bool *frozen)
 {
     size_t first = 0, last = 0;

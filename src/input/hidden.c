@@ -1,5 +1,5 @@
-/* What objectives on hidden states are told beside numbers: a layer that the model has, and rmu's direction u, from the seed
- * or from a file. */
+/* Settings of objectives on hidden states: checks that the model has the layer, and makes rmu's direction u, drawn by
+ * the seed or read from a file. */
 #include "unlearn/input_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ const struct config_setting *setting_find(const struct config_objective *from, c
     return NULL;
 }
 
-/* u_i is a function of seed and i alone. */
+/* u_i depends on the seed and i alone. */
 static void draw(uint64_t seed, size_t n, real *u)
 {
     for (size_t i = 0; i < n; i++) u[i] = (real)random_uniform(seed, STREAM_DIRECTION, i);
@@ -44,7 +44,7 @@ done:
     return st;
 }
 
-/* Every message begins with the place of the key, whatever is wrong with the file. */
+/* All errors in the file are reported with the place of the key in the input. */
 static enum status read(const struct grid *world, const struct config_setting *s, size_t n, real *u)
 {
     char *text = NULL, *why = NULL;
@@ -59,7 +59,7 @@ static enum status read(const struct grid *world, const struct config_setting *s
     return st;
 }
 
-/* One array for each file, and one for what is drawn. Collective over world. */
+/* Objectives share one array for each file, and one for the drawn direction. Collective over world. */
 static enum status direction(struct inputs *in, const struct grid *world, const struct config_objective *from,
                              struct objective *o)
 {
@@ -109,7 +109,7 @@ enum status inputs_hidden(struct inputs *in, const struct grid *world)
     if (c->task == TASK_FINETUNE) return OK;
     if (!(in->direction = memory_new(in->n_measured + 1, sizeof *in->direction)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of directions");
-    TRY(grid_agree(world, st)); /* others would wait in the messages of a file */
+    TRY(grid_agree(world, st)); /* else the others would wait for the messages of a file */
     if (in->trains) TRY(one(in, world, &c->objective, &in->objective));
     for (size_t i = 0; i < in->n_regularizer; i++)
         TRY(one(in, world, &c->regularizer[i], &making_regularizers(in)[i].objective));

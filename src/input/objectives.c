@@ -13,7 +13,7 @@ static enum status resolve(const struct config_objective *from, unsigned kind, c
     for (size_t i = 0; i < from->n_setting && st == OK; i++) {
         const struct config_setting *s = &from->setting[i];
         snprintf(where, sizeof where, "%s", place_text(&s->place));
-        if (objective_needs(out) & NEEDS_DIRECTION && !strcmp(s->key, "direction")) continue; /* inputs_hidden() */
+        if (objective_needs(out) & NEEDS_DIRECTION && !strcmp(s->key, "direction")) continue; /* see inputs_hidden() */
         if (!s->is_number)
             st = fail(ERR_INPUT, "%s: %s of %s must be a number, not \"%s\"", where, s->key, from->name, s->text);
         else
@@ -66,7 +66,7 @@ done:
     return st;
 }
 
-/* The name, and with its settings where it repeats. */
+/* Makes the labels of measured objectives: the name, with its settings if the name occurs twice. */
 static enum status labels(struct inputs *in)
 {
     const char **list = NULL;

@@ -1,19 +1,19 @@
-/* The prompts of task generate: a text of the input file, or the lines of a file, {"question": ...} put into the template or
- * {"prompt": ...} as it stands; one process reads, all receive the ids. */
+/* The prompts of task generate: a text in the input file, or the lines of a file, {"question": ...} to be put into the
+ * template or {"prompt": ...} to be used as it is. One process reads, all receive the ids. */
 #include "unlearn/input_priv.h"
 #include <stdlib.h>
 #include <string.h>
 
 static const size_t LARGEST_FILE = (size_t)1 << 30;
 
-struct reader { /* of rank 0 */
+struct reader { /* used on rank 0 only */
     const struct data_rule *rule;
     struct prompt_inputs *p;
     struct ids id;
     size_t most, room;
 };
 
-/* One more prompt, whose text this is; `where` and line (0: none) name it. */
+/* Adds a prompt with this text; errors name `where` and line (0: none). */
 static enum status prompt_add(struct reader *r, const char *where, size_t line, struct text *text)
 {
     struct prompt_inputs *p = r->p;
@@ -39,7 +39,7 @@ done:
     return st;
 }
 
-/* "prompt" as it stands, or "question" between what the template puts around it. */
+/* Makes the text of a row's prompt: "prompt" as it is, or "question" between the parts of the template. */
 static enum status prompt_text(const struct template *t, const char *path, size_t line, const json_t *row,
                                struct text *text)
 {
@@ -128,7 +128,7 @@ done:
     return st;
 }
 
-/* As rows of other tasks: what the model cannot read is refused. */
+/* Refuses lengths that the model cannot read, as for the rows of other tasks. */
 static enum status check_lengths(const struct inputs *in, struct prompt_inputs *p)
 {
     const struct config *c = in->config;

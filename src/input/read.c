@@ -1,5 +1,5 @@
-/* inputs_read(): input file, config.json, tokenizer, data. World rank 0 touches the files, everybody receives what it read,
- * so that no process can see another version of a file. */
+/* inputs_read(): input file, config.json, tokenizer, data. World rank 0 reads the files and sends them to all, so that
+ * all processes see the same version of a file. */
 #include "unlearn/input_priv.h"
 #include "unlearn/weights.h"
 #include <stdlib.h>
@@ -41,7 +41,7 @@ done:
     return st;
 }
 
-/* Only rank 0 needs the tokenizer; the rule's numbers are the same everywhere. */
+/* Only rank 0 opens the tokenizer; the rule's numbers are the same on all ranks. */
 static enum status open_rule(const struct grid *world, const struct inputs *in, struct tokenizer **tokenizer,
                              struct data_rule *rule)
 {
@@ -66,7 +66,7 @@ static enum status open_rule(const struct grid *world, const struct inputs *in, 
     return grid_agree(world, st);
 }
 
-/* The headers of the weights' files, before anything is allocated by the sizes of config.json. */
+/* Checks the headers of the weights' files, before anything is allocated by the sizes of config.json. */
 static enum status check_weights(const struct inputs *in)
 {
     const struct config *c = in->config;
@@ -80,7 +80,7 @@ done:
     return st;
 }
 
-/* Needs that follow from the task alone. */
+/* Sets what follows from the task alone. */
 static void follow(struct inputs *in)
 {
     const struct config *c = in->config;
@@ -88,7 +88,7 @@ static void follow(struct inputs *in)
     in->measures = c->task == TASK_GEFFECT || (c->task == TASK_UNLEARN && c->geffect.every > 0);
 }
 
-/* Everything that a tokenizer is needed for; whoever decodes answers keeps it. */
+/* Reads all rows and prompts, which needs the tokenizer; evaluation or prompts keep it if they decode answers. */
 static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, const struct grid *world)
 {
     struct tokenizer *tokenizer = NULL;
@@ -137,7 +137,7 @@ done:
     return grid_agree(world, st);
 }
 
-/* Nobody but this function may change what was read, and only to end it. */
+/* The only function that may cast const away from the inputs, to free them. */
 void inputs_free(const struct inputs *in)
 {
     if (!in) return;

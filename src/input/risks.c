@@ -1,8 +1,8 @@
-/* The risks: which rows of which set each is a mean over. */
+/* The risks: over which rows of which set each is a mean. */
 #include "unlearn/input_priv.h"
 #include <string.h>
 
-/* n of the rows first ... end-1, the first ones or evenly spread ones. */
+/* Takes n of the rows first ... end-1: the first n, or n evenly spread ones. */
 static enum status take_rows(struct risk *k, size_t first, size_t end, size_t n, enum risk_draw draw)
 {
     enum status st = OK;
@@ -45,7 +45,7 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
     }
     rows = from->rows == CONFIG_ALL ? SIZE_MAX : from->rows;
     if (in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE && rows > in->forget->n_row)
-        rows = in->forget->n_row; /* micro-batches of all sets run side by side */
+        rows = in->forget->n_row; /* no set has more micro-batches than forget */
     TRY(take_rows(k, first, end, rows, from->draw));
     for (size_t i = 0; i < k->n; i++) labels += dataset_labels(k->data, k->row[i]);
     if (labels)

@@ -1,7 +1,7 @@
-/* The data sets of a run: what must be forgotten, what must stay, refusals, pairs, and what updates draw from. */
+/* The data sets of a run: forget rows, retain rows, refusals, pairs, and the set that updates draw from. */
 #include "unlearn/input_priv.h"
 
-/* A row's refusal: a function of the seed and the row. */
+/* Chooses a row's refusal, by the seed and the row alone. */
 static size_t draw_line(void *context, size_t row, size_t n_lines)
 {
     const struct config *c = context;
@@ -77,7 +77,7 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
     return OK;
 }
 
-/* Nothing could be learnt, and nothing would be said. */
+/* Fails if no row has a label that the objective uses: else a run would train on nothing without saying so. */
 static enum status check_labels(const struct dataset *d, const struct objective *o)
 {
     for (size_t i = 0; i < d->n_row; i++)
@@ -86,7 +86,8 @@ static enum status check_labels(const struct dataset *d, const struct objective 
                 objective_name(o));
 }
 
-/* held_out: auto. Fine-tuning teaches all rows unless told otherwise: what is to be retained must be known first. */
+/* data.retain.held_out. By default fine-tuning trains on all retain rows, because the model must first know what it is
+ * to retain. */
 static size_t held_out(const struct config *c, const struct dataset *retain)
 {
     if (c->data.held_out != CONFIG_AUTO) return c->data.held_out;
@@ -107,7 +108,7 @@ const struct dataset *inputs_of(const struct inputs *in, const struct objective 
     return objective_needs(o) & NEEDS_REPLACEMENT ? in->refusals : in->forget;
 }
 
-/* Each forget row with its answer and with its refusal. */
+/* Pairs every forget row's answer with its refusal: all answers first, then all refusals. */
 static enum status make_pairs(struct inputs *in)
 {
     struct dataset *pairs = NULL;
@@ -120,7 +121,7 @@ static enum status make_pairs(struct inputs *in)
     return st;
 }
 
-/* What the rows of an objective must have labels in: a pair counts by its answer. */
+/* The rows in which an objective must have labels; for pairs those with the answers. */
 static const struct dataset *labelled(const struct inputs *in, const struct objective *o)
 {
     if (in->config->task == TASK_FINETUNE) return in->train;
@@ -152,7 +153,7 @@ enum status inputs_rows(struct inputs *in, const struct grid *world, const struc
     in->train = train ? train : in->forget;
     if (in->trains) TRY(check_labels(labelled(in, &in->objective), &in->objective));
     for (size_t j = 0; j < in->n_measured; j++) TRY(check_labels(labelled(in, &in->measured[j]), &in->measured[j]));
-    for (size_t i = 0; i < in->n_regularizer; i++) /* auto: as many as forget rows */
+    for (size_t i = 0; i < in->n_regularizer; i++) /* auto: at most as many as training rows */
         if (c->regularizer[i].batch_size == CONFIG_AUTO && in->regularizer[i].batch > in->train->n_row)
             making_regularizers(in)[i].batch = in->train->n_row;
 done:

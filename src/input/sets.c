@@ -1,10 +1,10 @@
-/* What is evaluated: the scores asked for, and the files of questions with their answers, paraphrases and wrong answers.
- * World rank 0 reads, everybody receives; texts stay with rank 0, which alone compares them. */
+/* What is evaluated: the scores asked for, and the files of questions with answers, paraphrases and wrong answers.
+ * World rank 0 reads and sends ids and labels to all; it alone keeps the texts, to compare them. */
 #include "unlearn/input_priv.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const char HOLDOUT[] = "holdout"; /* compared with forget by the membership attacks; nothing is generated for it */
+static const char HOLDOUT[] = "holdout"; /* membership attacks compare it with forget; it gets no generated answers */
 static const struct {
     const char *question, *answer;
     unsigned needs;
@@ -36,7 +36,8 @@ static enum status unknown_score(const struct inputs *in, const char *name)
     return st;
 }
 
-/* Another model to compare with: the one that training starts from, the first of several, or another directory. */
+/* Whether there is another model to compare with: the one that training starts from, the first of several, or
+ * model.reference. */
 static bool has_reference(const struct inputs *in)
 {
     const struct config *c = in->config;
@@ -141,7 +142,7 @@ static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, 
     TRY(grid_agree(world, st));
     TRY(share_variants(world, s->path, v));
     warn_lacking(s, k);
-    in->longest = 0; /* rows that are only evaluated do not change the passes of training */
+    in->longest = 0; /* rows that are only evaluated must not change the passes of training */
     st = inputs_lengths(in, v->data);
     if (in->longest > e->longest) e->longest = in->longest;
     in->longest = before;
@@ -189,7 +190,7 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------------- all ------- */
-/* A score that is asked for by name, and that no set can give, is a mistake in the input. */
+/* Refuses a score that is asked for by name but that no set can give. */
 static enum status check_possible(const struct inputs *in)
 {
     const struct config *c = in->config;
@@ -208,7 +209,7 @@ static enum status check_possible(const struct inputs *in)
     return OK;
 }
 
-/* A log of other rows would give a quality that means nothing. */
+/* Refuses a log with another number of rows, with which forget quality would mean nothing. */
 static enum status read_retain_logs(const struct inputs *in, struct eval_log *log)
 {
     const char *path = in->config->evaluate.retain_logs;

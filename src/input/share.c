@@ -1,4 +1,4 @@
-/* What world rank 0 has read, on every process. */
+/* Sends what world rank 0 has read to every process. */
 #include "unlearn/input_priv.h"
 #include <stdlib.h>
 

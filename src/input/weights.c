@@ -1,15 +1,16 @@
 /* How the rows of a set combine into a risk, and into an objective over all forget rows.
- *      full               the batch weights of reference.py over the whole set
- *      moving_average     as the published code of arXiv 2502.19301 estimates a gradient: g = g_1, then 0.6 g + 0.4 g_b over
- *                         micro-batches b of four rows, in an order that the seed fixes. It is linear in the rows' gradients,
- *                         so it is a choice of weights; its effective sample is the last sixteen rows or so. */
+ *      full               the weights of a batch that is the whole set
+ *      moving_average     the estimate of a gradient in the published code of arXiv 2502.19301: g = g_1, then
+ *                         0.6 g + 0.4 g_b over micro-batches b of four rows, in an order that the seed fixes. It is
+ *                         linear in the rows' gradients, so it amounts to a choice of weights, with an effective sample
+ *                         of about the last sixteen rows. */
 #include "unlearn/input_priv.h"
 #include <stdlib.h>
 
 enum { MICRO_BATCH = 4 };
 static const double OLD = 0.6, NEW = 0.4;
 
-/* The objective and the risk on the same rows share the order. */
+/* The order of rows, the same for an objective and a risk on the same rows. */
 static void micro_order(const struct config *c, size_t n, size_t *order)
 {
     if (c->train.shuffle)
@@ -18,8 +19,8 @@ static void micro_order(const struct config *c, size_t n, size_t *order)
         for (size_t i = 0; i < n; i++) order[i] = i;
 }
 
-/* mass [n] -> weights; each micro-batch divides by its rows' masses or, for a mean over sequences, by the rows that have
- * any. One without mass is no batch. */
+/* Turns mass [n] into weights. Each micro-batch divides by the sum of its rows' masses or, for a mean over sequences,
+ * by the number of rows that have mass. A micro-batch without mass is skipped. */
 static enum status moving_average(const struct config *c, size_t n, bool sequences, double *mass)
 {
     size_t *order = NULL, left = 0;
@@ -30,7 +31,7 @@ static enum status moving_average(const struct config *c, size_t n, bool sequenc
     micro_order(c, n, order);
     for (size_t i = 0; i < n; i++) sum[i / MICRO_BATCH] += sequences ? mass[order[i]] > 0 : mass[order[i]];
     for (size_t b = 0; b <= n / MICRO_BATCH; b++) left += sum[b] > 0;
-    /* from the newest batch back: 0.4, 0.4 0.6, 0.4 0.6^2, ..., and the first takes what is left */
+    /* from the last batch to the first: 0.4, 0.4 0.6, 0.4 0.6^2, ...; the first batch takes the rest */
     for (size_t i = n; i-- > 0;) {
         const size_t b = i / MICRO_BATCH;
         if (sum[b] > 0) mass[order[i]] *= (left > 1 ? NEW : 1) * share / sum[b];

@@ -1,11 +1,11 @@
-/* Collectives and messages of any size: MPI counts in int, so what is larger goes in pieces of at most comm->most bytes.
- * Their time is counted as PHASE_MESSAGES, then the phase before goes on. */
+/* Collectives and messages of any size: MPI counts in int, so they are sent in pieces of at most comm->most bytes.
+ * Their time counts as PHASE_MESSAGES; afterwards the earlier phase continues. */
 #include "unlearn/parallel_priv.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* Elements of `size` bytes that go into the next message, of `left`. */
+/* How many of the `left` elements of `size` bytes go into the next message. */
 static int piece(const struct comm *c, size_t left, size_t size)
 {
     size_t most = c->most / size;
@@ -46,7 +46,7 @@ void comm_broadcast(const struct comm *c, void *x, size_t bytes, int root)
     phase_enter(was);
 }
 
-/* Pieces of one message keep their order: messages between two processes with one tag do not overtake. */
+/* The pieces arrive in order, because messages between two processes with the same tag do not overtake each other. */
 void comm_send(const struct comm *c, const void *x, size_t bytes, int to, int tag)
 {
     if (c->size == 1) return;
@@ -76,7 +76,7 @@ void comm_receive(const struct comm *c, void *x, size_t bytes, int from, int tag
 void comm_gather_double(const struct comm *c, const double *x, size_t n, double *all)
 {
     if (n == 0) return;
-    memmove(all + (size_t)c->rank * n, x, n * sizeof *x); /* x may be its own place in all */
+    memmove(all + (size_t)c->rank * n, x, n * sizeof *x); /* memmove: x may be its own place in all */
     if (c->size == 1) return;
     if (n <= c->most / sizeof *x) {
         const enum phase was = phase_enter(PHASE_MESSAGES);

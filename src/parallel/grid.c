@@ -7,11 +7,11 @@
 
 enum { MESSAGE_ROOM = 4096 };
 
-/* The worst of all statuses; its lowest owner tells the others what happened. */
+/* Returns the worst of all statuses; the lowest rank that has it sends its error message to the others. */
 static enum status agree(MPI_Comm all, enum status st)
 {
     struct {
-        int status, rank; /* laid out as MPI_2INT wants it */
+        int status, rank; /* the layout of MPI_2INT */
     } worst = {.status = (int)st};
     char text[MESSAGE_ROOM] = "";
     const enum phase was = phase_enter(PHASE_MESSAGES);
@@ -19,7 +19,7 @@ static enum status agree(MPI_Comm all, enum status st)
 
     MPI_Comm_rank(all, &rank);
     worst.rank = rank;
-    MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_2INT, MPI_MAXLOC, all); /* MAXLOC: of equal ones the lowest rank */
+    MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_2INT, MPI_MAXLOC, all); /* MAXLOC takes the lowest rank of equal ones */
     if (worst.status != OK) {
         if (rank == worst.rank) {
             const char *message = *fail_message() ? fail_message() : status_text(st);
@@ -40,7 +40,7 @@ void comm_split(MPI_Comm of, int colour, struct comm *out)
     MPI_Comm_split(of, colour, rank, &out->id);
     MPI_Comm_rank(out->id, &out->rank);
     MPI_Comm_size(out->id, &out->size);
-    out->most = (size_t)2 << 20; /* pieces that stay in cache: a sum over two ranks of a node takes a third of the time */
+    out->most = (size_t)2 << 20; /* pieces fit into cache: a sum over two ranks of a node takes a third of the time */
 }
 
 static enum status allocate(struct grid **out)

@@ -1,6 +1,6 @@
-/* Who does what: runs of equal length, and items of unequal cost by "longest processing time first": the dearest item left
- * goes to the part with the least so far. Its dearest part costs at most 4/3 - 1/(3 parts) of the best possible
- * (Graham 1969). */
+/* Who does what: runs of equal length, and items of unequal cost by "longest processing time first": the most expensive
+ * item left goes to the part that has least so far. The most expensive part then costs at most 4/3 - 1/(3 parts) times
+ * the best possible (Graham 1969). */
 #include "unlearn/parallel.h"
 
 #include <assert.h>
@@ -30,7 +30,7 @@ static int dearer_first(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
-/* By cost, then by number of items (else everything that costs nothing would fall to part 0), then the first. */
+/* The part of least cost; of equal ones that with fewest items (so that not all items of cost 0 go to part 0). */
 static int lightest(const struct load *load, int parts)
 {
     int best = 0;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int node_size = 1; /* asked once: only a collective call can tell */
+static int node_size = 1; /* found once at the start, because it needs a collective call */
 
 static int count_node(void)
 {

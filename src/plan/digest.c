@@ -1,9 +1,9 @@
-/* A hash of every value that decides the numbers, whatever its spelling or place: two inputs that give equal lines run the
- * same computation. */
+/* A hash of every input value that affects results, independent of its spelling and place: two inputs that give the
+ * same lines run the same computation. */
 #include "unlearn/plan.h"
 #include <string.h>
 
-/* Exact values: labels round theirs. */
+/* Adds an objective with all digits of its parameters. */
 static enum status exact(const struct objective *o, struct text *t)
 {
     enum status st = text_print(t, " %s", objective_name(o));
@@ -63,7 +63,7 @@ static enum status generation(const struct inputs *in, struct text *t)
                       c->generate.top_p, (unsigned long long)in->prompts->hash);
 }
 
-/* Two spellings of the same parameters are the same. */
+/* Adds the names of the frozen parameters, so that it does not matter how train.freeze spells them. */
 static enum status frozen(const struct inputs *in, struct text *t)
 {
     enum status st = OK;

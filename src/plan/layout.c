@@ -1,4 +1,4 @@
-/* How many processes share a sequence's layers (tensor) and how many share the sequences (data); threads of a process. */
+/* How many processes share each layer (tensor), how many share the sequences (data), and threads of a process. */
 #define _GNU_SOURCE
 #include "unlearn/plan.h"
 #include <sched.h>
@@ -12,8 +12,8 @@ static int cores(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* auto: this node's cores shared by its processes, or OMP_NUM_THREADS where that is a sensible number. A process bound to
- * some cores has only those, whatever runs beside it. */
+/* auto: OMP_NUM_THREADS if it is between 1 and the cores of this process; else the node's cores divided among its
+ * processes, at most the cores that this process is bound to. */
 static int threads(const struct config *c, int node_processes)
 {
     const char *asked = getenv("OMP_NUM_THREADS");
@@ -27,7 +27,7 @@ static int threads(const struct config *c, int node_processes)
     return share < mine ? share : mine;
 }
 
-/* The rows that data ranks can share: those of an update, or of the set measured. */
+/* How many rows the data ranks can share: those of an update, or of what is measured, evaluated or generated. */
 static size_t shareable(const struct inputs *in, const struct timetable *s)
 {
     if (in->trains) return s->batch;
@@ -46,7 +46,8 @@ static enum status check_data(const struct inputs *in, const struct timetable *s
                 ((size_t)n + rows - 1) / rows, n);
 }
 
-/* auto: data parallel as far as every data rank gets four rows of an update - it sends least - then tensor parallel. */
+/* auto: as many data ranks as leave each at least four rows, because data ranks send least; the rest are tensor
+ * ranks. */
 static int choose_tensor(const struct inputs *in, const struct timetable *s, int n)
 {
     size_t rows = shareable(in, s);

@@ -1,10 +1,10 @@
-/* Sizes of passes, memory per process and work of a run. What is promised here is compared with the measured peak at its
- * end. */
+/* Sizes of passes, memory per process and work of a run. At its end a run compares the planned memory with the measured
+ * peak. */
 #include "unlearn/plan.h"
 #include <assert.h>
 #include <sys/resource.h>
 
-enum { PASS_TOKENS = 1024 }; /* enough rows for the products' full speed */
+enum { PASS_TOKENS = 1024 }; /* enough rows for products at full speed */
 
 double plan_products(const struct layout *l)
 {
@@ -32,7 +32,7 @@ double plan_tokens(const struct dataset *d, size_t n, const size_t *row)
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ---------------------------------------------------------------------------------------------------- parts ------- */
-/* What the parts ask for: the largest of their calls, the sum of their memory and work. */
+/* Asks all parts: takes the largest of their calls and the sums of their memory and work. */
 static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct plan *p)
 {
     struct demand *all = &p->all;
@@ -66,7 +66,7 @@ static void pass_tokens(const struct inputs *in, struct plan *p)
     if (!in->trains && !in->measures) p->tokens = p->tokens_evaluated;
 }
 
-/* The engine's and the model's buffers, for the largest call of any part. */
+/* Limits of the engine's and the model's buffers, for the largest call of any part. */
 static void limits(const struct inputs *in, struct plan *p)
 {
     const struct demand *all = &p->all;
@@ -83,7 +83,7 @@ static void limits(const struct inputs *in, struct plan *p)
 }
 
 /* --------------------------------------------------------------------------------------------------- memory ------- */
-/* A copy of the weights, or the values of the rows that will be read. */
+/* Chooses whether to keep a copy of the reference's weights, or its values for the rows that will be read. */
 static enum status choose_reference(const struct inputs *in, struct timetable *s, const struct layout *l, struct plan *p)
 {
     const enum reference_as as = in->config->model.reference_as;
@@ -91,7 +91,7 @@ static enum status choose_reference(const struct inputs *in, struct timetable *s
     enum status st = OK;
     if (!in->needs_distribution) return OK;
     TRY(reference_list(in, s, l, p->data, &r));
-    /* where updates or measurements read it, these decide alone: an evaluation must not show in their numbers */
+    /* if updates or measurements read it, they alone decide, so that an evaluation does not change their results */
     p->copies =
         as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_state);
     p->bytes_values = r.bytes;
@@ -100,7 +100,7 @@ done:
     return st;
 }
 
-/* Every process must have the memory before the large allocations start. */
+/* Checked on every process before the large allocations start. */
 enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
     const double available = (double)memory_available(), processes = p->node_processes;

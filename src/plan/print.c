@@ -1,4 +1,4 @@
-/* What the log and --check say of a plan. */
+/* The lines with which the log and --check describe a plan. */
 #include "unlearn/plan.h"
 
 static double mega(size_t bytes) { return (double)bytes / 1e6; }

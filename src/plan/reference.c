@@ -1,15 +1,16 @@
-/* What objectives need of the reference's whole distributions or hidden states: kept for exactly the rows that will be drawn
- * or measured, or read off a frozen copy of its weights, whichever is smaller. */
+/* The rows for which objectives need the reference's whole distributions or hidden states. These values are kept for
+ * exactly the rows that will be drawn or measured, or computed from a frozen copy of its weights, whichever takes less
+ * memory. */
 #include "unlearn/plan.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_UPDATES_LISTED = 1000000 }; /* of longer runs every row is taken to be drawn by everybody */
+enum { MOST_UPDATES_LISTED = 1000000 }; /* in longer runs every data rank keeps every row */
 
 struct reader {
     const struct objective *o;
     const struct dataset *data;
-    const struct regularizer *regularizer; /* NULL: an objective */
+    const struct regularizer *regularizer; /* NULL: o is an objective */
 };
 
 static size_t longest_list(const struct inputs *in, const struct timetable *s)
@@ -23,7 +24,7 @@ static size_t longest_list(const struct inputs *in, const struct timetable *s)
     return most;
 }
 
-/* The list of this kind, new where it is the first. */
+/* Finds the store for this kind of values, or makes it. */
 static enum status kind(struct reference *r, const struct reader *n, int data_size, size_t most, struct kept **out)
 {
     enum status st = OK;
@@ -37,7 +38,7 @@ done:
     return st;
 }
 
-/* Every row of every update and of the measurements. */
+/* Announces the rows of every update and of the measurements. */
 static void want(struct kept *k, const struct inputs *in, struct timetable *s, const struct layout *l,
                  const struct reader *n, size_t *row)
 {
@@ -73,7 +74,7 @@ done:
     return st;
 }
 
-/* The answers of every evaluated set. */
+/* Announces the answers of every evaluated set, for kl. */
 static enum status add_evaluated(struct reference *r, const struct inputs *in, struct timetable *s,
                                  const struct layout *l, int data_size, size_t *row)
 {

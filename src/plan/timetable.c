@@ -1,10 +1,10 @@
-/* Which rows an update uses: epochs are permutations laid end to end and cut into global batches. A function of the input
- * alone; the layout of processes never enters. */
+/* Which rows an update uses: epochs are permutations of the rows, laid end to end and cut into global batches. The rows
+ * follow from the input alone, not from the layout of processes. */
 #include "unlearn/plan.h"
 #include <math.h>
 #include <stdlib.h>
 
-static const double MOST_UPDATES = 1e15; /* exact in a double, and no product with rows overflows */
+static const double MOST_UPDATES = 1e15; /* is exact in a double, and its product with rows cannot overflow */
 
 enum status timetable_new(const struct config *c, size_t rows, struct timetable *s)
 {

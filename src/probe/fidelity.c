@@ -1,4 +1,4 @@
-/* What an update was expected to do to every risk, and what it did:
+/* How every risk was predicted to change by an update, and how it changed:
  *      optimiser-aware   <grad R, theta_t+1 - theta_t>           the update as the optimiser made it
  *      plain             -lr <grad R, gradient of the batch>     as a step of SGD at the same rate would have made it
  *      actual            R(theta_t+1) - R(theta_t) */
@@ -9,8 +9,8 @@
 struct fidelity {
     double *predicted, *plain, *actual; /* [K] */
     double *dot;                        /* [n_param] */
-    double *nll;                        /* of every label of a risk's rows, by turns */
-    bool updated;                       /* there was an update to speak of */
+    double *nll;                        /* of every label of one risk's rows, reused for each risk */
+    bool updated;                       /* there was an update to report */
 };
 
 static bool wanted(const struct inputs *in) { return in->measures && in->config->geffect.fidelity; }
@@ -46,7 +46,7 @@ done:
     return st;
 }
 
-/* This process's share of <a, b> over the parameters that an update may change. */
+/* This process's part of <a, b> over the parameters that are not frozen. */
 static double moving_dot(const struct subject *s, const struct state *a, const struct state *b, double *dot)
 {
     const bool *frozen = s->in->frozen;
@@ -71,7 +71,7 @@ static void predict(const struct measurement *m, struct fidelity *f, const struc
     comm_sum_double(s->grid->tensor, f->plain, K);
 }
 
-/* The risk at the weights as they are, by forwards alone. */
+/* The risk at the present weights, by forwards only. */
 static enum status risk_now(struct subject *s, const struct risk *k, double *nll, double *value)
 {
     const struct rows rows = risk_rows(k);
@@ -95,7 +95,7 @@ done:
     return st;
 }
 
-/* The row is kept also when the risks are not finite any more. */
+/* Puts the fields into the row even if the risks are no longer finite. */
 static enum status after(struct measurement *m, void *self, const struct update *u)
 {
     struct fidelity *f = self;

@@ -1,4 +1,4 @@
-/* geffect.h5: the fields of the effects, and those that the probes bring. */
+/* geffect.h5: the fields of the effects, together with those of the probes. */
 #include "unlearn/probe_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +82,7 @@ enum status geffect_file_create(const char *path, const struct geffect_file_info
          .units = "1",
          .n = info->n_instance,
          .value = info->instance},
-        {.name = "retain_instance", /* without regularisers there are none */
+        {.name = "retain_instance", /* n = 0 without regularisers */
          .long_name = "row of the retain file, from 0",
          .units = "1",
          .n = info->n_retain_instance,
@@ -111,7 +111,7 @@ done:
     return st;
 }
 
-/* What does not change with the step. */
+/* Writes the instance weights, which do not change with the step. */
 static enum status put_weights(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
@@ -130,7 +130,7 @@ done:
     return st;
 }
 
-/* Names and rows of the axes, in lists that the caller frees. */
+/* The names and rows of the axes, in lists that measurement_open() frees. */
 struct names {
     const char **risk, **regularizer;
     int64_t *instance, *retain_instance;

@@ -1,6 +1,6 @@
-/* The Gram matrix: inner products, layer by layer, of the whole gradients that a step has and the update that it makes.
- * Norms, cosines, and totals of effects follow from it:
- *      gram[objective, risk] = sum over instances of weight times effect (a tied embedding counts in embed alone here)
+/* The Gram matrix: inner products, layer by layer, among the whole gradients of a step and its update. Norms, cosines,
+ * and totals of effects follow from it:
+ *      gram[objective, risk] = sum over instances of weight times effect (here a tied embedding counts in embed only)
  *      gram[risk, update]    = the risk's change to first order */
 #include "unlearn/probe_priv.h"
 #include <math.h>
@@ -8,21 +8,21 @@
 #include <string.h>
 
 struct gram {
-    size_t n, n_layer;       /* gradients; the update is the last one */
+    size_t n, n_layer;       /* n gradients, the last of which is the update */
     const char **label;      /* [n] borrowed names */
-    struct state **vector;   /* [n] borrowed; NULL: not there at this step */
+    struct state **vector;   /* [n] borrowed; NULL: this step does not have it */
     struct state *objective; /* grad L(D_u), owned */
     double *value;           /* [n_layer][n][n] */
     double *row;             /* [n_layer][n] */
     double *dot;             /* [n_param] */
     double *weight, *loss;   /* [forget rows] */
 };
-enum { OBJECTIVE, BATCH, REGULARIZER }; /* the first ones; risks and the update follow, also without a regulariser */
+enum { OBJECTIVE, BATCH, REGULARIZER }; /* the first indices; without a regulariser the risks begin at 2 */
 
 static size_t first_risk(const struct inputs *in) { return in->n_regularizer ? REGULARIZER + 1 : REGULARIZER; }
 static size_t size(const struct inputs *in) { return first_risk(in) + in->n_risk + 1; }
 
-/* auto: with fidelity, whose prediction it takes apart. */
+/* auto: together with fidelity, since gram splits its prediction into parts. */
 static bool wanted(const struct inputs *in)
 {
     const enum gram_key key = in->config->geffect.gram;
@@ -100,7 +100,7 @@ static size_t axes(const void *self, struct axis axis[MOST_AXES])
     return 2;
 }
 
-/* Inner products of vector i with all before it and itself. */
+/* Adds the inner products of vector i with all vectors before it and with itself. */
 static void add_row(const struct measurement *m, struct gram *g, size_t i)
 {
     const struct layout *l = m->subject->layout;
@@ -118,7 +118,7 @@ static void add_row(const struct measurement *m, struct gram *g, size_t i)
             if (g->vector[j]) g->value[(out * n + i) * n + j] = g->value[(out * n + j) * n + i] = g->row[out * n + j];
 }
 
-/* All that is known before the update. */
+/* Computes all inner products that do not involve the update. */
 static enum status before(struct measurement *m, void *self, const struct update *u)
 {
     const struct inputs *in = m->subject->in;

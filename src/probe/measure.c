@@ -19,13 +19,13 @@ void measurement_interruptible(struct measurement *m, bool (*ask)(void *context)
     m->ask = ask, m->context = context;
 }
 
-/* Between two parts of a measurement. */
+/* Called between two parts of a measurement: ERR_STOPPED if it is to stop. */
 static enum status go_on(const struct measurement *m)
 {
     return m->ask && m->ask(m->context) ? fail(ERR_STOPPED, "the measurement was stopped") : OK;
 }
 
-/* Of every forget row that this risk reads: the mean over its labels of 1/p, bounded so that p = 0 gives a number. */
+/* For every forget row of this risk: the mean over its labels of 1/p, bounded so that p = 0 gives a number. */
 static void inverse_confidence(struct measurement *m, const struct risk *k)
 {
     for (size_t i = 0; i < k->n; i++) {
@@ -36,7 +36,7 @@ static void inverse_confidence(struct measurement *m, const struct risk *k)
     }
 }
 
-/* grad R_k of every risk, complete, and its value. */
+/* Computes the complete gradient grad R_k and the value of every risk. */
 static enum status risk_gradients(struct measurement *m)
 {
     struct subject *s = m->subject;
@@ -59,7 +59,7 @@ done:
 }
 
 /* -------------------------------------------------------------------------------------------------- effects ------- */
-/* [J][K][slot][n] -> [J][K][label][n] */
+/* Adds the slots of each layer or tensor: effect [J][K][slot][n] -> slab [J][K][label][n]. */
 static void add_slots(struct measurement *m, size_t J, size_t n)
 {
     const size_t slots = slot_count(m->subject->layout), labels = m->n_layer, K = m->subject->in->n_risk;
@@ -70,7 +70,7 @@ static void add_slots(struct measurement *m, size_t J, size_t n)
                 m->slab[(jk * labels + m->slot_layer[s]) * n + i] += m->effect[(jk * slots + s) * n + i];
 }
 
-/* Summed over layers and weighted instances, for the log. */
+/* Sums the effects over layers and weighted instances, for the log. */
 static void add_totals(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
@@ -83,7 +83,7 @@ static void add_totals(struct measurement *m)
     }
 }
 
-/* J objectives of one set; results stand behind those of the first `at` ones. */
+/* Effects of J objectives on one set of rows; the results follow those of the first `at` objectives. */
 static enum status effects(struct measurement *m, size_t at, size_t J, const struct objective *o, const struct rows *rows)
 {
     struct subject *s = m->subject;
@@ -97,7 +97,7 @@ static enum status effects(struct measurement *m, size_t at, size_t J, const str
     return st;
 }
 
-/* Neighbours that read the same rows share their passes. */
+/* Consecutive objectives that read the same rows are measured together, in the same passes. */
 static enum status all_objectives(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
@@ -174,7 +174,7 @@ done:
     return st;
 }
 
-/* The row is committed with what there is: a probe that fails after an update leaves the others their values. */
+/* Commits the row even if a probe fails after the update, so that the values of the others are kept. */
 enum status measure_end(struct measurement *m, size_t step, const struct update *u)
 {
     const struct grid *grid = m->subject->grid;

@@ -1,11 +1,11 @@
-/* What a measurement holds: a gradient for every risk, room for the effects, and what its probes made. */
+/* What a measurement holds: a gradient for every risk, buffers for the effects, and what its probes made. */
 #include "unlearn/probe_priv.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
-/* Longest list of rows of a measurement. */
+/* Length of the longest list of rows in a measurement. */
 static size_t most_rows(const struct inputs *in)
 {
     size_t rows = in->forget->n_row;
@@ -62,7 +62,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
 const struct part measurement_part = {demand, NULL};
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
-/* The labels of the files' `layer` axis, and where each tensor use is added. */
+/* Makes the labels of the files' `layer` axis, and the layer to which each use of a tensor is added. */
 static enum status new_labels(struct measurement *m)
 {
     const struct layout *l = m->subject->layout;
@@ -103,7 +103,7 @@ done:
     return st;
 }
 
-/* What the totals of effects weigh the forget rows with. */
+/* Makes the weights of the forget rows in the totals of effects. */
 static enum status new_weights(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;

@@ -1,4 +1,4 @@
-/* The line of the log that a measured step gets. */
+/* The log's line of a measured step. */
 #include "unlearn/probe_priv.h"
 
 static void add_risk(const struct measurement *m, size_t k, struct text *line)

@@ -1,7 +1,7 @@
-/* The standard error of every effect over the rows of its risk. By turns of the two gradients
+/* The standard error of every effect over the rows of its risk. Exchanging the roles of the two gradients,
  *      e_jk = <grad R_k, grad L_j(D_u)> = sum over rows i of weight_i x_ij,    x_ij = <grad nll(s_i), grad L_j(D_u)>
- * so the rows x_ij of the risk's set, one backward with the objectives' gradients as directions, say how far the total would
- * move with another sample of n labelled rows: sqrt(n/(n-1) sum_i d_i^2) with
+ * so one backward over the risk's rows, with the objectives' gradients in the place of risk gradients, gives all x_ij.
+ * They tell how far the total would move with another sample of n labelled rows: sqrt(n/(n-1) sum_i d_i^2) with
  *      d_i = weight_i (x_ij - e_jk)       a mean over tokens is a ratio of two sums over rows (Cochran, Sampling Techniques,
  *                                         3rd ed., section 6.3)
  *      d_i = weight_i x_ij - e_jk/n       a mean over sequences is the mean of n terms */
@@ -70,7 +70,7 @@ done:
     return st;
 }
 
-/* x [n] of rows with weights w, some of them 0 */
+/* The standard error from x [n] of rows with weights w [n], some of which may be 0. */
 static double standard_error(size_t n, const double *w, const double *x, bool sequences)
 {
     double e = 0, squares = 0, count = 0;

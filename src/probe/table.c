@@ -1,4 +1,4 @@
-/* The probes of a measurement. A new one is a file of this room and a line here. */
+/* The table of probes. A new one is a file of this room and a line here. */
 #include "unlearn/probe_priv.h"
 
 #define PROBES(X)     \

@@ -1,10 +1,10 @@
-/* The weights of a subject: read or drawn, the reference's values first with its weights in the model's own memory; and the later
- * models of a trajectory, one after the other in the same place. */
+/* The weights of a subject, read or drawn. The reference comes first: its weights are read into the model's own memory
+ * and its values computed. The later models of a trajectory follow one after the other in the same memory. */
 #include "unlearn/subject.h"
 #include "unlearn/weights.h"
 #include <string.h>
 
-/* Reads DIR into s, or draws it. */
+/* Reads the weights of dir into s, or draws them if model.init is random. */
 static enum status fill(const struct subject *r, const char *dir, struct state *s, uint64_t *hash)
 {
     if (r->in->config->model.init == INIT_PRETRAINED || strcmp(dir, r->in->config->model.path))
@@ -14,7 +14,7 @@ static enum status fill(const struct subject *r, const char *dir, struct state *
     return OK;
 }
 
-/* Both go through one forward, and where gradients are measured (`as_far_as`) through one backward. */
+/* Checks that the model of dir can go through the same forward and, for SHAPE_GRADIENT, the same backward. */
 static enum status check_same(const struct subject *r, const char *dir, enum shape_agree as_far_as)
 {
     struct shape *s = NULL;
@@ -32,7 +32,7 @@ done:
     return grid_agree(r->grid, st);
 }
 
-/* Every later model of a trajectory must be the same function. */
+/* Checks that every later model of a trajectory has the same architecture. */
 static enum status check_trajectory(const struct subject *r)
 {
     const struct config *c = r->in->config;
@@ -44,7 +44,7 @@ done:
     return st;
 }
 
-/* Where theta_o comes from, and whether that is another model than the one that is trained. */
+/* The directory of the reference theta_o; *other: whether that is another model than the trained one. */
 static const char *reference_path(const struct inputs *in, bool *other)
 {
     const struct config *c = in->config;
@@ -87,7 +87,7 @@ done:
     return st;
 }
 
-/* The reference comes first, so that its weights need no memory of their own. */
+/* Called before subject_weights(), so that the reference's weights need no memory of their own. */
 enum status subject_reference(struct subject *s)
 {
     const struct inputs *in = s->in;
@@ -115,7 +115,7 @@ enum status subject_weights(struct subject *s)
     bool other;
     enum phase before = phase_enter(PHASE_READ);
     enum status st = OK;
-    reference_path(s->in, &other); /* another model, or the weights stand there already */
+    reference_path(s->in, &other); /* if it is the same model, its weights are there already */
     if (other) st = fill(s, s->in->config->model.path, s->weights, &s->hash_weights);
     phase_enter(before);
     return st;

@@ -1,9 +1,9 @@
-/* Everything that a subject is made of, once; its rows, and the work done on them. */
+/* Makes and frees a subject; its rows, and the work done on them. */
 #include "unlearn/subject.h"
 #include <stdlib.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
-/* Ids, labels and the copy that is sent. */
+/* Bytes of all data sets: ids, labels, and the copy that is sent to other processes. */
 static size_t bytes_sets(const struct inputs *in)
 {
     const struct dataset *d[] = {in->forget, in->retain, in->refusals, in->pairs,
@@ -16,7 +16,7 @@ static size_t bytes_sets(const struct inputs *in)
     return tokens * 3 * sizeof(int32_t);
 }
 
-/* The reference's likelihoods of all forget rows: at most so many labels as tokens. */
+/* Bytes of the reference's nll of all forget rows; there are at most as many labels as tokens. */
 static size_t bytes_reference(const struct inputs *in)
 {
     const struct dataset *known = in->needs_reference ? in->pairs ? in->pairs : in->forget : NULL;
@@ -28,7 +28,7 @@ static void demand(const struct inputs *in, const struct timetable *t, const str
 {
     d->states = 1 + p->copies;
     if (p->copies) snprintf(d->named, sizeof d->named, ", reference");
-    d->rows = in->forget ? in->forget->n_row : 0; /* for the reference's likelihoods */
+    d->rows = in->forget ? in->forget->n_row : 0; /* for the reference's nll */
     d->bytes = bytes_reference(in) + bytes_sets(in);
 }
 const struct part subject_part = {demand, NULL};

@@ -1,4 +1,4 @@
-/* train.h5: its fields, and the rows that fill them. */
+/* train.h5: its fields, and the code that fills its rows. */
 #include "unlearn/training_priv.h"
 #include <math.h>
 #include <stdlib.h>

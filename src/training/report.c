@@ -1,8 +1,8 @@
-/* The line of the log that an update gets. */
+/* The log's line of an update. */
 #include "unlearn/training.h"
 #include <math.h>
 
-/* "1:02:03" */
+/* Writes a duration as "1:02:03". */
 static const char *duration(double seconds, char buffer[32])
 {
     long s = lround(seconds);

@@ -1,9 +1,9 @@
-/* What training holds: states, lists, the optimiser; and what of it must be saved. */
+/* What training holds: states, lists, the optimiser; and which of these a checkpoint must save. */
 #include "unlearn/training.h"
 #include <stdlib.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
-/* Longest list of rows of an update. */
+/* Length of the longest list of rows in an update. */
 static size_t most_rows(const struct inputs *in, const struct timetable *s)
 {
     size_t rows = s->batch;

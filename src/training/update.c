@@ -1,9 +1,9 @@
-/* The gradient of one update: the objective on a forget batch plus the regularisers on retain rows. Losses and weights are
- * taken over the global batch, whatever the layout. Then the update itself. */
+/* The gradient of one update, of the objective on a forget batch plus the regularisers on retain rows, and the update.
+ * Losses and weights are those of the global batch, for any layout of processes. */
 #include "unlearn/training.h"
 #include <math.h>
 
-/* gradient = scale * grad of the batch's loss, complete; *norm its norm; *loss = that loss, unscaled. */
+/* gradient = scale times the complete gradient of the batch's loss; *norm its norm; *loss the loss, not scaled. */
 static enum status part_gradient(struct training *t, const struct objective *o, double scale, const struct rows *rows,
                                  struct state *gradient, double *norm, double *loss)
 {
@@ -21,8 +21,8 @@ done:
     return st;
 }
 
-/* The parts are formed, reduced and added one by one whether or not anything looks at them: what is measured must not show
- * in the numbers. */
+/* Computes, reduces and adds each regulariser's gradient separately even if no probe reads it, so that measuring does
+ * not change the results. */
 static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
