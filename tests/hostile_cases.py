@@ -332,6 +332,19 @@ def tokenizer_cases():
     for key, value in {"unk_token": 7, "byte_fallback": "yes", "dropout": 0.5, "continuing_subword_prefix": "##", "end_of_word_suffix": 7,
                        "ignore_merges": 7}.items():
         yield change(f"{key} {value}", lambda t, key=key, value=value: t["model"].update({key: value}))
+    # what makes ever more of a text, or takes it apart inside a character
+    replace = lambda p, q: {"type": "Replace", "pattern": {"String": p}, "content": q}
+    asked = writing("forget.jsonl", json.dumps({"question": "a" * 30000, "answer": "b"}) + "\n")
+    for what, key, value in (
+            ("a doubled 40 times", "normalizer", {"type": "Sequence", "normalizers": [replace("a", "aa")] * 40}),
+            ("a megabyte for each a", "normalizer", replace("a", "x" * 1000000)),
+            ("a text before the text, 200 times", "normalizer", {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "x" * 100000}] * 200}),
+            ("patterns in each other", "normalizer", {"type": "Sequence", "normalizers": [replace("a", "bb"), replace("b", "aa")] * 20}),
+            ("100,000 tokens around a text", "post_processor", {"type": "TemplateProcessing", "special_tokens": {"x": {"id": "x", "ids": [1] * 1000}},
+                "single": [{"SpecialToken": {"id": "x"}}] * 100000 + [{"Sequence": {"id": "A"}}]}),
+            ("a byte alone", "pre_tokenizer", split({"Regex": "\\C"})), ("a pattern that calls itself", "pre_tokenizer", split({"Regex": "(?R)?a"}))):
+        damage = json_file(TOKENIZER, lambda t, key=key, value=value: t.update({key: value}))
+        yield "D5", f"tokenizer: {what}", base, all_of(asked, damage), "tokenizer.json"
     yield "D5", "tokenizer beyond the embedding", base, all_of(
         json_file(TOKENIZER, lambda t: t["added_tokens"].append({**token, "id": WORDS, "content": "<extra>"})),
         writing("forget.jsonl", '{"question": "a", "answer": "b <extra>"}\n')), "tokenizer.json.*1024"

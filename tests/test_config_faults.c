@@ -291,6 +291,7 @@ static void a_wrong_override_is_refused_by_its_own_words(void **state)
         {"seed=--- 1\n--- 2", "second document"},
         {"data.template={name: qa, answer_start: A}", "not both"},
         {"objective=[npo]", "found a list"},
+        {"geffect.risks.a\xff=forget", "not UTF-8 text"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char place[256];

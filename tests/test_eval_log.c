@@ -225,6 +225,23 @@ static void numbers_that_json_does_not_have_are_missing_values(void **state)
     eval_log_free(&log);
 }
 
+static void a_set_of_nulls_alone_is_absent(void **state)
+{
+    struct eval_log log;
+    struct text text = {0};
+    const char *json = "{\"eval_log.json\": {\"average_perturb_loss\": {\"0\": null}}, \"eval_log_forget.json\": "
+                       "{\"average_perturb_loss\": {\"0\": null}, \"num_token_gt\": {\"0\": 3}}}";
+    assert_int_equal(read_text(json, 0, &log), OK);
+    assert_int_equal(log.set[SET_RETAIN].n, 0);
+    assert_int_equal(log.set[SET_FORGET].n, 1);
+    assert_int_equal(eval_log_write(&log, &text), OK);
+    eval_log_free(&log);
+    assert_int_equal(read_text(text.data, 0, &log), OK); /* what is written is read */
+    assert_int_equal(log.set[SET_FORGET].n, 1);
+    eval_log_free(&log);
+    text_free(&text);
+}
+
 static void damaged_logs_are_refused_with_what_is_wrong(void **state)
 {
     static const struct {
@@ -254,6 +271,7 @@ static void damaged_logs_are_refused_with_what_is_wrong(void **state)
         {FORGET(GT ", \"avg_paraphrased_loss\": {\"0\": 1}"), "avg_paraphrased_loss has 1 rows, avg_gt_loss has 2"},
         {FORGET(GT ", \"avg_paraphrased_loss\": {\"0\": 1, \"2\": 1}"), "avg_paraphrased_loss: row \"1\" is not there"},
         {FORGET(GT ", " PARAPHRASED), "average_perturb_loss is not there"},
+        {WRONG("{\"0\": null, \"1\": NaN}"), "average_perturb_loss is null in every row"},
         {WRONG("{\"0\": 1, \"1\": [2]}"), "average_perturb_loss: row \"0\" is not a list of numbers"},
         {WRONG("{\"0\": [], \"1\": [2]}"), "row \"0\" is an empty list"},
         {WRONG("{\"0\": [1, 2], \"1\": [2]}"), "row \"1\" has 1 values, others have 2"},
@@ -402,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_text_that_is_not_utf8_is_not_written),
         cmocka_unit_test(rows_are_matched_by_their_names),
         cmocka_unit_test(numbers_that_json_does_not_have_are_missing_values),
+        cmocka_unit_test(a_set_of_nulls_alone_is_absent),
         cmocka_unit_test(damaged_logs_are_refused_with_what_is_wrong),
         cmocka_unit_test(no_damage_of_one_byte_crashes),
         cmocka_unit_test(rows_without_a_value_are_left_out_counted_and_said),

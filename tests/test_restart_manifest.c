@@ -33,7 +33,7 @@ static enum status read_with(const char *changes, bool *sound, struct text *why)
     fail_clear();
     why->n = 0;
     st = manifest_read(directory, STEP, &got, sound, why);
-    assert_int_equal(*sound, got != NULL);
+    if (st == OK) assert_int_equal(*sound, got != NULL);
     remove_directory(directory);
     json_decref(manifest), json_decref(other), json_decref(got);
     free(text);
@@ -96,7 +96,7 @@ static void another_kind_is_an_error(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool sound;
         const enum status st = read_with(cases[i][0], &sound, &why);
-        if (st != ERR_INPUT || sound || !strstr(fail_message(), cases[i][1]))
+        if (st != ERR_INPUT || !strstr(fail_message(), cases[i][1]))
             fail_msg("%s: status %d: %s", cases[i][0], (int)st, fail_message());
     }
     fail_clear();

@@ -16,6 +16,7 @@ struct pieces {
     struct text bytes;
     size_t *end, n, room;
     size_t head; /* characters at the start that stem from the first one of the whole text; 0: it starts elsewhere */
+    size_t most; /* bytes: a step of a chain that has written more stops, and the chain refuses the text */
 };
 void pieces_clear(struct pieces *p);        /* keeps the memory */
 enum status pieces_close(struct pieces *p); /* the bytes added since the last one are a piece, be it empty */
@@ -70,8 +71,9 @@ struct kind { /* a component of tokenizer.json: adds its steps to a chain */
 enum status chain_read(const char *where, const char *part, const char *list, const struct kind *kinds, json_t *json,
                        struct chain *chain);
 enum status chain_add(struct chain *chain, const struct step *step); /* takes over what step owns, also at failure */
-/** *a through all steps; *b is a second buffer of the same use. The result is in *a. */
-enum status chain_run(const struct chain *chain, struct pieces *a, struct pieces *b);
+/** *a through all steps; *b is a second buffer of the same use. The result is in *a. ERR_INPUT, with `where`, for a text that
+ *  grows beyond all measure: what is put in for a pattern may be long, and hold the pattern of the next step. */
+enum status chain_run(const char *where, const struct chain *chain, struct pieces *a, struct pieces *b);
 void chain_free(struct chain *chain);
 
 extern const struct kind kinds_of_normalizer[], kinds_of_splitter[], kinds_of_decoder[]; /* ended by a NULL name */

@@ -113,6 +113,14 @@ done:
     return st;
 }
 
+/* libyaml refuses other bytes in a value; keys do not come to it. */
+static enum status check_encoding(const char *where, const char *text)
+{
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string ? OK : fail(ERR_INPUT, "%s: not UTF-8 text", where);
+}
+
 enum status override_apply(const char *where, const char *text, struct node *root)
 {
     enum status st = OK;
@@ -122,6 +130,7 @@ enum status override_apply(const char *where, const char *text, struct node *roo
     const char *equals = strchr(text, '='), *gap = strstr(text, "..");
     if (!equals || equals == text || *text == '.' || equals[-1] == '.' || (gap && gap < equals))
         return fail(ERR_USAGE, "%s: expected key.sub=value", where);
+    TRY(check_encoding(where, text));
     if (!(path = text_copy(text))) return fail(ERR_MEMORY, "%s: no memory to read it", where);
     path[equals - text] = 0;
     TRY(tree_parse(where, equals + 1, strlen(equals + 1), false, &value));

@@ -113,6 +113,7 @@ static enum status read_array(struct reader *r, json_t *part, const struct log_a
     if (!values) return OK;
     if (a->wide) TRY(count_wrong(r, a->key, values));
     each = a->wide ? r->set->n_wrong : 1;
+    if (!each && needed) return wrong(r, a->key, NULL, "is null in every row");
     if (!each) return OK; /* null in every row counts as absent */
     TRY_NEW(*x, r->set->n * each);
     json_object_foreach(r->rows, name, value)
@@ -156,6 +157,13 @@ done:
     return st;
 }
 
+static bool holds_nothing(struct eval_set *s)
+{
+    bool nothing = !s->generated;
+    for (size_t k = 0; k < N_LOG_ARRAY; k++) nothing = nothing && !*log_array_of(s, &log_arrays[k]);
+    return nothing;
+}
+
 static enum status read_part(struct reader *r, json_t *part, bool needed)
 {
     enum status st = OK;
@@ -163,6 +171,7 @@ static enum status read_part(struct reader *r, json_t *part, bool needed)
     for (size_t k = 0; k < N_LOG_ARRAY; k++) TRY(read_array(r, part, &log_arrays[k], needed && log_arrays[k].needed));
     TRY(read_texts(r, part));
     if (!r->rows) return fail(ERR_INPUT, "%s: %s has no key that is known", r->path, r->part);
+    if (holds_nothing(r->set)) eval_set_free(r->set); /* null everywhere: as if the set were absent */
 done:
     return st;
 }

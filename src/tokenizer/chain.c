@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 16 }; /* Sequences inside each other */
+enum { DEEPEST = 16 };                  /* Sequences inside each other */
+enum { GROWTH = 64, SPARE = 64 << 10 }; /* a text of n bytes may become GROWTH n + SPARE: NFKD's longest is 11 n */
 
 static enum status wrong(const char *where, const char *key, const json_t *j, const char *needed)
 {
@@ -101,14 +102,20 @@ enum status chain_add(struct chain *chain, const struct step *step)
     return st;
 }
 
-enum status chain_run(const struct chain *chain, struct pieces *a, struct pieces *b)
+enum status chain_run(const char *where, const struct chain *chain, struct pieces *a, struct pieces *b)
 {
     enum status st = OK;
+    const size_t n = a->bytes.n;
+    a->most = b->most = GROWTH * n + SPARE;
     for (size_t i = 0; i < chain->n; i++) {
         struct pieces swap;
         pieces_clear(b);
         b->head = a->head;
         TRY(chain->step[i].run(&chain->step[i], a, b));
+        if (b->bytes.n > b->most) {
+            st = fail(ERR_INPUT, "%s: makes more than %zu bytes of a text of %zu", where, b->most, n);
+            goto done;
+        }
         swap = *a, *a = *b, *b = swap;
     }
 done:
@@ -135,14 +142,14 @@ enum status replace_in(const struct step *s, size_t n_filled, const struct piece
     enum status st;
     struct finder f;
     TRY(finder_open(&f, s->pattern));
-    for (size_t i = 0; i < in->n; i++) {
+    for (size_t i = 0; i < in->n && out->bytes.n <= out->most; i++) {
         size_t n, start, stop, done = 0;
         const char *p = piece_at(in, i, &n);
         bool found;
         finder_text(&f, p, n);
         for (;;) {
             TRY(finder_next(&f, &found, &start, &stop));
-            if (!found) break;
+            if (!found || out->bytes.n > out->most) break;
             if (!i && !start)
                 out->head = head_replaced(in->head, utf8_count(p, stop), utf8_count(s->content.data, s->content.n));
             TRY(text_add(&out->bytes, p + done, start - done));
@@ -181,7 +188,7 @@ done:
 enum status step_prefix(const struct step *s, const struct pieces *in, struct pieces *out)
 {
     enum status st = OK;
-    for (size_t i = 0; i < in->n; i++) {
+    for (size_t i = 0; i < in->n && out->bytes.n <= out->most; i++) {
         size_t n, k = s->content.n;
         const char *p = piece_at(in, i, &n);
         bool there = s->unless_there && n >= k && !memcmp(p, s->content.data, k);

@@ -209,7 +209,7 @@ const struct kind kinds_of_decoder[] = {
 static enum status decode_pieces(const struct tokenizer *t, struct pieces *a, struct pieces *b, struct text *out)
 {
     enum status st;
-    TRY(chain_run(&t->decoder, a, b));
+    TRY(chain_run(t->where, &t->decoder, a, b));
     for (size_t i = 0; i < a->n; i++) {
         size_t n;
         const char *p = piece_at(a, i, &n);

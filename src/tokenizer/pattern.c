@@ -181,7 +181,8 @@ static enum status compile(const char *where, const char *text, size_t n, pcre2_
     }
     TRY(translate(where, text, n, &t));
     *code = pcre2_compile((PCRE2_SPTR)(t.data ? t.data : ""), t.n,
-                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NO_UTF_CHECK, &error, &at, context);
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_UTF_CHECK, &error,
+                          &at, context);
     if (!*code) {
         pcre2_get_error_message(error, message, sizeof message);
         st = fail(ERR_INPUT, "%s: the pattern \"%s\" is not a regular expression: %s", where, text, (char *)message);

@@ -3,9 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST = 1024 }; /* tokens at one end of a text; there is rarely more than one */
+
 static enum status add(const char *where, struct tokenizer *t, json_t *id, struct ids *list)
 {
     json_int_t value = json_integer_value(id);
+    if (list->n == MOST)
+        return fail(ERR_INPUT, "%s: the post_processor adds more than %d tokens to every text", where, MOST);
     if (!json_is_integer(id) || value < 0 || value > INT32_MAX || !vocabulary_token(&t->vocabulary, (int32_t)value))
         return fail(ERR_INPUT, "%s: the post_processor adds an id that is no token", where);
     return ids_add(list, (int32_t)value);

@@ -27,7 +27,7 @@ static enum status matcher_add(struct tokenizer *t, struct token *token, const s
     if (!a->normalized) return last ? added_new(t->where, &t->raw, token->text, token->n, a) : OK;
     TRY(text_add(&text.bytes, token->text, token->n));
     TRY(pieces_close(&text));
-    TRY(chain_run(&t->normalizer, &text, &other));
+    TRY(chain_run(t->where, &t->normalizer, &text, &other));
     TRY(show(t, token, text.bytes.data, text.bytes.n));
     if (!text.bytes.n)
         log_warn("%s: nothing is left of the added token \"%s\" after normalisation: it is not looked for", t->where,
@@ -157,7 +157,7 @@ static enum status encode_plain(struct encoder *e, const char *s, size_t n, bool
     TRY(text_add(&e->a.bytes, s, n));
     TRY(pieces_close(&e->a));
     e->a.head = head;
-    TRY(chain_run(&e->t->splitter, &e->a, &e->b));
+    TRY(chain_run(e->t->where, &e->t->splitter, &e->a, &e->b));
     for (size_t i = 0; i < e->a.n; i++) {
         size_t length;
         const char *word = piece_at(&e->a, i, &length);
@@ -179,7 +179,7 @@ static enum status encode_between(struct encoder *e, const char *s, size_t n, bo
     TRY(text_add(&e->c.bytes, s, n));
     TRY(pieces_close(&e->c));
     e->c.head = head;
-    TRY(chain_run(&e->t->normalizer, &e->c, &e->b));
+    TRY(chain_run(e->t->where, &e->t->normalizer, &e->c, &e->b));
     s = e->c.bytes.data, n = e->c.bytes.n, head = e->c.head;
     while (added_next(&e->t->normal, s, n, &cursor, &start, &stop, &id)) {
         if (cursor.done < start) TRY(encode_plain(e, s + cursor.done, start - cursor.done, head && !cursor.done));
