@@ -15,7 +15,8 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@600
 # 600 s before the end the script (B:) gets USR1, up to 60 s early: more than a step and a checkpoint must take. Slurm's
-# signal would not reach processes started by mpirun, and TERM leaves them one second; mpirun passes USR1 on.
+# signal would not reach processes started by mpirun, and TERM leaves them one second; mpirun passes USR1 on. A signal in the
+# first seconds, before the program has read its input, ends it without a checkpoint: --time must be well above those 600 s.
 set -u
 if [ $# -lt 1 ]; then
     echo "usage: sbatch jobs/slurm.sh INPUT.yaml [key.sub=value ...]" >&2

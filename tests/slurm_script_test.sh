@@ -1,64 +1,209 @@
 #!/bin/sh
-# jobs/slurm.sh with a stand-in for the program and for scontrol: what it starts, passes on, and asks Slurm for.
+# jobs/slurm.sh with the real program: in a Slurm of one node that this test starts, where slurm-wlm and munge are installed;
+# everywhere as a plain script, where only `scontrol` is a stand-in. A stopped job must leave a checkpoint, be queued again, go on,
+# and end with the bytes of a run that nothing has stopped.
 here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=/dev/null
+. "$here/tests/env.sh"
 command -v bash >/dev/null || { echo "skipped: no bash"; exit 77; }
+UNLEARN=$here/unlearn
+test -z "$VARIANT" || UNLEARN=$here/build/float$VARIANT/unlearn
+test -x "$UNLEARN" || { echo "skipped: $UNLEARN is not built"; exit 77; }
+export UNLEARN
 work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
 passed=0 failed=0
-
-# Says how it was called; stops with 75 at USR1, otherwise ends with $RESULT, at once unless $WAIT is set.
-cat >unlearn <<'STUB'
-#!/bin/bash
-trap 'echo signal >>signals; sleep 0.3; exit 75' USR1
-echo "$*" >called
-while [ -n "$WAIT" ]; do sleep 0.05; done
-exit "${RESULT:-0}"
-STUB
-printf '#!/bin/sh\necho "$*" >>scontrol.log\n' >scontrol
-chmod +x unlearn scontrol
-PATH=$work:$PATH LAUNCH=env SLURM_JOB_ID=77
-export PATH LAUNCH SLURM_JOB_ID
+end() {
+    for pid in "$work"/slurm/*.pid; do
+        test -s "$pid" && kill "$(cat "$pid")" 2>/dev/null
+    done
+    rm -rf "$work" 2>/dev/null || { sleep 2; rm -rf "$work"; }
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+cd "$work" || exit 1
 
 check() { # check TEXT CONDITION...
     text=$1
     shift
     if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $text"; fi
 }
-run() { # run STATUS CALL TEXT [NAME=VALUE ...]: one job to its end
-    want=$1 call=$2 text=$3
-    shift 3
-    rm -f called
-    env "$@" bash "$here/jobs/slurm.sh" inputs/a.b.yaml key=1 >log 2>&1
-    check "$text: exit status" [ $? = "$want" ]
-    check "$text: call" [ "$(cat called)" = "$call" ]
+until_true() { # until_true SECONDS CONDITION...
+    left=$(($1 * 5))
+    shift
+    until "$@" 2>/dev/null; do
+        left=$((left - 1))
+        test $left -gt 0 || return 1
+        sleep 0.2
+    done
+}
+has() { grep -q "$1" "$2" 2>/dev/null; }
+saved() { ls -d "$1"/checkpoint-*[0-9] >/dev/null 2>&1; }
+
+# A drawn model of one block on rows of the demo; 40 updates with a checkpoint at each.
+mkdir base inputs
+sed 's/"num_hidden_layers": [0-9]*/"num_hidden_layers": 1/' "$here/inputs/demo/model/config.json" >base/config.json
+cp "$here/inputs/demo/model/tokenizer.json" base
+head -n 4 "$here/inputs/demo/forget05.jsonl" >rows.jsonl
+cat >inputs/a.b.yaml <<'YAML'
+task: finetune
+model: {path: base, init: random}
+data: {max_length: 48, forget: rows.jsonl}
+train: {steps: 40, batch_size: 2, accumulation: 1}
+checkpoint: {every: 1}
+output: {directory: outputs/a.b}
+YAML
+mpirun -q -np 2 "$UNLEARN" inputs/a.b.yaml output.directory=whole >log 2>&1
+check "an undisturbed run" [ $? = 0 ]
+same() { # same TEXT DIRECTORY
+    check "$1: the model of an undisturbed run" cmp -s whole/model/model.safetensors "$2/model/model.safetensors"
+    check "$1: every update once" [ "$(grep -c '^update  ' "$2/run.log")" = 40 ]
 }
 
-run 0 "inputs/a.b.yaml key=1" "first start"
-run 3 "inputs/a.b.yaml key=1" "a failure is passed on" RESULT=3
-run 0 "--overwrite inputs/a.b.yaml key=1" "again after an attempt without a checkpoint" SLURM_RESTART_COUNT=1
-mkdir -p outputs/a.b/checkpoint-5 elsewhere
-run 0 "--restart inputs/a.b.yaml key=1" "again after a checkpoint" SLURM_RESTART_COUNT=1
-run 0 "inputs/a.b.yaml key=1" "another output directory" OUTPUT=elsewhere
-check "nothing was queued again" [ ! -e scontrol.log ]
-run 75 "--restart inputs/a.b.yaml key=1" "one restart too many" RESULT=75 SLURM_RESTART_COUNT=20
-check "the last restart queues no other" [ ! -e scontrol.log ]
+# ------------------------------------------------------------------------------------------------------- as a plain script
+mkdir bin
+printf '#!/bin/sh\necho "$*" >>scontrol.log\n' >bin/scontrol
+chmod +x bin/scontrol
+job() { # job [NAME=VALUE ...] -- ARGUMENT...: one job to its end
+    settings=
+    while [ "$1" != -- ]; do settings="$settings $1" && shift; done
+    shift
+    # shellcheck disable=SC2086
+    env PATH="$work/bin:$PATH" SLURM_JOB_ID=77 LAUNCH="mpirun -q -np 2" $settings bash "$here/jobs/slurm.sh" "$@" >>log 2>&1
+}
 
-rm -f called
-WAIT=1 bash "$here/jobs/slurm.sh" inputs/a.b.yaml >log 2>&1 &
-job=$!
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -s called ] && break
-    sleep 0.5
-done
-kill -USR1 $job
+job -- inputs/a.b.yaml &
+running=$!
+until_true 60 saved outputs/a.b
+kill -USR1 "$(pgrep -P $running bash || echo $running)"
 sleep 0.1
-kill -USR1 $job 2>/dev/null
-wait $job
+kill -USR1 "$(pgrep -P $running bash || echo $running)" 2>/dev/null # the script passes on one
+wait $running
 check "the signal's exit status" [ $? = 75 ]
-check "the program gets one signal" [ "$(cat signals)" = signal ]
 check "the job is queued again" [ "$(cat scontrol.log)" = "requeue 77" ]
-bash "$here/jobs/slurm.sh" >log 2>&1
+check "there is a checkpoint" saved outputs/a.b
+job SLURM_RESTART_COUNT=1 -- inputs/a.b.yaml
+check "it goes on to the end" [ $? = 0 ]
+check "it went on from the checkpoint" has '^restart    from outputs/a.b/checkpoint-' outputs/a.b/run.log
+same "as a script" outputs/a.b
+job SLURM_RESTART_COUNT=2 -- inputs/a.b.yaml
+check "a finished run again" [ $? = 0 ]
+check "nothing more was queued" [ "$(cat scontrol.log)" = "requeue 77" ]
+
+rm -f scontrol.log
+job OUTPUT=elsewhere -- inputs/a.b.yaml output.directory=elsewhere checkpoint.every=0 train.steps=1000000 &
+running=$!
+until_true 60 [ -s elsewhere/train.h5 ]
+sleep 0.5
+kill -9 "$(pgrep -f "$UNLEARN.*elsewhere.*1000000" | head -n 1)"
+wait $running
+status=$?
+check "a failure is passed on ($status)" [ $((status && status != 75)) = 1 ]
+job OUTPUT=elsewhere SLURM_RESTART_COUNT=1 -- inputs/a.b.yaml output.directory=elsewhere
+check "again after an attempt without a checkpoint" [ $? = 0 ]
+same "again" elsewhere
+rm -r elsewhere/checkpoint-*
+job OUTPUT=elsewhere -- inputs/a.b.yaml output.directory=elsewhere
+check "a first start replaces nothing" [ $? = 1 ]
+check "a failure queues nothing" [ ! -e scontrol.log ]
+
+touch_stop() { saved "$1" && touch "$1/STOP"; }
+job OUTPUT=third SLURM_RESTART_COUNT=20 -- inputs/a.b.yaml output.directory=third train.steps=1000000 &
+running=$!
+until_true 60 touch_stop third
+wait $running
+check "the last restart's exit status" [ $? = 75 ]
+check "the last restart queues no other" [ ! -e scontrol.log ]
+check "it says so" has 'submit again to go on' log
+job --
 check "without an input" [ $? = 2 ]
+
+# ------------------------------------------------------------------------------------------------------------ in Slurm
+lack=
+for name in slurmctld slurmd munged sbatch; do
+    PATH=$PATH:/usr/sbin:/sbin command -v $name >/dev/null || lack="$lack $name"
+done
+if [ -n "$lack" ] || [ -n "$VARIANT" ]; then
+    echo "skipped: no Slurm here:$lack"
+    echo "$passed passed, $failed failed, 1 skipped"
+    [ $failed = 0 ]
+    exit
+fi
+PATH=$PATH:/usr/sbin:/sbin
+S=$work/slurm me=$(id -un) port=$((20000 + $$ % 20000))
+mkdir -p "$S/ctld" "$S/d" "$S/log"
+dd if=/dev/urandom of="$S/munge.key" bs=128 count=1 2>/dev/null
+chmod 400 "$S/munge.key"
+force=
+test "$(id -u)" != 0 || force=--force
+# shellcheck disable=SC2086
+munged $force --key-file="$S/munge.key" --socket="$S/munge.sock" --pid-file="$S/munge.pid" \
+    --log-file="$S/log/munge.log" --seed-file="$S/munge.seed" >"$S/log/start" 2>&1
+export SLURM_CONF="$S/slurm.conf"
+cat >"$SLURM_CONF" <<CONF
+ClusterName=tests
+SlurmctldHost=localhost
+AuthType=auth/munge
+AuthInfo=socket=$S/munge.sock
+CredType=cred/munge
+SlurmUser=$me
+SlurmdUser=$me
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmctldPidFile=$S/ctld.pid
+SlurmdPidFile=$S/d.pid
+StateSaveLocation=$S/ctld
+SlurmdSpoolDir=$S/d
+SlurmctldLogFile=$S/log/ctld.log
+SlurmdLogFile=$S/log/d.log
+MpiDefault=pmix
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=10
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc=$S/log/jobcomp.log
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=1000
+PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+CONF
+slurmctld >>"$S/log/start" 2>&1
+slurmd -N localhost >>"$S/log/start" 2>&1
+idle() { sinfo -h -o %t | grep -q idle; }
+if ! until_true 20 idle; then
+    cat "$S"/log/start "$S"/log/*.log | tail -n 20
+    echo "skipped: Slurm does not start here"
+    echo "$passed passed, $failed failed, 1 skipped"
+    [ $failed = 0 ]
+    exit
+fi
+submit() { sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --output="$work/job.log" "$@"; }
+state() { scontrol show job "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"; }
+is() { [ "$(state "$1" "$2")" = "$3" ]; }
+over() { case $(state "$1" JobState) in COMPLETED | FAILED | TIMEOUT | CANCELLED | NODE_FAIL) ;; *) return 1 ;; esac; }
+
+# The end of the time itself: two minutes, the signal a minute before it, which Slurm sends up to a minute early.
+long=$(OUTPUT=fifth RESTARTS=0 submit --output="$work/long.log" --time=2 --signal=B:USR1@60 "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fifth train.steps=10000000 \
+    checkpoint.every=1000)
+
+# The same signal sooner, and what comes after it.
+id=$(OUTPUT=fourth submit "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fourth)
+until_true 60 saved fourth
+scancel --batch --signal=USR1 "$id"
+check "Slurm: the job is queued again" until_true 60 is "$id" Restarts 1
+check "Slurm: with a checkpoint" saved fourth
+until_true 30 is "$id" JobState PENDING
+scontrol update JobId="$id" StartTime=now # Slurm waits two minutes before it starts a job again
+until_true 90 over "$id"
+check "Slurm: it goes on to the end ($(state "$id" JobState))" is "$id" JobState COMPLETED
+check "Slurm: from its checkpoint" has '^restart    from fourth/checkpoint-' fourth/run.log
+same "Slurm" fourth
+
+check "Slurm: it stops before its time is over" until_true 110 over "$long"
+check "Slurm: with the status of a stopped run ($(state "$long" ExitCode))" is "$long" ExitCode 75:0
+check "Slurm: and with a checkpoint" saved fifth
+check "Slurm: and says how to go on" has 'submit again to go on' "$work/long.log"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
