@@ -24,7 +24,7 @@ from hostile_legal import legal
 
 SECONDS = 10
 MOST_MEMORY = 1 << 30  # of one process: the BLAS library's buffers and a few times the largest file
-ALWAYS = ("a byte order mark", "question is null", "UTF-8 in its name", "YAML: literal", "output is", "epochs beyond")  # once a fault
+ALWAYS = ("a byte order mark", "question is null", "UTF-8 in its name", "YAML: literal", "output is", "epochs beyond", "doubled", "byte alone", "zeros alone")  # once a fault
 SHARE = {"malformed": 16, "legal": 10, "parallel": 250, "parallel of all": 25}  # one of so many
 
 

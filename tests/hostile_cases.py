@@ -412,6 +412,9 @@ def encode_cases():
     yield "D6", "--encode: zeros alone", settings(), encoding(writing("text.jsonl", bytes(10) + b"\n" + sound)), "text.jsonl:1"
     yield "D6", "--encode: a missing file", settings(), encoding(lambda c: None), "text.jsonl"
     yield "D6", "--encode: a device", settings(), encoding(lambda c: (c / "text.jsonl").symlink_to("/dev/zero")), "text.jsonl"
+    doubling = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}
+    yield "D5", "--encode: a decoder that doubles", settings(), encoding(all_of(
+        writing("text.jsonl", sound), json_file(TOKENIZER, lambda t: t.update(decoder=doubling)))), "tokenizer.json"
     for what in ("deep list", "latin-1", "duplicate", "LFS pointer", "zip"):
         yield "D5", f"--encode, tokenizer: {what}", settings(), encoding(all_of(writing("text.jsonl", sound), writing(TOKENIZER, NO_JSON[what]))), "tokenizer.json"
 
