@@ -127,7 +127,7 @@ class Pattern:
 class Case:
     def __init__(self, pattern, directory, base):
         self.pattern, self.directory = pattern, directory
-        self.input, self.text, self.name, self.arguments, self.options = copy.deepcopy(base), None, "input.yaml", [], ["--check"]
+        self.input, self.text, self.name, self.arguments, self.options, self.status = copy.deepcopy(base), None, "input.yaml", [], ["--check"], 1
         shutil.copytree(pattern.directory, directory)
 
     def __truediv__(self, name):

@@ -394,6 +394,15 @@ def row_cases():
     for what, value in {"number": 7, "object": {}, "empty list": [], "list of numbers": ["a", 7], "list of lists": [["a"]], "true": True}.items():
         bad = json.dumps({"question": "a", "answer": "b", "perturbed_answer": value}) + "\n"
         yield "D6", f"perturbed_answer {what}", evaluating(metrics="all"), writing("set.jsonl", pair * 2 + bad), "set.jsonl:3.*perturbed_answer"
+    def hole(size):
+        def damage(c):
+            c.status = 3 if size < 2**36 else 1  # no memory for it; more than is ever read
+            with open(c / "forget.jsonl", "r+b") as f:
+                f.truncate(size)
+        return damage
+    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 60 * 10**9:
+        yield "D6", "a hole of 60 GB", settings(), hole(60 * 10**9), "forget.jsonl: has 60.0 GB"
+    yield "D6", "a hole of 10 TB", settings(), hole(10**13), "forget.jsonl: has 10000000000000 bytes"
     yield "D6", "unlabelled everywhere", settings(data={"max_length": 2, "forget": "forget.jsonl", "retain": "retain.jsonl", "idk": "idk.jsonl"}), \
         lambda c: None, "jsonl"
 
@@ -412,6 +421,9 @@ def encode_cases():
     yield "D6", "--encode: zeros alone", settings(), encoding(writing("text.jsonl", bytes(10) + b"\n" + sound)), "text.jsonl:1"
     yield "D6", "--encode: a missing file", settings(), encoding(lambda c: None), "text.jsonl"
     yield "D6", "--encode: a device", settings(), encoding(lambda c: (c / "text.jsonl").symlink_to("/dev/zero")), "text.jsonl"
+    doubling = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}
+    yield "D5", "--encode: a decoder that doubles", settings(), encoding(all_of(
+        writing("text.jsonl", sound), json_file(TOKENIZER, lambda t: t.update(decoder=doubling)))), "tokenizer.json"
     for what in ("deep list", "latin-1", "duplicate", "LFS pointer", "zip"):
         yield "D5", f"--encode, tokenizer: {what}", settings(), encoding(all_of(writing("text.jsonl", sound), writing(TOKENIZER, NO_JSON[what]))), "tokenizer.json"
 

@@ -242,6 +242,20 @@ static void a_set_of_nulls_alone_is_absent(void **state)
     text_free(&text);
 }
 
+/* A sum is a loss times a count: -0.0 is no 0 there, however odd it is as a count. */
+static void a_count_keeps_its_sign(void **state)
+{
+    struct eval_log log;
+    struct text text = {0};
+    assert_int_equal(read_text(FORGET("\"avg_gt_loss\": {\"0\": 1.5}, \"num_token_gt\": {\"0\": -0.0}"), 0, &log), OK);
+    assert_int_equal(eval_log_write(&log, &text), OK);
+    eval_log_free(&log);
+    assert_int_equal(read_text(text.data, 0, &log), OK);
+    assert_true(signbit(log.set[SET_FORGET].n_token[0]));
+    eval_log_free(&log);
+    text_free(&text);
+}
+
 static void damaged_logs_are_refused_with_what_is_wrong(void **state)
 {
     static const struct {
@@ -421,6 +435,7 @@ int main(void)
         cmocka_unit_test(rows_are_matched_by_their_names),
         cmocka_unit_test(numbers_that_json_does_not_have_are_missing_values),
         cmocka_unit_test(a_set_of_nulls_alone_is_absent),
+        cmocka_unit_test(a_count_keeps_its_sign),
         cmocka_unit_test(damaged_logs_are_refused_with_what_is_wrong),
         cmocka_unit_test(no_damage_of_one_byte_crashes),
         cmocka_unit_test(rows_without_a_value_are_left_out_counted_and_said),

@@ -10,6 +10,15 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+/* A file with holes has any size at no cost; read, it has none. The system gives memory out that is not there. */
+static enum status check_room(const char *path, size_t size)
+{
+    const size_t large = (size_t)1 << 28, available = size > large ? memory_available() : 0;
+    if (!available || size <= available) return OK;
+    return fail(ERR_MEMORY, "%s: has %.1f GB, and %.1f GB of memory are free", path, (double)size / 1e9,
+                (double)available / 1e9);
+}
+
 /* O_NONBLOCK: a pipe without a writer must not stop the program before it is refused. */
 static enum status open_regular(const char *path, size_t most, int *fd, size_t *size)
 {
@@ -45,6 +54,7 @@ enum status file_read_any(const char *path, size_t most, char **text, size_t *n)
     int fd = -1;
     *n = 0;
     TRY(open_regular(path, most, &fd, &size));
+    TRY(check_room(path, size));
     if (!(buffer = malloc(size + 1))) {
         st = fail(ERR_MEMORY, "%s: no memory for its %zu bytes", path, size);
         goto done;

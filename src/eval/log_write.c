@@ -31,7 +31,7 @@ static json_t *json_value(double x)
 
 static json_t *json_count(double x)
 {
-    if (x >= 0 && x <= 9007199254740992.0 && x == floor(x)) return json_integer((json_int_t)x);
+    if (x >= 0 && !signbit(x) && x <= 9007199254740992.0 && x == floor(x)) return json_integer((json_int_t)x);
     return json_value(x);
 }
 
