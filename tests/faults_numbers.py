@@ -5,8 +5,7 @@ import shutil
 import subprocess
 
 import numpy as np
-from faults_files import sweep
-from faults_scene import Scene, contents, far, limits, numbers, start_with
+from faults_scene import Scene, contents, far, limits, numbers, start_with, sweep
 from harness import TOLERANCE, safetensors
 
 MB = 1 << 20
