@@ -95,7 +95,7 @@ int main(int argc, char **argv)
     TRY(parallel_start(&argc, &argv));
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;
-    st = parse(argc, argv, overrides, &c);
+    st = overrides ? parse(argc, argv, overrides, &c) : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
     if (st == OK) st = act(&c, first);
     st = grid_agree(world, st);
 done:

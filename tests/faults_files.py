@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import h5py
-from faults_scene import Scene, contents, difference, is_root, result, start_with
+from faults_scene import Scene, contents, difference, is_root, result, start_with, sweep
 from harness import precisions
 
 STATES = ("weights", "first_moment", "second_moment")
@@ -197,13 +197,6 @@ def broken_call(scene, call, how, n, ranks=1, last=1, path="out"):
         scene.finish_run(what, d, ranks, overrides=steps)
     shutil.rmtree(d)
     return True
-
-
-def sweep(function, every=1, first=1):
-    """n = first, first + every, ... until the run completes untouched."""
-    n = first
-    while function(n):
-        n += every
 
 
 def full_disk(scene, kilobytes):

@@ -292,6 +292,13 @@ def start_with(directory, arguments=(), ranks=1, precision="float", changes=None
     return Running(directory, [*options, "my.yaml", *overrides], ranks, precision, name=None, **more)
 
 
+def sweep(function, every=1, first=1):
+    """n = first, first + every, ... until the run completes untouched."""
+    n = first
+    while function(n):
+        n += every
+
+
 def is_root():
     return os.geteuid() == 0
 

@@ -5,6 +5,7 @@
  *     FAULT_LAST  so many calls in a row (1); 0: that one and all after it
  *     FAULT_RANK  the process that it is for; without it, all
  *     FAULT_PATH  only of files with this in their path; for malloc, only when called by a library or program of this name
+ *     FAULT_SINCE counts from when a file with this in its path was opened first
  *     FAULT_MARK  a file that is made when it happens
  *     FAULT_STACK n counts different ways to malloc, by so many callers, in place of calls                          */
 #define _GNU_SOURCE
@@ -33,7 +34,7 @@ void *__libc_memalign(size_t align, size_t n);
 
 enum { MOST_STACKS = 1 << 14, DEPTH = 24 };
 static struct {
-    const char *call, *how, *path, *mark;
+    const char *call, *how, *path, *mark, *since;
     long n, last;
     int stack;
     int error;
@@ -57,6 +58,7 @@ __attribute__((constructor)) static void arm(void)
     void *warm[2];
     fault.call = getenv("FAULT_CALL"), fault.how = getenv("FAULT_HOW");
     fault.path = getenv("FAULT_PATH"), fault.mark = getenv("FAULT_MARK");
+    fault.since = getenv("FAULT_SINCE");
     fault.n = number("FAULT_N", 0), fault.last = number("FAULT_LAST", 1);
     fault.stack = (int)number("FAULT_STACK", 0);
     fault.error = fault.how ? atoi(fault.how) : 0;
@@ -140,7 +142,8 @@ static bool hit(void)
 static bool fails(const char *kind, int fd, const char *path)
 {
     bool yes;
-    if (!fault.armed || inside || !of_kind(kind)) return false;
+    if (fault.since && path && strstr(path, fault.since)) fault.since = NULL;
+    if (!fault.armed || fault.since || inside || !of_kind(kind)) return false;
     inside = true;
     yes = path_matches(fd, path) && hit();
     inside = false;
@@ -151,7 +154,7 @@ static bool fails(const char *kind, int fd, const char *path)
 static bool no_memory(const void *caller)
 {
     bool yes;
-    if (!fault.armed || inside || !of_kind("malloc")) return false;
+    if (!fault.armed || fault.since || inside || !of_kind("malloc")) return false;
     inside = true;
     yes = caller_matches(caller) && (!fault.stack || new_stack()) && hit();
     inside = false;

@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 
-from faults_scene import LIMIT, STEPS, far, numbers, start_with
+from faults_scene import LIMIT, STEPS, far, numbers, start_with, sweep
 
 USR1 = signal.SIGUSR1
 
@@ -47,8 +47,8 @@ def killed_anywhere(scene, k, ranks, precision="float"):
     scene.finish_run(f"{what} after {moment:.2f} s, {victim}", d, ranks, precision)
 
 
-def killed_in_calls(scene, n, ranks=1, precision="float", call="write,space,fsync,rename,remove"):
-    """A2: the process ends itself at its n-th write, fsync, rename, removal below out/. -> whether there was an n-th."""
+def killed_in_calls(scene, n, ranks=1, precision="float", call="write,space,fsync,rename,remove,open"):
+    """A2: the process ends itself at its n-th write, fsync, rename, opening, removal below out/. -> whether there was an n-th."""
     what = f"kill at call {n}, {ranks} ranks"
     d = scene.new(what)
     steps = ["train.steps=2"]
@@ -248,12 +248,17 @@ def cases(scene, everything):
     for k in range(moments):
         ranks = 1 + k % 2
         yield f"kill {k}", lambda k=k, ranks=ranks: killed_anywhere(scene, k, ranks, two if k % 5 == 4 else "float")
+    for n in (150, 210):
+        yield f"kill at call {n}", lambda n=n: killed_in_calls(scene, n)
     yield "USR1 to one rank", lambda: stopped_by(scene, "USR1 to rank 1", to_rank(1), 2)
     yield "STOP", lambda: stop_file(scene)
     yield "every step", lambda: every_step(scene)
     yield "layouts", lambda: layouts(scene, everything)
     yield "time limit", lambda: time_limit(scene, everything)
     if everything:
+        for part in range(3):
+            yield f"kill at every call {part}", lambda p=part: sweep(lambda n: killed_in_calls(scene, n), 6, 1 + 2 * p)
+        yield "kill at calls of 2", lambda: sweep(lambda n: killed_in_calls(scene, n, 2, two), 29, 3)
         for ranks in (1, 2):
             for number in (USR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
                 codes = (75,) if ranks == 1 or number in (USR1, signal.SIGUSR2) else None

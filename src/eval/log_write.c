@@ -129,7 +129,7 @@ enum status eval_log_write(const struct eval_log *log, struct text *out)
         json_t *part;
         if (!log->set[k].n) continue;
         part = json_object();
-        json_object_set_new(root, log_parts[k].key, part);
+        if (json_object_set_new(root, log_parts[k].key, part)) TRY(fail(ERR_MEMORY, "%s: no memory", log_parts[k].key));
         TRY(json_part(&log_parts[k], &log->set[k], part));
     }
     if (json_dump_callback(root, add, out, JSON_INDENT(INDENT) | JSON_REAL_PRECISION(DIGITS) | JSON_ENSURE_ASCII))

@@ -70,18 +70,23 @@ static bool reported(const struct evaluation *v, const struct tofu *t, size_t *s
     return s && v->in->wanted[t->value[0].score] && scores_possible(s, t->value[0].score);
 }
 
+/* NULL without memory, as in jansson, which refuses to put what is NULL into anything. */
 static json_t *by_index(const struct evaluation *v, const struct tofu *t, size_t set)
 {
     json_t *all = json_object();
+    int failed = 0;
     for (size_t i = 0; i < v->in->set[set].n; i++) {
         char index[24];
         json_t *row = json_object();
         for (int k = 0; k < MOST_VALUES && t->value[k].key; k++)
-            json_object_set_new(row, t->value[k].key, json_number(*score_of(&v->set[set], i, t->value[k].score)));
+            failed |=
+                json_object_set_new(row, t->value[k].key, json_number(*score_of(&v->set[set], i, t->value[k].score)));
         snprintf(index, sizeof index, "%zu", i);
-        json_object_set_new(all, index, row);
+        failed |= json_object_set_new(all, index, row);
     }
-    return all;
+    if (!failed) return all;
+    json_decref(all);
+    return NULL;
 }
 
 static enum status write_file(const struct evaluation *v, const char *name, const char *text, size_t n)
@@ -95,33 +100,41 @@ done:
     return st;
 }
 
-static enum status write_json(const struct evaluation *v, const char *name, json_t *json)
+static enum status write_json(const struct evaluation *v, const char *name, const json_t *json)
 {
     char *text = json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     enum status st = text ? write_file(v, name, text, strlen(text)) : fail(ERR_MEMORY, "%s: no memory to write it", name);
     free(text);
-    json_decref(json);
     return st;
+}
+
+/* A row of the table: all of it, and its number alone. */
+static int add_tofu(const struct evaluation *v, const struct tofu *t, json_t *whole, json_t *flat)
+{
+    json_t *one;
+    size_t set;
+    int failed;
+    if (!reported(v, t, &set)) return 0;
+    one = json_object();
+    failed = json_object_set_new(one, "agg_value", json_number(aggregate(v, t, set)));
+    if (t->set) failed |= json_object_set_new(one, "value_by_index", by_index(v, t, set));
+    failed |= json_object_set_new(whole, t->name, one);
+    return failed | json_object_set_new(flat, t->name, json_number(aggregate(v, t, set)));
 }
 
 static enum status write_tofu(const struct evaluation *v)
 {
     json_t *whole = json_object(), *flat = json_object();
-    enum status st;
-    for (size_t i = 0; i < sizeof tofu_table / sizeof *tofu_table; i++) {
-        const struct tofu *t = &tofu_table[i];
-        json_t *one;
-        size_t set;
-        if (!reported(v, t, &set)) continue;
-        one = json_object();
-        json_object_set_new(one, "agg_value", json_number(aggregate(v, t, set)));
-        if (t->set) json_object_set_new(one, "value_by_index", by_index(v, t, set));
-        json_object_set_new(whole, t->name, one);
-        json_object_set_new(flat, t->name, json_number(aggregate(v, t, set)));
-    }
-    st = write_json(v, "TOFU_EVAL.json", whole);
-    if (st != OK) return json_decref(flat), st;
-    return write_json(v, "TOFU_SUMMARY.json", flat);
+    int failed = 0;
+    enum status st = OK;
+    for (size_t i = 0; i < sizeof tofu_table / sizeof *tofu_table; i++)
+        failed |= add_tofu(v, &tofu_table[i], whole, flat);
+    if (failed) st = fail(ERR_MEMORY, "TOFU_EVAL.json: no memory to write it");
+    if (st == OK) st = write_json(v, "TOFU_EVAL.json", whole);
+    if (st == OK) st = write_json(v, "TOFU_SUMMARY.json", flat);
+    json_decref(whole);
+    json_decref(flat);
+    return st;
 }
 
 enum status evaluation_json(const struct evaluation *v)

@@ -88,7 +88,9 @@ enum status manifest_content(const struct subject *s, json_t **out)
     int failed = !(*out = json_object());
     for (size_t i = 0; i < sizeof content / sizeof *content && !failed; i++)
         failed = json_object_set_new(*out, content[i].key, hex(content[i].hash));
-    return failed ? fail(ERR_MEMORY, "memory: cannot allocate the list of what was read") : OK;
+    if (!failed) return OK;
+    json_decref(*out), *out = NULL;
+    return fail(ERR_MEMORY, "memory: cannot allocate the list of what was read");
 }
 
 /* Of a file, in chunks, each seeded with the hash so far. */
@@ -168,23 +170,24 @@ static enum status add_saved(json_t *manifest, const char *dir, struct training 
     const size_t n = training_saved(t, saved);
     json_t *states = json_array(), *numbers = json_object(), *files = json_object();
     char *path = NULL;
+    int failed = 0;
     enum status st = OK;
     for (size_t i = 0; i < n; i++) {
         if (!saved[i].state) {
-            json_object_set_new(numbers, saved[i].name, json_integer((json_int_t)*saved[i].number));
+            failed |= json_object_set_new(numbers, saved[i].name, json_integer((json_int_t)*saved[i].number));
             continue;
         }
-        json_array_append_new(states, json_string(saved[i].name));
+        failed |= json_array_append_new(states, json_string(saved[i].name));
         TRY(state_directory("", saved[i].name, &path));
         TRY(add_files(files, dir, path + 1)); /* without the slash */
         free(path), path = NULL;
     }
 done:
-    json_object_set_new(manifest, "states", states);
-    json_object_set_new(manifest, "numbers", numbers);
-    json_object_set_new(manifest, "files", files);
+    failed |= json_object_set_new(manifest, "states", states);
+    failed |= json_object_set_new(manifest, "numbers", numbers);
+    failed |= json_object_set_new(manifest, "files", files);
     free(path);
-    return st;
+    return failed && st == OK ? fail(ERR_MEMORY, "%s: no memory for its manifest", dir) : st;
 }
 
 json_t *manifest_layout(const struct plan *p)
@@ -201,6 +204,12 @@ static json_t *head(const struct training *t, const struct text *input, size_t s
                      manifest_layout(t->subject->plan), "input", input->data, input->n);
 }
 
+/* Takes the value over. */
+static enum status put(json_t *manifest, const char *key, json_t *value)
+{
+    return json_object_set_new(manifest, key, value) ? fail(ERR_MEMORY, "memory: cannot allocate a manifest") : OK;
+}
+
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)
 {
     json_t *manifest = NULL, *content = NULL, *itself = NULL;
@@ -213,11 +222,10 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
         goto done;
     }
     TRY(add_saved(manifest, dir, t));
-    st = manifest_content(t->subject, &content);
-    json_object_set_new(manifest, "content", content);
-    TRY(st);
+    TRY(manifest_content(t->subject, &content));
+    TRY(put(manifest, "content", content));
     TRY(hash_manifest(manifest, &itself));
-    json_object_set_new(manifest, ITSELF, itself);
+    TRY(put(manifest, ITSELF, itself));
     TRY(path_join(dir, MANIFEST, &path));
     if (!(text = json_dumps(manifest, JSON_INDENT(1)))) {
         st = fail(ERR_MEMORY, "%s: no memory for its text", path);
