@@ -14,7 +14,7 @@ enum status check_print(const struct inputs *in, const struct plan *p, const str
     }
     TRY(subject_hashes(in, p, &weights, &reference));
     log_info("%s\n%s", echo.data, plan->data);
-    log_close(); /* warnings come before the digest, which is the last line */
+    TRY(log_close()); /* warnings come before the digest, which is the last line */
     log_info("digest: %016llx", (unsigned long long)plan_digest(in, measured.data, weights, reference));
 done:
     text_free(&echo);
