@@ -6,7 +6,9 @@
 #include <string.h>
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
+#ifndef WORTH_A_TEAM
 #define WORTH_A_TEAM ((size_t)1 << 15)
+#endif
 /* Is there a team of several threads to wake? Not in one of them. */
 bool team_free(void);
 /* Is the team worth it for n elements? Where few are the rule one asks first: even a region of one thread costs a call of the
