@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint test test-faults demo help clean
+ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -147,6 +147,18 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done
 
+# --------------------------------------------------------------------------------------------------------- analysers
+DEBIAN_ANALYSE = cppcheck clang-tidy libomp-dev     # beside those of `make deps`
+analyse:                        # analysers of gcc and clang, clang-tidy, cppcheck, threads, valgrind: fails on any finding
+	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_ANALYSE)' || echo 'make analyse: going on with what is installed'
+	@MAKE='$(AGAIN)' SHARED='$(SHARED)' sh tests/analyse.sh $(ONLY)
+AS_COMPILED = -std=gnu11 -fopenmp -D_GNU_SOURCE= $(INC) $(filter -I%,$(shell $(CC) -show)) -DREAL=$(PRECISION) -DREAL_$(PRECISION)
+tidied: $(patsubst %.c,$B/%.tidy,$(sort $(wildcard src/*.c src/*/*.c)))
+$B/%.tidy: %.c .clang-tidy tests/analyse.h $(wildcard include/unlearn/*.h) $B/version.h
+	@mkdir -p $(@D); clang-tidy --quiet $< -- $(AS_COMPILED) -include tests/analyse.h -include $B/version.h 2>$@.err \
+	   || { grep error: $@.err; exit 1; }
+	@mv $@.err $@
+
 # ------------------------------------------------------------------------------------------------------- demo, bench
 demo:                           # installs what is missing, then learns, forgets, measures and draws: under 3 minutes
 	@$(AGAIN) deps || echo 'make demo: going on with what is installed'
@@ -185,5 +197,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects deps venv transformers test test-faults lint demo bench install clean help always
+.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo bench install clean help always
 .SECONDARY:

@@ -66,7 +66,7 @@ static enum status print(enum status (*text)(struct text *))
 {
     struct text t = {0};
     enum status st = text(&t);
-    if (st == OK) fputs(t.data, stdout);
+    if (st == OK && fputs(t.data, stdout) < 0) st = fail(ERR_IO, "standard output: cannot be written");
     text_free(&t);
     return st;
 }

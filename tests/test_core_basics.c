@@ -181,6 +181,18 @@ static void only_regular_files_of_allowed_size_are_read(void **state)
     free(text);
 }
 
+/* The lines of run.log on a full disk: the run goes on, and says at its end that they are missing. */
+static void a_log_that_did_not_take_its_lines_says_so_when_it_is_closed(void **state)
+{
+    assert_int_equal(log_open(NULL, false), OK);
+    assert_int_equal(log_continue("/dev/full", 0), OK);
+    log_info("a line");
+    assert_int_equal(log_close(), ERR_IO);
+    assert_string_equal(fail_message(), "/dev/full: cannot be written: No space left on device: lines are missing");
+    fail_clear();
+    assert_int_equal(log_close(), OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +207,7 @@ int main(void)
         cmocka_unit_test(an_error_behind_an_odd_number_has_its_own_place),
         cmocka_unit_test(an_object_that_looks_like_an_odd_number_is_written_as_it_was),
         cmocka_unit_test(only_regular_files_of_allowed_size_are_read),
+        cmocka_unit_test(a_log_that_did_not_take_its_lines_says_so_when_it_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

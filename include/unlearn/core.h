@@ -89,7 +89,8 @@ enum status log_open(const char *path, bool quiet);
 /** To go on with a log: cut to `bytes`, what follows is appended. */
 enum status log_continue(const char *path, size_t bytes);
 size_t log_bytes(void); /* of the file so far; 0 without one */
-void log_close(void);   /* repeats the warnings first */
+/** Repeats the warnings first. ERR_IO: the file did not take every line; the run went on without. */
+enum status log_close(void);
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: ..." ; kept and repeated */
 size_t log_warnings(void);

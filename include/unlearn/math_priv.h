@@ -6,7 +6,9 @@
 #include <string.h>
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
+#ifndef WORTH_A_TEAM
 #define WORTH_A_TEAM ((size_t)1 << 15)
+#endif
 /* Whether there are several threads to share work; false inside a parallel region. */
 bool team_free(void);
 /* Whether n elements are worth waking the team. Code that mostly has few elements asks before it opens a parallel

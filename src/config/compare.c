@@ -7,7 +7,7 @@ static bool one_line(const struct text *t) { return t->n && strchr(t->data, '\n'
 /* "key: value  # help" -> "value" */
 static const char *value_of(struct text *t)
 {
-    char *value = strchr(t->data, ':') + 1, *help = strstr(value, "  # ");
+    char *colon = strchr(t->data, ':'), *value = colon ? colon + 1 : t->data, *help = strstr(value, "  # ");
     if (help) *help = 0;
     return value + (*value == ' ');
 }

@@ -91,10 +91,13 @@ static void row_free(const struct row *row, void *record)
     if (row->at == NOWHERE) return;
     char **one = member(record, row->at);
     size_t n = row->count ? *(size_t *)member(record, row->count) : 0;
-    if (row->type == SECTION) record_free(row, record);
-    if (row->type == TEXT || row->type == PATH || row->type == WORD) free(*one);
-    if (row->type == SETTINGS) settings_free(*(struct config_setting **)(void *)one, n);
-    if (row->type == WORDS || row->type == RECORDS || row->type == NAMED) {
+    if (row->type == SECTION)
+        record_free(row, record);
+    else if (row->type == TEXT || row->type == PATH || row->type == WORD)
+        free(*one);
+    else if (row->type == SETTINGS)
+        settings_free(*(struct config_setting **)(void *)one, n);
+    else if (row->type == WORDS || row->type == RECORDS || row->type == NAMED) {
         for (size_t i = 0; i < n; i++) {
             char *element = *one + i * row->size;
             if (row->type == WORDS) free((*(char ***)(void *)one)[i]);

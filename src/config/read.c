@@ -265,8 +265,10 @@ static enum status check_needed(const struct config *c, const struct row *row, c
 static enum status read_section(struct config *c, const struct row *row, const struct node *node, void *record)
 {
     enum status st = OK;
-    bool is_map = node && node->kind == NODE_MAP, is_bare_value = node && node->kind == NODE_SCALAR;
-    if (node && node_is_null(node)) node = NULL, is_bare_value = false;
+    bool is_map, is_bare_value;
+    if (node && node_is_null(node)) node = NULL;
+    is_map = node && node->kind == NODE_MAP;
+    is_bare_value = node && node->kind == NODE_SCALAR;
     if ((node && !is_map && !is_bare_value) || (is_bare_value && !row->bare)) return wrong(row, node, "");
     if (is_map) TRY(check_keys(row, node));
     for (size_t i = 1; i < config_rows; i++) {

@@ -3,31 +3,43 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static FILE *file;
+static char *name;  /* of the file */
+static int trouble; /* errno of the first line that the file did not take */
 static bool silent;
 static struct text warnings;
 static size_t n_warnings;
 
+static enum status to_file(const char *path, FILE *f)
+{
+    if (!f) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    file = f;
+    name = text_copy(path);
+    trouble = 0;
+    return OK;
+}
+
 enum status log_open(const char *path, bool quiet)
 {
     silent = quiet;
-    if (!path) return OK;
-    if (!(file = fopen(path, "wx"))) return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-    return OK;
+    return path ? to_file(path, fopen(path, "wx")) : OK;
 }
 
 enum status log_continue(const char *path, size_t bytes)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
     struct stat s;
-    if (fd < 0 || fstat(fd, &s) || (bytes < (size_t)s.st_size && ftruncate(fd, (off_t)bytes)) ||
-        !(file = fdopen(fd, "a")))
-        return fail(ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-    return OK;
+    enum status st;
+    FILE *f = NULL;
+    if (fd >= 0 && !fstat(fd, &s) && (bytes >= (size_t)s.st_size || !ftruncate(fd, (off_t)bytes))) f = fdopen(fd, "a");
+    st = to_file(path, f);
+    if (!f && fd >= 0) close(fd);
+    return st;
 }
 
 size_t log_bytes(void)
@@ -40,12 +52,15 @@ static void put(const char *line)
 {
     if (silent) return;
     puts(line);
-    fflush(stdout);
-    if (file) fprintf(file, "%s\n", line), fflush(file);
+    (void)fflush(stdout); /* main.c asks at the end */
+    if (!file) return;
+    errno = 0;
+    if ((fprintf(file, "%s\n", line) < 0 || fflush(file)) && !trouble) trouble = errno ? errno : EIO;
 }
 
-void log_close(void)
+enum status log_close(void)
 {
+    enum status st = OK;
     if (n_warnings) {
         char head[64];
         snprintf(head, sizeof head, "%zu warning%s:", n_warnings, n_warnings == 1 ? "" : "s");
@@ -55,8 +70,13 @@ void log_close(void)
     }
     text_free(&warnings);
     n_warnings = 0;
-    if (file) fclose(file);
-    file = NULL;
+    errno = 0;
+    if (file && fclose(file) && !trouble) trouble = errno ? errno : EIO;
+    if (trouble)
+        st = fail(ERR_IO, "%s: cannot be written: %s: lines are missing", name ? name : "log", strerror(trouble));
+    free(name);
+    file = NULL, name = NULL, trouble = 0;
+    return st;
 }
 
 void log_info(const char *format, ...)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGNMENT = 64, HUGE = 2 << 20 };
+static const size_t ALIGNMENT = 64, HUGE = 2 << 20;
 static size_t n_allocations;
 
 static size_t round_up(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
@@ -66,7 +66,7 @@ static size_t proc_line(const char *file, const char *key)
     if (!f) return 0;
     while (fgets(line, sizeof line, f))
         if (!strncmp(line, key, strlen(key))) sscanf(line + strlen(key), "%zu", &kilobytes);
-    fclose(f);
+    (void)fclose(f); /* only read */
     return kilobytes * 1024;
 }
 

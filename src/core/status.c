@@ -44,6 +44,7 @@ static void quote_controls(const char *from, char *to, size_t room)
     to[used] = 0;
 }
 
+#undef fail /* a macro in `make analyse` */
 enum status fail(enum status st, const char *format, ...)
 {
     char raw[MESSAGE_ROOM];

@@ -372,7 +372,7 @@ enum status generate(const struct grid *g, const struct layout *l, struct state 
     st = answers_place(&d);
     if (st == OK && mine) st = parts_new(&d, threads, &part);
     TRY(grid_agree(g, st));
-    if (mine) st = decode_all(threads, part);
+    if (part) st = decode_all(threads, part);
     TRY(grid_agree(g, st));
     comm_max_u64(g->data, d.ended, n);
     TRY(grid_agree(g, answers_new(&d, out, &packed)));

@@ -59,18 +59,21 @@ static enum status read(const struct grid *world, const struct config_setting *s
     return st;
 }
 
+static bool same(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
+
 /* Objectives share one array for each file, and one for the drawn direction. Collective over world. */
 static enum status direction(struct inputs *in, const struct grid *world, const struct config_objective *from,
                              struct objective *o)
 {
     const struct config_setting *s = setting_find(from, "direction");
     const size_t n = in->shape->hidden;
+    const char *path = s ? s->text : NULL;
     struct direction *d = making_directions(in), *end = d + in->n_direction;
     enum status st = OK;
-    while (d < end && !(s && d->path ? !strcmp(s->text, d->path) : !s && !d->path)) d++;
+    while (d < end && !same(path, d->path)) d++;
     if (d == end) {
         TRY_NEW(d->u, n);
-        d->path = s ? s->text : NULL;
+        d->path = path;
         in->n_direction++;
         if (!s) draw(in->config->seed, n, d->u);
     }

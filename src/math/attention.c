@@ -21,7 +21,7 @@ static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit
 static size_t task_scratch(const struct attention *a, size_t longest)
 {
     size_t keys = up_to(TILE_PANEL, longest), wide = up_to(TILE_PAD, a->head_dim);
-    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * BLOCK * (keys + wide);
+    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * (keys + wide) * BLOCK;
 }
 
 size_t attention_scratch(const struct attention *a, size_t longest)
@@ -64,8 +64,8 @@ static inline void turn4(real scale, const real *from, size_t ld, real *to)
     real4 ac2 = __builtin_shufflevector(a, c, 2, 6, 3, 7), bd2 = __builtin_shufflevector(b, d, 2, 6, 3, 7);
     *(real4 *)to = __builtin_shufflevector(ac, bd, 0, 4, 1, 5);
     *(real4 *)(to + TILE_PANEL) = __builtin_shufflevector(ac, bd, 2, 6, 3, 7);
-    *(real4 *)(to + 2 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 0, 4, 1, 5);
-    *(real4 *)(to + 3 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 2, 6, 3, 7);
+    *(real4 *)(to + (size_t)2 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 0, 4, 1, 5);
+    *(real4 *)(to + (size_t)3 * TILE_PANEL) = __builtin_shufflevector(ac2, bd2, 2, 6, 3, 7);
 }
 
 /* Writes scale times the transpose of `from` in panels; keys beyond the last are 0. */

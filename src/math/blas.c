@@ -96,7 +96,7 @@ static size_t tile_edge(size_t n, int parts, int i)
 void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
           size_t ldb, real beta, real *c, size_t ldc)
 {
-    const double worth = 1 << 20; /* multiplications that pay for waking a team */
+    const double worth = 32.0 * WORTH_A_TEAM; /* multiplications that pay for waking a team */
     int threads = omp_in_parallel() || (double)m * (double)n * (double)k < worth ? 1 : omp_get_max_threads();
     int rows = tile_rows(threads, m, n), columns = threads / rows;
     if (threads == 1) {

@@ -57,7 +57,7 @@ static inline __attribute__((always_inline)) void scores(size_t rows, size_t n, 
                                                          const struct query *q, real *s, size_t ld)
 {
     size_t at = 0;
-    for (; at + 4 * LANES <= n; at += 4 * LANES)
+    for (; at + (size_t)4 * LANES <= n; at += (size_t)4 * LANES)
         dots(rows, 4, h->dim, q, h->k + at / PANEL * PANEL * h->dim + at % PANEL, s + at, ld);
     for (; at < n; at += LANES) dots(rows, 1, h->dim, q, h->k + at / PANEL * PANEL * h->dim + at % PANEL, s + at, ld);
 }

@@ -83,8 +83,9 @@ void small_product(size_t m, size_t n, size_t k, const real *a, size_t a_row, si
                    bool add, real *c, size_t ldc)
 {
     const struct product p = {k, a_row, a_col, ldb, ldc, a, add};
-    for (size_t column = 0; column < n; column += VECTORS * LANES) {
-        size_t width = smaller(VECTORS * LANES, n - column);
+    const size_t wide = (size_t)VECTORS * LANES;
+    for (size_t column = 0; column < n; column += wide) {
+        size_t width = smaller(wide, n - column);
         if (width % LANES == 0)
             whole_vectors(m, width / LANES, &p, b + column, c + column, ldc);
         else

@@ -169,7 +169,7 @@ static enum status param_name(const char *pattern, size_t block, size_t head, ch
     const size_t number[] = {block, head};
     const char *hash;
     struct text t = {0};
-    for (size_t k = 0; (hash = strchr(pattern, '#')); pattern = hash + 1)
+    for (size_t k = 0; k < 2 && (hash = strchr(pattern, '#')); pattern = hash + 1)
         TRY(text_print(&t, "%.*s%zu", (int)(hash - pattern), pattern, number[k++]));
     TRY(text_add(&t, pattern, strlen(pattern)));
 done:

@@ -236,7 +236,7 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
     s->bos = s->pad = -1;
     if (!json_object_get(config, "pad_token_id") && (size_t)s->row->padding <= s->vocabulary)
         s->pad = s->row->padding - 1;
-    if (pad && json_is_integer(pad) && json_integer_value(pad) == -1) /* -1 is the last token, as a Python index */
+    if (json_is_integer(pad) && json_integer_value(pad) == -1) /* -1 is the last token, as a Python index */
         s->pad = (int32_t)s->vocabulary - 1;
     else if (pad)
         TRY(read_token(where, pad, "pad_token_id", s, &s->pad));

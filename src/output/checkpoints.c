@@ -105,7 +105,7 @@ void checkpoints_keep(const char *path, size_t keep)
 {
     size_t *step = NULL, n = 0;
     if (checkpoints_list(path, &step, &n) != OK) fail_clear();
-    if (n > keep) remove_some(path, step, 0, n - keep);
+    if (step && n > keep) remove_some(path, step, 0, n - keep);
     free(step);
 }
 

@@ -77,7 +77,7 @@ static size_t slab_elements(const struct column *c)
 static enum status open_column(const struct source *s, const struct column *c, hid_t *data, hid_t *space)
 {
     enum status st = OK;
-    hsize_t size[H5S_MAX_RANK];
+    hsize_t size[H5S_MAX_RANK] = {0};
     int n_axis = -1;
     bool same;
     if ((*data = H5Dopen2(s->id, c->name, H5P_DEFAULT)) >= 0 && (*space = H5Dget_space(*data)) >= 0)

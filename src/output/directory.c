@@ -254,7 +254,7 @@ static void sync_parent(const char *path)
     if (!parent) return;
     if (slash) parent[slash == path ? 1 : slash - path] = 0;
     if ((fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
-        fsync(fd);
+        (void)fsync(fd);
         close(fd);
     }
     free(parent);

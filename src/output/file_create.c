@@ -218,7 +218,7 @@ static enum status create_column(const struct creation *c, const struct field *f
     hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
     hid_t type = field->type == FIELD_DOUBLE ? H5T_IEEE_F64LE : H5T_STD_I64LE;
     hsize_t now[FIELD_AXES], most[FIELD_AXES];
-    size_t axis[FIELD_AXES];
+    size_t axis[FIELD_AXES] = {0};
     hid_t memory = field->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
     const double nothing = NAN;
     const int64_t nothing_int64 = INT64_MIN;

@@ -2,6 +2,7 @@
  * agreement of all of them on one status. */
 #include "unlearn/parallel_priv.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,7 @@ enum status grid_new(int data, int tensor, struct grid **out)
                   tensor, size);
     if (st == OK) st = allocate(&g);
     TRY(agree(MPI_COMM_WORLD, st));
+    assert(g);
 
     MPI_Comm_rank(MPI_COMM_WORLD, &g->rank);
     g->size = size;
@@ -104,4 +106,5 @@ void grid_free(struct grid *g)
     free(g);
 }
 
+#undef grid_agree /* a macro in `make analyse` */
 enum status grid_agree(const struct grid *g, enum status st) { return agree(g->world->id, st); }

@@ -1,6 +1,7 @@
 /* How many processes share each layer (tensor), how many share the sequences (data), and threads of a process. */
 #define _GNU_SOURCE
 #include "unlearn/plan.h"
+#include <assert.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ static enum status check_data(const struct inputs *in, const struct timetable *s
 {
     size_t rows = shareable(in, s);
     if ((size_t)data <= rows || !in->trains) return OK;
+    assert(rows > 0); /* of an update: the configuration asks for one at least */
     return fail(ERR_INPUT,
                 "%s: parallel: %d data ranks, but a global batch has %zu row%s: give train.batch_size x accumulation "
                 "at least %d rows, or parallel.tensor at least %zu of %d processes",

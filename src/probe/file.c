@@ -149,7 +149,7 @@ static enum status name_axes(const struct inputs *in, struct names *n, struct ge
     for (size_t k = 0; k < in->n_risk; k++) n->risk[k] = in->risk[k].name;
     for (size_t i = 0; i < in->n_regularizer; i++) n->regularizer[i] = objective_name(&in->regularizer[i].objective);
     for (size_t i = 0; i < in->forget->n_row; i++) n->instance[i] = (int64_t)i;
-    for (size_t i = 0; i < info->n_retain_instance; i++) n->retain_instance[i] = (int64_t)retain->row[i];
+    for (size_t i = 0; retain && i < retain->n; i++) n->retain_instance[i] = (int64_t)retain->row[i];
     info->risk = n->risk, info->regularizer = n->regularizer;
     info->instance = n->instance, info->retain_instance = n->retain_instance;
 done:

@@ -13,7 +13,7 @@ static void sync_directory(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
-    fsync(fd);
+    (void)fsync(fd);
     close(fd);
 }
 

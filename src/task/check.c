@@ -16,7 +16,7 @@ enum status check_print(const struct inputs *in, const struct plan *p, const str
     log_info("%s\n%s", echo.data, plan->data);
     report_kernels();
     report_prediction(p);
-    log_close(); /* warnings come before the digest, which is the last line */
+    TRY(log_close()); /* warnings come before the digest, which is the last line */
     log_info("digest: %016llx", (unsigned long long)plan_digest(in, measured.data, weights, reference));
 done:
     text_free(&echo);

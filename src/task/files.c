@@ -136,7 +136,7 @@ done:
 static enum status open_all(struct run *r)
 {
     const char *dir = r->in->config->output_directory;
-    struct about about;
+    struct about about = {0};
     struct opening o = {.n_attribute = N_ATTRIBUTE, .continues = r->restart != NULL};
     enum status st = OK;
     describe(r, &about);

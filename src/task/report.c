@@ -75,7 +75,7 @@ void report_start(const struct run *r)
     for (size_t k = 0; in->evaluation && k < in->evaluation->n; k++)
         log_info("evaluate   %s: %s, %zu rows", in->evaluation->set[k].name, in->evaluation->set[k].path,
                  in->evaluation->set[k].n);
-    if (in->measures && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
+    if (in->measures && in->forget && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
     if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
     text_free(&t);

@@ -173,7 +173,10 @@ enum status task_run(const struct options *o)
     }
     TRY(grid_agree(world, st));
 done:
-    log_close();
+    if (st == OK)
+        st = log_close();
+    else
+        (void)log_close(); /* what failed first has the message */
     timetable_free(&s);
     inputs_free(in);
     grid_free(world);

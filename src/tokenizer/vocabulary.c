@@ -9,6 +9,7 @@ static size_t total(json_t *vocab, json_t *added, size_t *bytes)
     json_t *j;
     size_t i, n = json_object_size(vocab) + json_array_size(added);
     *bytes = 0;
+    // cppcheck-suppress uninitvar ; jansson's macro sets it
     json_object_foreach(vocab, key, j) *bytes += strlen(key) + 1;
     json_array_foreach(added, i, j) *bytes += json_string_length(json_object_get(j, "content")) + 1;
     return n;
