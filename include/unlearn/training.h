@@ -40,7 +40,7 @@ void training_free(struct training *t);
  *                                                                                              Collective over the job. */
 enum status training_gradient(struct training *t, size_t i);
 /** theta_t+1 from it; a shown update also leaves its step. ERR_NUMERIC: the loss or the gradient is not finite, and nothing
- *  was updated.                                                                                                 Local. */
+ *  was updated.                                                                                Collective over the job. */
 enum status training_update(struct training *t, size_t i, bool shown);
 /** After the last update: a t->update without numbers.                                                           Local. */
 void training_ended(struct training *t);
