@@ -166,7 +166,7 @@ static enum status write_header(struct export *e, const struct plan *plan, size_
         failed |= json_object_set_new(header, l->param[i].name, header_entry(plan, &l->param[i], at));
         at += bytes_of(plan, &l->param[i]);
     }
-    if (failed || !(json = json_dumps(header, JSON_COMPACT))) {
+    if (failed || !(json = json_text(header, JSON_COMPACT))) {
         st = fail(ERR_MEMORY, "%s: no memory for the header of the weights", e->dir);
         goto done;
     }
