@@ -96,8 +96,8 @@ int main(int argc, char **argv)
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;
     st = overrides ? parse(argc, argv, overrides, &c) : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
-    if (st == OK) st = act(&c, first);
-    st = grid_agree(world, st);
+    TRY(grid_agree(world, st));
+    st = grid_agree(world, act(&c, first));
 done:
     if (first && fflush(stdout) && st == OK) st = fail(ERR_IO, "standard output: cannot be written");
     if (first && st != OK) fprintf(stderr, "unlearn: %s: %s\n", st == ERR_STOPPED ? "stopped" : "error", fail_message());

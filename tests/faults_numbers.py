@@ -43,6 +43,8 @@ def spoilt(scene, n, ranks, rank):
     else:
         scene.ended(what, done, 3, "finite" if "finite" in done.err else "nan")
         scene.checks.check("update " in done.err or "step " in done.err or "forward: " in done.err, f"{what}: the step is named", done.err)
+        if "gradient norm nan" in done.err:
+            scene.checks.check("(not finite: model." in done.err or "(not finite: lm_head." in done.err, f"{what}: the tensor is named", done.err)
         scene.finish_run(what, d, ranks)
     shutil.rmtree(d)
     return True

@@ -170,6 +170,9 @@ bool file_exists(const char *path);
  *  Infinity and numbers that do not fit are read, as a value that is neither number nor text, list or null.       Local. */
 enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out);
 enum status json_read(const char *path, size_t most, json_t **out);
+/** JSON as text, with jansson's flags; NULL without memory, for NULL, and where a text is not UTF-8. Released by free(). For
+ *  json_dumps(), which goes on where there is no memory for a key, and returns JSON without it.                   Local. */
+char *json_text(const json_t *json, size_t flags);
 const char *json_odd(const json_t *j); /* how such a value is written, "NaN"; NULL: it is another */
 bool json_is_map(const json_t *j);     /* an object, and no such value */
 void json_unmark(char *text);          /* what json_dumps() wrote, with such values as they were read; in place */

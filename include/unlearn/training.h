@@ -39,7 +39,7 @@ void training_free(struct training *t);
 /** Computes the complete batch gradient of update i, t->gradient, and sets t->update.       Collective over the job. */
 enum status training_gradient(struct training *t, size_t i);
 /** Updates the weights with it; if `shown`, also sets t->step. ERR_NUMERIC: the loss or the gradient is not finite, and
- *  nothing was updated.                                                                                       Local. */
+ *  nothing was updated.                                                                     Collective over the job. */
 enum status training_update(struct training *t, size_t i, bool shown);
 /** After the last update: sets the numbers of t->update to NaN.                                               Local. */
 void training_ended(struct training *t);

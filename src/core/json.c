@@ -149,6 +149,26 @@ done:
     return st;
 }
 
+struct printed {
+    struct text text;
+    bool failed; /* told once; jansson may not pass it on */
+};
+
+static int add_printed(const char *bytes, size_t n, void *to)
+{
+    struct printed *p = to;
+    if (!p->failed) p->failed = text_add(&p->text, bytes, n) != OK;
+    return p->failed ? -1 : 0;
+}
+
+char *json_text(const json_t *json, size_t flags)
+{
+    struct printed p = {0};
+    if (!json_dump_callback(json, add_printed, &p, flags) && !p.failed) return p.text.data;
+    text_free(&p.text);
+    return NULL;
+}
+
 /* ------------------------------------------------------------------------------------------------- writing ------- */
 /* The bytes of `s` that are a marked number, and its word; 0: it is none. */
 static size_t marked_length(char *s, char **word, size_t *n)

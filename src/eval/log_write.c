@@ -119,12 +119,11 @@ static enum status json_part(const struct log_part *p, const struct eval_set *s,
     return OK;
 }
 
-static int add(const char *bytes, size_t n, void *text) { return text_add(text, bytes, n) == OK ? 0 : -1; }
-
 enum status eval_log_write(const struct eval_log *log, struct text *out)
 {
     enum status st = OK;
     json_t *root = json_object();
+    char *text = NULL;
     for (int k = 0; k < N_EVAL_SET; k++) {
         json_t *part;
         if (!log->set[k].n) continue;
@@ -132,10 +131,11 @@ enum status eval_log_write(const struct eval_log *log, struct text *out)
         if (json_object_set_new(root, log_parts[k].key, part)) TRY(fail(ERR_MEMORY, "%s: no memory", log_parts[k].key));
         TRY(json_part(&log_parts[k], &log->set[k], part));
     }
-    if (json_dump_callback(root, add, out, JSON_INDENT(INDENT) | JSON_REAL_PRECISION(DIGITS) | JSON_ENSURE_ASCII))
+    if (!(text = json_text(root, JSON_INDENT(INDENT) | JSON_REAL_PRECISION(DIGITS) | JSON_ENSURE_ASCII)))
         TRY(fail(ERR_MEMORY, "memory: none for the evaluation's log"));
-    TRY(text_add(out, "\n", 1));
+    TRY(text_print(out, "%s\n", text));
 done:
+    free(text);
     json_decref(root);
     return st;
 }

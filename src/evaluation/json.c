@@ -102,7 +102,7 @@ done:
 
 static enum status write_json(const struct evaluation *v, const char *name, const json_t *json)
 {
-    char *text = json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+    char *text = json_text(json, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     enum status st = text ? write_file(v, name, text, strlen(text)) : fail(ERR_MEMORY, "%s: no memory to write it", name);
     free(text);
     return st;

@@ -120,7 +120,7 @@ static enum status hash_manifest(json_t *manifest, json_t **out)
     json_t *own = json_incref(json_object_get(manifest, ITSELF));
     char *text;
     if (own) json_object_del(manifest, ITSELF);
-    text = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
+    text = json_text(manifest, JSON_COMPACT | JSON_SORT_KEYS);
     if (own) json_object_set_new(manifest, ITSELF, own);
     *out = text ? hex(hash_bytes(text, strlen(text), 0)) : NULL;
     free(text);
@@ -227,7 +227,7 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
     TRY(hash_manifest(manifest, &itself));
     TRY(put(manifest, ITSELF, itself));
     TRY(path_join(dir, MANIFEST, &path));
-    if (!(text = json_dumps(manifest, JSON_INDENT(1)))) {
+    if (!(text = json_text(manifest, JSON_INDENT(1)))) {
         st = fail(ERR_MEMORY, "%s: no memory for its text", path);
         goto done;
     }

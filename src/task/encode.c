@@ -38,7 +38,7 @@ static enum status encode_line(const struct tokenizer *t, const char *file, size
     TRY(tokenizer_decode(t, ids.data, ids.n, true, &decoded));
     for (size_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.data[i]));
     value = json_pack("{s:O, s:s%}", "ids", list, "decoded", decoded.n ? decoded.data : "", decoded.n);
-    if (!value || !(printed = json_dumps(value, JSON_ENSURE_ASCII)))
+    if (!value || !(printed = json_text(value, JSON_ENSURE_ASCII)))
         st = fail(ERR_INTERNAL, "%s:%zu: its tokens decode to text that is not UTF-8", file, line + 1);
     else
         puts(printed);

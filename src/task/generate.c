@@ -106,7 +106,7 @@ static enum status add_line(const struct prompt_inputs *p, const struct answers 
         json_pack("{s:I, s:s%, s:I, s:O, s:s%, s:s}", "row", (json_int_t)i, "prompt", p->text[i].n ? p->text[i].data : "",
                   p->text[i].n, "prompt_tokens", (json_int_t)(p->first[i + 1] - p->first[i]), "ids", ids, "text",
                   answer->n ? answer->data : "", answer->n, "stop", a->stop[i] == STOP_EOS ? "eos" : "max_length");
-    if (!line || !(printed = json_dumps(line, 0))) {
+    if (!line || !(printed = json_text(line, 0))) {
         st = fail(ERR_INTERNAL, "generations.jsonl: row %zu: cannot be written as JSON", i);
         goto done;
     }

@@ -68,15 +68,30 @@ done:
     return st;
 }
 
+/* What is known of a gradient that is not finite: its first such tensor, on whatever tensor rank that is.
+ *                                                                                              Collective over the job. */
+static enum status diverged(const struct training *t, size_t i)
+{
+    const struct layout *l = t->subject->layout;
+    const struct param *p = state_not_finite(t->gradient);
+    const struct update *u = &t->update;
+    double after = p ? (double)(l->n_param - (size_t)(p - l->param)) : 0; /* it and those after it */
+    comm_max_double(t->subject->grid->world, &after, 1);
+    if (after == 0)
+        return fail(ERR_NUMERIC, "update %zu: loss %g, gradient norm %g: the run has diverged; lower optimizer.lr", i,
+                    u->loss, u->norm);
+    return fail(ERR_NUMERIC,
+                "update %zu: loss %g, gradient norm %g (not finite: %s): the run has diverged; lower optimizer.lr", i,
+                u->loss, u->norm, l->param[l->n_param - (size_t)after].name);
+}
+
 enum status training_update(struct training *t, size_t i, bool shown)
 {
     struct state *weights = t->subject->weights, *step = shown ? t->step : NULL;
     const size_t size = t->subject->layout->size;
     struct update *u = &t->update;
     const double began = clock_seconds();
-    if (!isfinite(u->norm) || !isfinite(u->loss))
-        return fail(ERR_NUMERIC, "update %zu: loss %g, gradient norm %g: the run has diverged; lower optimizer.lr", i,
-                    u->loss, u->norm);
+    if (!isfinite(u->norm) || !isfinite(u->loss)) return diverged(t, i);
     if (step) math_copy(size, weights->data, step->data);
     optim_update(t->optim, t->gradient, u->norm, weights);
     u->seconds += clock_seconds() - began;

@@ -95,7 +95,7 @@ static char *shortest(const json_t *json)
     for (size_t digits = 15; digits <= 17 && !same; digits++) {
         json_t *again;
         free(text);
-        if (!(text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)))) return NULL;
+        if (!(text = json_text(json, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)))) return NULL;
         again = json_loads(text, 0, NULL);
         same = json_equal(json, again);
         json_decref(again);

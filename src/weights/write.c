@@ -179,7 +179,7 @@ static enum status header_text(struct plan *plan, size_t file, const struct layo
         plan->at[i] = at;
         at += bytes_of(plan, &l->param[i]);
     }
-    if (failed || !(json = json_dumps(header, JSON_COMPACT))) {
+    if (failed || !(json = json_text(header, JSON_COMPACT))) {
         st = fail(ERR_MEMORY, "memory: cannot allocate the header of a file of weights");
         goto done;
     }
