@@ -61,7 +61,7 @@ run_cppcheck() {
 
 # thread_sanitized NAME: its reports and status, in the log
 thread_sanitized() {
-    OMP_NUM_THREADS=$threads OMPI_MCA_ess_singleton_isolated=1 OMP_TOOL_LIBRARIES=$archer \
+    OMP_NUM_THREADS=$threads OMPI_MCA_ess_singleton_isolated=1 OMP_TOOL_LIBRARIES=$archer ARCHER_OPTIONS=verbose=1 \
         TSAN_OPTIONS='ignore_noninstrumented_modules=1 exitcode=66 history_size=5' \
         timeout 600 $logs/threads/tests/"$1" >$logs/threads.one 2>&1
     status_=$?

@@ -51,6 +51,8 @@ struct export
     size_t n, room;
     int fd;
     bool committed;
+    struct written *written; /* borrowed; NULL: nobody asks */
+    struct file_hash hash;   /* of the open file, where somebody does */
 };
 enum status export_open(const char *dir, struct export *e); /* makes the directory where it is not there */
 enum status export_file(struct export *e, const char *name);

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MOST_MANIFEST = 16 << 20, CHUNK = 4 << 20 };
+enum { MOST_MANIFEST = 16 << 20, CHUNK = HASH_CHUNK };
 static const char MANIFEST[] = "manifest.json";
 
 static const char *precision(void) { return sizeof(real) == 8 ? "float64" : "float32"; }
@@ -113,14 +113,19 @@ static enum status hash_file(const char *path, uint64_t *size, uint64_t *hash)
 }
 
 /* ------------------------------------------------------------------------------------------------------ writing ----- */
-static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name)
+static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name,
+                            const struct written *written)
 {
     struct text path = {0}, full = {0};
+    const struct written_file *known;
     uint64_t size, hash;
     enum status st;
     TRY(text_print(&path, "%s/%s", sub, name));
     TRY(text_print(&full, "%s/%s", dir, path.data));
-    TRY(hash_file(full.data, &size, &hash));
+    if ((known = written_find(written, full.data))) /* hashed on its way to the file: what is on the disk must be that */
+        size = known->bytes, hash = known->hash;
+    else
+        TRY(hash_file(full.data, &size, &hash));
     if (json_object_set_new(files, path.data, json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3", hex(hash))))
         st = fail(ERR_MEMORY, "%s: no memory for its list of files", dir);
 done:
@@ -129,7 +134,7 @@ done:
     return st;
 }
 
-static enum status add_files(json_t *files, const char *dir, const char *sub)
+static enum status add_files(json_t *files, const char *dir, const char *sub, const struct written *written)
 {
     enum status st = OK;
     char *path = NULL;
@@ -141,7 +146,7 @@ static enum status add_files(json_t *files, const char *dir, const char *sub)
         goto done;
     }
     while ((entry = readdir(list)))
-        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name));
+        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name, written));
 done:
     if (list) closedir(list);
     free(path);
@@ -149,7 +154,7 @@ done:
 }
 
 /* What was saved: names of the states' directories and their files; numbers. */
-static enum status add_saved(json_t *manifest, const char *dir, struct training *t)
+static enum status add_saved(json_t *manifest, const char *dir, struct training *t, const struct written *written)
 {
     struct saved saved[MOST_SAVED];
     const size_t n = training_saved(t, saved);
@@ -163,7 +168,7 @@ static enum status add_saved(json_t *manifest, const char *dir, struct training 
         }
         json_array_append_new(states, json_string(saved[i].name));
         TRY(state_directory("", saved[i].name, &path));
-        TRY(add_files(files, dir, path + 1)); /* without the slash */
+        TRY(add_files(files, dir, path + 1, written)); /* without the slash */
         free(path), path = NULL;
     }
 done:
@@ -183,7 +188,8 @@ static json_t *head(const struct training *t, const struct text *input, size_t s
                      p->tensor, "threads", p->threads, "tokens", (json_int_t)p->tokens, "input", input->data, input->n);
 }
 
-enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)
+enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes,
+                           const struct written *written)
 {
     json_t *manifest = NULL, *content = NULL;
     struct text input = {0};
@@ -194,7 +200,7 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
         st = fail(ERR_MEMORY, "%s: no memory for its manifest", dir);
         goto done;
     }
-    TRY(add_saved(manifest, dir, t));
+    TRY(add_saved(manifest, dir, t, written));
     st = manifest_content(t->subject, &content);
     json_object_set_new(manifest, "content", content);
     TRY(st);

@@ -18,7 +18,7 @@ static enum status paths(const struct export *e, const char *name, char **final,
 
 enum status export_open(const char *dir, struct export *e)
 {
-    *e = (struct export){.dir = dir, .fd = -1};
+    *e = (struct export){.dir = dir, .fd = -1, .written = e->written};
     if (mkdir(dir, 0777) && errno != EEXIST) return fail(ERR_IO, "%s: cannot be made: %s", dir, strerror(errno));
     return OK;
 }
@@ -49,6 +49,7 @@ enum status export_file(struct export *e, const char *name)
     }
     e->n++;
     unlink(temporary.data); /* what a kill left, or a link, which must not be written through */
+    if (e->written) TRY(file_hash_begin(&e->hash));
     if ((e->fd = open(temporary.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
         st = fail(ERR_IO, "%s: cannot be written: %s", temporary.data, strerror(errno));
 done:
@@ -61,19 +62,48 @@ enum status export_bytes(struct export *e, const void *bytes, size_t n)
 {
     const unsigned char *from = bytes;
     while (n) {
-        ssize_t w = write(e->fd, from, n);
+        ssize_t w = write(e->fd, from, n < HASH_CHUNK ? n : HASH_CHUNK);
         if (w < 0 && errno == EINTR) continue;
         if (w < 0) return fail(ERR_IO, "%s/%s: cannot be written: %s", e->dir, e->name[e->n - 1], strerror(errno));
+        if (e->written) file_hash_add(&e->hash, from, (size_t)w);
         from += w, n -= (size_t)w;
     }
     return OK;
+}
+
+static enum status note_written(struct export *e)
+{
+    struct written *w = e->written;
+    enum status st = OK;
+    char *path = NULL;
+    if (!w) return OK;
+    file_hash_end(&e->hash);
+    TRY(memory_grow((void **)&w->file, &w->room, w->n + 1, sizeof *w->file));
+    TRY(path_join(e->dir, e->name[e->n - 1], &path));
+    w->file[w->n++] = (struct written_file){path, e->hash.bytes, e->hash.hash};
+done:
+    return st;
+}
+
+const struct written_file *written_find(const struct written *w, const char *path)
+{
+    for (size_t i = 0; i < w->n; i++)
+        if (!strcmp(w->file[i].path, path)) return &w->file[i];
+    return NULL;
+}
+
+void written_free(struct written *w)
+{
+    for (size_t i = 0; i < w->n; i++) free(w->file[i].path);
+    free(w->file);
+    *w = (struct written){0};
 }
 
 enum status export_close(struct export *e)
 {
     const bool synced = !fsync(e->fd), closed = !close(e->fd);
     e->fd = -1;
-    if (synced && closed) return OK;
+    if (synced && closed) return note_written(e);
     return fail(ERR_IO, "%s/%s: cannot be written: %s", e->dir, e->name[e->n - 1], strerror(errno));
 }
 
@@ -177,6 +207,7 @@ static void remove_temporary(const struct export *e, const char *name)
 void export_end(struct export *e)
 {
     if (e->fd >= 0) close(e->fd);
+    file_hash_end(&e->hash);
     for (size_t i = 0; i < e->n; i++) {
         if (!e->committed) remove_temporary(e, e->name[i]);
         free(e->name[i]);

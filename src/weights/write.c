@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_REALS = 4 << 20 };
+enum { BUFFER_REALS = 256 << 10 }; /* stays in cache between its copies */
 static const uint64_t FILE_BYTES = 5000000000u;
 static const char *const carried[] = {"generation_config.json",
                                       "tokenizer.json",
@@ -233,11 +233,20 @@ done:
     return st;
 }
 
+/* One process has the whole tensor, row after row, and in memory it is what the file wants: nothing is to be copied. */
+static bool as_in_file(const struct gather *g, enum storage storage, const struct param *p)
+{
+    return g->grid->tensor_size == 1 && !p->transposed && p->n_piece == 1 && p->own_count == p->rows &&
+           p->col_count == p->cols && storage == (sizeof(real) == 8 ? STORE_F64 : STORE_F32);
+}
+
 /* One tensor: gathers always, writes on rank 0 as long as st is OK. */
 static enum status write_tensor(struct export *e, const struct gather *g, enum storage storage, const struct param *p,
                                 size_t i, const real *own, enum status st)
 {
     const size_t rows = param_file_rows(p), cols = param_file_cols(p), most = g->room / cols;
+    if (as_in_file(g, storage, p))
+        return g->grid->rank || st != OK ? st : export_bytes(e, own, rows * cols * sizeof *own);
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
@@ -279,12 +288,12 @@ done:
     return st;
 }
 
-enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
-                             struct state *weights, enum storage storage)
+static enum status write_noted(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                               struct state *weights, enum storage storage, struct written *written)
 {
     enum status st = OK;
     const struct layout *l = weights->layout;
-    struct export e = {.fd = -1};
+    struct export e = {.fd = -1, .written = written};
     struct plan plan = {0};
     struct gather room = {0};
     TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
@@ -299,6 +308,18 @@ done:
     gather_free(&room);
     free(plan.file_of);
     return st;
+}
+
+enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                             struct state *weights, enum storage storage)
+{
+    return write_noted(buffer, file, dir, source, g, weights, storage, NULL);
+}
+
+enum status weights_write_hashed(const char *dir, const struct grid *g, struct state *weights, enum storage storage,
+                                 struct written *written)
+{
+    return write_noted(BUFFER_REALS, FILE_BYTES, dir, NULL, g, weights, storage, written);
 }
 
 enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
