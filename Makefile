@@ -168,6 +168,11 @@ demo:                           # installs what is missing, then learns, forgets
 bench: $B/tests/bench $B/tests/bench_generate # speed of a training step, an effect pass, of writing; a JSON line each
 	@SHARED='$(SHARED)' sh tests/bench.sh
 
+soak:                           # 2,000 small steps with effects at each: memory and open files stay; some minutes
+	@$(AGAIN) all
+	@$(AGAIN) venv
+	@. tests/env.sh; SHARED='$(SHARED)' $(VENV)/bin/python tests/soak.py
+
 FUZZERS      = $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))
 FUZZ_SECONDS = 60
 fuzz:                           # a hostile file for every reader; needs clang; FUZZ_SECONDS= for each

@@ -6,7 +6,7 @@
 #   threads   math, geffect and generation under ThreadSanitizer, with clang's OpenMP library, which tells it (by archer) how
 #             threads wait for each other; gcc's does not. Teams are made for any size (WORTH_A_TEAM), so that small tests have
 #             them. OpenBLAS and MPI are not instrumented: what happens inside them is not seen.
-#   valgrind  tests/valgrind_test.sh
+#   valgrind  tests/valgrind_test.sh: an update, a restart, an evaluation, generation
 # A line each; any finding fails it. A finding that is none is answered where it stands: by code that says why, by a
 # comment (NOLINT, cppcheck-suppress) with the reason, or, where a whole check is of no use here, in .clang-tidy or below.
 cd "$(dirname "$0")/.." || exit 2
@@ -61,7 +61,7 @@ run_cppcheck() {
 
 # thread_sanitized NAME: its reports and status, in the log
 thread_sanitized() {
-    OMP_NUM_THREADS=$threads OMPI_MCA_ess_singleton_isolated=1 OMP_TOOL_LIBRARIES=$archer \
+    OMP_NUM_THREADS=$threads OMPI_MCA_ess_singleton_isolated=1 OMP_TOOL_LIBRARIES=$archer ARCHER_OPTIONS=verbose=1 \
         TSAN_OPTIONS='ignore_noninstrumented_modules=1 exitcode=66 history_size=5' \
         timeout 600 $logs/threads/tests/"$1" >$logs/threads.one 2>&1
     status_=$?
@@ -98,7 +98,7 @@ run_threads() {
 }
 
 run_valgrind() {
-    timeout 900 sh tests/valgrind_test.sh >$logs/valgrind.log 2>&1
+    ALL=1 timeout 1800 sh tests/valgrind_test.sh >$logs/valgrind.log 2>&1
     status=$?
     if [ $status = 77 ]; then cat $logs/valgrind.log; else done_ valgrind $status "valgrind of whole runs" '.'; fi
 }

@@ -181,6 +181,31 @@ static void only_regular_files_of_allowed_size_are_read(void **state)
     free(text);
 }
 
+/* Whatever pieces it comes in: what a reader of the whole file makes of it, chunk by chunk. */
+static void a_file_is_hashed_the_same_in_any_pieces(void **state)
+{
+    static const size_t length[] = {0, 1, 300, HASH_CHUNK - 1, HASH_CHUNK, HASH_CHUNK + 5, 2 * (size_t)HASH_CHUNK};
+    static const size_t piece[] = {7919, 1000003, 3 * (size_t)HASH_CHUNK};
+    unsigned char *bytes = memory_new(2 * (size_t)HASH_CHUNK, 1);
+    for (size_t i = 0; i < 2 * (size_t)HASH_CHUNK; i++) bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+    for (size_t k = 0; k < sizeof length / sizeof *length; k++) {
+        const size_t n = length[k], whole = n / HASH_CHUNK * HASH_CHUNK;
+        uint64_t want = 0;
+        for (size_t at = 0; at < whole; at += HASH_CHUNK) want = hash_bytes(bytes + at, HASH_CHUNK, want);
+        if (n > whole) want = hash_bytes(bytes + whole, n - whole, want);
+        for (size_t j = 0; j < sizeof piece / sizeof *piece; j++) {
+            struct file_hash h;
+            assert_int_equal(file_hash_begin(&h), OK);
+            for (size_t at = 0; at < n; at += piece[j])
+                file_hash_add(&h, bytes + at, n - at < piece[j] ? n - at : piece[j]);
+            file_hash_end(&h);
+            file_hash_end(&h);
+            assert_true(h.bytes == n && h.hash == want);
+        }
+    }
+    free(bytes);
+}
+
 /* The lines of run.log on a full disk: the run goes on, and says at its end that they are missing. */
 static void a_log_that_did_not_take_its_lines_says_so_when_it_is_closed(void **state)
 {
@@ -207,6 +232,7 @@ int main(void)
         cmocka_unit_test(an_error_behind_an_odd_number_has_its_own_place),
         cmocka_unit_test(an_object_that_looks_like_an_odd_number_is_written_as_it_was),
         cmocka_unit_test(only_regular_files_of_allowed_size_are_read),
+        cmocka_unit_test(a_file_is_hashed_the_same_in_any_pieces),
         cmocka_unit_test(a_log_that_did_not_take_its_lines_says_so_when_it_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -188,4 +188,15 @@ enum status key_wrong(const char *where, const char *key, const json_t *j, const
 const json_t *key_find(const json_t *object, const char *key);
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed); /* XXH3-64 */
+/** The hash of a file while it is written: of chunks of HASH_CHUNK bytes, and of what is left at the end, each seeded with
+ *  the hash of those before it.                                                                                  Local. */
+enum { HASH_CHUNK = 4 << 20 };
+struct file_hash {
+    void *state; /* owned until the end */
+    size_t in_chunk;
+    uint64_t bytes, hash; /* so far; whole at the end */
+};
+enum status file_hash_begin(struct file_hash *h);
+void file_hash_add(struct file_hash *h, const void *bytes, size_t n);
+void file_hash_end(struct file_hash *h); /* once, or without harm again */
 #endif

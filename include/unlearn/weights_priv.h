@@ -51,6 +51,8 @@ struct export
     size_t n, room;
     int fd;
     bool committed;
+    struct written *written; /* borrowed; NULL: nobody asks */
+    struct file_hash hash;   /* of the open file, where somebody does */
 };
 enum status export_open(const char *dir, struct export *e); /* makes the directory where it is not there */
 enum status export_file(struct export *e, const char *name);
@@ -66,8 +68,11 @@ struct export_part {
     const char *dir; /* borrowed */
     char name[64];
     int fd;
+    struct written *written; /* borrowed; NULL: nobody asks, or others write into the same files */
+    struct file_hash hash;
 };
-enum status export_part_open(struct export_part *p, const char *name); /* stays open where it is the same again */
+/** Of a file that begins with `header`; it stays open where it is the same again. */
+enum status export_part_open(struct export_part *p, const char *name, const struct text *header);
 enum status export_part_bytes(struct export_part *p, uint64_t at, const void *bytes, size_t n);
 enum status export_part_close(struct export_part *p); /* on the disk; where none is open, nothing */
 

@@ -99,3 +99,33 @@ enum status path_join(const char *dir, const char *name, char **path)
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
 uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed) { return XXH3_64bits_withSeed(bytes, n, seed); }
+
+enum status file_hash_begin(struct file_hash *h)
+{
+    *h = (struct file_hash){.state = XXH3_createState()};
+    if (!h->state) return fail(ERR_MEMORY, "memory: cannot allocate a hash");
+    XXH3_64bits_reset_withSeed(h->state, 0);
+    return OK;
+}
+
+void file_hash_add(struct file_hash *h, const void *bytes, size_t n)
+{
+    const unsigned char *from = bytes;
+    while (n) {
+        const size_t room = HASH_CHUNK - h->in_chunk, some = n < room ? n : room;
+        XXH3_64bits_update(h->state, from, some);
+        from += some, n -= some;
+        h->bytes += some, h->in_chunk += some;
+        if (h->in_chunk < HASH_CHUNK) continue;
+        h->hash = XXH3_64bits_digest(h->state);
+        XXH3_64bits_reset_withSeed(h->state, h->hash);
+        h->in_chunk = 0;
+    }
+}
+
+void file_hash_end(struct file_hash *h)
+{
+    if (h->state && h->in_chunk) h->hash = XXH3_64bits_digest(h->state);
+    XXH3_freeState(h->state);
+    h->state = NULL;
+}

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MOST_MANIFEST = 16 << 20, CHUNK = 4 << 20 };
+enum { MOST_MANIFEST = 16 << 20, CHUNK = HASH_CHUNK };
 static const char MANIFEST[] = "manifest.json", ITSELF[] = "xxh3";
 
 static const char *precision(void) { return sizeof(real) == 8 ? "float64" : "float32"; }
@@ -106,7 +106,7 @@ static enum status hash_file(const char *path, uint64_t *size, uint64_t *hash)
         if (some < 0 && errno == EINTR) continue;
         if (some < 0) break;
         n += (size_t)some, *size += (size_t)some;
-        if (n == CHUNK || !some) *hash = hash_bytes(chunk, n, *hash), n = 0;
+        if (n == CHUNK || (!some && n)) *hash = hash_bytes(chunk, n, *hash), n = 0;
     }
     free(chunk);
     if (fd >= 0) close(fd);
@@ -128,14 +128,19 @@ static enum status hash_manifest(json_t *manifest, json_t **out)
 }
 
 /* ------------------------------------------------------------------------------------------------------ writing ----- */
-static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name)
+static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name,
+                            const struct written *written)
 {
     struct text path = {0}, full = {0};
+    const struct written_file *known;
     uint64_t size, hash;
     enum status st;
     TRY(text_print(&path, "%s/%s", sub, name));
     TRY(text_print(&full, "%s/%s", dir, path.data));
-    TRY(hash_file(full.data, &size, &hash));
+    if ((known = written_find(written, full.data))) /* hashed on its way to the file: what is on the disk must be that */
+        size = known->bytes, hash = known->hash;
+    else
+        TRY(hash_file(full.data, &size, &hash));
     if (json_object_set_new(files, path.data, json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3", hex(hash))))
         st = fail(ERR_MEMORY, "%s: no memory for its list of files", dir);
 done:
@@ -144,7 +149,7 @@ done:
     return st;
 }
 
-static enum status add_files(json_t *files, const char *dir, const char *sub)
+static enum status add_files(json_t *files, const char *dir, const char *sub, const struct written *written)
 {
     enum status st = OK;
     char *path = NULL;
@@ -156,7 +161,7 @@ static enum status add_files(json_t *files, const char *dir, const char *sub)
         goto done;
     }
     while ((entry = readdir(list)))
-        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name));
+        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name, written));
 done:
     if (list) closedir(list);
     free(path);
@@ -164,7 +169,7 @@ done:
 }
 
 /* What was saved: names of the states' directories and their files; numbers. */
-static enum status add_saved(json_t *manifest, const char *dir, struct training *t)
+static enum status add_saved(json_t *manifest, const char *dir, struct training *t, const struct written *written)
 {
     struct saved saved[MOST_SAVED];
     const size_t n = training_saved(t, saved);
@@ -179,7 +184,7 @@ static enum status add_saved(json_t *manifest, const char *dir, struct training 
         }
         failed |= json_array_append_new(states, json_string(saved[i].name));
         TRY(state_directory("", saved[i].name, &path));
-        TRY(add_files(files, dir, path + 1)); /* without the slash */
+        TRY(add_files(files, dir, path + 1, written)); /* without the slash */
         free(path), path = NULL;
     }
 done:
@@ -210,7 +215,8 @@ static enum status put(json_t *manifest, const char *key, json_t *value)
     return json_object_set_new(manifest, key, value) ? fail(ERR_MEMORY, "memory: cannot allocate a manifest") : OK;
 }
 
-enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes)
+enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes,
+                           const struct written *written)
 {
     json_t *manifest = NULL, *content = NULL, *itself = NULL;
     struct text input = {0};
@@ -221,7 +227,7 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
         st = fail(ERR_MEMORY, "%s: no memory for its manifest", dir);
         goto done;
     }
-    TRY(add_saved(manifest, dir, t));
+    TRY(add_saved(manifest, dir, t, written));
     TRY(manifest_content(t->subject, &content));
     TRY(put(manifest, "content", content));
     TRY(hash_manifest(manifest, &itself));

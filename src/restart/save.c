@@ -41,7 +41,7 @@ static enum status begin(const char *temporary)
     return fail(ERR_IO, "%s: cannot be made: %s", temporary, strerror(errno));
 }
 
-static enum status write_states(struct training *t, const char *dir)
+static enum status write_states(struct training *t, const char *dir, struct written *written)
 {
     const enum storage storage = sizeof(real) == 8 ? STORE_F64 : STORE_F32;
     struct saved saved[MOST_SAVED];
@@ -51,7 +51,7 @@ static enum status write_states(struct training *t, const char *dir)
     for (size_t i = 0; i < n; i++) {
         if (!saved[i].state) continue;
         TRY(grid_agree(t->subject->grid, state_directory(dir, saved[i].name, &path)));
-        TRY(weights_write(path, NULL, t->subject->grid, saved[i].state, storage));
+        TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, storage, written));
         sync_directory(path);
         free(path), path = NULL;
     }
@@ -81,10 +81,10 @@ done:
 
 /* Rank 0: from here on it counts. */
 static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
-                          size_t log_bytes)
+                          size_t log_bytes, const struct written *written)
 {
     enum status st;
-    TRY(manifest_write(temporary, t, step, log_bytes));
+    TRY(manifest_write(temporary, t, step, log_bytes, written));
     sync_directory(temporary);
     TRY(make_room(path));
     if (rename(temporary, path)) {
@@ -102,6 +102,7 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes)
     const struct grid *g = t->subject->grid;
     const char *output = t->subject->in->config->output_directory;
     struct text path = {0}, temporary = {0};
+    struct written written = {0};
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st;
     TRY(grid_agree(g, check_finite(t, step)));
@@ -109,11 +110,12 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes)
     if (st == OK) st = text_print(&temporary, "%s.tmp", path.data);
     if (st == OK && g->rank == 0) st = begin(temporary.data);
     TRY(grid_agree(g, st));
-    TRY(write_states(t, temporary.data));
-    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes) : OK;
+    TRY(write_states(t, temporary.data, &written));
+    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes, &written) : OK;
     TRY(grid_agree(g, st));
 done:
     if (st != OK && g->rank == 0 && temporary.data) checkpoint_remove(temporary.data);
+    written_free(&written);
     text_free(&path);
     text_free(&temporary);
     phase_enter(before);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_REALS = 4 << 20 };
+enum { BUFFER_REALS = 256 << 10 }; /* stays in cache between its copies */
 static const uint64_t FILE_BYTES = 5000000000u;
 static const char *const carried[] = {"generation_config.json",
                                       "tokenizer.json",
@@ -109,10 +109,11 @@ static void gather_rows(const struct gather *g, const struct param *p, size_t i,
 /* ----------------------------------------------------------------------------------------------------------- files ----- */
 struct plan { /* which tensor goes to which file, where, and who writes it */
     size_t n_file;
-    size_t *file_of; /* [n_param] */
-    uint64_t *at;    /* [n_param] bytes from the start of its file */
-    int *data_rank;  /* [n_param] */
-    uint64_t total;  /* bytes of all tensors */
+    size_t *file_of;     /* [n_param] */
+    uint64_t *at;        /* [n_param] bytes from the start of its file */
+    int *data_rank;      /* [n_param] */
+    struct text *header; /* [n_file] what each file begins with */
+    uint64_t total;      /* bytes of all tensors */
     enum storage storage;
 };
 
@@ -136,6 +137,7 @@ static enum status plan_new(const struct layout *l, enum storage storage, uint64
         plan->total += n;
         plan->file_of[i] = plan->n_file - 1;
     }
+    TRY_NEW(plan->header, plan->n_file);
     for (size_t i = 0; i < l->n_param; i++) { /* runs of about equal bytes, by the middle of each tensor */
         const uint64_t n = bytes_of(plan, &l->param[i]);
         plan->data_rank[i] = (int)((double)(before + n / 2) / (double)plan->total * data_size);
@@ -145,7 +147,11 @@ done:
     return st;
 }
 
-static void plan_free(struct plan *plan) { free(plan->file_of), free(plan->at), free(plan->data_rank); }
+static void plan_free(struct plan *plan)
+{
+    for (size_t i = 0; plan->header && i < plan->n_file; i++) text_free(&plan->header[i]);
+    free(plan->file_of), free(plan->at), free(plan->data_rank), free(plan->header);
+}
 
 static const char *file_name(const struct plan *plan, size_t file, char buffer[64])
 {
@@ -199,16 +205,17 @@ done:
 /* Every file with its header, on rank 0; where the tensors stand, on every writer. */
 static enum status begin_files(struct export *e, struct plan *plan, const struct layout *l, bool first)
 {
-    struct text header = {0};
+    struct written *written = e->written;
     char name[64];
     enum status st = OK;
+    e->written = NULL; /* these files are not complete yet */
     for (size_t file = 0; file < plan->n_file; file++) {
-        header.n = 0;
-        TRY(header_text(plan, file, l, &header));
-        if (first) TRY(export_text(e, file_name(plan, file, name), header.data, header.n));
+        struct text *header = &plan->header[file];
+        TRY(header_text(plan, file, l, header));
+        if (first) TRY(export_text(e, file_name(plan, file, name), header->data, header->n));
     }
 done:
-    text_free(&header);
+    e->written = written;
     return st;
 }
 
@@ -251,6 +258,13 @@ done:
     return st;
 }
 
+/* One process has the whole tensor, row after row, and in memory it is what the file wants: nothing is to be copied. */
+static bool as_in_file(const struct gather *g, enum storage storage, const struct param *p)
+{
+    return g->grid->tensor_size == 1 && !p->transposed && p->n_piece == 1 && p->own_count == p->rows &&
+           p->col_count == p->cols && storage == (sizeof(real) == 8 ? STORE_F64 : STORE_F32);
+}
+
 /* One tensor: gathers always, writes as long as st is OK. */
 static enum status write_tensor(struct export_part *out, const struct gather *g, const struct plan *plan,
                                 const struct param *p, size_t i, const real *own, enum status st)
@@ -258,7 +272,10 @@ static enum status write_tensor(struct export_part *out, const struct gather *g,
     const size_t rows = param_file_rows(p), cols = param_file_cols(p), most = g->room / cols;
     const size_t row_bytes = cols * storage_size(plan->storage);
     char name[64];
-    if (is_writer(g->grid) && st == OK) st = export_part_open(out, file_name(plan, plan->file_of[i], name));
+    if (is_writer(g->grid) && st == OK)
+        st = export_part_open(out, file_name(plan, plan->file_of[i], name), &plan->header[plan->file_of[i]]);
+    if (as_in_file(g, plan->storage, p))
+        return st == OK ? export_part_bytes(out, plan->at[i], own, rows * row_bytes) : st;
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
@@ -300,13 +317,13 @@ done:
     return st;
 }
 
-enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
-                             struct state *weights, enum storage storage)
+static enum status write_noted(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                               struct state *weights, enum storage storage, struct written *written)
 {
     enum status st = OK;
     const struct layout *l = weights->layout;
-    struct export e = {.fd = -1};
-    struct export_part part = {.dir = dir, .fd = -1};
+    struct export e = {.fd = -1, .written = written};
+    struct export_part part = {.dir = dir, .fd = -1, .written = g->data_size == 1 && g->rank == 0 ? written : NULL};
     struct plan plan = {0};
     struct gather room = {0};
     TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
@@ -318,9 +335,22 @@ enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, cons
     TRY(grid_agree(g, g->rank ? OK : finish(&e, &plan, l)));
 done:
     export_end(&e);
+    file_hash_end(&part.hash);
     gather_free(&room);
     plan_free(&plan);
     return st;
+}
+
+enum status weights_write_by(size_t buffer, uint64_t file, const char *dir, const char *source, const struct grid *g,
+                             struct state *weights, enum storage storage)
+{
+    return write_noted(buffer, file, dir, source, g, weights, storage, NULL);
+}
+
+enum status weights_write_hashed(const char *dir, const struct grid *g, struct state *weights, enum storage storage,
+                                 struct written *written)
+{
+    return write_noted(BUFFER_REALS, FILE_BYTES, dir, NULL, g, weights, storage, written);
 }
 
 enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
