@@ -1,7 +1,7 @@
 #!/bin/sh
 # valgrind on small runs in double: one update of npo + kl, measured, by tensor, with a checkpoint; a second update that goes on
-# from it; with ALL=1 also an evaluation and two answers. A build of its own: valgrind does not know all that -march=native uses. Errors of any kind
-# fail it; Open MPI's own are left out by the list that comes with it.
+# from it; with ALL=1 also an evaluation and two answers. A build of its own: valgrind does not know all that -march=native
+# uses. Errors of any kind fail it; Open MPI's own are left out by the list that comes with it.
 # Leaks are the sanitizers' business (make SANITIZE=1 test).
 cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
