@@ -48,19 +48,21 @@ static void exchange(const char *name, int rank, const hsize_t *size, hid_t type
 }
 
 /* The rows that a run which goes on at `step` takes over; a failure must name the file. */
-static enum status go_on(int64_t step, size_t *rows)
+static enum status go_on_with(int64_t step, size_t least, size_t *rows)
 {
     struct file *f;
     enum status st;
     fail_clear();
     assert_int_equal(file_set_aside(path), OK);
     f = create();
-    st = file_continue(f, step);
+    st = file_continue(f, step, least);
     *rows = file_rows(f);
     assert_true(st == OK || strstr(fail_message(), path));
     assert_int_equal(file_close(f), OK);
     return st;
 }
+
+static enum status go_on(int64_t step, size_t *rows) { return go_on_with(step, 0, rows); }
 
 static void clean(void)
 {
@@ -131,9 +133,30 @@ static void a_file_that_is_cut_or_none_is_refused(void **state)
     assert_true(!mkdir(path, 0755) && !rmdir(path));
 }
 
+static void rows_that_are_missing_are_told(void **state)
+{
+    char before[300];
+    size_t rows;
+    earlier_run();
+    assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK);
+    assert_int_equal(rows, ROWS);
+    unlink(path);
+    earlier_run();
+    assert_int_equal(go_on_with(ROWS, ROWS + 1, &rows), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "has lost rows, but 4 rows had been written"));
+    snprintf(before, sizeof before, "%s.before", path);
+    assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK); /* the file is as it was, set aside */
+    unlink(path), unlink(before);
+    assert_int_equal(go_on_with(ROWS, 1, &rows), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "is not there any more"));
+    fail_clear();
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_that_are_missing_are_told),
         cmocka_unit_test(what_is_sound_is_taken_over_up_to_the_step),
         cmocka_unit_test(another_kind_of_field_is_refused),
         cmocka_unit_test(a_file_that_is_cut_or_none_is_refused),

@@ -16,6 +16,8 @@ enum status evaluation_reference(struct evaluation *v);
 enum status evaluation_open(struct evaluation *v, const char *dir, const struct opening *o);
 /** Flushes its rows to disk. Local; any rank. */
 enum status evaluation_sync(struct evaluation *v);
+/** Rows of steps before this one; 0 on other ranks than 0. Local. */
+size_t evaluation_rows(const struct evaluation *v, int64_t step);
 /** Closes the file. Local; any rank. */
 enum status evaluation_close(struct evaluation *v);
 /** Measures all scores at the present weights and writes a row of evaluation.h5; if `last`, also the JSON files and the

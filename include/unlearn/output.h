@@ -52,6 +52,8 @@ bool file_has(const struct file *f, const char *field);
  *  its step then reads -1. ERR_IO also when the file was deleted, replaced or cut since it was created. */
 enum status file_commit(struct file *f, int64_t step);
 size_t file_rows(const struct file *f); /* committed so far */
+size_t file_rows_before(const struct file *f,
+                        int64_t step); /* without the last one, where it is of this step; f may be NULL */
 
 /** Writes what is left, sees it onto the disk and frees f (also on failure; NULL is accepted). Returns the first failure of
  *  the file's life: after one, every call returns it, nothing more is written, and the committed rows stay. */
@@ -59,9 +61,10 @@ enum status file_close(struct file *f);
 
 /** To go on with a file that an earlier run wrote: file_set_aside(PATH), then file_create(), then file_continue() takes the
  *  committed rows of steps below `step` over and removes the old file. Nothing is lost whenever the process is killed in
- *  between. Where there was no file, nothing happens. ERR_INPUT: the old file cannot be read, or holds other fields. */
+ *  between. Where there was no file, nothing happens. ERR_INPUT: the old file cannot be read, holds other fields, or fewer
+ *  than so many rows. */
 enum status file_set_aside(const char *path);
-enum status file_continue(struct file *f, int64_t step);
+enum status file_continue(struct file *f, int64_t step, size_t rows);
 
 /* How a run opens its files: their attributes; and where it goes on with an earlier run, from which step on rows are its
  * own. Borrowed. */
@@ -70,6 +73,7 @@ struct opening {
     const struct attribute *attribute;
     bool continues;
     int64_t step;
+    size_t rows; /* of earlier steps that there must be */
 };
 /** Sees what was committed onto the disk; NULL is accepted. */
 enum status file_sync(struct file *f);

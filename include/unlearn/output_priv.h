@@ -25,7 +25,8 @@ struct file {
     size_t n_column;
     struct column *column; /* owned */
     hsize_t rows;
-    enum status st; /* the first failure */
+    int64_t step_last; /* of the row committed last; -1: there is none */
+    enum status st;    /* the first failure */
 };
 
 /** The failure of an HDF5 call: `what` it did to `path`, and the library's innermost reason. */

@@ -23,6 +23,8 @@ void measurement_free(struct measurement *m);
 enum status measurement_open(struct measurement *m, const char *dir, const struct opening *o);
 /** Flushes its rows to disk. Local; any rank. */
 enum status measurement_sync(struct measurement *m);
+/** Rows of steps before this one; 0 on other ranks than 0. Local. */
+size_t measurement_rows(const struct measurement *m, int64_t step);
 /** Closes the file. Local; any rank. */
 enum status measurement_close(struct measurement *m);
 

@@ -6,18 +6,22 @@
 #include "unlearn/output.h"
 #include "unlearn/training.h"
 
+struct result_rows { /* of steps before a checkpoint's, in the files of a run */
+    size_t geffect, evaluation, train;
+};
 struct restart { /* a checkpoint to go on from; equal on every process */
     char *path;  /* owned */
     size_t step; /* updates made */
     size_t log_bytes;
-    json_t *manifest; /* rank 0 only; owned */
+    struct result_rows rows; /* rank 0 only, as all that follows */
+    json_t *manifest;        /* owned */
 };
 
 /** Saves t after `step` updates into the run's directory: written beside, checksummed, synced, renamed; then all but the
  *  newest checkpoint.keep go. log_bytes: of the log so far. ERR_IO, and ERR_NUMERIC where a value is not finite: the
  *  checkpoints before it are as they were.
  *                                                                                              Collective over the job. */
-enum status restart_save(struct training *t, size_t step, size_t log_bytes);
+enum status restart_save(struct training *t, size_t step, size_t log_bytes, const struct result_rows *rows);
 
 /** The newest sound checkpoint in directory DIR that fits the input; damaged ones are named in warnings. ERR_INPUT: there is
  *  none, it is of another precision or a later format, or the input has changed in what must stay.

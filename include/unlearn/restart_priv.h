@@ -10,7 +10,7 @@ enum { FORMAT = 1 };
 enum status manifest_content(const struct subject *s, json_t **out);
 /** Writes DIR/manifest.json: what DIR holds, with sizes and hashes, and what the run was.                        Local. */
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes,
-                           const struct written *written);
+                           const struct result_rows *rows, const struct written *written);
 /** What decides the last bit of the numbers beside the input: processes, threads, passes, the BLAS library's kernels. */
 json_t *manifest_layout(const struct plan *p);
 /** Reads and checks it: format, precision, every file's size and hash. ERR_INPUT says what is wrong with DIR; *sound false

@@ -59,6 +59,8 @@ enum status training_open(struct training *t, const char *dir, const struct open
 enum status training_put(struct training *t, size_t i);
 /** Flushes its rows to disk. Local; any rank. */
 enum status training_sync(struct training *t);
+/** Rows of steps before this one; 0 on other ranks than 0. Local. */
+size_t training_rows(const struct training *t, int64_t step);
 /** Closes the file. Local; any rank. */
 enum status training_close(struct training *t);
 void training_report(const struct training *t, size_t i); /* writes the log's line of an update */

@@ -105,7 +105,7 @@ enum status evaluation_open(struct evaluation *v, const char *dir, const struct 
     if (o->continues) TRY(file_set_aside(path));
     TRY(evaluation_file_create(path, &info, &v->file));
     TRY(put_rows(v));
-    if (o->continues) TRY(file_continue(v->file, o->step));
+    if (o->continues) TRY(file_continue(v->file, o->step, o->rows));
 done:
     free(set), free(row), free(all), free(path);
     text_free(&text);
@@ -151,6 +151,8 @@ done:
 }
 
 enum status evaluation_sync(struct evaluation *v) { return file_sync(v->file); }
+
+size_t evaluation_rows(const struct evaluation *v, int64_t step) { return file_rows_before(v->file, step); }
 
 enum status evaluation_close(struct evaluation *v)
 {

@@ -128,7 +128,16 @@ done:
     return st;
 }
 
-enum status file_continue(struct file *f, int64_t step)
+static enum status too_few(const struct file *f, size_t found, size_t rows)
+{
+    return fail(
+        ERR_INPUT,
+        "%s: %s, but %zu rows had been written to it before the checkpoint: put the file of that run back, or start "
+        "the run anew with --overwrite",
+        f->path, found ? "has lost rows" : "is not there any more, or holds no rows", rows);
+}
+
+enum status file_continue(struct file *f, int64_t step, size_t rows)
 {
     struct text before = {0};
     struct source s = {.id = H5I_INVALID_HID};
@@ -137,9 +146,13 @@ enum status file_continue(struct file *f, int64_t step)
     enum status st;
     TRY(before_path(f->path, &before));
     s.path = before.data;
-    if (lstat(before.data, &exists)) goto done; /* nothing of this kind was written */
+    if (lstat(before.data, &exists)) { /* nothing of this kind was written */
+        if (rows) st = too_few(f, 0, rows);
+        goto done;
+    }
     TRY(source_open(&s));
     TRY(count_rows(&s, step, &steps));
+    if (s.rows < rows) TRY(too_few(f, s.rows, rows));
     TRY(take_rows(f, &s, steps));
     H5Fclose(s.id), s.id = H5I_INVALID_HID;
     if (unlink(before.data)) st = fail(ERR_IO, "%s: cannot be removed: %s", before.data, strerror(errno));

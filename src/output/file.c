@@ -48,6 +48,11 @@ static struct column *find_column(const struct file *f, const char *name)
 bool file_has(const struct file *f, const char *field) { return find_column(f, field) != NULL; }
 size_t file_rows(const struct file *f) { return (size_t)f->rows; }
 
+size_t file_rows_before(const struct file *f, int64_t step)
+{
+    return f ? (size_t)f->rows - (f->rows > 0 && f->step_last >= step) : 0;
+}
+
 /* What is not written of a new row reads as the fill value. */
 static enum status extend(const struct file *f, const struct column *c, hsize_t rows)
 {
@@ -161,7 +166,7 @@ static enum status commit(struct file *f, int64_t step)
     TRY_HDF(H5Sselect_hyperslab(to, H5S_SELECT_SET, &f->rows, NULL, &one, NULL), f->path, "step");
     TRY_HDF(H5Dwrite(f->step, H5T_NATIVE_INT64, from, to, H5P_DEFAULT, &step), f->path, "step");
     TRY(file_flush(f));
-    f->rows++;
+    f->rows++, f->step_last = step;
 done:
     if (from >= 0) H5Sclose(from);
     if (to >= 0) H5Sclose(to);

@@ -292,6 +292,7 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
     for (size_t i = 0; i < n_axis; i++) c.scale[i] = H5I_INVALID_HID;
     TRY_NEW(f, 1);
     f->id = f->step = H5I_INVALID_HID;
+    f->step_last = -1;
     f->fd = -1;
     TRY_NEW(f->column, n_field);
     for (f->n_column = 0; f->n_column < n_field; f->n_column++) f->column[f->n_column].data = H5I_INVALID_HID;

@@ -185,7 +185,7 @@ enum status measurement_open(struct measurement *m, const char *dir, const struc
     if (o->continues) TRY(file_set_aside(path));
     TRY(geffect_file_create(path, &info, &m->file));
     TRY(put_weights(m));
-    if (o->continues) TRY(file_continue(m->file, o->step));
+    if (o->continues) TRY(file_continue(m->file, o->step, o->rows));
 done:
     free(path);
     free(names.risk), free(names.regularizer), free(names.instance), free(names.retain_instance);
@@ -193,6 +193,8 @@ done:
 }
 
 enum status measurement_sync(struct measurement *m) { return file_sync(m->file); }
+
+size_t measurement_rows(const struct measurement *m, int64_t step) { return file_rows_before(m->file, step); }
 
 enum status measurement_close(struct measurement *m)
 {

@@ -27,6 +27,12 @@ done:
     return st;
 }
 
+static size_t rows_of(const json_t *manifest, const char *file)
+{
+    const json_t *n = json_object_get(json_object_get(manifest, "rows"), file);
+    return json_integer_value(n) > 0 ? (size_t)json_integer_value(n) : 0;
+}
+
 static enum status try_one(const char *dir, size_t step, struct restart *r)
 {
     struct text path = {0}, why = {0};
@@ -41,6 +47,9 @@ static enum status try_one(const char *dir, size_t step, struct restart *r)
     r->path = path.data, path.data = NULL;
     r->step = step;
     r->log_bytes = (size_t)json_integer_value(json_object_get(r->manifest, "log_bytes"));
+    r->rows = (struct result_rows){.geffect = rows_of(r->manifest, "geffect.h5"),
+                                   .evaluation = rows_of(r->manifest, "evaluation.h5"),
+                                   .train = rows_of(r->manifest, "train.h5")};
 done:
     text_free(&path);
     text_free(&why);

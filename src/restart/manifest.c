@@ -216,7 +216,7 @@ static enum status put(json_t *manifest, const char *key, json_t *value)
 }
 
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes,
-                           const struct written *written)
+                           const struct result_rows *rows, const struct written *written)
 {
     json_t *manifest = NULL, *content = NULL, *itself = NULL;
     struct text input = {0};
@@ -230,6 +230,9 @@ enum status manifest_write(const char *dir, struct training *t, size_t step, siz
     TRY(add_saved(manifest, dir, t, written));
     TRY(manifest_content(t->subject, &content));
     TRY(put(manifest, "content", content));
+    TRY(put(manifest, "rows",
+            json_pack("{s:I, s:I, s:I}", "geffect.h5", (json_int_t)rows->geffect, "evaluation.h5",
+                      (json_int_t)rows->evaluation, "train.h5", (json_int_t)rows->train)));
     TRY(hash_manifest(manifest, &itself));
     TRY(put(manifest, ITSELF, itself));
     TRY(path_join(dir, MANIFEST, &path));

@@ -81,10 +81,10 @@ done:
 
 /* Rank 0: from here on it counts. */
 static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
-                          size_t log_bytes, const struct written *written)
+                          size_t log_bytes, const struct result_rows *rows, const struct written *written)
 {
     enum status st;
-    TRY(manifest_write(temporary, t, step, log_bytes, written));
+    TRY(manifest_write(temporary, t, step, log_bytes, rows, written));
     sync_directory(temporary);
     TRY(make_room(path));
     if (rename(temporary, path)) {
@@ -97,7 +97,7 @@ done:
     return st;
 }
 
-enum status restart_save(struct training *t, size_t step, size_t log_bytes)
+enum status restart_save(struct training *t, size_t step, size_t log_bytes, const struct result_rows *rows)
 {
     const struct grid *g = t->subject->grid;
     const char *output = t->subject->in->config->output_directory;
@@ -111,7 +111,7 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes)
     if (st == OK && g->rank == 0) st = begin(temporary.data);
     TRY(grid_agree(g, st));
     TRY(write_states(t, temporary.data, &written));
-    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes, &written) : OK;
+    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes, rows, &written) : OK;
     TRY(grid_agree(g, st));
 done:
     if (st != OK && g->rank == 0 && temporary.data) checkpoint_remove(temporary.data);

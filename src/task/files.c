@@ -138,6 +138,7 @@ static enum status open_all(struct run *r)
     const char *dir = r->in->config->output_directory;
     struct about about = {0};
     struct opening o = {.n_attribute = N_ATTRIBUTE, .continues = r->restart != NULL};
+    struct result_rows rows = {0};
     enum status st = OK;
     describe(r, &about);
     o.attribute = about.attribute;
@@ -147,8 +148,12 @@ static enum status open_all(struct run *r)
     else
         TRY(directory_begin(r->directory));
     TRY(write_input(r->in->config));
+    if (r->restart) rows = r->restart->rows;
+    o.rows = rows.geffect;
     if (r->measurement) TRY(measurement_open(r->measurement, dir, &o));
+    o.rows = rows.evaluation;
     if (r->evaluation) TRY(evaluation_open(r->evaluation, dir, &o));
+    o.rows = rows.train;
     if (r->training) TRY(training_open(r->training, dir, &o));
 done:
     return st;

@@ -11,9 +11,15 @@ static enum status diverged(size_t t)
 static enum status save(struct run *r, size_t step)
 {
     const double began = clock_seconds();
+    const int64_t before = (int64_t)step;
+    const struct result_rows rows = {
+        .geffect = r->measurement ? measurement_rows(r->measurement, before) : 0,
+        .evaluation = r->evaluation ? evaluation_rows(r->evaluation, before) : 0,
+        .train = training_rows(r->training, before),
+    };
     enum status st;
     TRY(run_sync(r));
-    TRY(restart_save(r->training, step, log_bytes()));
+    TRY(restart_save(r->training, step, log_bytes(), &rows));
     stop_saved(&r->stop, clock_seconds() - began);
     log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
 done:

@@ -74,7 +74,7 @@ enum status training_open(struct training *t, const char *dir, const struct open
     TRY(path_join(dir, "train.h5", &path));
     if (o->continues) TRY(file_set_aside(path));
     TRY(train_file_create(path, &info, &t->file));
-    if (o->continues) TRY(file_continue(t->file, o->step));
+    if (o->continues) TRY(file_continue(t->file, o->step, o->rows));
 done:
     free(names), free(path);
     return st;
@@ -116,6 +116,8 @@ done:
 }
 
 enum status training_sync(struct training *t) { return file_sync(t->file); }
+
+size_t training_rows(const struct training *t, int64_t step) { return file_rows_before(t->file, step); }
 
 enum status training_close(struct training *t)
 {
