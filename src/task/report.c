@@ -72,11 +72,17 @@ void report_end(const struct run *r)
 {
     const struct grid *g = r->subject->grid;
     double total = 0, work = 0, rate, mine[N_PHASE], *all;
-    double peak = (double)memory_peak();
+    double peak = (double)memory_peak(), lack;
     int n = g->size;
     for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p), total += mine[p];
     comm_max_double(g->world, &peak, 1);
-    if (!(all = calloc((size_t)n * N_PHASE, sizeof *all))) return;
+    all = calloc((size_t)n * N_PHASE, sizeof *all);
+    lack = all ? 0 : 1;
+    comm_max_double(g->world, &lack, 1);
+    if (lack > 0) { /* the run has ended well without it */
+        free(all);
+        return;
+    }
     comm_gather_double(g->world, mine, N_PHASE, all);
     rate = best_rate(g, total);
     for (int p = PHASE_FORWARD; p <= PHASE_MESSAGES; p++) work += mine[p];
