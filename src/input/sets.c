@@ -250,7 +250,9 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
 {
     const struct config *c = in->config;
     enum status st = OK;
-    TRY_NEW(e->set, c->evaluate.n_set);
+    if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
+        st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
+    TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
     e->n = c->evaluate.n_set;
     for (size_t i = 0; i < e->n; i++) TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[i]));
     TRY(check_possible(in));

@@ -204,8 +204,8 @@ enum status run_export(struct run *r)
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st = OK;
     if (!r->training || !c->checkpoint.export) goto done;
-    TRY(path_join(c->output_directory, "model", &dir));
-    if (!math_finite(s->layout->size, s->weights->data))
+    st = path_join(c->output_directory, "model", &dir);
+    if (st == OK && !math_finite(s->layout->size, s->weights->data))
         st = fail(ERR_NUMERIC,
                   "%s: not written: weights are not finite after the last update: the run has diverged; lower "
                   "optimizer.lr",

@@ -111,11 +111,17 @@ void report_end(const struct run *r)
 {
     const struct grid *g = r->subject->grid;
     double total = 0, work = 0, mine[N_PHASE], *all;
-    double peak = (double)memory_peak(), rate[2]; /* of multiply-adds, of products; of all processes together */
+    double peak = (double)memory_peak(), lack, rate[2]; /* of multiply-adds, of products; of all processes together */
     int n = g->size;
     for (int p = 0; p < N_PHASE; p++) mine[p] = phase_seconds((enum phase)p), total += mine[p];
     comm_max_double(g->world, &peak, 1);
-    if (!(all = calloc((size_t)n * N_PHASE, sizeof *all))) return;
+    all = calloc((size_t)n * N_PHASE, sizeof *all);
+    lack = all ? 0 : 1;
+    comm_max_double(g->world, &lack, 1);
+    if (lack > 0) { /* the run has ended well without it */
+        free(all);
+        return;
+    }
     comm_gather_double(g->world, mine, N_PHASE, all);
     rates(total > 20, &rate[0], &rate[1]); /* not longer than a short run itself */
     comm_sum_double(g->world, rate, 2);
@@ -123,8 +129,7 @@ void report_end(const struct run *r)
     phases(all, n, total);
     log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
     log_info("total %.2f s; %.4g Gflop nominal: %.1f Gflop/s, %.2f of the multiply-adds that all processes can do "
-             "(%.1f), %.2f "
-             "of their %s (%.1f); the parts that compute, %.2f s: %.1f Gflop/s, %.2f, %.2f",
+             "(%.1f), %.2f of their %s (%.1f); the parts that compute, %.2f s: %.1f Gflop/s, %.2f, %.2f",
              total, r->subject->flops / 1e9, r->subject->flops / total / 1e9, r->subject->flops / total / rate[0],
              rate[0] / 1e9, r->subject->flops / total / rate[1], product_name(), rate[1] / 1e9, work,
              r->subject->flops / work / 1e9, r->subject->flops / work / rate[0], r->subject->flops / work / rate[1]);
