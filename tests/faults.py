@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import faults_files
 import faults_numbers
+import faults_place
 import faults_stop
 from faults_scene import SHIM, Scene, shim_missing
 from harness import Checks, precisions
 
-PARTS = (faults_stop, faults_files, faults_numbers)
+PARTS = (faults_stop, faults_files, faults_place, faults_numbers)
 
 
 def main():

@@ -177,6 +177,10 @@ def result(directory):
     return found
 
 
+def everything_below(directory):
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
 def difference(a, b):
     return ", ".join(sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))[:600]
 
