@@ -15,10 +15,7 @@ from functools import partial
 import h5py
 import numpy as np
 from harness import SHARED, Checks, error, precisions, run_input
-import twin  # before the rest: it skips where torch, transformers or the reference are not there
-import reference
-import torch
-import transformers
+from with_torch import reference, torch, transformers  # before what else needs them
 from golden import one_run, settings, write_direction
 from reference import save_model
 from safetensors.torch import load_file, save_file

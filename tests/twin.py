@@ -10,20 +10,8 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 from harness import SHARED, labels
+from with_torch import reference, torch, transformers
 
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-try:
-    import torch
-    import transformers
-except ImportError as e:
-    print(f"skipped: {e}: make transformers")
-    sys.exit(77)
-if not (SHARED / "reference/reference.py").exists():
-    print(f"skipped: {SHARED}/reference/reference.py is not there")
-    sys.exit(77)
-sys.path.insert(0, str(SHARED / "reference"))
-import reference
 from torch.nn.functional import logsigmoid
 
 transformers.utils.logging.disable_progress_bar()
