@@ -116,6 +116,11 @@ const char *directory_log(const struct directory *d);
 enum status directory_begin(struct directory *d);
 /** All results are written: what was moved aside is removed. */
 enum status directory_end(struct directory *d);
+/** Marks the run as finished after so many updates; how many that were, 0 without a mark. */
+enum status directory_mark(const struct directory *d, size_t updates);
+enum status directory_finished(const struct directory *d, uint64_t *updates);
+/** A run goes on from the checkpoint of this step: the mark goes, and later checkpoints, which were found damaged. */
+void directory_go_on(const struct directory *d, size_t step);
 /** Gives the directory free; NULL is accepted. Before directory_begin() it leaves an earlier run as it was, between begin
  *  and end it leaves it in run.replaced/, and says so in the log. */
 void directory_free(struct directory *d);
@@ -135,6 +140,8 @@ void checkpoint_remove(const char *path);
 void checkpoints_keep(const char *path, size_t keep);
 void checkpoints_drop(const char *path, size_t newest);
 
+/** Sees the names in a directory onto the disk; file systems that cannot do it need not. */
+void output_sync_names(const char *directory);
 /** Writes a small file so that PATH is the old or the new content, never a part: other name, fsync, rename. */
 enum status output_write_text(const char *path, const char *text, size_t n);
 #endif

@@ -37,14 +37,7 @@ enum status checkpoints_list(const char *path, size_t **step, size_t *n)
     while ((entry = readdir(list))) {
         size_t one;
         if (!checkpoint_name(entry->d_name, &one) || strstr(entry->d_name, TEMPORARY)) continue;
-        if (*n == room) {
-            size_t *more = realloc(*step, (room = 2 * room + 8) * sizeof *more);
-            if (!more) {
-                st = fail(ERR_MEMORY, "%s: no memory for the list of its checkpoints", path);
-                break;
-            }
-            *step = more;
-        }
+        if ((st = memory_grow((void **)step, &room, *n + 1, sizeof **step)) != OK) break;
         (*step)[(*n)++] = one;
     }
     closedir(list);

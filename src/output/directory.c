@@ -232,6 +232,42 @@ enum status directory_end(struct directory *d)
     return st;
 }
 
+enum status directory_mark(const struct directory *d, size_t updates)
+{
+    struct text t = {0};
+    char *path = NULL;
+    enum status st;
+    TRY(path_join(d->path, RUN_FINISHED, &path));
+    TRY(text_print(&t, "{\"updates\": %zu}\n", updates));
+    TRY(output_write_text(path, t.data, t.n));
+done:
+    free(path);
+    text_free(&t);
+    return st;
+}
+
+enum status directory_finished(const struct directory *d, uint64_t *updates)
+{
+    char *path = NULL;
+    json_t *mark = NULL;
+    enum status st;
+    *updates = 0;
+    TRY(path_join(d->path, RUN_FINISHED, &path));
+    if (!file_exists(path)) goto done;
+    TRY(json_read(path, 1 << 10, &mark));
+    *updates = (uint64_t)json_integer_value(json_object_get(mark, "updates"));
+done:
+    json_decref(mark);
+    free(path);
+    return st;
+}
+
+void directory_go_on(const struct directory *d, size_t step)
+{
+    unlinkat(d->place, RUN_FINISHED, 0);
+    checkpoints_drop(d->path, step);
+}
+
 void directory_free(struct directory *d)
 {
     if (!d) return;
@@ -245,19 +281,23 @@ void directory_free(struct directory *d)
 }
 
 /* --------------------------------------------------------------------------------------------- small files ----- */
-/* Without it a rename may be forgotten when the machine stops; file systems that cannot do it need not. */
+/* Without it a rename may be forgotten when the machine stops. */
 static void sync_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *parent = slash ? text_copy(path) : text_copy(".");
-    int fd;
     if (!parent) return;
     if (slash) parent[slash == path ? 1 : slash - path] = 0;
-    if ((fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
+    output_sync_names(parent);
     free(parent);
+}
+
+void output_sync_names(const char *directory)
+{
+    const int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    close(fd);
 }
 
 enum status output_write_text(const char *path, const char *text, size_t n)

@@ -119,8 +119,9 @@ static enum status check_content(const struct restart *r, const struct subject *
     const char *key;
     enum status st;
     TRY(manifest_content(s, &now));
-    json_object_foreach(now, key, value) if (!json_equal(value, json_object_get(then, key)))
+    json_object_foreach(now, key, value)
     {
+        if (json_equal(value, json_object_get(then, key))) continue;
         st = fail(ERR_INPUT,
                   "%s: cannot go on from %s: the content of %s is not what it was; restore it, or start a new run in "
                   "another output.directory",

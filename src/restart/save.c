@@ -2,20 +2,9 @@
 #include "unlearn/restart_priv.h"
 #include "unlearn/weights.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-/* Names in a directory are written when it is; file systems that cannot do it need not. */
-static void sync_directory(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    (void)fsync(fd);
-    close(fd);
-}
 
 /* What has diverged is not worth going on from, and must not take the place of what is. */
 static enum status check_finite(struct training *t, size_t step)
@@ -52,7 +41,7 @@ static enum status write_states(struct training *t, const char *dir, struct writ
         if (!saved[i].state) continue;
         TRY(grid_agree(t->subject->grid, state_directory(dir, saved[i].name, &path)));
         TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, storage, written));
-        sync_directory(path);
+        output_sync_names(path);
         free(path), path = NULL;
     }
 done:
@@ -85,13 +74,13 @@ static enum status commit(struct training *t, const char *temporary, const char 
 {
     enum status st;
     TRY(manifest_write(temporary, t, step, log_bytes, rows, written));
-    sync_directory(temporary);
+    output_sync_names(temporary);
     TRY(make_room(path));
     if (rename(temporary, path)) {
         st = fail(ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
         goto done;
     }
-    sync_directory(output);
+    output_sync_names(output);
     checkpoints_keep(output, t->subject->in->config->checkpoint.keep);
 done:
     return st;

@@ -42,52 +42,6 @@ static void describe(const struct run *r, struct about *a)
     memcpy(a->attribute, list, sizeof list);
 }
 
-/* ----------------------------------------------------------------------------------------------- a finished run ----- */
-static const char FINISHED[] = "run.finished";
-
-static enum status mark_finished(const char *dir, size_t updates)
-{
-    struct text t = {0};
-    char *path = NULL;
-    enum status st;
-    TRY(path_join(dir, FINISHED, &path));
-    TRY(text_print(&t, "{\"updates\": %zu}\n", updates));
-    TRY(output_write_text(path, t.data, t.n));
-done:
-    free(path);
-    text_free(&t);
-    return st;
-}
-
-/* Updates of the run that has ended there; 0: none has. */
-static enum status finished_updates(const char *dir, uint64_t *updates)
-{
-    char *path = NULL;
-    json_t *mark = NULL;
-    enum status st;
-    TRY(path_join(dir, FINISHED, &path));
-    if (!file_exists(path)) goto done;
-    TRY(json_read(path, 1 << 10, &mark));
-    *updates = (uint64_t)json_integer_value(json_object_get(mark, "updates"));
-done:
-    json_decref(mark);
-    free(path);
-    return st;
-}
-
-/* Going on: the mark goes, and checkpoints that were found damaged. */
-static enum status mark_unfinished(const char *dir, size_t step)
-{
-    char *path = NULL;
-    enum status st;
-    TRY(path_join(dir, FINISHED, &path));
-    unlink(path);
-    checkpoints_drop(dir, step);
-done:
-    free(path);
-    return st;
-}
-
 /* --------------------------------------------------------------------------------------------------------- files ----- */
 static enum status write_input(const struct config *c)
 {
@@ -118,7 +72,7 @@ enum status run_directory(struct run *r, const struct options *o)
     enum status st;
     TRY(grid_agree(grid, first ? hold_directory(r, o) : OK));
     if (o->restart) {
-        st = first ? finished_updates(r->in->config->output_directory, &finished) : OK;
+        st = first ? directory_finished(r->directory, &finished) : OK;
         TRY(grid_agree(grid, st));
         comm_broadcast(grid->world, &finished, sizeof finished, 0);
         r->finished = finished && finished == r->subject->timetable->updates;
@@ -144,7 +98,7 @@ static enum status open_all(struct run *r)
     o.attribute = about.attribute;
     o.step = r->restart ? (int64_t)r->restart->step : 0;
     if (r->restart)
-        TRY(mark_unfinished(dir, r->restart->step));
+        directory_go_on(r->directory, r->restart->step);
     else
         TRY(directory_begin(r->directory));
     TRY(write_input(r->in->config));
@@ -184,7 +138,7 @@ enum status run_close(struct run *r)
 enum status run_complete(struct run *r)
 {
     enum status st = OK;
-    if (r->directory && r->training) st = mark_finished(r->in->config->output_directory, r->subject->timetable->updates);
+    if (r->directory && r->training) st = directory_mark(r->directory, r->subject->timetable->updates);
     if (st == OK && r->directory) st = directory_end(r->directory);
     return grid_agree(r->subject->grid, st);
 }
