@@ -15,7 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, precisions, program, run, run_input
+from harness import SHARED, Checks, precisions, run, run_input
 
 GOLDEN = SHARED / "golden/models/llama"
 RETAIN_LOG = SHARED / "golden/tofu_eval/lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json"
@@ -474,12 +474,7 @@ def words_of_the_program(checks):
 
 def main():
     checks = Checks("bad")
-    if not GOLDEN.exists():
-        checks.skip(f"{GOLDEN} is not there")
-        checks.finish()
-    if not precisions():
-        checks.check(False, f"no program is built: {program()}")
-        checks.finish()
+    checks.need(GOLDEN)
     words = sys.argv[1:]
     wanted = [e for e in TABLE if not words or any(w in e[0] for w in words)]
     with ThreadPoolExecutor(max_workers=2) as pool:

@@ -105,6 +105,15 @@ class Checks:
         self.skipped += 1
         print(f"skipped: {what}", flush=True)
 
+    def need(self, path):
+        """Ends the script here where this shared material is not there, or no program is built."""
+        if not path.exists():
+            self.skip(f"{path} is not there")
+            self.finish()
+        if not precisions():
+            self.check(False, f"no program is built: {program()}")
+            self.finish()
+
     def finish(self):
         """Ends the script with the counting line; what a failure left behind stays for a look."""
         if self.failed:

@@ -7,7 +7,7 @@ import shutil
 import h5py
 import numpy as np
 from bad_input import GOLDEN, POINTER, ROWS, Case, bad, both, json_file, setting, tensors, writing
-from harness import SHARED, Checks, precisions, program, run_input
+from harness import SHARED, Checks, precisions, run_input
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 
@@ -130,12 +130,7 @@ def own_head(checks):
 
 def main():
     checks = Checks("models")
-    if not GOLDEN.exists():
-        checks.skip(f"{GOLDEN} is not there")
-        checks.finish()
-    if not precisions():
-        checks.check(False, f"no program is built: {program()}")
-        checks.finish()
+    checks.need(GOLDEN)
     for entry in TABLE:
         bad(checks, entry)
     other_paddings(checks)
