@@ -30,6 +30,9 @@ static void earlier_run(void)
         assert_int_equal(file_put(f, "pair", pair), OK);
         assert_int_equal(file_commit(f, t), OK);
     }
+    assert_int_equal(file_rows_before(f, ROWS), ROWS);
+    assert_int_equal(file_rows_before(f, ROWS - 1), ROWS - 1); /* the row of that step does not count */
+    assert_int_equal(file_rows_before(NULL, 1), 0);
     assert_int_equal(file_close(f), OK);
 }
 
