@@ -135,7 +135,8 @@ struct config {
     } geffect;
     struct {
         size_t every, rows, max_length;
-        char **metric; /* [n_metric] names; one that says "all" by default */
+        size_t row_length; /* tokens of a row: never auto */
+        char **metric;     /* [n_metric] names; one that says "all" by default */
         size_t n_metric;
         struct config_set *set; /* [n_set] */
         size_t n_set;
@@ -146,7 +147,7 @@ struct config {
         enum ratio_mean truth_ratio;
         enum length_of length;
         double min_k;
-        double privleak_auc;
+        double privleak_auc; /* NAN: auto */
     } evaluate;
     struct {
         char *prompts, *prompt; /* a file, or the one prompt itself; the other is NULL */

@@ -103,11 +103,13 @@ enum status nearest_choice(const char *choices, const char *word, struct text *o
 /* -------------------------------------------------------------------------- read.c, finish.c, override.c ----- */
 struct config_private {
     struct place *place; /* [config_rows] where each key was written */
+    bool *given;         /* [config_rows] whether it was, and not as null */
     char **where;        /* [n_where] "command line: key=value" of each override */
     size_t n_where;
 };
 enum status config_read(struct config *c, const struct node *root);
 enum status config_finish(struct config *c); /* rules between keys, and defaults that depend on others */
+bool config_given(const struct config *c, const char *key);
 enum status override_apply(const char *where, const char *text, struct node *root);
 
 /** A row of the whole input, no section, with its value as config_write() writes it. */

@@ -66,6 +66,9 @@ static void finish_variant(struct config *c)
         c->evaluate.truth_ratio = open_unlearning ? RATIO_GEOMETRIC : RATIO_ARITHMETIC;
     if (c->evaluate.length == LENGTH_AUTO) c->evaluate.length = open_unlearning ? LENGTH_NEW : LENGTH_TOTAL;
     if (c->evaluate.min_k == 0) c->evaluate.min_k = open_unlearning ? 0.4 : 0.2;
+    if (c->evaluate.rows == CONFIG_AUTO) c->evaluate.rows = open_unlearning ? CONFIG_ALL : 300;
+    if (c->evaluate.row_length == CONFIG_AUTO)
+        c->evaluate.row_length = open_unlearning && !config_given(c, "data.max_length") ? 512 : c->data.max_length;
 }
 
 static enum status check_sets(const struct config *c)
