@@ -20,7 +20,7 @@ MODELS = {"retained": ("retained", "mid", PLAIN, "expected/retained"), "mid": ("
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2)], "float": [(1, 1), (2, 1), (2, 2)]}  # ranks, tensor
 MEAN = 1e-6      # relative: means, areas, summaries
 ROW = 1e-5       # their rows are float32, and move by 7e-6 with the size of a batch: nats, and a probability's size
-DIFFERENCE = {"mia_reference": 1e-6, "mia_zlib": 1e-7}  # absolute
+NATS = ("mia_loss", "mia_min_k", "mia_min_k_plus_plus", "mia_reference")
 EXACT = 1e-12    # ROUGE and counts; texts are equal
 LOGS = str(GOLDEN / "expected/retained/TOFU_EVAL.json")
 
@@ -51,18 +51,16 @@ def found(x, path):
     return x
 
 
-def tolerance(path, want):
+def tolerance(path, want, row=ROW):
     """How far a figure may be from theirs."""
     metric, key = path[0], path[-1]
-    if "value_by_index" not in path and path[1:] and path[1] in ("forget", "holdout"):
-        return DIFFERENCE.get(metric, ROW * max(1, abs(want)))
-    if "value_by_index" not in path:
-        return MEAN * abs(want)
+    if "value_by_index" not in path and path[1] not in ("forget", "holdout"):
+        return EXACT if "ROUGE" in metric else MEAN * abs(want)
+    if metric == "mia_zlib":
+        return 1e-7
     if "ROUGE" in metric or metric in ("exact_memorization", "extraction_strength"):
-        return EXACT if "ROUGE" in metric else 1e-7
-    if metric in DIFFERENCE:
-        return DIFFERENCE[metric]
-    return ROW if key == "avg_loss" or metric in ("mia_loss", "mia_min_k") else ROW * max(abs(want), 1e-30)
+        return EXACT if metric != "exact_memorization" else 1e-7  # a quotient in float32
+    return row if "avg_loss" in path or metric in NATS else row * abs(want)
 
 
 def compared(checks, what, directory, expected, double):
@@ -78,7 +76,8 @@ def compared(checks, what, directory, expected, double):
             elif isinstance(want, str) or not isinstance(got, (int, float)):
                 right = want == got
             elif isinstance(want, (int, float)):
-                allowed = tolerance(path if file != "TOFU_SUMMARY.json" else (path[0], "agg_value"), want)
+                allowed = tolerance(path if file != "TOFU_SUMMARY.json" else (path[0], "agg_value"), want,
+                                    ROW if double else 2 * ROW)  # in float both sides round
                 worst = max(worst, abs(got - want) / allowed if allowed else math.inf * (got != want) if got != want else 0)
                 right = abs(got - want) <= allowed
             if not right:

@@ -25,6 +25,8 @@ struct data_rule { /* how text becomes tokens, the same for all files of a run *
     size_t max_length; /* tokens of a row, eos included */
     int32_t eos;       /* appended where it fits; negative: the model has none */
     size_t vocabulary; /* rows of the embedding: a larger id is ERR_INPUT */
+    bool eos_beyond;   /* prompts and rows are cut at max_length, then eos is appended to every row that lacks it */
+    size_t hide;       /* 1 + the token that attention does not see as a key; 0: none */
 };
 struct dataset {
     char *path; /* owned */
@@ -33,6 +35,7 @@ struct dataset {
     int32_t *id, *label;        /* label = id, or LABEL_NONE; the first token of a row is never predicted */
     size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
     uint64_t hash;              /* of ids and labels */
+    size_t hide;                /* as in struct data_rule */
 };
 
 /** Reads and tokenises a file by encode() of reference.py. ERR_INPUT with FILE:LINE for a bad row, an empty file, a

@@ -16,6 +16,7 @@ struct generation {     /* how to continue prompts */
     size_t n_eos;
     const int32_t *eos; /* any of them ends an answer and is not part of it; borrowed */
     size_t slots;       /* sequences that run together in one process, at least 1 */
+    size_t hide;        /* 1 + the token of prompts that attention does not see as a key, nor positions count; 0: none */
 };
 struct answers { /* {0} is empty */
     size_t n;
@@ -36,6 +37,9 @@ size_t generate_bytes(const struct grid *g, const struct layout *l, const struct
 void answers_free(struct answers *a);
 /** The text of an answer. Ids that the embedding has but the tokenizer does not know give no text.            Local. */
 enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
+/** Takes out the spaces that Hugging Face's clean_up_tokenization_spaces takes out: before . ? ! , and contractions. Local. */
+void text_tidy(struct text *t);
+void text_strip(struct text *t); /* white space at both ends, as Python's str.strip() */
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
 struct rouge { /* 0 ... 1 */
@@ -163,6 +167,7 @@ struct score_rule {      /* definitions in which published codes differ; {.min_k
     bool without_end;    /* memorisation, extraction, min_k and gradnorm do not count the last token */
     bool one_extracted;  /* extraction strength if nothing is extracted: 1/n instead of 0 */
     bool geometric;      /* mean probability of wrong answers in the truth ratio is geometric, else arithmetic */
+    bool empty_zero;     /* extraction and min_k of a row without a token that they count are 0, else NAN */
 };
 struct token_values {            /* of the labelled tokens of some answers; borrowed */
     const size_t *label_first;   /* [answers+1] tokens of answer k are label_first[k] ... label_first[k+1]-1 */

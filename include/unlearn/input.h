@@ -36,6 +36,7 @@ struct evaluated_set {
     size_t n;
     struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or it is not needed */
     struct prompts prompts;           /* texts on rank 0 only */
+    struct text *label;               /* [n] what zlib compresses, on rank 0 only; NULL: prompts.answer; owned */
     bool generates;
 };
 struct evaluation_inputs {
@@ -47,6 +48,8 @@ struct evaluation_inputs {
     size_t most_rows, most_labels; /* of the largest variant of any set */
     size_t longest, longest_prompt, most_prompts;
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
+    size_t hide;                 /* as in struct data_rule */
+    bool tidies;                 /* decoding tidies unasked; rank 0 only */
     struct eval_log retain;      /* evaluate.retain_logs; rank 0 only; empty: not given */
 };
 

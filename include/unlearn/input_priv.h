@@ -36,6 +36,12 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d);
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
 /** Makes weight, by geffect.normalisation and .estimator, and label_first of a risk. */
 enum status risk_weights(const struct config *c, struct risk *k);
+/** How rows that are evaluated become tokens: changes `rule`, which is that of the other rows.   Collective over world. */
+enum status inputs_evaluation_rule(const struct inputs *in, const struct grid *world, struct evaluation_inputs *e,
+                                   struct data_rule *rule);
+/** Makes s->label and changes the texts of s->prompts, as evaluate.variant has them.                Local; rank 0 only. */
+enum status inputs_evaluation_texts(const struct inputs *in, const struct evaluation_inputs *e, const struct tokenizer *t,
+                                    struct evaluated_set *s);
 /** The sets of e, which is *in->evaluation.                                                   Collective over world. */
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
                               const struct data_rule *rule);

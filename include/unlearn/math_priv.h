@@ -100,6 +100,16 @@ static inline real row_max(size_t n, const real *x)
     return most;
 }
 
+/* Sets the scores s [n] of hidden keys to -infinity; if all are hidden, the last, which is the query's own, is seen. */
+static inline void hide_keys(const unsigned char *hidden, size_t n, real *s)
+{
+    bool any = false;
+    if (!hidden) return;
+    for (size_t c = 0; c < n; c++) any = any || !hidden[c];
+    for (size_t c = 0; c < n; c++)
+        if (hidden[c] && (any || c + 1 < n)) s[c] = -INFINITY;
+}
+
 /* ------------------------------------------------------------------------------------------------------ exp ----- */
 #ifdef REAL_float
 /* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest

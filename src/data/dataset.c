@@ -56,12 +56,14 @@ static enum status row_close(struct builder *b, size_t first, size_t n_prompt)
     struct dataset *d = b->d;
     const struct data_rule *r = b->rule;
     size_t n = b->id.n - first, labelled = 0;
+    bool ends;
     if (n > r->max_length) {
         b->id.n = first + r->max_length;
         d->n_cut++;
-    } else if (n < r->max_length && r->eos >= 0) {
-        TRY(ids_add(&b->id, r->eos));
     }
+    if (r->eos_beyond && n_prompt > r->max_length) n_prompt = r->max_length;
+    ends = b->id.n > first && b->id.data[b->id.n - 1] == r->eos;
+    if (r->eos >= 0 && (r->eos_beyond ? !ends : n < r->max_length)) TRY(ids_add(&b->id, r->eos));
     n = b->id.n - first;
     if (!n) return fail(ERR_INPUT, "%s:%zu: the row has no tokens", b->path, b->number);
     for (size_t i = 0; i < n; i++) {
@@ -119,6 +121,7 @@ static enum status builder_open(struct builder *b, const char *path, const struc
     b->path = path;
     if (!r->max_length) return fail(ERR_INPUT, "%s: rows of at most 0 tokens are asked for", path);
     TRY_NEW(b->d, 1);
+    b->d->hide = r->hide;
     if (!(b->d->path = text_copy(path))) TRY(fail(ERR_MEMORY, "memory: cannot copy a path"));
     TRY(memory_grow((void **)&b->d->first, &b->first_room, 1, sizeof *b->d->first));
 done:
@@ -304,6 +307,7 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     TRY(text_add(&b->text, json_string_value(question), json_string_length(question)));
     TRY(text_add(&b->text, t->question_end, strlen(t->question_end)));
     TRY(encode(b, &p->id));
+    if (b->rule->eos_beyond && p->id.n - before > b->rule->max_length) p->id.n = before + b->rule->max_length;
     for (size_t k = before; k < p->id.n; k++)
         if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
             TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,

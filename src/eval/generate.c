@@ -14,6 +14,7 @@ struct slot {
     bool busy;
     size_t prompt;       /* its number */
     size_t length, read; /* ids of the sequence so far; how many of them are in the cache */
+    size_t visible;      /* of those in the cache, without the hidden ones */
     int32_t last;        /* the newest id of the answer, at length - 1 */
 };
 struct decoding {            /* what one thread works on; the answers are common to all threads */
@@ -52,6 +53,8 @@ static void take(struct arena *a, struct decoding *d)
     b->out_row = arena_take(a, S, sizeof *b->out_row);
     b->id = arena_take(a, d->rows, sizeof *b->id);
     b->position = arena_take(a, d->rows, sizeof *b->position);
+    b->place = d->how->hide ? arena_take(a, d->rows, sizeof *b->place) : NULL;
+    b->hidden = d->how->hide ? arena_take(a, d->rows, sizeof *b->hidden) : NULL;
     d->best = arena_take(a, S, sizeof *d->best);
     d->all = ranks > 1 ? arena_take(a, ranks * S, sizeof *d->all) : NULL;
     d->logits = draws && ranks > 1 ? arena_take(a, S * V, sizeof *d->logits) : NULL;
@@ -164,10 +167,15 @@ done:
 }
 
 /* --------------------------------------------------------------------------------------------------------- a step ----- */
-static void add_row(struct batch *b, int32_t id, size_t position)
+/* A hidden token stands at position 1, as transformers has it; what it says matters where it is a prompt's last. */
+static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place)
 {
+    struct batch *b = &d->batch;
+    const bool hidden = !slot->read && (size_t)id + 1 == d->how->hide;
     b->id[b->n_row] = id;
-    b->position[b->n_row++] = (int32_t)position;
+    b->position[b->n_row] = hidden ? 1 : (int32_t)slot->visible++;
+    if (b->place) b->place[b->n_row] = (int32_t)place, b->hidden[b->n_row] = hidden;
+    b->n_row++;
 }
 
 /* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt. */
@@ -176,9 +184,9 @@ static void add_sequence(struct decoding *d, size_t s)
     struct batch *b = &d->batch;
     struct slot *slot = &d->slot[s];
     if (slot->read)
-        add_row(b, slot->last, slot->read);
+        add_row(d, slot, slot->last, slot->read);
     else
-        for (size_t t = 0; t < slot->length; t++) add_row(b, d->id[d->first[slot->prompt] + t], t);
+        for (size_t t = 0; t < slot->length; t++) add_row(d, slot, d->id[d->first[slot->prompt] + t], t);
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;

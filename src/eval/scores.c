@@ -68,6 +68,7 @@ static size_t counted(const struct score_rule *rule, size_t n) { return rule->wi
 
 static double extraction(const struct score_rule *rule, size_t n, const double *hit)
 {
+    if (!n) return rule->empty_zero ? 0 : NAN;
     const double x = extraction_strength(n, hit);
     return x == 0 && rule->one_extracted ? 1 / (double)n : x;
 }
@@ -77,6 +78,11 @@ static enum status attacks(const struct score_rule *rule, const struct token_val
                            double *score)
 {
     enum status st = OK;
+    if (!n && rule->empty_zero) {
+        score[SCORE_MIN_K] = 0;
+        if (t->z) score[SCORE_MIN_K_PLUS] = 0;
+        return OK;
+    }
     for (size_t i = 0; i < n; i++) room[i] = -t->nll[at + i];
     TRY(min_k(n, room, rule->min_k, &score[SCORE_MIN_K]));
     if (t->z) TRY(min_k(n, t->z + at, rule->min_k, &score[SCORE_MIN_K_PLUS]));
@@ -124,7 +130,8 @@ enum status scores_answer(const struct score_rule *rule, const struct token_valu
         score[SCORE_LOSS] = mean(n, t->nll + at);
         score[SCORE_PROBABILITY] = exp(-score[SCORE_LOSS]);
         if (t->hit) score[SCORE_MEMORIZATION] = mean(m, t->hit + at);
-        if (t->hit) score[SCORE_EXTRACTION] = isnan(score[SCORE_MEMORIZATION]) ? NAN : extraction(rule, m, t->hit + at);
+        if (t->hit)
+            score[SCORE_EXTRACTION] = m && isnan(score[SCORE_MEMORIZATION]) ? NAN : extraction(rule, m, t->hit + at);
         if (reference) score[SCORE_REFERENCE] = score[SCORE_LOSS] - reference[i];
         TRY(attacks(rule, t, m, at, room, score));
         TRY(zlib_score(&answer[i], score));
@@ -216,7 +223,7 @@ void scores_question(const struct score_rule *rule, const struct token_values *t
         if (first[i] == first[i + 1]) continue;
         m = counted(rule, tokens(t, first[i], &at));
         *score_of(s, i, SCORE_PARAPHRASED_EXTRACTION) =
-            isnan(mean(m, t->hit + at)) ? NAN : extraction(rule, m, t->hit + at);
+            m && isnan(mean(m, t->hit + at)) ? NAN : extraction(rule, m, t->hit + at);
     }
 }
 

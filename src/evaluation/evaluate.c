@@ -56,9 +56,9 @@ static enum status likelihoods(struct evaluation *v, size_t k)
     const struct scored_set *s = v->grid->rank ? NULL : &v->set[k];
     enum status st;
     TRY(statistics(v, of[OF_ANSWER].data, e->needs & WANTS_HIT ? v->hit : NULL, v->z));
-    TRY(grid_agree(v->grid,
-                   s ? scores_answer(&e->rule, &t, v->reference ? v->reference[k] : NULL, e->set[k].prompts.answer, s)
-                     : OK));
+    TRY(grid_agree(v->grid, s ? scores_answer(&e->rule, &t, v->reference ? v->reference[k] : NULL,
+                                              e->set[k].label ? e->set[k].label : e->set[k].prompts.answer, s)
+                              : OK));
     if (of[OF_PARAPHRASED].data) TRY(statistics(v, of[OF_PARAPHRASED].data, NULL, NULL));
     if (s && e->needs & WANTS_PARAPHRASED)
         scores_paraphrased(of[OF_PARAPHRASED].data ? &t : NULL, of[OF_PARAPHRASED].first, s);
@@ -87,7 +87,9 @@ static enum status lists(struct evaluation *v, size_t k)
         subject_count(v->subject, &rows, v->subject->reference ? 4 : 2);
     }
     if (needs & WANTS_NORMS) {
-        TRY(tolerate(engine_norms(&v->subject->engine, &rows, v->list)));
+        struct rows counted = rows;
+        counted.drop = v->in->rule.without_end;
+        TRY(tolerate(engine_norms(&v->subject->engine, &counted, v->list)));
         if (v->grid->rank == 0) scores_list(SCORE_GRADNORM, v->list, &v->set[k]);
         subject_count(v->subject, &rows, 4);
     }
@@ -113,6 +115,7 @@ static enum status answered(const struct evaluation *v, size_t k, const struct a
                                           .ended = a->stop[i] == STOP_EOS && n == all};
         text.n = 0;
         TRY(answer_text(v->in->tokenizer, a->id + a->first[i], n, &text));
+        if (c->evaluate.variant == VARIANT_OPEN_UNLEARNING) text_tidy(&text), text_strip(&text);
         TRY(score_generated(&row, i, &v->set[k]));
     }
 done:

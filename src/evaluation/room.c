@@ -47,7 +47,8 @@ static struct generation decoding(const struct inputs *in, size_t slots)
                                .seed = c->seed,
                                .n_eos = in->shape->n_eos,
                                .eos = in->shape->eos,
-                               .slots = slots};
+                               .slots = slots,
+                               .hide = in->evaluation->hide};
 }
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,

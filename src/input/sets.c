@@ -80,7 +80,8 @@ static struct score_rule rule_of(const struct config *c)
                                .privleak_auc = c->evaluate.privleak_auc,
                                .without_end = c->evaluate.end_token == END_OUT,
                                .one_extracted = c->evaluate.none_extracted == EXTRACTED_ONE,
-                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC};
+                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC,
+                               .empty_zero = c->evaluate.variant == VARIANT_OPEN_UNLEARNING};
 }
 
 enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out)
@@ -161,6 +162,7 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
     uint64_t n[2] = {0, 0};
     enum status st = OK;
     if (world->rank == 0) st = prompts_read(&f, rule, s->n, p), n[0] = p->n, n[1] = p->id.n;
+    if (world->rank == 0 && st == OK) st = inputs_evaluation_texts(in, e, rule->tokenizer, s);
     TRY(grid_agree(world, st));
     if (!(e->needs & WANTS_GENERATION) || !strcmp(s->name, HOLDOUT)) goto done;
     comm_broadcast(world->world, n, sizeof n, 0);
@@ -267,6 +269,8 @@ void evaluation_inputs_free(struct evaluation_inputs *e)
     if (!e) return;
     for (size_t i = 0; e->set && i < e->n; i++) {
         for (int k = 0; k < N_VARIANT_OF; k++) variants_free(&e->set[i].of[k]);
+        for (size_t k = 0; e->set[i].label && k < e->set[i].n; k++) text_free(&e->set[i].label[k]);
+        free(e->set[i].label);
         prompts_free(&e->set[i].prompts);
     }
     tokenizer_free(e->tokenizer);

@@ -13,6 +13,7 @@ enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
 struct task {
     const struct attention *a;
     size_t length, row, out_row, dim, wide;
+    const unsigned char *hidden;    /* [length], or NULL */
     real *k, *v, *k_t, *v_t, *free; /* free: the scratch that is left */
 };
 
@@ -90,6 +91,7 @@ static struct task task_new(const struct attention *a, size_t seq, size_t kv, co
                      .out_row = a->heads_q * a->head_dim,
                      .dim = a->head_dim,
                      .wide = up_to(TILE_PAD, a->head_dim),
+                     .hidden = a->hidden ? a->hidden + a->first[seq] : NULL,
                      .free = scratch};
     const real *k = qkv + a->first[seq] * t.row + (a->heads_q + kv) * t.dim;
     t.k_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
@@ -139,6 +141,7 @@ static void head_forward(const struct task *t, const real *q, real *out, real *l
         size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows;
         times_panels(t, rows, q + query * t->row, t->row, keys, t->k_t, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
+            hide_keys(t->hidden, query + i + 1, t->free + i * ld);
             real sum = softmax(query + i + 1, keys, t->free + i * ld);
             lse[(query + i) * t->a->heads_q] = sum;
         }
@@ -203,8 +206,10 @@ static void block_softmax(const struct task *t, const struct block *b, const rea
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows;
         times_panels(t, rows, q + (b->first + i) * t->row, t->row, keys, t->k_t, b->p + i * b->ld, b->ld);
-        for (size_t k = i; k < i + rows; k++)
+        for (size_t k = i; k < i + rows; k++) {
+            hide_keys(t->hidden, b->first + k + 1, b->p + k * b->ld);
             softmax_again(b->first + k + 1, keys, lse[(b->first + k) * t->a->heads_q], b->p + k * b->ld);
+        }
     }
 }
 

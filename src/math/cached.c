@@ -16,7 +16,8 @@ struct query {
 };
 struct head {
     size_t dim;
-    real *k, *v; /* panels */
+    real *k, *v;                 /* panels */
+    const unsigned char *hidden; /* of the slot's positions, or NULL */
 };
 
 static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit; }
@@ -122,6 +123,7 @@ static inline __attribute__((always_inline)) void answer(size_t rows, const stru
     for (size_t r = 0; r < rows; r++) n = q[r].keys > n ? q[r].keys : n;
     n = ld = up_to(LANES, n);
     scores(rows, n, h, q, s, ld);
+    for (size_t r = 0; r < rows && h->hidden; r++) hide_keys(h->hidden, q[r].keys, s + r * ld);
     for (size_t r = 0; r < rows; r++) over[r] = 1 / exponentials(q[r].keys, n, s + r * ld);
     for (size_t c = 0; c < h->dim; c += LANES / rows) values(rows, n, h, c, q, over, s, ld);
 }
@@ -145,7 +147,8 @@ static void task(const struct attention *a, const struct attention_past *past, s
     const size_t dim = a->head_dim, width = (a->heads_q + 2 * a->heads_kv) * dim,
                  half = up_to(PANEL, past->longest) * dim;
     real *memory = past->cache + (past->slot[seq] * a->heads_kv + kv) * 2 * half;
-    const struct head head = {dim, memory, memory + half};
+    const struct head head = {dim, memory, memory + half,
+                              past->hidden ? past->hidden + past->slot[seq] * past->longest : NULL};
     struct query q[MOST];
     size_t n = 0;
     for (size_t r = a->first[seq]; r < a->first[seq + 1]; r++) {

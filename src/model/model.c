@@ -162,6 +162,7 @@ struct attention model_attention(const struct model *m, const struct batch *b)
                               .heads_kv = l->kv_count,
                               .head_dim = l->shape->head_dim,
                               .kv_of = m->kv_of,
+                              .hidden = b ? b->hidden : NULL,
                               .scale = 1.0 / sqrt((double)l->shape->head_dim)};
 }
 
