@@ -18,6 +18,15 @@ static struct example example(size_t n_seq, const size_t *first, size_t heads_q,
     };
 }
 
+/* Whether the query sees the key: keys up to its own that are not hidden, or its own if there is none. */
+static bool sees(const struct example *o, size_t from, size_t row, size_t key)
+{
+    bool any = false;
+    if (!o->a.hidden) return true;
+    for (size_t k = from; k <= row; k++) any = any || !o->a.hidden[k];
+    return any ? !o->a.hidden[key] : key == row;
+}
+
 /* One query of one head, the slow way; returns lse */
 static double plain_query(const struct example *o, const double *qkv, size_t from, size_t row, size_t head, double *out)
 {
@@ -26,7 +35,7 @@ static double plain_query(const struct example *o, const double *qkv, size_t fro
     for (size_t key = from; key <= row; key++) {
         double dot = 0;
         for (size_t c = 0; c < d; c++) dot += qkv[row * o->width + head * d + c] * qkv[key * o->width + k_at + c];
-        s[key - from] = o->a.scale * dot;
+        s[key - from] = sees(o, from, row, key) ? o->a.scale * dot : -INFINITY;
         most = fmax(most, s[key - from]);
     }
     for (size_t key = from; key <= row; key++) sum += exp(s[key - from] - most);
@@ -108,6 +117,25 @@ static void any_length_head_and_group_agrees_with_the_slow_way(void **state)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) forward_agrees(&all[i]);
 }
 
+/* The first keys of a sequence, single ones, a whole short sequence: those of hidden tokens. */
+static struct example hiding(struct example o)
+{
+    static unsigned char hidden[400];
+    for (size_t r = 0; r < o.n; r++) hidden[r] = r < 3 || r % 7 == 2 || (r > 80 && r < 130) || r == 9;
+    o.a.hidden = hidden;
+    return o;
+}
+
+static void hidden_keys_are_seen_by_no_query_that_sees_another(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338}, few[] = {0, 1, 7, 7, 12}, several[] = {0, 100};
+    forward_agrees(&(struct example[]){hiding(example(7, first, 4, 4, 5, own))}[0]);
+    forward_agrees(&(struct example[]){hiding(example(7, first, 4, 2, 16, shared))}[0]);
+    backward_agrees(hiding(example(4, few, 4, 2, 4, shared)), 3);
+    backward_agrees(hiding(example(4, few, 4, 3, 4, skipping)), 2);
+    backward_agrees(hiding(example(1, several, 2, 1, 3, single)), 2);
+}
+
 static void backwards_agree_with_differences(void **state)
 {
     const size_t first[] = {0, 1, 7, 7, 12};
@@ -175,8 +203,13 @@ static void continued(const struct example *o, const real *qkv, real *out, size_
     int32_t position[400];
     real *cache = noise(attention_cache(&a, slots, room.longest)), *scratch = noise(attention_scratch(&a, room.longest));
     real *rows = noise(o->n * o->width), *answer = noise(o->n * o->out_width);
+    unsigned char *hidden = calloc(slots * longest + 1, 1);
+    for (size_t r = 0, i = 0; o->a.hidden && r < o->n; r++) {
+        while (r >= o->a.first[i + 1]) i++;
+        hidden[(slots - 1 - i) * longest + r - o->a.first[i]] = o->a.hidden[r];
+    }
     for (size_t at = 0; at < longest; at += step) {
-        struct attention_past past = {room.longest, slot, position, cache};
+        struct attention_past past = {room.longest, slot, position, cache, o->a.hidden ? hidden : NULL};
         a.n_seq = 0, a.first = first;
         for (size_t i = 0, n = 0; i < slots; i++) {
             size_t begin = o->a.first[i] + at, end = o->a.first[i + 1];
@@ -192,7 +225,7 @@ static void continued(const struct example *o, const real *qkv, real *out, size_
             memcpy(out + from[i] * o->out_width, answer + first[i] * o->out_width,
                    (first[i + 1] - first[i]) * o->out_width * sizeof *out);
     }
-    free(cache), free(scratch), free(rows), free(answer);
+    free(cache), free(scratch), free(rows), free(answer), free(hidden);
 }
 
 /* And bit for bit the same, however the sequence is cut, on any threads. */
@@ -200,9 +233,15 @@ static void remembered_keys_give_what_the_whole_sequence_gives_however_it_is_cut
 {
     const size_t first[] = {0, 1, 8, 73, 74, 138, 338};
     const struct example all[] = {
-        example(6, first, 4, 4, 5, own),      example(6, first, 4, 2, 16, shared), example(6, first, 4, 2, 48, uneven),
-        example(6, first, 4, 1, 1, single),   example(6, first, 1, 1, 80, own),    example(0, first, 4, 4, 8, own),
+        example(6, first, 4, 4, 5, own),
+        example(6, first, 4, 2, 16, shared),
+        example(6, first, 4, 2, 48, uneven),
+        example(6, first, 4, 1, 1, single),
+        example(6, first, 1, 1, 80, own),
+        example(0, first, 4, 4, 8, own),
         example(6, first, 4, 3, 8, skipping),
+        hiding(example(6, first, 4, 2, 16, shared)),
+        hiding(example(6, first, 4, 1, 1, single)),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const struct example *o = &all[i];
@@ -232,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_length_head_and_group_agrees_with_the_slow_way),
         cmocka_unit_test(backwards_agree_with_differences),
+        cmocka_unit_test(hidden_keys_are_seen_by_no_query_that_sees_another),
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),

@@ -37,7 +37,7 @@ struct rows {
     const double *nll_ref;     /* of every label of data, a row's at its label_first; NULL: not needed */
     const size_t *label_first; /* [data->n_row+1] */
     size_t pair;               /* row i has its refusal in row i + pair; 0: no pairs */
-    size_t drop;               /* engine_norms(): last labels of a row that its loss leaves out */
+    size_t drop;               /* last labels of a row that a loss of tokens leaves out */
 };
 
 /** Makes e->room, unless `count_only`; *bytes (may be NULL) receives the size of its buffers.                 Local. */

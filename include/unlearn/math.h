@@ -115,8 +115,8 @@ struct attention_past {
     size_t longest;              /* positions that a slot has room for */
     const size_t *slot;          /* [n_seq] slot of each sequence in the cache, all different */
     const int32_t *position;     /* [n]; 0 begins a new sequence in the slot */
-    const unsigned char *hidden; /* [slots][longest] as in struct attention, whose own is not read; NULL: none */
     real *cache;                 /* attention_cache() reals for one layer; need not be initialised */
+    const unsigned char *hidden; /* [slots][longest] as in struct attention, whose own is not read; NULL: none */
 };
 size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals, for any a->n_seq */
 void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,
