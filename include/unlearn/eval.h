@@ -45,6 +45,9 @@ void text_strip(struct text *t); /* white space at both ends, as Python's str.st
 struct rouge { /* 0 ... 1 */
     double precision, recall, f1;
 };
+/** The same of words and not of their stems, if `stems` is false.                                              Local. */
+enum status rouge_score_of(bool stems, const char *reference, size_t n_reference, const char *candidate,
+                           size_t n_candidate, struct rouge *rouge1, struct rouge *rouge_l);
 /** ROUGE-1 and ROUGE-L of a candidate against a reference, as the rouge-score package gives them with its stemmer:
  *  lower case, words of [a-z0-9]+, Porter's stem (NLTK's extensions) of words of 4 letters or more. The texts are n
  *  bytes of UTF-8 and may contain NUL; NUL and bytes that are not UTF-8 separate words. Without a common word all three
@@ -98,6 +101,7 @@ struct eval_log { /* {0} is empty */
 /** Makes arrays for n rows numbered from 0, all values NaN. Without `generates` the rouge and text arrays are NULL; if
  *  n_wrong is 0, so are those of wrong answers.                                                               Local. */
 enum status eval_set_new(size_t n, size_t n_wrong, bool generates, struct eval_set *out);
+void eval_set_free(struct eval_set *s);
 void eval_log_free(struct eval_log *log);
 
 /** Reads eval_log_aggregated.json, or a TOFU_EVAL.json of open-unlearning or of this program, which is told by its keys:
@@ -139,6 +143,8 @@ enum score {
     SCORE_ROUGE_1_RECALL,
     SCORE_GENERATED,
     SCORE_ENDED,
+    SCORE_CORRECT,
+    SCORE_RIGHT,
     N_SCORE
 };
 enum score_need { /* what must be computed for a score */
@@ -152,6 +158,7 @@ enum score_need { /* what must be computed for a score */
                   WANTS_KL = 128,
                   WANTS_GENERATION = 256,
                   WANTS_NLL = 512,
+                  WANTS_CHOICES = 1024,
 };
 struct score_row {
     const char *name;
@@ -200,7 +207,8 @@ void scores_list(enum score which, const double *list, const struct scored_set *
 struct generated_row {
     const struct text *question, *answer, *text; /* texts of the file; the generated text */
     size_t n_token;
-    bool ended; /* by an end token, not at the greatest length */
+    bool ended;     /* by an end token, not at the greatest length */
+    bool unstemmed; /* ROUGE compares words, not their stems */
 };
 enum status score_generated(const struct generated_row *row, size_t i, const struct scored_set *s);
 
@@ -252,6 +260,10 @@ enum status evaluation_numbers_new(size_t n_set, struct evaluation_numbers *out)
 void evaluation_numbers_free(struct evaluation_numbers *v);
 /** mean, left_out and risk of set k.                                                                            Local. */
 void evaluation_means(const struct scored_set *s, size_t k, struct evaluation_numbers *out);
+/** The areas of all attacks, from NUMBER_AUC_LOSS on, and privleak, into number [N_NUMBER]; either set NULL: NAN. `retain`
+ *  is the log of a model that never saw the members.                                                             Local. */
+enum status evaluation_attacks(const struct score_rule *rule, const struct eval_log *retain,
+                               const struct scored_set *members, const struct scored_set *others, double *number);
 struct named_log {
     const char *where; /* the file or model, begins warnings; NULL: no warnings */
     const struct eval_log *log;

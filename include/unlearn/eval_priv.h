@@ -41,7 +41,6 @@ static inline struct text **log_text_of(struct eval_set *s, int i)
 {
     return i == 0 ? &s->prompt : i == 1 ? &s->generated : &s->answer;
 }
-void eval_set_free(struct eval_set *s);
 bool is_tofu_eval(const json_t *root); /* whether it has the layout of TOFU_EVAL.json */
 /** Reads that layout; as eval_log_read(), but log is left as it is on failure.                                  Local. */
 enum status tofu_eval_read(const char *path, json_t *root, unsigned needed, struct eval_log *log);

@@ -23,20 +23,10 @@ bool template_named(const char *name, struct template *out)
 }
 
 /* ----------------------------------------------------------------------------------------------- one row ---------- */
-struct builder {
-    const struct data_rule *rule;
-    const char *path;
-    size_t number; /* line */
-    struct dataset *d;
-    struct ids id, label, prompt; /* all rows so far; the prompt of this one */
-    size_t first_room;
-    struct text text;
-};
-
 /* Adds " (FILE:LINE)" to what the tokenizer says of a text: there it is not known. */
 static enum status encode(struct builder *b, struct ids *out)
 {
-    enum status st = tokenizer_encode(b->rule->tokenizer, b->text.data, b->text.n, true, out);
+    enum status st = tokenizer_encode(b->rule->tokenizer, b->text.data, b->text.n, !b->rule->bare, out);
     if (st == ERR_INPUT) {
         char message[512];
         size_t n = strlen(fail_message());
@@ -82,8 +72,7 @@ done:
     return st;
 }
 
-static enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer,
-                                size_t n_answer)
+enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer)
 {
     enum status st;
     const struct template *t = &b->rule->template;
@@ -114,7 +103,7 @@ done:
 }
 
 /* ------------------------------------------------------------------------------------------------ all rows ------- */
-static enum status builder_open(struct builder *b, const char *path, const struct data_rule *r)
+enum status builder_open(struct builder *b, const char *path, const struct data_rule *r)
 {
     enum status st = OK;
     b->rule = r;
@@ -128,8 +117,7 @@ done:
     return st;
 }
 
-/* Hands the rows over, or releases everything. */
-static enum status builder_close(struct builder *b, enum status st, struct dataset **out)
+enum status builder_close(struct builder *b, enum status st, struct dataset **out)
 {
     struct dataset *d = b->d;
     if (st == OK && !d->n_row) st = fail(ERR_INPUT, "%s: holds no rows", b->path);
@@ -149,7 +137,7 @@ static enum status builder_close(struct builder *b, enum status st, struct datas
     return st;
 }
 
-static enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
+enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
@@ -231,9 +219,14 @@ static json_t *value_of(json_t *row, const char *key)
 /* A text, or each text of a list. */
 static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
 {
-    json_t *question = value_of(row, f->question), *key = value_of(row, f->answer), *one;
+    json_t *question = f->text ? NULL : value_of(row, f->question), *key = f->text ? NULL : value_of(row, f->answer),
+           *one;
     size_t i;
     enum status st = OK;
+    if (f->text) {
+        TRY(text_member(b->path, b->number, row, f->text, &one));
+        return row_text(b, json_string_value(one), json_string_length(one));
+    }
     if (json_is_map(row) && !(question && key)) {
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;

@@ -140,8 +140,8 @@ static double never_saw(const struct score_rule *rule, const struct eval_log *re
     return retain->has_min_k ? retain->min_k_area : 0.5;
 }
 
-static enum status attacks(const struct score_rule *rule, const struct eval_log *retain, const struct scored_set *members,
-                           const struct scored_set *others, double *number)
+enum status evaluation_attacks(const struct score_rule *rule, const struct eval_log *retain,
+                               const struct scored_set *members, const struct scored_set *others, double *number)
 {
     double *x = NULL, *y = NULL;
     const double reference = never_saw(rule, retain);
@@ -167,7 +167,7 @@ enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, co
     enum status st = OK;
     utility(rule, n_set, set, number);
     TRY(quality(rule, own, retain, number));
-    TRY(attacks(rule, retain->log, find(n_set, set, "forget"), find(n_set, set, "holdout"), number));
+    TRY(evaluation_attacks(rule, retain->log, find(n_set, set, "forget"), find(n_set, set, "holdout"), number));
 done:
     return st;
 }

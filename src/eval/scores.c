@@ -36,6 +36,8 @@ const struct score_row score_table[N_SCORE] = {
     [SCORE_ROUGE_1_RECALL] = {"rouge1_recall", WANTS_GENERATION, "1", "ROUGE-1 recall of the generated answer"},
     [SCORE_GENERATED] = {"generated_tokens", WANTS_GENERATION, "1", "tokens of the generated answer"},
     [SCORE_ENDED] = {"ended", WANTS_GENERATION, "1", "1: the generated answer ended by itself; 0: at the greatest length"},
+    [SCORE_CORRECT] = {"correct", WANTS_CHOICES, "1", "1: the right choice is the likeliest, the first of equal ones; else 0"},
+    [SCORE_RIGHT] = {"probability_of_right", WANTS_CHOICES, "1", "likelihood of the right choice over that of all choices"},
 };
 /* clang-format on */
 
@@ -244,7 +246,8 @@ enum status score_generated(const struct generated_row *row, size_t i, const str
     double *score = s->score + i * N_SCORE;
     struct rouge rouge1, rouge_l;
     enum status st = OK;
-    TRY(rouge_score(answer->n ? answer->data : "", answer->n, text->n ? text->data : "", text->n, &rouge1, &rouge_l));
+    TRY(rouge_score_of(!row->unstemmed, answer->n ? answer->data : "", answer->n, text->n ? text->data : "", text->n,
+                       &rouge1, &rouge_l));
     score[SCORE_ROUGE_L_RECALL] = rouge_l.recall, score[SCORE_ROUGE_L_F1] = rouge_l.f1;
     score[SCORE_ROUGE_1_RECALL] = rouge1.recall;
     score[SCORE_GENERATED] = (double)row->n_token;

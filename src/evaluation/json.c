@@ -1,68 +1,9 @@
-/* Reports of an evaluation in the formats of other tools: eval_log_aggregated.json of TOFU, TOFU_EVAL.json and
- * TOFU_SUMMARY.json of open-unlearning. */
+/* Reports of an evaluation in the formats of other tools: eval_log_aggregated.json of TOFU; open-unlearning's
+ * TOFU_EVAL.json, MUSE_EVAL.json and their summaries; the same for WMDP, with the names of the Evaluation Harness. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MOST_VALUES = 3, MEAN = -1 };
-enum kind {
-    WHOLE,  /* a number of the whole evaluation, without rows */
-    ROWS,   /* values of every row */
-    LISTS,  /* of every row, a list with a value for each wrong answer */
-    TEXTS,  /* values of every row, and what was asked, expected and generated */
-    ATTACK, /* values of the rows of forget and of holdout */
-};
-static const struct entry {
-    const char *name, *set;
-    enum kind kind;
-    int number; /* number of the whole evaluation; MEAN: the mean of the first value */
-    struct value {
-        const char *key;
-        enum score score;
-        bool loss;        /* the value is the probability exp(-score) */
-    } value[MOST_VALUES]; /* a NULL key ends them */
-} entries[] = {
-    {"forget_quality", NULL, WHOLE, NUMBER_QUALITY, {{0}}},
-    {"model_utility", NULL, WHOLE, NUMBER_UTILITY, {{0}}},
-    {"privleak", NULL, WHOLE, NUMBER_PRIVLEAK, {{0}}},
-/* clang-format off */
-#define ANSWERS(prefix, set, SET, ratio)                                                                              \
-    {prefix "_Q_A_Prob", set, ROWS, MEAN, {{"prob", SCORE_PROBABILITY, false}, {"avg_loss", SCORE_LOSS, false}}},     \
-    {prefix "_Q_A_PERT_Prob", set, LISTS, MEAN, {{"prob", SCORE_PERTURBED_LOSS, true}}},                              \
-    {prefix "_Q_A_ROUGE", set, TEXTS, NUMBER_SETS + (SET) * N_EVAL_NUMBER + EVAL_ROUGE,                               \
-     {{"rougeL_recall", SCORE_ROUGE_L_RECALL, false}, {"rougeL_f1", SCORE_ROUGE_L_F1, false},                         \
-      {"rouge1_recall", SCORE_ROUGE_1_RECALL, false}}},                                                               \
-    {prefix ratio, set, ROWS, NUMBER_SETS + (SET) * N_EVAL_NUMBER + EVAL_TRUTH_RATIO,                                 \
-     {{"score", SCORE_TRUTH_RATIO, false}}}
-#define PARAPHRASES(prefix, set)                                                                                      \
-    {prefix "_Q_A_PARA_Prob", set, ROWS, MEAN,                                                                        \
-     {{"prob", SCORE_PARAPHRASED_LOSS, true}, {"avg_loss", SCORE_PARAPHRASED_LOSS, false}}}
-#define OPTIONS(prefix, set, SET)                                                                                     \
-    {prefix "_Q_A_Prob_normalised", set, ROWS, NUMBER_SETS + (SET) * N_EVAL_NUMBER, {{"prob", SCORE_OF_OPTIONS, false}}}
-#define MEMBERS(name, NUMBER, SCORE) {name, "forget", ATTACK, NUMBER, {{"score", SCORE, false}}}
-    ANSWERS("forget", "forget", SET_FORGET, "_truth_ratio"),
-    PARAPHRASES("forget", "forget"),
-    ANSWERS("retain", "retain", SET_RETAIN, "_Truth_Ratio"),
-    PARAPHRASES("retain", "retain"),
-    ANSWERS("ra", "real_authors", SET_REAL_AUTHORS, "_Truth_Ratio"),
-    OPTIONS("ra", "real_authors", SET_REAL_AUTHORS),
-    ANSWERS("wf", "world_facts", SET_WORLD_FACTS, "_Truth_Ratio"),
-    OPTIONS("wf", "world_facts", SET_WORLD_FACTS),
-    {"exact_memorization", "forget", ROWS, MEAN, {{"score", SCORE_MEMORIZATION, false}}},
-    {"extraction_strength", "forget", ROWS, MEAN, {{"score", SCORE_EXTRACTION, false}}},
-    MEMBERS("mia_loss", NUMBER_AUC_LOSS, SCORE_LOSS),
-    MEMBERS("mia_zlib", NUMBER_AUC_ZLIB, SCORE_ZLIB),
-    MEMBERS("mia_min_k", NUMBER_AUC_MIN_K, SCORE_MIN_K),
-    MEMBERS("mia_min_k_plus_plus", NUMBER_AUC_MIN_K_PLUS, SCORE_MIN_K_PLUS),
-    MEMBERS("mia_reference", NUMBER_AUC_REFERENCE, SCORE_REFERENCE),
-    MEMBERS("mia_gradnorm", NUMBER_AUC_GRADNORM, SCORE_GRADNORM),
-#undef ANSWERS
-#undef PARAPHRASES
-#undef OPTIONS
-#undef MEMBERS
-};
-/* clang-format on */
 
 /* ---------------------------------------------------------------------------------------------------- values ------- */
 static json_t *json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
@@ -168,10 +109,12 @@ static int add_rows(const struct evaluation *v, const struct entry *e, size_t se
     return failed | json_object_set_new(to, "value_by_index", all);
 }
 
-/* The rows of one side of an attack. */
+/* The rows of one side of an attack: of the set with this name, or with MUSE's in front of it. */
 static int add_side(const struct evaluation *v, const struct entry *e, const char *name, json_t *to)
 {
-    const struct evaluated_set *s = evaluated_set(v->subject->in, name);
+    const bool muse = v->subject->in->config->evaluate.benchmark == BENCHMARK_MUSE;
+    const char *of_muse = strcmp(name, "forget") ? "privleak_holdout" : "privleak_forget";
+    const struct evaluated_set *s = evaluated_set(v->subject->in, muse ? of_muse : name);
     const size_t set = s ? (size_t)(s - v->in->set) : 0;
     json_t *side;
     int failed;
@@ -232,15 +175,34 @@ static int add_entry(const struct evaluation *v, const struct entry *e, json_t *
     return isfinite(x) ? failed | json_object_set_new(flat, e->name, json_number(x)) : failed;
 }
 
-static enum status write_tofu(const struct evaluation *v)
+/* A set of questions with choices: its accuracy, and its rows. */
+static int add_choices(const struct evaluation *v, size_t set, json_t *whole, json_t *flat)
+{
+    const struct entry e = {
+        NULL, v->in->set[set].name, ROWS, MEAN, {{"acc", SCORE_CORRECT, false}, {"prob", SCORE_RIGHT, false}}};
+    const double x = v->numbers.mean[set * N_SCORE + SCORE_CORRECT];
+    struct text name = {0};
+    json_t *one = json_object();
+    int failed = text_print(&name, "wmdp_%s", v->in->set[set].name) != OK;
+    failed |= json_object_set_new(one, "agg_value", json_number(x));
+    failed |= add_rows(v, &e, set, one);
+    failed |= json_object_set_new(whole, failed ? "" : name.data, one);
+    if (isfinite(x) && !failed && text_print(&name, "/acc") == OK)
+        failed |= json_object_set_new(flat, name.data, json_number(x));
+    text_free(&name);
+    return failed;
+}
+
+static enum status write_entries(const struct evaluation *v, const struct suite *b)
 {
     json_t *whole = json_object(), *flat = json_object();
     int failed = 0;
     enum status st = OK;
-    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) failed |= add_entry(v, &entries[i], whole, flat);
-    if (failed) st = fail(ERR_MEMORY, "TOFU_EVAL.json: no memory to write it");
-    if (st == OK) st = write_json(v, "TOFU_EVAL.json", whole);
-    if (st == OK) st = write_json(v, "TOFU_SUMMARY.json", flat);
+    for (const struct entry *e = b->entry; e && e->name; e++) failed |= add_entry(v, e, whole, flat);
+    for (size_t k = 0; !b->entry && k < v->in->n; k++) failed |= add_choices(v, k, whole, flat);
+    if (failed) st = fail(ERR_MEMORY, "%s: no memory to write it", b->whole);
+    if (st == OK) st = write_json(v, b->whole, whole);
+    if (st == OK) st = write_json(v, b->flat, flat);
     json_decref(whole);
     json_decref(flat);
     return st;
@@ -248,11 +210,14 @@ static enum status write_tofu(const struct evaluation *v)
 
 enum status evaluation_json(const struct evaluation *v)
 {
+    const struct config *c = v->subject->in->config;
     struct text log = {0};
     enum status st = OK;
-    TRY(eval_log_write(&v->log, &log));
-    TRY(write_file(v, "eval_log_aggregated.json", log.data, log.n));
-    TRY(write_tofu(v));
+    if (c->evaluate.benchmark == BENCHMARK_TOFU) {
+        TRY(eval_log_write(&v->log, &log));
+        TRY(write_file(v, "eval_log_aggregated.json", log.data, log.n));
+    }
+    TRY(write_entries(v, suite_of(c)));
 done:
     text_free(&log);
     return st;

@@ -122,25 +122,36 @@ static void text_without(struct text *t, const struct text *what)
     t->n = to;
 }
 
-/* The texts of row i: what was asked, what was expected, and what zlib compresses. */
-static enum status texts_of(const struct evaluation_inputs *e, const struct tokenizer *t, struct evaluated_set *s,
-                            size_t i)
+enum status inputs_evaluation_labels(const struct evaluation_inputs *e, const struct tokenizer *t,
+                                     struct evaluated_set *s)
+{
+    const struct dataset *d = s->of[OF_ANSWER].data;
+    enum status st = OK;
+    TRY_NEW(s->label, s->n);
+    for (size_t i = 0; i < s->n; i++) {
+        size_t at = d->first[i];
+        while (at < d->first[i + 1] && d->label[at] == LABEL_NONE) at++;
+        TRY(answer_text(t, d->id + at, d->first[i + 1] - at, &s->label[i]));
+        if (e->tidies) text_tidy(&s->label[i]);
+    }
+done:
+    return st;
+}
+
+/* What was asked in row i, and what was expected. */
+static enum status texts_of(const struct tokenizer *t, struct evaluated_set *s, size_t i)
 {
     const struct dataset *d = s->of[OF_ANSWER].data;
     struct prompts *p = &s->prompts;
     struct text *asked = &p->question[i], *expected = &p->answer[i];
     const size_t first = d->first[i], n = dataset_length(d, i);
-    size_t prompt = 0;
     enum status st;
-    while (prompt < n && d->label[first + prompt] == LABEL_NONE) prompt++;
     asked->n = expected->n = 0;
     TRY(tokenizer_decode(t, p->id.data + p->first[i], p->first[i + 1] - p->first[i], true, asked));
-    TRY(tokenizer_decode(t, d->id + first, n, true, expected));
-    TRY(tokenizer_decode(t, d->id + first + prompt, n - prompt, true, &s->label[i]));
+    TRY(answer_text(t, d->id + first, n, expected));
     text_tidy(asked), text_tidy(expected);
     text_without(expected, asked);
     text_strip(expected);
-    if (e->tidies) text_tidy(&s->label[i]);
 done:
     return st;
 }
@@ -150,8 +161,8 @@ enum status inputs_evaluation_texts(const struct inputs *in, const struct evalua
 {
     enum status st = OK;
     if (in->config->evaluate.variant != VARIANT_OPEN_UNLEARNING) return OK;
-    TRY_NEW(s->label, s->n);
-    for (size_t i = 0; i < s->n; i++) TRY(texts_of(e, t, s, i));
+    TRY(inputs_evaluation_labels(e, t, s));
+    for (size_t i = 0; i < s->n; i++) TRY(texts_of(t, s, i));
 done:
     return st;
 }
