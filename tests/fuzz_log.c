@@ -63,8 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     if (fd < 0) fd = memfd_create("fuzz", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     write_all(fd, (const char *)bytes, n);
-    if (accepted(eval_log_read(path, 1u << SET_FORGET, &log)))
-        needed(&log.set[SET_FORGET]);
+    if (accepted(eval_log_read(path, 1u << SET_FORGET, &log))) needed(&log.set[SET_FORGET]);
     eval_log_free(&log);
     if (accepted(eval_log_read(path, 0, &log))) check(&log);
     eval_log_free(&log);

@@ -17,7 +17,7 @@ CHAT = {"question_start": "<|start_header_id|>system<|end_header_id|>\n\nCutting
         "question_end": "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "answer_start": ""}
 MODELS = {"retained": ("retained", "mid", PLAIN, "expected/retained"), "mid": ("mid", "retained", PLAIN, "expected/mid"),
           "chat": ("chat/model", "chat/reference", CHAT, "chat/expected")}
-LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2)], "float": [(1, 1), (2, 1), (2, 2)]}  # ranks, tensor
+LAYOUTS = {"double": [(1, 1), (2, 2)], "float": [(1, 1), (2, 1)]}  # ranks, tensor
 MEAN = 1e-6      # relative: means, areas, summaries
 ROW = 1e-5       # their rows are float32, and move by 7e-6 with the size of a batch: nats, and a probability's size
 NATS = ("mia_loss", "mia_min_k", "mia_min_k_plus_plus", "mia_reference")

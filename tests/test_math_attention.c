@@ -11,7 +11,7 @@ static struct example example(size_t n_seq, const size_t *first, size_t heads_q,
                               const int *kv_of)
 {
     return (struct example){
-        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim)},
+        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim), NULL},
         .n = first[n_seq],
         .width = (heads_q + 2 * heads_kv) * head_dim,
         .out_width = heads_q * head_dim,
