@@ -375,7 +375,7 @@ TABLE = [
     ("unknown benchmark", evaluating(benchmark="muze"), [INPUT + r":\d+:\d+: evaluate.benchmark", "did you mean muse"], 1, 2),
     ("rows of one token", evaluating(row_length=1), [INPUT + r":\d+:\d+: evaluate.row_length"], 1, 1),
     ("rows of a length in words", evaluating(row_length="all"), [INPUT + r":\d+:\d+: evaluate.row_length", "auto"], 1, 1),
-    ("a key for the length of rows", evaluating(row_lenght=10), [INPUT + r":\d+:\d+", "evaluate.row_length"], 1, 1),
+    ("a key for the length of rows", evaluating(row_lenght=10), [INPUT + r":\d+:\d+", 'did you mean "row_length"'], 1, 1),
     ("an area beyond 1", evaluating(privleak_auc=1.5), [INPUT + r":\d+:\d+: evaluate.privleak_auc", "0 to 1, or auto"], 1, 1),
     ("a set that MUSE does not have", evaluating(benchmark="muse", sets={"verbmem_forgot": ROWS}),
      [INPUT + r":\d+:\d+: evaluate.sets", "did you mean verbmem_forget"], 1, 2),
