@@ -3,9 +3,11 @@
     open_unlearning.py [WORD ...]       parts whose name contains one of the words"""
 import json
 import math
+import shutil
 import sys
 
-from harness import SHARED, Checks, precisions, run_input
+import h5py
+from harness import SHARED, Checks, labels, precisions, run_input
 
 GOLDEN, TOFU = SHARED / "golden/open_unlearning", SHARED / "data/tofu"
 SETS = {"forget": "forget01_perturbed", "holdout": "holdout01", "retain": "retain_perturbed",
@@ -19,7 +21,7 @@ MODELS = {"retained": ("retained", "mid", PLAIN, "expected/retained"), "mid": ("
           "chat": ("chat/model", "chat/reference", CHAT, "chat/expected")}
 LAYOUTS = {"double": [(1, 1), (2, 2)], "float": [(1, 1), (2, 1)]}  # ranks, tensor
 MEAN = 1e-6      # relative: means, areas, summaries
-ROW = 1e-5       # their rows are float32, and move by 7e-6 with the size of a batch: nats, and a probability's size
+ROW = 2e-5       # their rows are float32: 1e-5 from the same rows in float64, in nats and of a probability's size
 NATS = ("mia_loss", "mia_min_k", "mia_min_k_plus_plus", "mia_reference")
 EXACT = 1e-12    # ROUGE and counts; texts are equal
 LOGS = str(GOLDEN / "expected/retained/TOFU_EVAL.json")
@@ -51,7 +53,7 @@ def found(x, path):
     return x
 
 
-def tolerance(path, want, row=ROW):
+def tolerance(path, want):
     """How far a figure may be from theirs."""
     metric, key = path[0], path[-1]
     if "value_by_index" not in path and path[1] not in ("forget", "holdout"):
@@ -60,10 +62,10 @@ def tolerance(path, want, row=ROW):
         return 1e-7
     if "ROUGE" in metric or metric in ("exact_memorization", "extraction_strength"):
         return EXACT if metric != "exact_memorization" else 1e-7  # a quotient in float32
-    return row if "avg_loss" in path or metric in NATS else row * abs(want)
+    return ROW if "avg_loss" in path or metric in NATS else ROW * abs(want)
 
 
-def compared(checks, what, directory, expected, double):
+def compared(checks, what, directory, expected):
     """Every figure and text of both files."""
     for file in ("TOFU_SUMMARY.json", "TOFU_EVAL.json"):
         theirs, ours = json.loads((expected / file).read_text()), json.loads((directory / file).read_text())
@@ -76,8 +78,7 @@ def compared(checks, what, directory, expected, double):
             elif isinstance(want, str) or not isinstance(got, (int, float)):
                 right = want == got
             elif isinstance(want, (int, float)):
-                allowed = tolerance(path if file != "TOFU_SUMMARY.json" else (path[0], "agg_value"), want,
-                                    ROW if double else 2 * ROW)  # in float both sides round
+                allowed = tolerance(path if file != "TOFU_SUMMARY.json" else (path[0], "agg_value"), want)
                 worst = max(worst, abs(got - want) / allowed if allowed else math.inf * (got != want) if got != want else 0)
                 right = abs(got - want) <= allowed
             if not right:
@@ -97,13 +98,98 @@ def golden(checks):
                 directory.mkdir()
                 done = run_input(settings(name, ranks, tensor), ranks, precision, directory, timeout=300)
                 if checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
-                    compared(checks, what, directory / "out", GOLDEN / expected, precision == "double")
+                    compared(checks, what, directory / "out", GOLDEN / expected)
+
+
+def own_log(checks):
+    """Our own TOFU_EVAL.json of the retained model in place of theirs: the same forget quality and privleak."""
+    directory = checks.directory / "own-log"
+    directory.mkdir()
+    sets = {k: v for k, v in settings("mid")["evaluate"]["sets"].items() if k in ("forget", "holdout")}
+    metrics = ["truth_ratio", "truth_ratio_for_quality", "min_k"]
+    run_input(settings("retained", sets=sets, metrics=metrics), 1, precisions()[-1], directory)
+    (directory / "out").rename(directory / "retained")
+    logs = {"TOFU_EVAL.json": None, "eval_log_aggregated.json": 100 * (0.5 - 0.991875) / (0.5 + 1e-10)}  # that one has no min-k
+    want = json.loads((GOLDEN / "expected/mid/TOFU_SUMMARY.json").read_text())
+    for log, leak in logs.items():
+        again = settings("mid", sets=sets, metrics=metrics, retain_logs=str(directory / "retained" / log))
+        done = run_input(again, 1, precisions()[-1], directory, ["--overwrite"])
+        if checks.check(done.returncode == 0, f"own {log}: exit status {done.returncode}", done.stderr[-2000:]):
+            got = json.loads((directory / "out/TOFU_SUMMARY.json").read_text())
+            checks.check(abs(got["forget_quality"] / want["forget_quality"] - 1) < MEAN and
+                         abs(got["privleak"] - (leak or want["privleak"])) < 1e-6 * 100, f"own {log}: quality and privleak", str(got))
+
+
+# -------------------------------------------------------------------------------------- rows that the golden lacks
+def twin(model_dir, template, rows, limit, pad):
+    """loss, hits and log p (without the last label) of each row as that tool makes and masks it, by transformers."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64).eval()
+    tokenizer, eos = Tokenizer.from_file(str(model_dir / "tokenizer.json")), model.config.eos_token_id
+    out = []
+    for question, answer in rows:
+        asked = template["question_start"] + question + template["question_end"]
+        prompt, ids = tokenizer.encode(asked).ids[:limit], tokenizer.encode(asked + answer).ids[:limit]
+        ids += [eos] * (ids[-1] != eos)
+        t = torch.tensor([ids])
+        with torch.no_grad():
+            p = model(input_ids=t, attention_mask=(t != pad).long()).logits[0, :-1].log_softmax(-1)
+        at = range(len(prompt) - 1, len(ids) - 1)
+        lp = torch.stack([p[k, ids[k + 1]] for k in at]).numpy()
+        hit = [int(p[k].argmax()) == ids[k + 1] for k in at]
+        k = next((k for k in range(len(hit) - 1) if all(hit[k:-1])), len(hit) - 2)
+        out.append({"loss": -lp.mean(), "extraction_strength": 1 - k / (len(hit) - 1) if len(hit) > 1 else 0,
+                    "exact_memorization": sum(hit[:-1]) / (len(hit) - 1) if len(hit) > 1 else float("nan"),
+                    "min_k": -sorted_mean(lp[:-1])})
+    return out
+
+
+def sorted_mean(lp):
+    return sum(sorted(lp)[:max(1, int(0.4 * len(lp)))]) / max(1, int(0.4 * len(lp))) if len(lp) else 0
+
+
+def odd_rows(checks):
+    """Rows beyond the limit, a prompt beyond it, end tokens inside an answer and at its end, another padding token."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError as e:
+        return checks.skip(f"odd rows: {e}: make transformers")
+    turn = "<|eot_id|>"
+    rows = [("Who?", "Nobody at all, and that for a very long time indeed"), ("why " * 60, "So."), ("What?", "Cut"),
+            ("Where?", f"There{turn} and then{turn}here"), ("When?", f"Then{turn}"), (f"{turn}Who{turn}?", f"{turn}He")]
+    cases = {"cut": ("mid", PLAIN, 40, "mid", None), "chat": ("chat", CHAT, 40, "chat/model", None),
+             "padding": ("chat", CHAT, 10**6, "chat/model", "<unk>")}
+    for name, (kind, template, limit, path, pad) in cases.items():
+        directory = checks.directory / f"odd-{name}"
+        directory.mkdir()
+        (directory / "rows.jsonl").write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
+        shutil.copytree(GOLDEN / path, directory / "model")
+        config = directory / "model/tokenizer_config.json"
+        config.chmod(0o644)
+        config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token": pad and {"content": pad}}))
+        made = settings(kind, sets={"forget": "rows.jsonl"}, retain_logs=None, metrics=["loss", "exact_memorization", "extraction_strength", "min_k"])
+        made["model"], made["data"]["max_length"] = {"path": "model"}, 40
+        done = run_input(made, 1, precisions()[-1], directory)
+        if not checks.check(done.returncode == 0, f"odd rows: {name}", done.stderr[-2000:]):
+            continue
+        eos = 514 if kind == "chat" else 2
+        chat = kind == "chat"  # its template holds special tokens: no row is cut
+        want = twin(directory / "model", template, rows, 10**6 if chat else limit, 0 if pad else eos)
+        with h5py.File(directory / "out/evaluation.h5") as f:
+            x, metrics = f["evaluation"][()][-1, 0], labels(f["metric"])
+        for m in want[0]:
+            expected = [r[m] for r in want]
+            got = x[:, metrics.index(m)]
+            near = [abs(g - e) < 1e-5 or (g != g and e != e) for g, e in zip(got, expected)]
+            checks.check(all(near), f"odd rows: {name}: {m}", f"{list(got)}, not {expected}")
 
 
 def main():
     checks = Checks("open-unlearning")
     checks.need(GOLDEN)
-    for part in (golden,):
+    for part in (golden, own_log, odd_rows):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()
