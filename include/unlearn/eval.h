@@ -39,7 +39,7 @@ void answers_free(struct answers *a);
 enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
 /** Takes out the spaces that Hugging Face's clean_up_tokenization_spaces takes out: before . ? ! , and contractions. Local. */
 void text_tidy(struct text *t);
-void text_strip(struct text *t); /* white space at both ends, as Python's str.strip() */
+void text_trim(struct text *t); /* white space at both ends, as Python's str.strip() */
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
 struct rouge { /* 0 ... 1 */

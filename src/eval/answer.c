@@ -58,7 +58,7 @@ static size_t space(const char *s, size_t n, bool first)
                : 0;
 }
 
-void text_strip(struct text *t)
+void text_trim(struct text *t)
 {
     size_t from = 0, n;
     while ((n = space(t->data, t->n, false))) t->n -= n;

@@ -111,7 +111,7 @@ static void tidied(const struct config *c, const struct evaluated_set *s, struct
         const char *end = t->n ? memmem(t->data, t->n, question[i], strlen(question[i])) : NULL;
         if (end) t->n = (size_t)(end - t->data);
     }
-    if (open_unlearning) text_strip(t);
+    if (open_unlearning) text_trim(t);
 }
 
 /* Scores the generated answers, on rank 0. Cuts new tokens beyond evaluate.max_length, since decoding limits prompt and

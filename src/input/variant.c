@@ -151,7 +151,7 @@ static enum status texts_of(const struct tokenizer *t, struct evaluated_set *s, 
     TRY(answer_text(t, d->id + first, n, expected));
     text_tidy(asked), text_tidy(expected);
     text_without(expected, asked);
-    text_strip(expected);
+    text_trim(expected);
 done:
     return st;
 }
