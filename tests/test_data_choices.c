@@ -38,7 +38,7 @@ static void put(const char *content)
     fail_clear();
 }
 
-static const struct template asked = {"Of x.\n\n", "\nAnswer:", " "};
+static const struct template asked = {.question_start = "Of x.\n\n", .question_end = "\nAnswer:", .answer_start = " "};
 
 static enum status read_choices(const char *content, bool bare, struct variants *v, size_t **right)
 {

@@ -111,13 +111,15 @@ enum status set_rule(const struct config *c, const struct evaluated_set *s, stru
     enum status st = OK;
     if (f == &choices) {
         TRY(subject_start(s->name, start));
-        rule->template = (struct template){start->data, "\nAnswer:", " "};
+        rule->template =
+            (struct template){.question_start = start->data, .question_end = "\nAnswer:", .answer_start = " "};
         rule->bare = true;
     } else if (f->examples) {
         TRY(knowledge_start(c, f, start));
-        rule->template = (struct template){start->data, "\nAnswer: ", ""};
+        rule->template =
+            (struct template){.question_start = start->data, .question_end = "\nAnswer: ", .answer_start = ""};
     } else {
-        rule->template = (struct template){"", "", " "};
+        rule->template = (struct template){.question_start = "", .question_end = "", .answer_start = " "};
     }
     if (!f->examples) rule->eos = -1, rule->eos_beyond = false;
 done:
