@@ -52,6 +52,10 @@ double row_cost(const struct layout *l, const struct dataset *d, size_t row, enu
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
+/** Forward of pass p of rows of d, up to the logits (layer 0) or a hidden state. ERR_NUMERIC names the first row whose
+ *  values are not finite; those of the others are complete all the same.               Collective over tensor ranks. */
+enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
+                        size_t layer);
 /** Forward of pass p, first under the reference where an objective needs its values. It stops at the highest hidden
  *  state that is read where no objective reads logits.                                 Collective over tensor ranks. */
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,

@@ -225,8 +225,8 @@ enum status model_new(const struct layout *l, const struct grid *g, const struct
 void model_free(struct model *m);
 
 /** One forward over a packed batch. Keeps what the backward needs, the logits of this process's vocabulary slice, and the
- *  complete log-sum-exp and nll of every output. ERR_NUMERIC when a log-sum-exp is not finite; the results are complete
- *  all the same.                                                                    Collective over the tensor ranks. */
+ *  complete log-sum-exp and nll of every output. ERR_NUMERIC, without a message, when a log-sum-exp is not finite: the
+ *  caller knows the rows; the results are complete all the same.                    Collective over the tensor ranks. */
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b);
 /** The same up to hidden state `layer` (see model_hidden()), which must be finite instead: no logits, no nll. */
 enum status model_forward_hidden(struct model *m, struct state *weights, const struct batch *b, size_t layer);

@@ -1,6 +1,7 @@
 /* Lists of rows -> shares of the data ranks -> passes of packed batches; and every buffer that a pass needs. */
 #include "unlearn/geffect_priv.h"
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,4 +197,26 @@ size_t slot_layer(const struct layout *l, size_t slot)
 const struct param *slot_param(const struct layout *l, size_t slot)
 {
     return slot < l->n_param ? &l->param[slot] : layout_find(l, l->shape->blocks + 2, ROLE_HEAD);
+}
+
+/* Which row, and where, in the words of a message; what a hidden state holds is not looked at row by row. */
+static enum status not_finite(const struct engine *e, const struct dataset *d, size_t p, const struct batch *b,
+                              size_t layer)
+{
+    const double *lse = model_lse(e->model), *nll = model_nll(e->model);
+    const int rank = e->grid->rank;
+    if (layer) return fail(ERR_NUMERIC, "%s: hidden state %zu is not finite (rank %d)", d->path, layer, rank);
+    for (size_t i = 0; i < b->n_seq; i++)
+        for (size_t k = b->out_first[i]; k < b->out_first[i + 1]; k++)
+            if (!isfinite(lse[k]) || !isfinite(nll[k]))
+                return fail(ERR_NUMERIC, "%s: row %zu (from 0): a log-likelihood is not finite (rank %d)", d->path,
+                            e->room->row[e->room->start[p] + i], rank);
+    return ERR_NUMERIC;
+}
+
+enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
+                        size_t layer)
+{
+    enum status st = layer ? model_forward_hidden(e->model, weights, b, layer) : model_forward(e->model, weights, b);
+    return st == ERR_NUMERIC ? not_finite(e, d, p, b, layer) : st;
 }

@@ -99,7 +99,7 @@ static enum status forward_rows(struct engine *e, struct kept *k, struct state *
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
         pass_pack(e, &rows, p, k->which, &b);
-        now = k->layer ? model_forward_hidden(e->model, weights, &b, k->layer) : model_forward(e->model, weights, &b);
+        now = pass_values(e, weights, k->data, p, &b, k->layer);
         if (now > st) st = now;
         take(e, k, p, &b);
     }

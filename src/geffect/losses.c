@@ -14,11 +14,6 @@ static size_t top_layer(size_t J, const struct objective *o)
     return top;
 }
 
-static enum status forward(struct engine *e, struct state *weights, const struct batch *b, size_t top)
-{
-    return top ? model_forward_hidden(e->model, weights, b, top) : model_forward(e->model, weights, b);
-}
-
 size_t objective_reference_layer(const struct objective *o)
 {
     return objective_needs(o) & NEEDS_STATES ? objective_hidden(o).layer : 0;
@@ -51,7 +46,7 @@ static enum status reference_values(struct engine *e, size_t J, const struct obj
         kept_values(e, J, o, r, p, b);
         return OK;
     }
-    st = forward(e, e->reference, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
+    st = pass_values(e, e->reference, r->data, p, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
     if (needs & NEEDS_DISTRIBUTION) model_set_aside(e->model, b);
     for (size_t j = 0; j < J; j++)
         if (objective_needs(&o[j]) & NEEDS_STATES)
@@ -62,7 +57,7 @@ static enum status reference_values(struct engine *e, size_t J, const struct obj
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                          const struct batch *b)
 {
-    enum status st = reference_values(e, J, o, r, p, b), now = forward(e, e->weights, b, top_layer(J, o));
+    enum status st = reference_values(e, J, o, r, p, b), now = pass_values(e, e->weights, r->data, p, b, top_layer(J, o));
     return st > now ? st : now;
 }
 

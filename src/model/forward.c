@@ -169,7 +169,7 @@ static enum status likelihood(struct model *m, const struct batch *b)
         m->nll[k] = b->out_id[k] < 0 ? 0 : m->lse[k] - m->sum[n + k];
         finite = finite && isfinite(m->lse[k]) && isfinite(m->nll[k]);
     }
-    return finite ? OK : fail(ERR_NUMERIC, "forward: a log-likelihood is not finite; the weights have diverged");
+    return finite ? OK : ERR_NUMERIC;
 }
 
 /* The embedding and blocks 1 ... last. */
@@ -218,5 +218,5 @@ enum status model_forward_hidden(struct model *m, struct state *weights, const s
     if (layer == blocks) final_norm(m, weights, b);
     finite = layer == blocks ? math_finite(b->n_out * m->d, m->h) : math_finite(b->n_row * m->d, m->kept[layer].x);
     phase_enter(before);
-    return finite ? OK : fail(ERR_NUMERIC, "forward: hidden state %zu is not finite; the weights have diverged", layer);
+    return finite ? OK : ERR_NUMERIC;
 }
