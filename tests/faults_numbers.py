@@ -51,8 +51,8 @@ def spoilt(scene, n, ranks, rank):
         scene.checks.check(not_finite(d) == not_finite(scene.whole(ranks)), f"{what}: status 0, and no effect is spoilt")
     else:
         scene.ended(what, done, 3, "finite" if "finite" in done.err else "nan")
-        scene.checks.check("update " in done.err or "step " in done.err, f"{what}: the step is named", done.err)
-        place = re.search(r"row \d+ \(from 0\)|hidden state \d+ is|\(not finite: \S+\)| of \S+ is not finite \(rank", done.err)
+        scene.checks.check(any(w in done.err for w in ("update ", "step ", "as reference: ")), f"{what}: the step is named", done.err)
+        place = re.search(r"row \d+ \(from 0\)|hidden state \d+ is|(?:\(not finite:| of) \S+|effect of", done.err)
         scene.checks.check(place, f"{what}: the row or the tensor is named", done.err)
         scene.checks.check("a log-likelihood" not in done.err or "(rank " in done.err, f"{what}: the rank is named", done.err)
         if "gradient norm nan" in done.err:

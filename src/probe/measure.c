@@ -7,9 +7,14 @@
 enum status set_gradient(struct subject *s, const struct objective *o, const struct rows *rows, double *weight,
                          double *loss, struct state *gradient)
 {
+    const struct param *p;
     enum status st;
     TRY(objective_weights(s->in, o, rows, weight));
     TRY(subject_gradient(s, o, rows, weight, gradient, loss));
+    if ((p = state_not_finite(gradient)))
+        st = fail(ERR_NUMERIC, "%s: the gradient of %s of %s is not finite (rank %d)", rows->data->path,
+                  objective_name(o), p->name, s->grid->rank);
+    st = grid_agree(s->grid, st);
 done:
     return st;
 }
