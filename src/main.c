@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum action { RUN, ENCODE, HELP, VERSION };
 struct command {
@@ -80,6 +81,18 @@ static enum status act(const struct command *c, bool first)
     return print(c->action == HELP ? task_help : task_version);
 }
 
+/* HDF5 1.10 calls exit(-1) where it gets no memory, without a word. */
+static bool ended;
+static void ended_by_library(void)
+{
+    static const char text[] =
+        "unlearn: error: a library has ended the process, most likely because there is no memory left: use fewer "
+        "processes a node, or a larger limit\n";
+    if (ended) return;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(status_exit(ERR_MEMORY));
+    _exit(status_exit(ERR_MEMORY));
+}
+
 int main(int argc, char **argv)
 {
     struct command c = {0};
@@ -87,6 +100,7 @@ int main(int argc, char **argv)
     char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
     bool first = true;
     enum status st;
+    atexit(ended_by_library);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit of the size of files is then a failed write, with a message */
     phase_enter(PHASE_OTHER);
@@ -104,5 +118,6 @@ done:
     grid_free(world);
     parallel_end();
     free(overrides);
+    ended = true;
     return status_exit(st);
 }
