@@ -1,8 +1,9 @@
-/* For tests of the model room: scratch directories, and small models made by hand. */
+/* For tests of the rooms model and shape: scratch directories, and small models made by hand. */
 #ifndef UNLEARN_TESTS_MODEL_FILES_H
 #define UNLEARN_TESTS_MODEL_FILES_H
 #include "near.h"
 #include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include "unlearn/weights_priv.h"
 #include <dirent.h>
 #include <unistd.h>

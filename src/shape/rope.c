@@ -2,7 +2,7 @@
  * 2021), optionally scaled for longer texts: linear divides f by a factor; llama3 divides only low frequencies by it,
  * leaves high ones and interpolates between; yarn interpolates by the number of turns of a pair over the original
  * length (Peng et al. 2023), and also scales the entries that rotate. All in double.                                 */
-#include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

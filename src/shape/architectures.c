@@ -1,5 +1,5 @@
 /* The decoders that can be read: one row per model_type of config.json. A new one is a row here, and names: README.md. */
-#include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* config.json -> struct shape. Every size is checked against a limit before it is used in a product or an allocation,
  * so that no product of this room can overflow: the largest model allowed has fewer than 2^62 parameters.           */
-#include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

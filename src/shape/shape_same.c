@@ -1,5 +1,5 @@
 /* Whether two models agree, from SHAPE_MEMBERS, the list of all members of a shape. */
-#include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include <string.h>
 
 struct member {
