@@ -19,7 +19,10 @@ struct param {
     bool vector;
     bool transposed;   /* the file has it as [cols][rows] */
     size_t rows, cols; /* global shape */
-    size_t n_piece;    /* runs of global rows, in local order; usually one */
+    bool goes_on;      /* part of the file's tensor that the parameter before it begins: its rows are below those */
+    size_t tensor;     /* number of the file's tensor, which may hold several parameters */
+    size_t tensor_first, tensor_rows; /* where in it the rows begin; all of its rows */
+    size_t n_piece;                   /* runs of global rows, in local order; usually one */
     struct piece {
         size_t first, count;
     } * piece;        /* owned */
@@ -33,7 +36,7 @@ struct param {
 struct layout {
     const struct shape *shape; /* borrowed */
     int tensor_rank, tensor_size;
-    size_t n_param;
+    size_t n_param, n_tensor;
     struct param *param;               /* ordered by layer, then role */
     size_t n_layer;                    /* blocks + 3 */
     size_t *layer_first;               /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
@@ -50,9 +53,10 @@ void layout_free(struct layout *l);
 /** The parameter of a layer with this role; NULL when the layer has none. With tied embeddings lm_head's ROLE_HEAD is
  *  the embedding; with QK_EACH the first head's parameter is returned, and the other heads' follow it. */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
-/** Rows and columns of the tensor in a file: exchanged if the file stores it transposed. */
+/** Rows and columns of the tensor in a file, exchanged if the file stores it transposed; the file's rows of this part. */
 size_t param_file_rows(const struct param *p);
 size_t param_file_cols(const struct param *p);
+size_t param_part_rows(const struct param *p);
 /** Where a state has the parameters of a layer: data[*first ... *first + *count - 1].                         Local. */
 void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
 /** The tensor's name in older files: without the family's prefix, if it has one. */
@@ -164,7 +168,8 @@ void cache_free(struct cache *c);
  *  log-likelihoods, nothing for a backward. A row's logits are bit for bit the same whatever other rows the batch has,
  *  however the sequence was cut into steps, and for any number of threads; model_forward() agrees with them up to
  *  rounding. (With more than two tensor ranks this holds if the MPI library adds in the same order for messages of any
- *  length.)                                                                        Collective over the tensor ranks. */
+ *  length.) Where rows of more than shape->long_from tokens turn by other frequencies, a sequence that grows beyond them must
+ *  begin anew at position 0.                                                        Collective over the tensor ranks. */
 void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
 
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */

@@ -14,11 +14,11 @@ enum role { /* what a tensor is in its layer; the order is the order in memory, 
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS,
     ROLE_Q_NORM, ROLE_K_NORM,
     ROLE_Q_NORM_BIAS, ROLE_K_NORM_BIAS,
-    ROLE_O, ROLE_O_BIAS,
+    ROLE_O, ROLE_O_BIAS, ROLE_NORM1_AFTER,
     ROLE_NORM2, ROLE_NORM2_BIAS,
     ROLE_GATE, ROLE_UP,
     ROLE_GATE_BIAS, ROLE_UP_BIAS,
-    ROLE_DOWN, ROLE_DOWN_BIAS,
+    ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_NORM2_AFTER,
     ROLE_NORM, ROLE_NORM_BIAS,
     ROLE_HEAD, ROLE_HEAD_BIAS,
     N_ROLE
@@ -37,11 +37,16 @@ struct flag {        /* a yes/no property of an architecture */
     const char *key; /* in config.json; NULL: always `standard` */
     bool standard;   /* value if config.json does not say */
 };
-enum window {
-    WINDOW_NEVER,
-    WINDOW_GIVEN,
-    WINDOW_ASKED
-};           /* when sliding_window acts: never, whenever given, with use_sliding_window */
+struct cap { /* x -> c tanh(x / c) */
+    const char *key;
+    double standard; /* 0: none */
+};
+enum window { /* when sliding_window acts, and in which blocks */
+              WINDOW_NEVER,
+              WINDOW_GIVEN,     /* whenever given, in all */
+              WINDOW_ASKED,     /* with use_sliding_window, as layer_types says, else from max_window_layers on */
+              WINDOW_ALTERNATES /* as layer_types says, else in all but every full_every-th */
+};
 enum fused { /* whether q, k and v are one tensor (no grouped heads) */
              FUSED_NOT,
              FUSED_BY_HEAD, /* head by head, its rows of q, then k, then v */
@@ -52,7 +57,8 @@ struct size_keys { /* names in config.json */
 };
 struct architecture {
     const char *model_type;
-    const char *const *tensor; /* [N_ROLE] names, # is the block's number; NULL: not in this family */
+    const char *const *tensor; /* [N_ROLE] names, # is the block's number; NULL: not in this family. Neighbours with one
+                                  name are parts of one tensor, one below the other */
     enum norm_kind norm;
     const char *eps_key;
     double eps;
@@ -62,6 +68,7 @@ struct architecture {
     bool no_padding;        /* the embedding has no padding_idx in transformers */
     bool one_norm;          /* a parallel residual has one norm for attention and MLP */
     bool post_norm;         /* norms come after attention and MLP */
+    bool both_norms;        /* norms come before and after attention and MLP */
     bool scaled_embedding;  /* the embedding is multiplied by the root of the hidden size */
     bool learned_positions; /* instead of rotary ones */
     enum qk_norm qk_norm;   /* its kind, if has_qk_norm says that there is one */
@@ -78,6 +85,14 @@ struct architecture {
     size_t inner;                         /* MLP columns / hidden size if config.json does not say; 0: it must say */
     int32_t padding;                      /* padding_idx + 1 if config.json does not say; 0: none */
     enum window window;
+    size_t window_standard, full_every; /* window if config.json does not say, 0: none */
+    const char *full_every_key;         /* NULL: fixed */
+    const char *local_theta_key; /* blocks with a window have rotary frequencies of their own; NULL: they have not */
+    double theta, local_theta;   /* if config.json does not say; 0: 10000 */
+    size_t original;             /* original_max_position_embeddings if config.json does not say; 0: that of its
+                                           rope_scaling, else all positions */
+    double query_scalar;         /* query_pre_attn_scalar if config.json does not say; 0: the width of a head */
+    struct cap score_cap, logit_cap;
 };
 
 /* ------------------------------------------------------------------------------------------- config.json read ----- */
@@ -105,6 +120,7 @@ struct architecture {
     X(FUNCTION, bool,            parallel_residual, , value, "use_parallel_residual") /* x + attention + mlp */ \
     X(TENSORS,  bool,            one_norm, , value, "the number of its norms") /* one for attention and MLP (phi) */ \
     X(FUNCTION, bool,            post_norm, , value, "the place of its norms") /* after: x + norm(attention(x)) */ \
+    X(TENSORS,  bool,            both_norms, , later, "the norms after attention and MLP") /* and before them */ \
     X(TENSORS,  enum qk_norm,    qk_norm, , value, "qk_layernorm") /* same kind as the other norms */ \
     X(TENSORS,  bool,            qk_norm_bias, , value, "the bias of qk_layernorm") \
     X(TENSORS,  bool,            qkv_bias, , value, "the bias of q, k and v") \
@@ -117,9 +133,17 @@ struct architecture {
     X(FUNCTION, double *,        frequency, , frequencies, "its rotary frequencies (rope_theta, rope_scaling)") \
         /* [rotary_dim/2], owned: pair k turns by t * frequency[k] at position t */ \
     X(FUNCTION, double,          rotary_scale, , value, "the attention factor of its rope_scaling") /* 1 but for yarn */ \
+    X(FUNCTION, double *,        other_frequency, , frequencies, "its other rotary frequencies (rope_scaling)") \
+        /* of blocks with a window; with long_from, of rows of more tokens than that; NULL: none */ \
+    X(FUNCTION, double,          other_scale, , later, "the attention factor of its other rope_scaling") \
+    X(FUNCTION, size_t,          long_from, , later, "original_max_position_embeddings") /* 0: no such frequencies */ \
     X(FUNCTION, double,          embed_scale, , value, "the scale of its embedding") \
     X(TENSORS,  bool,            learned_positions, , value, "the kind of its positions") /* longer rows are refused */ \
-    X(FUNCTION, size_t,          window, , value, "sliding_window") /* 0: none; longer rows are refused */ \
+    X(FUNCTION, size_t,          window, , value, "sliding_window") /* keys that a query sees, itself included; 0: all */ \
+    X(FUNCTION, bool *,          slides, , slides, "layer_types") /* [blocks], owned: has the window; NULL: all */ \
+    X(FUNCTION, double,          query_scalar, , later, "query_pre_attn_scalar") /* scores / its root; 0: head_dim */ \
+    X(FUNCTION, double,          score_cap, , later, "attn_logit_softcapping") /* 0: none */ \
+    X(FUNCTION, double,          logit_cap, , later, "final_logit_softcapping") /* 0: none */ \
     X(FREE,     int32_t,         bos, , value, "no number depends on it") /* -1: none */ \
     X(FREE,     int32_t,         eos, [MAX_EOS], value, "all models of a run read the same rows, those of model.path") \
     X(FREE,     size_t,          n_eos, , value, "as eos") \
@@ -133,6 +157,9 @@ struct shape {
     SHAPE_MEMBERS(X)
 #undef X
 };
+/** Whether a block, counted from 0, has the window and what goes with it; how many keys its queries see at most, 0: all. */
+static inline bool shape_slides(const struct shape *s, size_t block) { return s->slides ? s->slides[block] : s->window; }
+static inline size_t shape_window(const struct shape *s, size_t block) { return shape_slides(s, block) ? s->window : 0; }
 /** Reads DIR/config.json in both styles (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). Checks sizes
  *  before it allocates by them. Refuses by name the keys that change results but are not supported; ignores other
  *  unknown keys. ERR_INPUT names file and key.                                                                Local. */

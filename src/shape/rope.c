@@ -1,7 +1,8 @@
 /* Rotary frequencies: position t turns pair k of a head by the angle t f[k], f[k] = theta^(-2k/dim), k < dim/2 (Su et al.
  * 2021), optionally scaled for longer texts: linear divides f by a factor; llama3 divides only low frequencies by it,
  * leaves high ones and interpolates between; yarn interpolates by the number of turns of a pair over the original
- * length (Peng et al. 2023), and also scales the entries that rotate. All in double.                                 */
+ * length (Peng et al. 2023), and also scales the entries that rotate; longrope divides each f by a factor of its own, of
+ * one list up to the original length and of another for longer rows, and scales too. All in double.                  */
 #include "unlearn/shape_priv.h"
 #include <math.h>
 #include <stdlib.h>
@@ -13,8 +14,9 @@ static const size_t POSITIONS_MOST = (size_t)1 << 31;
 struct rope {
     const char *type;
     double theta, fraction, factor, low, high, scale;
-    bool whole_ramp; /* yarn: the ends of its ramp are rounded outwards to whole pairs */
-    size_t original; /* positions that the model was first trained on */
+    bool whole_ramp;                /* yarn: the ends of its ramp are rounded outwards to whole pairs */
+    size_t original;                /* positions that the model was first trained on */
+    const json_t *shorter, *longer; /* longrope: the factors of each pair, for rows up to `original` tokens and beyond */
 };
 
 /* Finds the object of scaling parameters, in either style; NULL: none. */
@@ -70,7 +72,55 @@ done:
     return st;
 }
 
-static enum status scaling_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+/* One list of longrope's factors. */
+static enum status factors_read(const char *where, const json_t *scaling, const char *key, const json_t **out)
+{
+    const json_t *factor;
+    size_t k;
+    if (!(*out = key_find(scaling, key)))
+        return fail(ERR_INPUT, "%s: %s: is missing; rotary scaling \"longrope\" needs it", where, key);
+    if (!json_is_array(*out)) return key_wrong(where, key, *out, "a list of numbers");
+    json_array_foreach(*out, k, factor) if (!json_is_number(factor) || !(json_number_value(factor) >= FACTOR_LEAST) ||
+                                            json_number_value(factor) > FACTOR_MOST) return key_wrong(where, key, factor,
+                                                                                                      "a number above 0");
+    return OK;
+}
+
+/* Reads longrope's numbers. The length that decides between the lists stands beside rope_scaling, not in it, in families
+ * that have a default for it. */
+static enum status long_read(const char *where, const json_t *config, const json_t *scaling, struct shape *s,
+                             struct rope *r)
+{
+    enum status st = OK;
+    double factor;
+    if (s->row->original) r->original = s->row->original;
+    TRY(original_read(where, config, s->row->original ? config : scaling, r));
+    if (r->original < 2) return fail(ERR_INPUT, "%s: original_max_position_embeddings: longrope needs 2 or more", where);
+    factor = (double)s->positions / (double)r->original;
+    TRY(key_number(where, scaling, "factor", FACTOR_LEAST, FACTOR_MOST, &factor));
+    r->scale = factor <= 1 ? 1 : sqrt(1 + log(factor) / log((double)r->original));
+    TRY(key_number(where, scaling, "attention_factor", FACTOR_LEAST, FACTOR_MOST, &r->scale));
+    TRY(factors_read(where, scaling, "short_factor", &r->shorter));
+    TRY(factors_read(where, scaling, "long_factor", &r->longer));
+    s->long_from = r->original;
+done:
+    return st;
+}
+
+static enum status llama3_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+{
+    enum status st = OK;
+    TRY(need(where, r, scaling, "low_freq_factor", &r->low));
+    TRY(need(where, r, scaling, "high_freq_factor", &r->high));
+    if (!(r->high > r->low))
+        return fail(ERR_INPUT, "%s: high_freq_factor: %g is not above low_freq_factor %g", where, r->high, r->low);
+    TRY(original_read(where, config, scaling, r));
+done:
+    return st;
+}
+
+static enum status scaling_read(const char *where, const json_t *config, const json_t *scaling, struct shape *s,
+                                struct rope *r)
 {
     enum status st = OK;
     if (!scaling) return OK;
@@ -78,18 +128,19 @@ static enum status scaling_read(const char *where, const json_t *config, const j
     TRY(key_text(where, scaling, "rope_type", &r->type));
     TRY(key_number(where, scaling, "rope_theta", THETA_LEAST, THETA_MOST, &r->theta));
     TRY(key_number(where, scaling, "partial_rotary_factor", 0, 1, &r->fraction));
+    if (s->row->original && (!strcmp(r->type, "su") || !strcmp(r->type, "yarn"))) r->type = "longrope"; /* older names */
     if (!strcmp(r->type, "default")) return OK;
+    if (!strcmp(r->type, "longrope") && !s->row->local_theta_key) return long_read(where, config, scaling, s, r);
+    if (s->row->original)
+        return fail(ERR_INPUT, "%s: rotary scaling \"%.40s\" does not go with %s; default and longrope do", where,
+                    r->type, s->model_type);
     if (strcmp(r->type, "linear") != 0 && strcmp(r->type, "llama3") != 0 && strcmp(r->type, "yarn") != 0)
-        return fail(ERR_INPUT, "%s: rotary scaling \"%.40s\" is not built; default, linear, llama3 and yarn are", where,
+        return fail(ERR_INPUT,
+                    "%s: rotary scaling \"%.40s\" is not built; default, linear, llama3, yarn and longrope are", where,
                     r->type);
     TRY(need(where, r, scaling, "factor", &r->factor));
-    if (!strcmp(r->type, "linear")) return OK;
-    if (!strcmp(r->type, "yarn")) return yarn_read(where, config, scaling, r);
-    TRY(need(where, r, scaling, "low_freq_factor", &r->low));
-    TRY(need(where, r, scaling, "high_freq_factor", &r->high));
-    if (!(r->high > r->low))
-        return fail(ERR_INPUT, "%s: high_freq_factor: %g is not above low_freq_factor %g", where, r->high, r->low);
-    TRY(original_read(where, config, scaling, r));
+    if (!strcmp(r->type, "yarn")) TRY(yarn_read(where, config, scaling, r));
+    if (!strcmp(r->type, "llama3")) TRY(llama3_read(where, config, scaling, r));
 done:
     return st;
 }
@@ -111,9 +162,11 @@ static double yarn(const struct rope *r, size_t dim, size_t k, double f)
     return f / r->factor * slowed + f * (1 - slowed);
 }
 
-static double frequency(const struct rope *r, size_t dim, size_t k)
+/* factors: longrope's list. */
+static double frequency(const struct rope *r, const json_t *factors, size_t dim, size_t k)
 {
     double f = 1.0 / pow(r->theta, (double)(2 * k) / (double)dim), turns, smooth;
+    if (factors) return f / json_number_value(json_array_get(factors, k));
     if (!strcmp(r->type, "default")) return f;
     if (!strcmp(r->type, "linear")) return f / r->factor;
     if (!strcmp(r->type, "yarn")) return yarn(r, dim, k, f);
@@ -124,12 +177,87 @@ static double frequency(const struct rope *r, size_t dim, size_t k)
     return (1 - smooth) * f / r->factor + smooth * f;
 }
 
+static enum status frequencies(const char *where, const struct rope *r, const json_t *factors, const struct shape *s,
+                               double **out)
+{
+    enum status st = OK;
+    const size_t n = s->rotary_dim / 2;
+    if (factors && json_array_size(factors) != n)
+        return fail(ERR_INPUT, "%s: %s: has %zu factors for the %zu pairs that rotate", where,
+                    factors == r->shorter ? "short_factor" : "long_factor", json_array_size(factors), n);
+    TRY_NEW(*out, n);
+    for (size_t k = 0; k < n; k++) (*out)[k] = frequency(r, factors, s->rotary_dim, k);
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------- two kinds of blocks ----- */
+/* What rope_parameters says of one type of layer, and rope_scaling over it; owned by the caller. */
+static enum status of_type(const char *where, const json_t *config, const char *type, const char *over, json_t **out)
+{
+    const json_t *all = key_find(config, "rope_parameters"), *one, *scaling = over ? key_find(config, over) : NULL;
+    enum status st = OK;
+    *out = json_object();
+    if (all && !json_is_map(all)) return key_wrong(where, "rope_parameters", all, "an object");
+    if ((one = all ? key_find(all, type) : NULL) && !json_is_map(one)) return key_wrong(where, type, one, "an object");
+    if (scaling && !json_is_map(scaling)) return key_wrong(where, over, scaling, "an object");
+    if (!*out || (one && json_object_update(*out, (json_t *)one)) ||
+        (scaling && json_object_update(*out, (json_t *)scaling)))
+        st = fail(ERR_MEMORY, "memory: cannot allocate the rotary parameters of %s", type);
+    return st;
+}
+
+/* Frequencies of blocks that see all keys, and others of blocks with a window, each with their own base and scaling. */
+static enum status read_both(const char *where, const json_t *config, struct shape *s, struct rope r)
+{
+    enum status st = OK;
+    struct rope local = r;
+    json_t *full = NULL, *sliding = NULL;
+    local.theta = s->row->local_theta;
+    TRY(key_number(where, config, s->row->local_theta_key, THETA_LEAST, THETA_MOST, &local.theta));
+    TRY(of_type(where, config, "full_attention", "rope_scaling", &full));
+    TRY(of_type(where, config, "sliding_attention", NULL, &sliding));
+    TRY(scaling_read(where, config, full, s, &r));
+    TRY(scaling_read(where, config, sliding, s, &local));
+    if (r.fraction != 1 || local.fraction != 1) {
+        st = fail(ERR_INPUT, "%s: partial_rotary_factor: does not go with %s", where, s->model_type);
+        goto done;
+    }
+    s->rotary_scale = r.scale, s->other_scale = local.scale;
+    TRY(frequencies(where, &r, NULL, s, &s->frequency));
+    TRY(frequencies(where, &local, NULL, s, &s->other_frequency));
+done:
+    json_decref(full), json_decref(sliding);
+    return st;
+}
+
+static enum status read_one(const char *where, const json_t *config, struct shape *s, struct rope r)
+{
+    enum status st = OK;
+    const json_t *scaling = NULL;
+    TRY(scaling_find(where, config, &scaling));
+    TRY(scaling_read(where, config, scaling, s, &r));
+    if (!s->row->fraction_key && r.fraction != 1)
+        return fail(ERR_INPUT, "%s: partial_rotary_factor: %g does not go with %s", where, r.fraction, s->model_type);
+    s->rotary_dim = (size_t)((double)s->head_dim * r.fraction);
+    s->rotary_scale = r.scale;
+    TRY(frequencies(where, &r, r.shorter, s, &s->frequency));
+    if (!s->long_from) return OK;
+    s->other_scale = r.scale;
+    TRY(frequencies(where, &r, r.longer, s, &s->other_frequency));
+done:
+    return st;
+}
+
 enum status rope_read(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
     const struct architecture *row = s->row;
-    const json_t *scaling = NULL;
-    struct rope r = {.type = "default", .theta = 10000, .fraction = 1, .scale = 1, .original = s->positions};
+    struct rope r = {.type = "default",
+                     .theta = row->theta > 0 ? row->theta : 10000,
+                     .fraction = 1,
+                     .scale = 1,
+                     .original = s->positions};
 
     s->rotary_scale = 1;
     if (s->learned_positions) return OK;
@@ -139,17 +267,11 @@ enum status rope_read(const char *where, const json_t *config, struct shape *s)
         TRY(key_number(where, config, row->fraction_key, 0, 1, &r.fraction));
     }
     TRY(key_number(where, config, row->theta_key, THETA_LEAST, THETA_MOST, &r.theta));
-    TRY(scaling_find(where, config, &scaling));
-    TRY(scaling_read(where, config, scaling, &r));
-    if (!row->fraction_key && r.fraction != 1)
-        return fail(ERR_INPUT, "%s: partial_rotary_factor: %g does not go with %s", where, r.fraction, s->model_type);
-    s->rotary_dim = (size_t)((double)s->head_dim * r.fraction);
+    s->rotary_dim = s->head_dim;
+    TRY(row->local_theta_key ? read_both(where, config, s, r) : read_one(where, config, s, r));
     if (s->rotary_dim % 2 || !s->rotary_dim)
         return fail(ERR_INPUT, "%s: %zu of the %zu entries of a head would rotate; an even number can", where,
                     s->rotary_dim, s->head_dim);
-    s->rotary_scale = r.scale;
-    TRY_NEW(s->frequency, s->rotary_dim / 2);
-    for (size_t k = 0; k < s->rotary_dim / 2; k++) s->frequency[k] = frequency(&r, s->rotary_dim, k);
 done:
     return st;
 }
