@@ -3,7 +3,8 @@
 
 /* relative, as DESIGN.md asks: what float rounding leaves of sums over a few thousand products */
 static const double TOL = sizeof(real) == 8 ? 1e-8 : 2e-5;
-static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                     "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { TOKENS = 300 }; /* several passes: the longest row has 200 */
 
 /* Runs a check for every model and every tensor degree that divides the job. */

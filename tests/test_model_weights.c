@@ -4,7 +4,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                     "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { N_MODEL = sizeof models / sizeof *models };
 
 static const char *golden(size_t i)

@@ -183,7 +183,8 @@ static void add_sequence(struct decoding *d, size_t s)
     struct slot *slot = &d->slot[s];
     const size_t prompt = length_of(d, slot->prompt), first = reads_again(d, slot) ? 0 : slot->read;
     for (size_t t = first; t < slot->length; t++)
-        add_row(b, t < prompt ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt], t);
+        add_row(b, t < prompt ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt],
+                t);
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;

@@ -136,8 +136,7 @@ static enum status check_lengths(const struct inputs *in, struct prompt_inputs *
     const size_t most = c->generate.max_length, limit = s->learned_positions ? s->positions : 0;
     const struct place place = config_place(c, "generate.max_length");
     if (limit && most > limit)
-        return fail(ERR_INPUT,
-                    "%s: generate.max_length: is %zu, but the model has learned positions for %zu; lower it",
+        return fail(ERR_INPUT, "%s: generate.max_length: is %zu, but the model has learned positions for %zu; lower it",
                     place_text(&place), most, limit);
     for (size_t i = 0; i < p->n; i++) p->n_long += p->first[i + 1] - p->first[i] >= most;
     if (p->n_long)

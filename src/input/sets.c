@@ -238,10 +238,11 @@ static enum status check_length(const struct inputs *in)
     const size_t limit = in->shape->learned_positions ? in->shape->positions : 0;
     const struct place place = config_place(in->config, "evaluate.max_length");
     if (!e->most_prompts || !limit || most <= limit) return OK;
-    return fail(ERR_INPUT,
-                "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model has learned positions for "
-                "%zu",
-                place_text(&place), most, limit);
+    return fail(
+        ERR_INPUT,
+        "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model has learned positions for "
+        "%zu",
+        place_text(&place), most, limit);
 }
 
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,

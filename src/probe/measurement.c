@@ -81,8 +81,7 @@ static enum status new_labels(struct measurement *m)
             goto done;
         }
     }
-    for (size_t s = 0; s < slots; s++)
-        m->slot_layer[s] = tensors ? slot_param(l, s)->tensor : slot_layer(l, s);
+    for (size_t s = 0; s < slots; s++) m->slot_layer[s] = tensors ? slot_param(l, s)->tensor : slot_layer(l, s);
 done:
     return st;
 }

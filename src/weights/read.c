@@ -73,14 +73,16 @@ static enum status read_rows(struct reader *r, const struct param *p, size_t i, 
     for (size_t done_rows = 0, some; done_rows < n; done_rows += some) {
         real *to = x + done_rows * p->col_count;
         some = n - done_rows < most ? n - done_rows : most;
-        TRY(safetensors_pread(path, r->fd, t->begin + (p->tensor_first + first + done_rows) * row, some * row, r->buffer));
+        TRY(safetensors_pread(path, r->fd, t->begin + (p->tensor_first + first + done_rows) * row, some * row,
+                              r->buffer));
         if (p->col_count == p->cols)
             storage_load(t->storage, some * p->cols, r->buffer, to);
         else
             for (size_t k = 0; k < some; k++)
                 storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element,
                              to + k * p->col_count);
-        TRY(check_finite(path, p, p->tensor_first + first + done_rows, p->col_first, p->col_count, some * p->col_count, to));
+        TRY(check_finite(path, p, p->tensor_first + first + done_rows, p->col_first, p->col_count, some * p->col_count,
+                         to));
     }
 done:
     return st;
