@@ -34,7 +34,8 @@ static size_t wrong_elements(const char *dir, const struct loaded *m)
             for (size_t col = p->col_first; col < p->col_first + p->col_count; col++, k++) {
                 unsigned char bytes[8];
                 real value;
-                pread(fd, bytes, element, (off_t)(c->at[i]->begin + (param_global_row(p, r) * p->cols + col) * element));
+                pread(fd, bytes, element,
+                      (off_t)(c->at[i]->begin + ((p->tensor_first + param_global_row(p, r)) * p->cols + col) * element));
                 storage_load(c->at[i]->storage, 1, bytes, &value);
                 wrong += value != m->weights->data[p->offset + k];
             }
