@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input, safetensors
 
-MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"]
+MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm", "phi3", "gemma2", "gemma3"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
 BETWEEN_LAYOUTS = 1e-10  # double
 RISKS = ["unlearn", "retain"]

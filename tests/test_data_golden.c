@@ -101,7 +101,8 @@ static void check_model(const char *name)
 
 static void datasets_of_the_golden_models_have_the_reference_tokens_and_labels(void **state)
 {
-    const char *const names[] = {"gpt_neox", "llama", "llama3", "mistral", "phi", "qwen2", "stablelm"};
+    const char *const names[] = {"gpt_neox", "llama",    "llama3", "mistral", "phi",
+                                 "qwen2",    "stablelm", "phi3",   "gemma2",  "gemma3"};
     if (!shared_path("golden/models/llama/expected.h5")) skip();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_model(names[i]);
 }

@@ -5,7 +5,8 @@
 #include "unlearn/eval.h"
 
 enum { LONGEST = 26, PROMPTS = 9 };
-static const char *const golden_models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const golden_models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                            "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { N_GOLDEN = sizeof golden_models / sizeof *golden_models, N_MADE = N_FURTHER + 1 };
 
 struct scene { /* a model and prompts of many lengths */
@@ -72,7 +73,6 @@ static bool scene_open(size_t kind, int tensor, struct scene *s)
     TEST_OK(state_poison(s->weights));
     s->how = (struct generation){.max_length = LONGEST, .top_p = 1, .seed = 5, .slots = 4};
     if (s->shape->learned_positions && s->shape->positions < LONGEST) s->how.max_length = s->shape->positions;
-    if (s->shape->window && s->shape->window < s->how.max_length) s->how.max_length = s->shape->window;
     prompts_make(s);
     return true;
 }
@@ -177,7 +177,11 @@ static void greedy_is_what_forwards_say(struct scene *s)
         memcpy(t.id + n, a.id + a.first[i], count * sizeof *t.id);
         twin_forward(s, &t, n + count);
         twin_logits(s, &t, n + count, z);
-        for (size_t k = 0; k < count; k++) good = good && is_best(V, z + (n + k - 1) * V, t.id[n + k]);
+        for (size_t k = 0; k < count; k++) {
+            if (s->shape->long_from) twin_forward(s, &t, n + k); /* the length of a row decides how it turns */
+            if (s->shape->long_from) twin_logits(s, &t, n + k, z);
+            good = good && is_best(V, z + (n + k - 1) * V, t.id[n + k]);
+        }
     }
     model_free(t.model);
     free(z);
@@ -220,13 +224,14 @@ static void slots_do_not_matter(struct scene *s)
 
 static void slots_threads_and_data_ranks_do_not_change_an_id(void **state) { everywhere(slots_do_not_matter); }
 
-/* Logits of a step do not depend on how the sequence was cut, nor on what stands beside it. */
+/* Logits of a step do not depend on how the sequence was cut (up to the length from which on all of it turns otherwise), nor on what stands beside it. */
 static void steps_may_be_cut(struct scene *s)
 {
     enum { N = 11, BESIDE = 4 };
     const struct layout *l = s->layout;
     const struct model_limits most = {3 * N, 2, 2, N, 0, false, false};
-    const size_t n = s->how.max_length < N ? s->how.max_length : N;
+    const size_t some = s->shape->long_from ? s->shape->long_from : N,
+                 n = s->how.max_length < some ? s->how.max_length : some;
     real *want = calloc(l->word_count, sizeof *want);
     struct model *m;
     struct cache *c;
@@ -301,7 +306,6 @@ static void what_cannot_be_continued_is_refused(void **state)
         size_t longest, first;
     } cases[] = {
         {"{}", "prompt 1 has no tokens", 10, 0},
-        {"{\"model_type\": \"mistral\", \"sliding_window\": 20}", "sliding window of 20", 21, 1},
         {"{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"n_positions\": 11, \"n_inner\": "
          "17}",
          "has learned 11 positions", 12, 1},

@@ -286,6 +286,30 @@ static void a_draw_at_any_end_is_a_token_that_can_be(void **state)
     assert_int_equal(logits_draw(1, one, 1e-300, 1, 0.5, scratch), 0);
 }
 
+/* From far below the cap to far above: both sides of tanh, in value and slope. */
+static void capped_logits_are_cap_tanh_and_their_backward_its_slope(void **state)
+{
+    enum { ROWS = 3, WORDS = 997, J = 2 };
+    const double cap = 3;
+    real *z = noise(ROWS * WORDS), *dz = random_reals(2, J * ROWS * WORDS), *before = random_reals(2, J * ROWS * WORDS);
+    for (size_t i = 0; i < ROWS * WORDS; i++)
+        z[i] = (real)(pow(10, -6 + 8.0 * (double)i / (ROWS * WORDS)) * (i % 2 ? 1 : -1));
+    real *at = noise(ROWS * WORDS);
+    math_copy(ROWS * WORDS, z, at);
+    logits_cap(ROWS, WORDS, cap, z);
+    logits_cap_backward(J, ROWS, WORDS, cap, z, dz);
+    for (size_t i = 0; i < ROWS * WORDS; i++) {
+        const double t = tanh(at[i] / cap), slope = 1 - t * t;
+        if (!(fabs(z[i] - cap * t) <= TOL * fabs(cap * t))) fail_msg("cap of %g: %.9g", (double)at[i], (double)z[i]);
+        for (size_t j = 0; j < J; j++)
+            assert_near(dz[j * ROWS * WORDS + i], before[j * ROWS * WORDS + i] * slope, 2 * TOL);
+    }
+    z[0] = (real)NAN;
+    logits_cap(1, 1, cap, z);
+    assert_true(isnan(z[0]));
+    free(z), free(dz), free(before), free(at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +324,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
         cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),
+        cmocka_unit_test(capped_logits_are_cap_tanh_and_their_backward_its_slope),
         cmocka_unit_test(a_draw_at_any_end_is_a_token_that_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

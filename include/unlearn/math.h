@@ -99,7 +99,9 @@ struct attention {
     const size_t *first; /* [n_seq + 1] rows of the sequences; borrowed */
     size_t heads_q, heads_kv, head_dim;
     const int *kv_of;
-    double scale; /* factor of q.k, usually 1/sqrt(head_dim) */
+    double scale;  /* factor of q.k, usually 1/sqrt(head_dim) */
+    double cap;    /* scores s become cap tanh(s / cap); 0: they stay */
+    size_t window; /* a query sees that many keys, itself the last; 0: all */
 };
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 /* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
@@ -150,6 +152,9 @@ void logits_sum(size_t n, size_t v, const real *logits, const double *max, doubl
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
 /* best[k] = {the largest logit, its id}, the lowest id among equal logits; {-inf, first} if there is no number. */
 void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
+/* In place, z [n][v] = cap tanh(z / cap); its backward, in place in dz [J][n][v], from the capped z. */
+void logits_cap(size_t n, size_t v, double cap, real *z);
+void logits_cap_backward(size_t J, size_t n, size_t v, double cap, const real *z, real *dz);
 /* Draws a token from softmax(z / temperature), z [v] over the whole vocabulary, by u in [0, 1): the first token, in
  * order of ids, at which the cumulative probability exceeds u. With top_p < 1 it draws, in order of probability, from
  * the fewest most probable tokens that together have at least top_p (lower ids first among equal ones). 0 < top_p <= 1;

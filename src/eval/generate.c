@@ -14,7 +14,6 @@ struct slot {
     bool busy;
     size_t prompt;       /* its number */
     size_t length, read; /* ids of the sequence so far; how many of them are in the cache */
-    int32_t last;        /* the newest id of the answer, at length - 1 */
 };
 struct decoding {            /* what one thread works on; the answers are common to all threads */
     const struct grid *grid; /* borrowed, as the other arguments of generate() */
@@ -170,15 +169,22 @@ static void add_row(struct batch *b, int32_t id, size_t position)
     b->position[b->n_row++] = (int32_t)position;
 }
 
-/* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt. */
+/* Whether the sequence has just become so long that the model turns all of it by other frequencies: it is read again. */
+static bool reads_again(const struct decoding *d, const struct slot *slot)
+{
+    const size_t from = d->layout->shape->long_from;
+    return from && slot->read && slot->read <= from && slot->length > from;
+}
+
+/* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt; or again all of its ids. */
 static void add_sequence(struct decoding *d, size_t s)
 {
     struct batch *b = &d->batch;
     struct slot *slot = &d->slot[s];
-    if (slot->read)
-        add_row(b, slot->last, slot->read);
-    else
-        for (size_t t = 0; t < slot->length; t++) add_row(b, d->id[d->first[slot->prompt] + t], t);
+    const size_t prompt = length_of(d, slot->prompt), first = reads_again(d, slot) ? 0 : slot->read;
+    for (size_t t = first; t < slot->length; t++)
+        add_row(b, t < prompt ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt],
+                t);
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;
@@ -196,13 +202,19 @@ static bool slot_fill(struct decoding *d, struct slot *slot)
     return true;
 }
 
+/* A sequence that is read again waits for a step with room for it and for one id of each slot behind it. */
+static bool fits(const struct decoding *d, size_t s)
+{
+    return !reads_again(d, &d->slot[s]) || d->batch.n_row + d->slot[s].length + (d->slots - 1 - s) <= d->rows;
+}
+
 static bool step_make(struct decoding *d)
 {
     struct batch *b = &d->batch;
     b->n_seq = b->n_row = b->n_out = b->longest = 0;
     b->first[0] = 0;
     for (size_t s = 0; s < d->slots; s++)
-        if (d->slot[s].busy) add_sequence(d, s);
+        if (d->slot[s].busy && fits(d, s)) add_sequence(d, s);
     for (size_t s = 0; s < d->slots; s++)
         if (!d->slot[s].busy && slot_fill(d, &d->slot[s])) add_sequence(d, s);
     return b->n_seq > 0;
@@ -262,7 +274,7 @@ static void slot_take(struct decoding *d, struct slot *slot, int32_t id)
     const size_t i = slot->prompt, count = slot->length - length_of(d, i);
     const bool eos = is_eos(d->how, id);
     if (!eos) {
-        d->answer[d->answer_at[i] + count] = slot->last = id;
+        d->answer[d->answer_at[i] + count] = id;
         slot->length++;
     }
     if (!eos && slot->length < d->how->max_length) return;
@@ -342,11 +354,6 @@ static enum status check(const struct layout *l, const struct generation *how, s
 {
     const struct shape *s = l->shape;
     assert(how->slots > 0 && how->temperature >= 0 && how->top_p > 0 && how->top_p <= 1);
-    if (s->window && how->max_length > s->window)
-        return fail(ERR_INPUT,
-                    "generation: up to %zu tokens are more than the model's sliding window of %zu, which is not built; "
-                    "lower max_length",
-                    how->max_length, s->window);
     if (s->learned_positions && how->max_length > s->positions)
         return fail(ERR_INPUT, "generation: up to %zu tokens, but the model has learned %zu positions; lower max_length",
                     how->max_length, s->positions);

@@ -113,11 +113,23 @@ enum outputs objective_outputs(const struct objective *o)
     return objective_needs(o) & NEEDS_POSITIONS ? OUTPUTS_ALL : OUTPUTS_LABELLED;
 }
 
+/* Multiplications for each token of a row of t tokens whose queries see all keys before them, or those in the windows. */
+static double attention_cost(const struct shape *s, double t)
+{
+    double sum = 0;
+    if (!s->window) return 2.0 * t * (double)(s->heads * s->head_dim * s->blocks);
+    for (size_t i = 0; i < s->blocks; i++) {
+        const double window = (double)shape_window(s, i);
+        sum += window > 0 && window < t ? window * (2 - window / t) : t;
+    }
+    return 2.0 * sum * (double)(s->heads * s->head_dim);
+}
+
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which)
 {
     double t = (double)dataset_length(d, row);
     if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
-    return t * ((double)l->elements + 2.0 * t * (double)(l->shape->heads * l->shape->head_dim * l->shape->blocks));
+    return t * ((double)l->elements + attention_cost(l->shape, t));
 }
 
 void rows_weights(const struct objective *o, const struct rows *r, double *weight)

@@ -133,12 +133,11 @@ static enum status check_lengths(const struct inputs *in, struct prompt_inputs *
 {
     const struct config *c = in->config;
     const struct shape *s = in->shape;
-    const size_t most = c->generate.max_length, limit = s->learned_positions ? s->positions : s->window;
+    const size_t most = c->generate.max_length, limit = s->learned_positions ? s->positions : 0;
     const struct place place = config_place(c, "generate.max_length");
     if (limit && most > limit)
-        return fail(
-            ERR_INPUT, "%s: generate.max_length: is %zu, but the model %s %zu; lower it", place_text(&place), most,
-            s->learned_positions ? "has learned positions for" : "has a sliding window, which is not built, of", limit);
+        return fail(ERR_INPUT, "%s: generate.max_length: is %zu, but the model has learned positions for %zu; lower it",
+                    place_text(&place), most, limit);
     for (size_t i = 0; i < p->n; i++) p->n_long += p->first[i + 1] - p->first[i] >= most;
     if (p->n_long)
         log_warn("%s: %zu prompt%s generate.max_length = %zu tokens or more: no answer",

@@ -61,11 +61,6 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
     for (size_t i = 0; d && i < d->n_row; i++) {
         size_t length = dataset_length(d, i);
         if (length > in->longest) in->longest = length;
-        if (in->shape->window && length > in->shape->window)
-            return fail(ERR_INPUT,
-                        "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
-                        "lower data.max_length",
-                        d->path, i + 1, length, in->shape->window);
         if (in->shape->learned_positions && length > in->shape->positions)
             return fail(ERR_INPUT,
                         "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,

@@ -235,14 +235,14 @@ static enum status check_length(const struct inputs *in)
     const struct evaluation_inputs *e = in->evaluation;
     const size_t most =
         in->config->evaluate.max_length + (in->config->evaluate.length == LENGTH_NEW ? e->longest_prompt : 0);
-    const size_t limit = in->shape->learned_positions ? in->shape->positions : in->shape->window;
+    const size_t limit = in->shape->learned_positions ? in->shape->positions : 0;
     const struct place place = config_place(in->config, "evaluate.max_length");
     if (!e->most_prompts || !limit || most <= limit) return OK;
-    return fail(ERR_INPUT, "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model %s %zu",
-                place_text(&place), most,
-                in->shape->learned_positions ? "has learned positions for"
-                                             : "has a sliding window, which is not built, of",
-                limit);
+    return fail(
+        ERR_INPUT,
+        "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model has learned positions for "
+        "%zu",
+        place_text(&place), most, limit);
 }
 
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,

@@ -51,7 +51,7 @@ void cache_free(struct cache *c)
 
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k)
 {
-    const struct attention at = model_attention(m, b);
+    const struct attention at = model_attention(m, b, layer);
     const struct attention_past past = {m->cache->longest, b->item, b->position, m->cache->block[layer - 1]};
     attention_cached(&at, &past, k->qkv, k->att, m->scratch);
 }

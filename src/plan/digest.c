@@ -72,7 +72,7 @@ static enum status frozen(const struct inputs *in, struct text *t)
     TRY(layout_new(in->shape, 0, 1, &l));
     TRY(text_print(t, "\nfrozen"));
     for (size_t i = 0; i < l->n_param; i++)
-        if (in->frozen[i]) TRY(text_print(t, " %s", l->param[i].name));
+        if (in->frozen[i] && !l->param[i].goes_on) TRY(text_print(t, " %s", l->param[i].name));
 done:
     layout_free(l);
     return st;
