@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     static int fd = -1;
     char path[64];
     const struct data_rule rule = {.tokenizer = bytes_alone(),
-                                   .template = {"Q: ", "\n", "A: "},
+                                   .template = {.question_start = "Q: ", .question_end = "\n", .answer_start = "A: "},
                                    .max_length = LONGEST,
                                    .eos = 0,
                                    .vocabulary = WORDS};
