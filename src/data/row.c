@@ -40,9 +40,15 @@ enum status rule_encode(const struct data_rule *r, bool own, const char *text, s
 {
     enum status st = OK;
     const size_t start = out->n;
+    size_t body;
     own = own && r->template.own_tokens;
     if (!own) TRY(front(r, out));
+    body = out->n;
     TRY(tokenizer_encode(r->tokenizer, text ? text : "", n, false, out));
+    if (r->front == ADD_ALWAYS && body > start && out->n > body && out->data[body] == r->bos) { /* the text has its own */
+        memmove(out->data + start, out->data + body, (out->n - body) * sizeof *out->data);
+        out->n -= body - start;
+    }
     if (own && r->front == ADD_ALWAYS) TRY(put_bos(r->bos, start, out));
     if (!own && r->end != ADD_NEVER) TRY(append(tokenizer_after(r->tokenizer), out));
 done:

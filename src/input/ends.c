@@ -149,3 +149,57 @@ enum status ends_read(const char *dir, const struct shape *s, const struct speci
 done:
     return st;
 }
+
+bool ends_differ(const struct inputs *in)
+{
+    const struct ends *e = &in->ends;
+    return e->n != in->shape->n_eos || memcmp(e->id, in->shape->eos, e->n * sizeof *e->id);
+}
+
+/* -------------------------------------------------------------------------------------------------- warnings ------ */
+static bool ends_answers(const struct ends *e, int32_t id)
+{
+    for (size_t i = 0; i < e->n; i++)
+        if (e->id[i] == id) return true;
+    return false;
+}
+
+/* The tokens with which rows end, by the template and the rule. */
+static enum status rows_end(const struct data_rule *r, struct ids *out)
+{
+    enum status st = OK;
+    const struct template *t = &r->template;
+    struct text end = {0};
+    TRY(template_end(t, &end));
+    if (end.n) TRY(tokenizer_encode(r->tokenizer, end.data, end.n, false, out));
+    if (r->eos >= 0 && (r->end == ADD_ALWAYS || (r->end == ADD_AUTO && !t->own_tokens))) TRY(ids_add(out, r->eos));
+done:
+    text_free(&end);
+    return st;
+}
+
+/* What a model learns to say at the end of an answer should end the answers that it is asked for. */
+enum status ends_check(const struct inputs *in, const struct data_rule *r)
+{
+    const struct ends *e = &in->ends;
+    const bool answers = in->prompts || (in->evaluation && in->evaluation->most_prompts);
+    struct ids last = {0};
+    bool any = false;
+    enum status st;
+    TRY(rows_end(r, &last));
+    for (size_t i = 0; i < last.n; i++) any = any || ends_answers(e, last.data[i]);
+    if (!in->prompts && !last.n && r->end == ADD_AUTO && !r->template.own_tokens)
+        log_warn("%s: neither tokenizer_config.json nor config.json names an end token: rows end without one",
+                 in->config->model.path);
+    if (answers && !e->n)
+        log_warn("%s: no eos_token_id ends answers: they go on to their greatest length, as in transformers; give it to "
+                 "generation_config.json",
+                 in->config->model.path);
+    else if (answers && last.n && !any)
+        log_warn("%s: no token at the end of a row is one that ends answers (%s): they may go on beyond their end; give "
+                 "it to eos_token_id of generation_config.json",
+                 in->config->model.path, e->said);
+done:
+    ids_free(&last);
+    return st;
+}

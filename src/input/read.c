@@ -91,7 +91,9 @@ static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, con
     st = inputs_prompts(in, world, &rule, &prompts);
     in->prompts = prompts;
     TRY(st);
-    TRY(grid_agree(world, world->rank == 0 ? chat_check(in, &rule, token) : OK));
+    if (world->rank == 0) st = ends_check(in, &rule);
+    if (world->rank == 0 && st == OK) st = chat_check(in, &rule, token);
+    TRY(grid_agree(world, st));
     if (prompts) prompts->tokenizer = tokenizer, tokenizer = NULL;
 done:
     template_free(&rule.template);

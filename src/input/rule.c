@@ -100,6 +100,8 @@ enum status rule_make(const struct config *c, const struct shape *s, struct toke
     TRY(check_asked(c, c->data.bos, "data.template.bos", "bos_token", rule->bos));
     TRY(check_asked(c, c->data.eos, "data.template.eos", "eos_token", rule->eos));
     TRY(make_template(c, token, &rule->template));
+    ends->labelled =
+        !rule->end_unlabelled && (rule->end != ADD_NEVER || (rule->template.answer_end && *rule->template.answer_end));
 done:
     return st;
 }

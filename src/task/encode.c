@@ -33,7 +33,10 @@ static enum status encode_line(const struct tokenizer *t, const char *file, size
     char *printed = NULL;
     TRY(json_parse(file, line, text, n, &row));
     if (!json_is_string(value = json_object_get(row, "text"))) {
-        st = fail(ERR_INPUT, "%s:%zu: has no key \"text\" with a string", file, line + 1);
+        st = fail(ERR_INPUT,
+                  "%s:%zu: has no key \"text\" with a string; rows of questions and answers need a "
+                  "template: data.template=NAME",
+                  file, line + 1);
         goto done;
     }
     TRY(encode_text(t, file, line, value, &ids));
