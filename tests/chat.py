@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from harness import SHARED, Checks, run
+from harness import SHARED, Checks, run, run_input
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
@@ -55,7 +55,7 @@ MISTRAL_V1 = (SYSTEM_FIRST + "{% for m in messages %}{% if m['role'] == 'user' %
               "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}")
 MISTRAL_V3 = (SYSTEM_FIRST + "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + system + m['content'] + '[/INST]' }}"
               "{% else %}{{ ' ' + m['content'] | trim + eos_token }}{% endif %}{% endfor %}")
-LLAMA2 = ("{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}"
+LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{{ '<<SYS>>' }}{% endif %}{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}"
           "{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}")
 
 
@@ -173,6 +173,41 @@ def one_case(checks, name, tok, model, data, case):
     checks.check(not wrong, what, "; ".join(wrong[:3]))
 
 
+def config(model, vocabulary):
+    """A model of this family's tokenizer: its weights are drawn, none are read."""
+    (model / "config.json").write_text(json.dumps({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": vocabulary, "hidden_size": 16,
+        "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5, "hidden_act": "silu"}))
+
+
+def warned(model, data, template, **more):
+    """The warning of --check about the model's own chat template; None: it did not run to its end."""
+    settings = {"task": "finetune", "output": {"directory": "out"}, "model": {"path": str(model), "init": "random"},
+                "data": {"template": template, "max_length": MAX_LENGTH, "forget": str(data)}} | more
+    done = run_input(settings, directory=data.parent, options=["--check"])
+    lines = [s for s in done.stdout.splitlines() if s.startswith("warning: ") and "chat template" in s]
+    return (lines[:1] or [""])[0] if not done.returncode and "digest: " in done.stdout else None
+
+
+def own_template(checks, name, model, data, case, in_config):
+    """A warning where the first row has other tokens than by the model's own template, and none where it has the same."""
+    kind, template, system, settings = case
+    tokenizer = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.pop("chat_template", None)
+    if in_config:
+        tokenizer["chat_template"] = [{"name": "tool", "template": "no"}, {"name": "default", "template": template}]
+    else:
+        (model / "chat_template.jinja").write_text(template)
+    (model / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    same = warned(model, data, {"name": kind, **settings, **({"system": system} if system else {})})
+    other = warned(model, data, "qa")
+    checks.check(same == "", f"{name}: {kind} is the model's own", str(same))
+    known = {"qwen2": "chatml", "qwen2.5": "chatml"}.get(kind, kind)
+    checks.check(other and f'of the kind "{known}"' in other, f"{name}: qa is not {kind}", str(other))
+
+
 def family(checks, name):
     make, bos, eos, cases = FAMILIES[name]
     texts = [json.dumps(r, ensure_ascii=False) for r in rows(["x"])]
@@ -183,8 +218,38 @@ def family(checks, name):
     special = [s for s in made.get_vocab() if s in {str(a.content) for a in made.get_added_tokens_decoder().values()} - {"<unk>"}]
     data = checks.directory / f"{name}.jsonl"
     data.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows(sorted(special))))
-    for case in cases:
+    config(model, len(tok))
+    for i, case in enumerate(cases):
         one_case(checks, name, tok, model, data, case)
+        own_template(checks, name, model, data, case, i % 2)
+
+
+def missing_system(checks):
+    """A system text that the model's own template writes by itself, and the chosen one does not."""
+    model, data = checks.directory / "qwen2", checks.directory / "qwen2.jsonl"
+    (model / "chat_template.jinja").write_text(chatml(HELPFUL))
+    checks.check(warned(model, data, "qwen2") == "", "qwen2 writes the system text")
+    checks.check(warned(model, data, "chatml"), "chatml does not write qwen2's system text")
+    checks.check(warned(model, data, "qwen2.5") == "", "a system text of one's own is a wish")
+    (model / "chat_template.jinja").write_text("{{ '<|im_start|>' }}<think>{{ '<|im_end|>' }}")
+    checks.check(warned(model, data, "qa") == "", "a template of no known kind is not compared")
+
+
+def by_hand(checks):
+    """The chat model of the shared material: its template in parts, and by name, give the same rows and no warning."""
+    model, data = SHARED / "golden/open_unlearning/chat/model", TOFU / "forget01_perturbed.json"
+    header = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+    parts = {"question_start": header("system") + "Cutting Knowledge Date: December 2023\nToday Date: 10 Apr 2025\n\n"
+             "You are a helpful assistant.<|eot_id|>" + header("user"), "question_end": "<|eot_id|>", "prompt_end": header("assistant")}
+    name = {"name": "llama3", "system": "You are a helpful assistant.", "date": "10 Apr 2025"}
+    digests = []
+    for template in (parts, name):
+        settings = {"task": "evaluate", "model": {"path": str(model)}, "output": {"directory": "out"},
+                    "data": {"template": template}, "evaluate": {"rows": 5, "metrics": ["probability"], "sets": {"forget": str(data)}}}
+        done = run_input(settings, directory=checks.directory, options=["--check"])
+        digests.append(done.stdout.strip().splitlines()[-1:])
+        checks.check(not done.returncode and "warning: " not in done.stdout, f"no warning: {template}", done.stderr)
+    checks.check(digests[0] == digests[1] and digests[0], "the template by name and in parts", str(digests))
 
 
 def main():
@@ -192,6 +257,8 @@ def main():
     checks.need(TOFU)
     for name in FAMILIES:
         family(checks, name)
+    missing_system(checks)
+    by_hand(checks)
     checks.finish()
 
 

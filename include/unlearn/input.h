@@ -65,7 +65,8 @@ struct prompt_inputs {
  * none, the first eos_token_id of config.json. An answer's: every eos_token_id of generation_config.json, as transformers
  * stops; where there is no such file, of config.json. */
 struct ends {
-    int32_t row; /* negative: rows end without one */
+    int32_t row;   /* negative: there is none */
+    bool labelled; /* rows end with labels that are no part of the answer, unless they are cut or the model has none */
     size_t n;
     int32_t id[MAX_EOS]; /* any of them ends an answer and is not part of it */
     char said[256];      /* which, from which files, and where another file says something else; rank 0 only */
@@ -117,6 +118,8 @@ void inputs_free(const struct inputs *in);
  *  row. s NULL: without a model. `c` must outlive the rule.                                                     Local. */
 enum status rule_open(const struct config *c, const struct shape *s, struct tokenizer **tokenizer, struct data_rule *rule,
                       struct ends *ends);
+/** Whether other tokens end answers than config.json says. */
+bool ends_differ(const struct inputs *in);
 /** The setting `key` of an objective in the config; NULL: not given. */
 const struct config_setting *setting_find(const struct config_objective *from, const char *key);
 /** The forget rows as an objective reads them: with their answers, with refusals, or as pairs of both. */

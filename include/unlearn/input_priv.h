@@ -35,6 +35,8 @@ enum status special_read(const char *dir, const struct tokenizer *t, struct spec
 void special_free(struct special_token token[N_SPECIAL]);
 /** Fills *e; s NULL: there is no config.json. */
 enum status ends_read(const char *dir, const struct shape *s, const struct special_token *eos, struct ends *e);
+/** Warns where rows have no end token, where nothing ends answers, and where other tokens end them than rows. On rank 0. */
+enum status ends_check(const struct inputs *in, const struct data_rule *r);
 /** Warns where the first row of a data set has other tokens than the model's own chat template would give it, if it is of a
  *  known kind. Only on rank 0.                                                                                Local. */
 enum status chat_check(const struct inputs *in, const struct data_rule *rule, const struct special_token *token);

@@ -61,7 +61,8 @@ done:
 /* ------------------------------------------------------------------------------------------------------- kinds ------ */
 static const struct kind {
     const char *name, *marks[3], *without[2]; /* all of `marks` stand in its text, and none of `without` */
-    const char *before_system, *system_end;   /* around a system text in what it writes */
+    /* around a system text in what it writes; "": that cannot be told from the question; NULL: it has none */
+    const char *before_system, *system_end;
 } kinds[] = {
     {"llama3",
      {"<|start_header_id|>", "<|eot_id|>"},
@@ -69,13 +70,13 @@ static const struct kind {
      "<|start_header_id|>system<|end_header_id|>\n\n",
      "<|eot_id|>"},
     {"chatml", {"<|im_start|>", "<|im_end|>"}, {"<think>", "<|im_sep|>"}, "<|im_start|>system\n", "<|im_end|>"},
-    {"gemma", {"<start_of_turn>", "<end_of_turn>"}, {NULL}, NULL, NULL},
+    {"gemma", {"<start_of_turn>", "<end_of_turn>"}, {NULL}, "", NULL},
     {"phi3", {"<|user|>\n", "<|end|>\n"}, {NULL}, "<|system|>\n", "<|end|>"},
     {"zephyr", {"<|user|>\n", "eos_token"}, {"<|end|>"}, "<|system|>\n", NULL},
     {"llama2_chat", {"[INST]", "<<SYS>>", "eos_token"}, {NULL}, NULL, NULL},
-    {"mistral_v1", {" [INST] ", " [/INST]", "eos_token"}, {"<<SYS>>"}, NULL, NULL},
-    {"mistral", {"[INST] ", " [/INST]", "eos_token"}, {"<<SYS>>"}, NULL, NULL},
-    {"mistral_v3", {"[INST] ", "[/INST]", "eos_token"}, {"<<SYS>>"}, NULL, NULL},
+    {"mistral_v1", {" [INST] ", " [/INST]", "eos_token"}, {"<<SYS>>"}, "", NULL},
+    {"mistral", {"[INST] ", " [/INST]", "eos_token"}, {"<<SYS>>"}, "", NULL},
+    {"mistral_v3", {"[INST] ", "[/INST]", "eos_token"}, {"<<SYS>>"}, "", NULL},
 };
 
 static const struct kind *recognise(const char *text)
@@ -115,29 +116,31 @@ struct chat {
     struct data_rule rule; /* as the model's own template would have it */
 };
 
-/* A system text in the input's own template is a wish; without one the model's own stands there. */
-static void find_system(const char *text, const char *chosen, struct chat *c, struct template_wish *w)
+/* A system text that the input gives is a wish; without one the model's own stands there. */
+static void find_system(const char *text, const char *given, const char *chosen, struct chat *c, struct template_wish *w)
 {
     static const char dated[] = "Today Date: ";
-    if (between(chosen, c->kind->before_system, c->kind->system_end, c->system) || own_system(text, c->system))
+    const char *line;
+    if (given && c->kind->before_system && strlen(given) < LONGEST_SYSTEM)
+        w->system = strcpy(c->system, given);
+    else if (between(chosen, c->kind->before_system, c->kind->system_end, c->system) || own_system(text, c->system))
         w->system = c->system;
     if (!strstr(text, dated)) return;
-    w->date = "26 Jul 2024";
-    if (w->system && between(c->system, dated, "\n\n", c->date)) {
-        w->date = c->date;
-        w->system = strstr(strstr(c->system, dated), "\n\n") + 2;
-    }
+    w->date = between(chosen, dated, "\n\n", c->date) ? c->date : "26 Jul 2024";
+    if (given || !w->system || !(line = strstr(c->system, dated))) return;
+    line = strstr(line, "\n\n"); /* the system text goes on behind the date */
+    w->system = line ? line + 2 : NULL;
 }
 
-static enum status make_rule(const char *text, const struct data_rule *rule, const struct special_token *token,
-                             struct chat *c)
+static enum status make_rule(const char *text, const struct inputs *in, const struct data_rule *rule,
+                             const struct special_token *token, struct chat *c)
 {
     const bool bos = strstr(text, "bos_token");
     struct template_wish w = {.bos = bos ? token[SPECIAL_BOS].text : NULL,
                               .eos = token[SPECIAL_EOS].text,
                               .no_end = !strstr(text, "eos_token")};
     enum status st;
-    find_system(text, rule->template.question_start, c, &w);
+    find_system(text, in->config->data.system, rule->template.question_start, c, &w);
     c->rule = *rule;
     c->rule.template = (struct template){0};
     c->rule.front = bos && rule->bos >= 0 ? ADD_ALWAYS : ADD_AUTO;
@@ -198,7 +201,7 @@ enum status chat_check(const struct inputs *in, const struct data_rule *rule, co
     if (in->config->task == TASK_GENERATE || !first_file(in->config, rule, &f)) return OK;
     TRY(read_template(in->config->model.path, &text));
     if (!text || !(c.kind = recognise(text))) goto done;
-    st = make_rule(text, rule, token, &c);
+    st = make_rule(text, in, rule, token, &c);
     if (st == OK) st = compare(&f, rule, &c);
     if (st == ERR_INPUT) { /* nothing is wrong with the input: only the comparison cannot be made */
         fail_clear();
