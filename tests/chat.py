@@ -235,6 +235,15 @@ def missing_system(checks):
     checks.check(warned(model, data, "qa") == "", "a template of no known kind is not compared")
 
 
+def prompts(checks):
+    """The questions of task generate too."""
+    model, data = checks.directory / "llama3", checks.directory / "llama3.jsonl"
+    (model / "chat_template.jinja").write_text(LLAMA3)
+    more = {"task": "generate", "generate": {"prompts": str(data), "max_length": 200}}
+    checks.check(warned(model, data, "llama3", **more) == "", "prompts by the model's own template")
+    checks.check("llama3" in (warned(model, data, "chatml", **more) or ""), "prompts by another template")
+
+
 def by_hand(checks):
     """The chat model of the shared material: its template in parts, and by name, give the same rows and no warning."""
     model, data = SHARED / "golden/open_unlearning/chat/model", TOFU / "forget01_perturbed.json"
@@ -258,6 +267,7 @@ def main():
     for name in FAMILIES:
         family(checks, name)
     missing_system(checks)
+    prompts(checks)
     by_hand(checks)
     checks.finish()
 

@@ -58,6 +58,7 @@ ROWS = [  # what is changed, the end token of a row, whether transformers' token
                                             (CONFIG, {"eos_token_id": [7, 2]})), 7, False),
     ("no tokenizer_config.json", without(TOKENIZER), 2, False),
     ("no token of the tokenizer", changing((TOKENIZER, {"eos_token": "<nowhere>"}), (CONFIG, {"eos_token_id": 7})), 7, False),
+    ("a number past 64 bits beside it", changing((TOKENIZER, {"model_max_length": 10**30})), 2, True),
     ("none at all", changing((TOKENIZER, {"eos_token": "null"}), (CONFIG, {"eos_token_id": "null"})), None, False),
 ]
 

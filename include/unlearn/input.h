@@ -56,6 +56,7 @@ struct prompt_inputs {
     int32_t *id;
     size_t n_long;               /* prompts that leave no room for an answer */
     struct text *text;           /* [n] the texts of these ids; rank 0 only */
+    struct text question;        /* of the first row that has one; rank 0 only */
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
     uint64_t hash;               /* of first and id */
 };

@@ -151,30 +151,53 @@ done:
     return st;
 }
 
-/* The first place where the tokens of the two first rows differ; SIZE_MAX: none. */
-static size_t difference(const struct dataset *a, const struct dataset *b)
+/* Warns where the ids of a row, n by data.template and m by the model's own, are not the same. */
+static void tell(const char *path, const struct chat *c, const int32_t *chosen, size_t n, const int32_t *own, size_t m)
 {
-    const size_t n = dataset_length(a, 0), m = dataset_length(b, 0);
     size_t i = 0;
-    while (i < n && i < m && a->id[i] == b->id[i]) i++;
-    return i == n && i == m ? SIZE_MAX : i;
-}
-
-static enum status compare(const struct data_file *f, const struct data_rule *rule, const struct chat *c)
-{
-    struct dataset *chosen = NULL, *own = NULL;
-    size_t at;
-    enum status st;
-    TRY(dataset_read(f, rule, &chosen));
-    TRY(dataset_read(f, &c->rule, &own));
-    if ((at = difference(chosen, own)) != SIZE_MAX)
+    while (i < n && i < m && chosen[i] == own[i]) i++;
+    if (i < n || i < m)
         log_warn(
             "%s: the model's own chat template, of the kind \"%s\", would give the first row %zu tokens, data.template "
             "gives it %zu; they differ from token %zu on: `unlearn --encode` shows them",
-            f->path, c->kind->name, dataset_length(own, 0), dataset_length(chosen, 0), at + 1);
+            path, c->kind->name, m, n, i + 1);
+}
+
+static enum status compare_rows(const struct data_file *f, const struct data_rule *rule, const struct chat *c)
+{
+    struct dataset *chosen = NULL, *own = NULL;
+    enum status st;
+    TRY(dataset_read(f, rule, &chosen));
+    TRY(dataset_read(f, &c->rule, &own));
+    tell(f->path, c, chosen->id, dataset_length(chosen, 0), own->id, dataset_length(own, 0));
 done:
     dataset_free(chosen);
     dataset_free(own);
+    return st;
+}
+
+static enum status encode_question(const struct data_rule *r, const struct text *question, struct ids *out)
+{
+    enum status st;
+    struct text text = {0};
+    TRY(template_prompt(&r->template, question->data, question->n, &text));
+    TRY(rule_encode(r, true, text.data, text.n, out));
+done:
+    text_free(&text);
+    return st;
+}
+
+static enum status compare_prompts(const struct inputs *in, const struct data_rule *rule, const struct chat *c)
+{
+    const struct text *question = &in->prompts->question;
+    struct ids chosen = {0}, own = {0};
+    enum status st;
+    TRY(encode_question(rule, question, &chosen));
+    TRY(encode_question(&c->rule, question, &own));
+    tell(in->config->generate.prompts, c, chosen.data, chosen.n, own.data, own.n);
+done:
+    ids_free(&chosen);
+    ids_free(&own);
     return st;
 }
 
@@ -195,14 +218,14 @@ static bool first_file(const struct config *c, const struct data_rule *rule, str
 enum status chat_check(const struct inputs *in, const struct data_rule *rule, const struct special_token *token)
 {
     struct chat c = {0};
-    struct data_file f;
+    struct data_file f = {0};
     char *text = NULL;
     enum status st;
-    if (in->config->task == TASK_GENERATE || !first_file(in->config, rule, &f)) return OK;
+    if (in->prompts ? !in->prompts->question.data : !first_file(in->config, rule, &f)) return OK;
     TRY(read_template(in->config->model.path, &text));
     if (!text || !(c.kind = recognise(text))) goto done;
     st = make_rule(text, in, rule, token, &c);
-    if (st == OK) st = compare(&f, rule, &c);
+    if (st == OK) st = in->prompts ? compare_prompts(in, rule, &c) : compare_rows(&f, rule, &c);
     if (st == ERR_INPUT) { /* nothing is wrong with the input: only the comparison cannot be made */
         fail_clear();
         st = OK;

@@ -40,11 +40,12 @@ done:
 }
 
 /* Makes the text of a row's prompt: "prompt" as it is, or "question" between the parts of the template. */
-static enum status prompt_text(const struct template *t, const char *path, size_t line, const json_t *row, bool *own,
+static enum status prompt_text(struct reader *r, const char *path, size_t line, const json_t *row, bool *own,
                                struct text *text)
 {
     const json_t *prompt = key_find(row, "prompt"), *question = key_find(row, "question"); /* null: not given */
     const json_t *given = prompt ? prompt : question;
+    enum status st = OK;
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
     if (!given) return fail(ERR_INPUT, "%s:%zu: has neither the key \"question\" nor \"prompt\"", path, line);
     if (prompt && question)
@@ -52,8 +53,11 @@ static enum status prompt_text(const struct template *t, const char *path, size_
     if (!json_is_string(given))
         return fail(ERR_INPUT, "%s:%zu: \"%s\" is not text", path, line, prompt ? "prompt" : "question");
     *own = question;
-    return question ? template_prompt(t, json_string_value(given), json_string_length(given), text)
-                    : text_add(text, json_string_value(given), json_string_length(given));
+    if (!question) return text_add(text, json_string_value(given), json_string_length(given));
+    if (!r->p->question.data) TRY(text_add(&r->p->question, json_string_value(given), json_string_length(given)));
+    TRY(template_prompt(&r->rule->template, json_string_value(given), json_string_length(given), text));
+done:
+    return st;
 }
 
 static enum status line_read(struct reader *r, const char *path, size_t line, const char *bytes, size_t n)
@@ -63,7 +67,7 @@ static enum status line_read(struct reader *r, const char *path, size_t line, co
     bool own = false;
     enum status st = OK;
     TRY(json_parse(path, line - 1, bytes, n, &row));
-    TRY(prompt_text(&r->rule->template, path, line, row, &own, &text));
+    TRY(prompt_text(r, path, line, row, &own, &text));
     TRY(prompt_add(r, path, line, own, &text));
 done:
     json_decref(row);
@@ -171,5 +175,6 @@ void prompt_inputs_free(struct prompt_inputs *p)
     if (!p) return;
     for (size_t i = 0; i < p->n && p->text; i++) text_free(&p->text[i]);
     tokenizer_free(p->tokenizer);
+    text_free(&p->question);
     free(p->first), free(p->id), free(p->text), free(p);
 }
