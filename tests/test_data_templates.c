@@ -145,6 +145,14 @@ static void the_end_token_is_added_always_once_or_never(void **state)
     d = read_rows(&r, ONE);
     ROW(d, 0, LIST(28, 1, 29, 26, 2, 3, TURN), LIST(X, X, X, X, 2, 3, TURN), 1);
     dataset_free(d);
+    r.end = ADD_AUTO, r.template.own_tokens = false; /* nor twice because the template's end is it */
+    d = read_rows(&r, ONE);
+    ROW(d, 0, LIST(BOS, 28, 1, 29, 26, 2, 3, TURN), LIST(X, X, X, X, X, 2, 3, TURN), 1);
+    dataset_free(d);
+    r.template.answer_end = NULL; /* but what an answer says is no end */
+    d = read_rows(&r, "{\"q\": \"a\", \"a\": \"b[t]\"}");
+    ROW(d, 0, LIST(BOS, 28, 1, 29, 26, 2, TURN, TURN), LIST(X, X, X, X, X, 2, TURN, TURN), 1);
+    dataset_free(d);
     r.end = ADD_NEVER, r.template = (struct template){.question_start = "(", .question_end = ")"};
     d = read_rows(&r, ONE);
     ROW(d, 0, LIST(BOS, 28, 1, 29, 2, 3), LIST(X, X, X, X, 2, 3), 0);

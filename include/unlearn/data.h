@@ -54,7 +54,8 @@ struct data_rule { /* how text becomes tokens, the same for all files of a run *
     int32_t bos, eos;  /* the tokens of the next two; negative: there is none */
     /* auto: what the tokenizer puts in front, nothing where the template has own tokens. always: bos stands in front, once. */
     enum adding front;
-    /* auto: eos is appended where it fits, unless the template has own tokens. always: where it does not stand there. */
+    /* auto: eos is appended where it fits, unless the template has own tokens or its end ends with it. always: where it does
+     * not stand there. */
     enum adding end;
     bool end_unlabelled; /* the template's answer_end and the token appended are read, but not predicted */
     size_t vocabulary;   /* rows of the embedding: a larger id is ERR_INPUT */

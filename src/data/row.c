@@ -74,12 +74,14 @@ enum status builder_encode(struct builder *b, bool own, struct ids *out)
 }
 
 /* ----------------------------------------------------------------------------------------------------- rows ------ */
+static bool has_end(const struct template *t) { return t->answer_end && *t->answer_end; }
+
 /* Whether an end token follows the n tokens of a row, the last of which is `last`. */
 static bool ends(const struct data_rule *r, bool own, int32_t last, size_t n)
 {
     if (r->eos < 0 || n >= r->max_length || r->end == ADD_NEVER) return false;
-    if (r->end == ADD_ALWAYS) return last != r->eos;
-    return !(own && r->template.own_tokens);
+    if (r->end == ADD_AUTO && own && r->template.own_tokens) return false;
+    return !(last == r->eos && (r->end == ADD_ALWAYS || (own && has_end(&r->template))));
 }
 
 /* Closes the row whose tokens from `first` on stand in b->id: cut, end token, labels, checks. From token n_body on it is end. */
@@ -136,10 +138,10 @@ enum status row_question(struct builder *b, const char *question, size_t n_quest
     TRY(template_prompt(t, question, n_question, &b->text));
     TRY(count(b, &n_prompt));
     TRY(template_answer(t, answer, n_answer, &b->text));
-    if (t->answer_end && *t->answer_end) TRY(count(b, &n_body));
+    if (has_end(t)) TRY(count(b, &n_body));
     TRY(template_end(t, &b->text));
     TRY(builder_encode(b, true, &b->id));
-    if (!(t->answer_end && *t->answer_end)) n_body = b->id.n - first;
+    if (!has_end(t)) n_body = b->id.n - first;
     TRY(row_close(b, true, first, n_prompt, n_body));
 done:
     return st;
