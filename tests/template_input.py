@@ -4,6 +4,7 @@ Bad ones are refused with one line that says where and what; sound ones give the
 import json
 
 import h5py
+import numpy as np
 from bad_input import GOLDEN, INPUT, ROWS, Case, bad, both, json_file, raw, setting, writing
 from harness import Checks, precisions, run, run_input
 
@@ -96,6 +97,26 @@ def plain_text(checks):
     checks.check(one and len(one) == len(two) and all(abs(a - b) < 1e-5 for a, b in zip(one, two)), "two processes train on the same rows", f"{one} {two}")
 
 
+def scored(checks):
+    """What is not labelled, or not there, needs not be left out of a score: the answer's last token stays in."""
+    case = Case(checks.directory / "scored")
+    names, got = ["exact_memorization", "extraction_strength", "min_k"], {}
+    for what, end, settings in (("labelled, left out", "out", {}), ("not labelled", "out", {"end_token": "out"}), ("not there", "out", {"eos": "never"}),
+                                ("labelled, counted", "in", {})):
+        case.input = {"task": "evaluate", "output": {"directory": "out"}, "model": {"path": "model"},
+                      "data": {"template": {"question_start": "Q: ", "prompt_end": "\n", **settings}},
+                      "evaluate": {"metrics": names, "end_token": end, "sets": {"forget": ROWS}}}
+        done = run_input(case.input, 1, precisions()[-1], case.directory, ["--overwrite"], 60)
+        if not checks.check(not done.returncode, f"scored: {what}", done.stderr):
+            return
+        with h5py.File(case / "out/evaluation.h5") as f:
+            metrics = [m.decode() if isinstance(m, bytes) else m for m in f["metric"][:]]
+            got[what] = np.array([f["evaluation"][0, 0, :, metrics.index(n)] for n in names])
+    same = np.abs(got["labelled, left out"] - got["not labelled"]).max() < 1e-12 and np.abs(got["labelled, left out"] - got["not there"]).max() < 1e-12
+    checks.check(same and np.isfinite(got["not there"]).all(), "scores without the end token", str(got))
+    checks.check(np.abs(got["labelled, left out"] - got["labelled, counted"]).max() > 1e-3, "scores with it are others", str(got))
+
+
 def restarted(checks):
     """A run is not gone on with by another template."""
     case = Case(checks.directory / "restarted")
@@ -131,6 +152,7 @@ def main():
     for entry in TABLE:
         bad(checks, entry)
     plain_text(checks)
+    scored(checks)
     restarted(checks)
     shown(checks)
     checks.finish()
