@@ -9,7 +9,8 @@ from harness import SHARED, Checks, run, run_input
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
-    from transformers import AutoTokenizer, GenerationConfig
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 except ImportError:
     AutoTokenizer = None
 
@@ -120,6 +121,19 @@ def end_of_answers(checks):
     return one
 
 
+def theirs(checks):
+    """transformers' own generate(), with the files as they are, says the same."""
+    for i in (0, 1, 2, 3, 5, 6):
+        model = checks.directory / f"answer-{i}"
+        ids = AutoTokenizer.from_pretrained(model)(PROMPT, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            said = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).generate(ids, max_length=LENGTH, do_sample=False)
+        said = said[0, ids.shape[1]:].tolist()
+        ours = json.loads((checks.directory / f"out-answer-{i}/generations.jsonl").read_text())
+        said = said[:-1] if ours["stop"] == "eos" else said
+        checks.check(said == ours["ids"], f"generate() of answer-{i}", f"{said} not {ours['ids']}")
+
+
 def evaluated(checks, one):
     """What is scored ends there too, on one process and on two, and the digest knows it."""
     texts, digests = {}, {}
@@ -150,6 +164,10 @@ def main():
     one = end_of_answers(checks)
     if one is not None:
         evaluated(checks, one)
+        if AutoTokenizer:
+            theirs(checks)
+        else:
+            checks.skip("transformers' own generate(): make transformers")
     checks.finish()
 
 
