@@ -49,7 +49,7 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
     for (int i = 1; i < argc && st == OK; i++) {
         if (argv[i][0] == '-' && argv[i][1])
             st = option(c, argv, argc, &i);
-        else if (strchr(argv[i], '=') && c->options.input)
+        else if (strchr(argv[i], '=') && (c->options.input || c->action == ENCODE))
             overrides[c->options.n_override++] = argv[i];
         else if (!c->options.input)
             c->options.input = argv[i];
@@ -77,7 +77,7 @@ static enum status act(const struct command *c, bool first)
 {
     if (c->action == RUN) return task_run(&c->options);
     if (!first) return OK;
-    if (c->action == ENCODE) return task_encode(c->model_dir, c->file);
+    if (c->action == ENCODE) return task_encode(c->model_dir, c->file, c->options.n_override, c->options.override);
     return print(c->action == HELP ? task_help : task_version);
 }
 

@@ -44,8 +44,11 @@ static void write_to(const char *path, const char *content)
 
 static struct data_rule rule(size_t max_length, int32_t eos)
 {
-    return (struct data_rule){
-        .tokenizer = letters, .template = {"(", ")", ":"}, .max_length = max_length, .eos = eos, .vocabulary = 41};
+    return (struct data_rule){.tokenizer = letters,
+                              .template = {.question_start = "(", .question_end = ")", .answer_start = ":"},
+                              .max_length = max_length,
+                              .eos = eos,
+                              .vocabulary = 41};
 }
 
 static struct data_file rows_of(const char *path)
@@ -371,18 +374,26 @@ static void all_rows_are_outputs_when_all_are_asked_for(void **state)
     arena_free(&a);
 }
 
-static void the_templates_are_known_by_name(void **state)
+static struct template made(const char *name, const struct template_wish *w)
 {
     struct template t;
-    assert_true(template_named("qa", &t));
+    assert_int_equal(template_make(name, w, &t), OK);
+    return t;
+}
+
+static void the_templates_are_known_by_name(void **state)
+{
+    struct template t = made("qa", &(struct template_wish){0});
     assert_string_equal(t.question_start, "Question: ");
     assert_string_equal(t.question_end, "\n");
     assert_string_equal(t.answer_start, "Answer: ");
-    assert_true(template_named("llama2", &t));
+    assert_false(t.own_tokens);
+    t = made("llama2", &(struct template_wish){0});
     assert_string_equal(t.question_start, "[INST] ");
     assert_string_equal(t.question_end, " [/INST]");
-    assert_string_equal(t.answer_start, "");
-    assert_false(template_named("chat", &t));
+    assert_null(t.answer_start);
+    assert_int_equal(template_make("chat", &(struct template_wish){0}, &t), ERR_INPUT);
+    fail_clear();
 }
 
 int main(void)

@@ -13,6 +13,8 @@ enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENER
 enum reference_as { REFERENCE_AUTO, REFERENCE_WEIGHTS, REFERENCE_VALUES };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum draw { DRAW_RANDOM, DRAW_IN_ORDER };
+enum counted_end { COUNTED_IN, COUNTED_OUT };
+enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
@@ -88,8 +90,11 @@ struct config {
         struct place place;
     } model;
     struct {
-        char *template; /* name, or NULL and the three parts */
-        char *question_start, *question_end, *answer_start;
+        char *template;      /* name, or NULL and the parts */
+        char *system, *date; /* of a named one; NULL: not given */
+        char *question_start, *question_end, *prompt_end, *answer_start, *answer_end;
+        enum counted_end end_token;
+        enum when trim, bos, eos;
         size_t max_length;
         struct config_data forget, retain;
         size_t held_out; /* of retain; CONFIG_AUTO */
@@ -179,6 +184,8 @@ enum status config_changed(const struct config *now, const struct config *then, 
 enum status config_free_keys(struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */
 enum status config_describe(struct text *out);
+/** Adds "did you mean WORD?" where one of `choices`, "a|b|c", is near to `word`.                              Local. */
+enum status config_nearest(const char *choices, const char *word, struct text *out);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
 /** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */

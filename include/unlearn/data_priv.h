@@ -1,4 +1,4 @@
-/* Private to `data`: the lines of a file. */
+/* Private to `data`: the lines of a file, and the rows made of them. */
 #ifndef UNLEARN_DATA_PRIV_H
 #define UNLEARN_DATA_PRIV_H
 #include "unlearn/data.h"
@@ -11,4 +11,23 @@ enum status lines_open(const char *path, struct lines *l);
 /** The next line without its end; false at the end of the file. */
 bool lines_next(struct lines *l, const char **line, size_t *n);
 void lines_close(struct lines *l);
+
+struct builder { /* {0} is empty */
+    const struct data_rule *rule;
+    const char *path; /* of the file, as number is the line in it: for messages */
+    size_t number;
+    struct dataset *d;
+    struct ids id, label; /* of all rows so far */
+    struct ids scratch;
+    size_t first_room, end_room;
+    struct text text;
+};
+enum status builder_open(struct builder *b, const char *path, const struct data_rule *r);
+/** Hands the rows over if st is OK and there are any; releases everything. */
+enum status builder_close(struct builder *b, enum status st, struct dataset **out);
+/** rule_encode() of b->text, with the line in its messages. */
+enum status builder_encode(struct builder *b, bool own, struct ids *out);
+/** Adds a row of a question and its answer; rows of plain text, several where the template says so. */
+enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer);
+enum status row_text(struct builder *b, const char *text, size_t n);
 #endif

@@ -35,7 +35,7 @@ static enum status read_data(const struct grid *world, const struct config_data 
     const struct data_file f = {.path = d->path,
                                 .question = d->question,
                                 .answer = d->answer,
-                                .text = d->text,
+                                .text = text_key(rule, d->text),
                                 .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
     if (!d->path) return OK;
     st = inputs_dataset(world, &f, idk, c, rule, &read);
@@ -46,6 +46,9 @@ static enum status read_data(const struct grid *world, const struct config_data 
 static void warn_rows(const struct inputs *in, const struct dataset *d)
 {
     if (!d) return;
+    if (d->n_line < d->n_row)
+        log_info("%s: %zu texts in %zu rows of at most %zu tokens", d->path, d->n_line, d->n_row,
+                 in->config->data.max_length);
     if (d->n_cut)
         log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
                  d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);

@@ -254,6 +254,7 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
     TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
     e->n = c->evaluate.n_set;
+    e->rule.without_end = e->rule.without_end && in->ends.labelled; /* or the last token of the answer would go */
     for (size_t i = 0; i < e->n; i++) TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[i]));
     TRY(check_possible(in));
     TRY(check_length(in));

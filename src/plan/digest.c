@@ -55,6 +55,17 @@ done:
     return st;
 }
 
+/* Where answers end, if it is not in config.json that it is said. */
+static enum status ends(const struct inputs *in, struct text *t)
+{
+    enum status st = OK;
+    if ((!in->evaluation && !in->prompts) || !ends_differ(in)) return OK;
+    TRY(text_print(t, "\nends"));
+    for (size_t i = 0; i < in->ends.n; i++) TRY(text_print(t, " %d", (int)in->ends.id[i]));
+done:
+    return st;
+}
+
 static enum status generation(const struct inputs *in, struct text *t)
 {
     const struct config *c = in->config;
@@ -84,7 +95,8 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
+    if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK &&
+        generation(in, &t) == OK && ends(in, &t) == OK)
         h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(mix(h, shape_hash(in->shape)), weights), reference);

@@ -57,6 +57,7 @@ void report_head(const struct subject *s)
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)s->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
+    log_info("end tokens %s", in->ends.said);
 }
 
 void report_start(const struct run *r)

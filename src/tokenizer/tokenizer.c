@@ -140,6 +140,25 @@ void tokenizer_free(struct tokenizer *t)
 
 size_t tokenizer_vocabulary(const struct tokenizer *t) { return (size_t)t->vocabulary.token[t->vocabulary.n - 1].id + 1; }
 
+bool tokenizer_token(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
+{
+    const struct token *token = vocabulary_find(&t->vocabulary, text, n);
+    if (token) *id = token->id;
+    return token;
+}
+
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *n)
+{
+    const struct token *token = vocabulary_token(&t->vocabulary, id);
+    if (!token) return NULL;
+    *n = token->n;
+    return token->text;
+}
+
+const struct ids *tokenizer_before(const struct tokenizer *t) { return &t->before; }
+
+const struct ids *tokenizer_after(const struct tokenizer *t) { return &t->after; }
+
 /* ---------------------------------------------------------------------------------------------------- encode ----- */
 struct encoder { /* buffers of one call */
     const struct tokenizer *t;
