@@ -171,12 +171,16 @@ def update(model, state, g, lr, o, frozen):
     norm = math.sqrt(sum(float((g[n] ** 2).sum()) for n, _ in free))
     if 0 < o["clip"] < norm:
         g = {n: x * (o["clip"] / norm) for n, x in g.items()}
-    if o["name"] == "adamw":
-        reference.adamw(SimpleNamespace(named_parameters=lambda: free), state, g, lr, wd=o["weight_decay"])
-        return norm
-    with torch.no_grad():
-        for n, q in free:
-            q.mul_(1 - lr * o["weight_decay"]).sub_(g[n], alpha=lr)
+    all_decay = o.get("decay") == "all"
+    for matrices in (True, False):
+        part = [(n, q) for n, q in free if (q.dim() > 1) == matrices]
+        decay = o["weight_decay"] if matrices or all_decay else 0
+        if o["name"] == "adamw":
+            reference.adamw(SimpleNamespace(named_parameters=lambda: part), state.setdefault(matrices, {}), g, lr, wd=decay)
+        else:
+            with torch.no_grad():
+                for n, q in part:
+                    q.mul_(1 - lr * decay).sub_(g[n], alpha=lr)
     return norm
 
 

@@ -17,6 +17,7 @@ enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum decay { DECAY_MATRICES, DECAY_ALL };
 enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
@@ -109,6 +110,7 @@ struct config {
     struct {
         enum optimizer name;
         double lr, beta1, beta2, eps, weight_decay, clip;
+        enum decay decay;
         enum schedule schedule;
         size_t warmup_steps; /* CONFIG_AUTO */
     } optimizer;
@@ -175,6 +177,8 @@ enum status config_write(const struct config *c, struct text *out);
 /** What stands in the way of going on with a run: the first key that is not what it was and that may not change, in words;
  *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere.          Local. */
 enum status config_changed(const struct config *now, const struct config *then, struct text *out);
+/** Whether a fixed key ("train.batch_size") was written, in the input or on the command line.                      Local. */
+bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */

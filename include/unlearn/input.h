@@ -100,6 +100,8 @@ struct inputs { /* owns all that it points to */
 enum status inputs_read(const char *file, int n_override, char *const *override, const struct grid *world,
                         const struct inputs **out);
 void inputs_free(const struct inputs *in);
+/** Sets optimizer.decay to all, for a run that goes on from a checkpoint of a program in which it was always so.    Local. */
+void inputs_decay_all(const struct inputs *in);
 
 /** The setting `key` of an objective in the config; NULL: not given. */
 const struct config_setting *setting_find(const struct config_objective *from, const char *key);

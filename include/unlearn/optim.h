@@ -14,6 +14,7 @@ struct optim_settings {
     double clip;          /* largest norm of the whole gradient; 0: none */
     size_t warmup, steps; /* updates of the run */
     const bool *frozen;   /* [n_param] parameters that are not updated; borrowed; NULL: none */
+    bool decays_all;      /* also norms and biases decay, else matrices alone */
 };
 struct optim {
     struct optim_settings set;

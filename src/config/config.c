@@ -24,6 +24,13 @@ struct place config_place(const struct config *c, const char *key)
     return c->private->place[i];
 }
 
+/* The places of defaults name the input, but no line of it. */
+bool config_given(const struct config *c, const char *key)
+{
+    const struct place place = config_place(c, key);
+    return place.line > 0 || place.file != c->file;
+}
+
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)
 {
     enum status st = OK;

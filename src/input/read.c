@@ -137,7 +137,9 @@ done:
     return grid_agree(world, st);
 }
 
-/* The only function that may cast const away from the inputs, to free them. */
+void inputs_decay_all(const struct inputs *in) { ((struct config *)in->config)->optimizer.decay = DECAY_ALL; }
+
+/* This function and the one above alone may cast const away from the inputs. */
 void inputs_free(const struct inputs *in)
 {
     if (!in) return;

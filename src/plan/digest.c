@@ -27,6 +27,7 @@ static enum status settings(const struct inputs *in, const char *measured, struc
                        c->optimizer.lr, c->optimizer.beta1, c->optimizer.beta2, c->optimizer.eps,
                        c->optimizer.weight_decay, (int)c->optimizer.schedule, c->optimizer.warmup_steps,
                        c->optimizer.clip));
+        if (c->optimizer.weight_decay > 0) TRY(text_print(t, "decay %d\n", (int)c->optimizer.decay));
         TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
                        c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));
     }

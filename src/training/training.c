@@ -51,6 +51,7 @@ static struct optim_settings settings(const struct inputs *in, const struct time
                                    .beta2 = c->optimizer.beta2,
                                    .eps = c->optimizer.eps,
                                    .weight_decay = c->optimizer.weight_decay,
+                                   .decays_all = c->optimizer.decay == DECAY_ALL,
                                    .clip = c->optimizer.clip,
                                    .warmup = s->warmup,
                                    .steps = s->updates,
@@ -95,6 +96,8 @@ done:
     training_free(t);
     return grid_agree(s->grid, st);
 }
+
+void training_decay_all(struct training *t) { t->optim->set.decays_all = true; }
 
 void training_free(struct training *t)
 {
