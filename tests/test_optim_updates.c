@@ -4,7 +4,7 @@
 
 /* relative: what rounding leaves after some updates; moments and weights are reals */
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-6;
-static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL, false};
+static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL, false, 0};
 
 static struct model_parts {
     struct grid *grid;

@@ -10,9 +10,12 @@
 #define CONFIG_MOST 1048576        /* bytes of an input file */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
+enum preset { PRESET_NONE, PRESET_OPEN_UNLEARNING, PRESET_TOFU, PRESET_PAPER };
 enum reference_as { REFERENCE_AUTO, REFERENCE_WEIGHTS, REFERENCE_VALUES };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum draw { DRAW_RANDOM, DRAW_IN_ORDER };
+enum combine_over { COMBINE_GLOBAL, COMBINE_MICRO_BATCH };
+enum dual_update { DUAL_STEP, DUAL_EPOCH };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
@@ -56,8 +59,12 @@ struct config_objective {
     char *name;
     struct config_setting *setting; /* [n_setting], in the order written; without name, weight, batch_size */
     size_t n_setting;
-    double weight;      /* regularizers only; default 1 */
-    size_t batch_size;  /* regularizers only; default CONFIG_AUTO */
+    double weight;                            /* of `objective` and of regularizers; default 1 */
+    size_t batch_size;                        /* regularizers only; default CONFIG_AUTO */
+    struct {                                  /* regularizers only */
+        double step_size, eps, warmup_epochs; /* step_size 0: the weight stays */
+        enum dual_update update;
+    } dual;
     struct place place; /* of its name */
 };
 struct config_set { /* a data set of the evaluation */
@@ -74,8 +81,9 @@ struct config_risk {
     struct place place;
 };
 struct config {
-    char *file; /* the input's name */
-    char *text; /* the input as read, for the output files */
+    char *file;         /* the input's name */
+    char *text;         /* the input as read, for the output files */
+    enum preset preset; /* its defaults have been taken */
     enum task task;
     uint64_t seed;
     char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
@@ -119,6 +127,7 @@ struct config {
         size_t steps; /* CONFIG_NULL: epochs decide */
         size_t batch_size, accumulation;
         bool shuffle;
+        enum combine_over combine;
         enum draw pair_retain;
         char **freeze; /* names of layers or tensors, ranges and patterns of them: checked against the model later */
         size_t n_freeze;
@@ -183,6 +192,8 @@ bool config_given(const struct config *c, const char *key);
 enum status config_free_keys(struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */
 enum status config_describe(struct text *out);
+/** The table of presets for --help preset: preset, key, value, source. */
+enum status config_presets(struct text *out);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
 /** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */

@@ -25,6 +25,7 @@ struct risk {                   /* R_k = sum over some rows of weight times thei
 };
 struct direction {    /* a direction in the space of hidden states */
     const char *path; /* the file with the direction, borrowed; NULL: drawn */
+    bool unit;        /* divided by its norm */
     real *u;          /* [hidden] owned */
 };
 
