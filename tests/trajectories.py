@@ -50,6 +50,7 @@ CASES = {
                                part("rr", {"layer": 2, "positions": "labelled", "combine": "rows"}, 1.5), reference_as="values"),
     "rmu + rr, crossed": case("mistral", part("rmu", {"layer": 1, "positions": "all", "combine": "rows"}),
                               part("rr", {"layer": 2, "positions": "before", "combine": "crossed"}, 1.5), layouts=TENSOR),
+    "rmu, all decay": case("gpt_neox", part("rmu", {"layer": 2}), optimizer={"decay": "all"}),
     "ga, all decay": case("stablelm", part("ga", {}), optimizer={"decay": "all"}),
     "ga, all decay, sgd": case("gpt_neox", part("ga", {}), optimizer={**SGD, "decay": "all"}),
     "npo + kl": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=TENSOR, reference_as="weights"),

@@ -4,6 +4,7 @@ Scripts import this first: without torch, transformers or SHARED/reference they 
 import json
 import math
 import os
+import re
 import sys
 from types import SimpleNamespace
 
@@ -232,7 +233,16 @@ def rate(t, steps, o):
     return o["lr"] * {"constant": 1, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}[o["schedule"]]
 
 
-def update(model, state, g, lr, o, frozen):
+def unreached(parts):
+    """Whether no loss reaches a tensor: it is above all hidden states that losses act on. Such ones have no gradient in
+    PyTorch, so that they do not decay."""
+    tops = [p.given.get("layer", 1) if p.name in ("rmu", "rr") else math.inf for p in parts]
+    block = lambda n: re.search(r"layers\.(\d+)\.", n)
+    return lambda n: max(tops) < math.inf and (
+        int(block(n)[1]) >= max(tops) if block(n) else n.startswith(("lm_head", "embed_out")))
+
+
+def update(model, state, g, lr, o, frozen, still):
     """One update of what is not frozen, after clipping. -> the norm before it."""
     free = [(n, q) for n, q in model.named_parameters() if n not in frozen]
     norm = math.sqrt(sum(float((g[n] ** 2).sum()) for n, _ in free))
@@ -240,7 +250,7 @@ def update(model, state, g, lr, o, frozen):
         g = {n: x * (o["clip"] / norm) for n, x in g.items()}
     all_decay = o.get("decay") == "all"
     for matrices in (True, False):
-        part = [(n, q) for n, q in free if (q.dim() > 1) == matrices]
+        part = [(n, q) for n, q in free if (q.dim() > 1 and not still(n)) == matrices]
         decay = o["weight_decay"] if matrices or all_decay else 0
         if o["name"] == "adamw":
             reference.adamw(SimpleNamespace(named_parameters=lambda: part), state.setdefault(matrices, {}), g, lr, wd=decay)
@@ -283,7 +293,8 @@ def run(case, parts, steps, batch, o, frozen=()):
         if t < steps:
             got["loss"].append(float(total.detach()))
             got["rate"].append(rate(t, steps, o))
-            got["norm"].append(update(model, state, reference.gradient(model, total), got["rate"][-1], o, frozen))
+            got["norm"].append(update(model, state, reference.gradient(model, total), got["rate"][-1], o, frozen,
+                                      unreached(parts)))
     got = {k: np.array(v) for k, v in got.items()}
     got["final"] = {f: q.detach().numpy() for f, (_, q) in zip(case.file_names(), model.named_parameters())}
     return got
