@@ -120,6 +120,7 @@ enum status inputs_read(const char *file, int n_override, char *const *override,
     if (!in) st = fail(ERR_MEMORY, "memory: cannot allocate the inputs");
     TRY(grid_agree(world, st));
     TRY(read_config(file, n_override, override, world, in));
+    TRY(grid_agree(world, world->rank == 0 ? inputs_places(in->config) : OK));
     follow(in);
     TRY(grid_agree(world, inputs_objectives(in)));
     st = inputs_scores(in, &e);
