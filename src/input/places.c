@@ -36,11 +36,10 @@ static bool for_a_shell(const char *path)
 static enum status check_path(const struct named *n)
 {
     if (!n->path || !for_a_shell(n->path) || exists(n->path)) return OK;
-    return fail(
-        ERR_INPUT,
-        "%s: %s: \"%s\": ~ and $NAME are replaced by a shell, not in an input file: write the whole path, or give "
-        "%s on the command line, without quotes",
-        place_text(&n->place), n->key, n->path, n->key);
+    return fail(ERR_INPUT,
+                "%s: %s: \"%s\": ~ and $NAME are replaced by a shell, not in an input file: write the whole path, or "
+                "%s=\"$HOME/...\" on the command line",
+                place_text(&n->place), n->key, n->path, n->key);
 }
 
 /* ---------------------------------------------------------------------------------------------------- models ------- */
