@@ -1,5 +1,6 @@
 /* unlearn: the command line, the start and the end of a process, one task, one exit status for all.
  * The story itself is in task/unlearn.c. */
+#include "unlearn/config.h"
 #include "unlearn/math.h"
 #include "unlearn/parallel.h"
 #include "unlearn/task.h"
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum action { RUN, ENCODE, HELP, VERSION };
+enum action { RUN, ENCODE, HELP, PRESETS, VERSION };
 struct command {
     enum action action;
     struct options options;
@@ -29,7 +30,11 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
     const char *a = argv[*i];
     if (!strcmp(a, "--check")) return c->options.check = true, OK;
     if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
-    if (!strcmp(a, "--help") || !strcmp(a, "-h")) return c->action = HELP, OK;
+    if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
+        const bool presets = *i + 1 < argc && !strcmp(argv[*i + 1], "preset");
+        *i += presets;
+        return c->action = presets ? PRESETS : HELP, OK;
+    }
     if (!strcmp(a, "--version")) return c->action = VERSION, OK;
     if (!strcmp(a, "--restart")) return c->options.restart = true, OK;
     if (!strcmp(a, "--max-hours")) return hours(*i + 1 < argc ? argv[++*i] : NULL, &c->options.max_hours);
@@ -78,7 +83,7 @@ static enum status act(const struct command *c, bool first)
     if (c->action == RUN) return task_run(&c->options);
     if (!first) return OK;
     if (c->action == ENCODE) return task_encode(c->model_dir, c->file, c->options.n_override, c->options.override);
-    return print(c->action == HELP ? task_help : task_version);
+    return print(c->action == HELP ? task_help : c->action == PRESETS ? config_presets : task_version);
 }
 
 /* HDF5 1.10 calls exit(-1) where it gets no memory, without a word. */

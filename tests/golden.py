@@ -33,7 +33,7 @@ def settings(case, expected, tensor, ranks):
                  "idk": {"path": str(case / "idk.jsonl"), "draw": "in_order"}},
         "parallel": {"data": ranks // tensor, "tensor": tensor},
         "objective": {**npo, "regularizer": [{"name": "kl", "weight": 1.0, "batch_size": rows["retain"]}]},
-        "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "schedule": "constant", "warmup_steps": 0},
+        "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "decay": "all", "schedule": "constant", "warmup_steps": 0},
         "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,
                   "shuffle": False, "pair_retain": "in_order"},
         "geffect": {"every": 1, "resolution": "tensor",

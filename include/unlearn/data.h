@@ -117,7 +117,13 @@ size_t dataset_length(const struct dataset *d, size_t row); /* tokens */
 size_t dataset_labels(const struct dataset *d, size_t row); /* tokens that are labelled and can be predicted */
 
 /* ----------------------------------------------------------------------------------------------- packed batch ----- */
-enum outputs { OUTPUTS_LABELLED, OUTPUTS_ALL };
+enum outputs {                    /* which positions of a row are outputs */
+               OUTPUTS_LABELLED,  /* whose next token is labelled */
+               OUTPUTS_OF_LABELS, /* that are labelled themselves */
+               OUTPUTS_NEXT,      /* that have a next token */
+               OUTPUTS_ALL
+};
+size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which);
 /** Cuts rows (order kept) into passes of at most `tokens` tokens, at least one row each: pass p holds rows
  *  start[p] ... start[p+1]-1 of the list; start has room for n+1 entries. Returns the number of passes.           Local. */
 size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start);

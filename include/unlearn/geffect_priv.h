@@ -16,6 +16,7 @@ struct engine_room {
     size_t tokens;                        /* most tokens of a pass that fit; e->tokens may be smaller later */
     double *loss;                         /* [rows] losses that engine_risk() does not return */
     double *dnll, *coef, *share, *lse;    /* [tokens] one value per output of a pass */
+    int32_t *id;                          /* [tokens] a token id per output, in place of the batch's */
     double (*best)[2];                    /* [tokens] largest logit of each output, and its token id */
     double *of_sequence;                  /* [tokens] one inner product per sequence of a pass */
     real *product;                        /* [tokens][widest_product] G x */

@@ -25,6 +25,7 @@ struct risk {                   /* R_k = sum over some rows of weight times thei
 };
 struct direction {    /* a direction in the space of hidden states */
     const char *path; /* the file with the direction, borrowed; NULL: drawn */
+    bool unit;        /* divided by its norm */
     real *u;          /* [hidden] owned */
 };
 
@@ -114,6 +115,8 @@ struct inputs { /* owns all that it points to */
 enum status inputs_read(const char *file, int n_override, char *const *override, const struct grid *world,
                         const struct inputs **out);
 void inputs_free(const struct inputs *in);
+/** Sets optimizer.decay to all, for a run that goes on from a checkpoint of a program in which it was always so.    Local. */
+void inputs_decay_all(const struct inputs *in);
 
 /** Opens the tokenizer of model.path, and makes the rule by which data become tokens: the template, what begins and ends a
  *  row. s NULL: without a model. `c` must outlive the rule.                                                     Local. */

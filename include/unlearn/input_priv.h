@@ -11,6 +11,10 @@ enum status share_list(const struct grid *world, const char *path, size_t n, siz
 /** Sends rank 0's data set to all; it may be NULL.                                            Collective over world. */
 enum status share_dataset(const struct grid *world, const char *path, struct dataset **d);
 
+/** What the paths of the input name: ERR_INPUT for those that only a shell understands, and for what is no model that can be
+ *  read, each with its key and what makes what is needed. Rank 0 only.                                         Local. */
+enum status inputs_places(const struct config *c);
+
 /* ------------------------------------------------------------------------------------------------- settings ----- */
 /** Objective, regularisers and measured objectives, from the objective table; their labels and needs.         Local. */
 enum status inputs_objectives(struct inputs *in);

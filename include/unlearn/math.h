@@ -150,6 +150,10 @@ void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x)
 void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
+void logits_total(size_t n, size_t v, const real *logits, double *sum); /* of the logits themselves */
+/* dlogits[k] = coef[k] (onehot(id[k]) - 1/vocabulary): the backward of coef . (logit at id - mean logit). */
+void logits_peak_backward(size_t n, size_t v, size_t first, const int32_t *id, const double *coef, double vocabulary,
+                          real *dlogits);
 /* best[k] = {the largest logit, its id}, the lowest id among equal logits; {-inf, first} if there is no number. */
 void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
 /* In place, z [n][v] = cap tanh(z / cap); its backward, in place in dz [J][n][v], from the capped z. */

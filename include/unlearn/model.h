@@ -59,8 +59,9 @@ size_t param_file_cols(const struct param *p);
 size_t param_part_rows(const struct param *p);
 /** Where a state has the parameters of a layer: data[*first ... *first + *count - 1].                         Local. */
 void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
-/** The tensor's name in older files: without the family's prefix, if it has one. */
-const char *param_old_name(const struct layout *l, const struct param *p);
+/** Name i that a file may have for the tensor, NULL behind the last: its own; without the family's prefix, as in files of the
+ *  decoder alone; for a tied embedding also the head's.                                                       Local. */
+const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i);
 /** Global row of local row i. */
 size_t param_global_row(const struct param *p, size_t i);
 size_t param_rows(const struct param *p, size_t n_param); /* local rows of n_param stacked tensors together */

@@ -76,7 +76,6 @@ struct architecture {
     const char *activation;
     bool tanh_for_gelu; /* "gelu" means gelu_tanh */
     const struct size_keys *key;
-    const char *prefix; /* of all tensor names; older files omit it; NULL: none */
     struct flag parallel, qkv_bias, out_bias, mlp_bias, tied, has_qk_norm;
     const char *theta_key;    /* key in the style without rope_parameters */
     const char *fraction_key; /* part of a head that rotates; NULL: all of it */

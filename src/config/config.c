@@ -24,6 +24,13 @@ struct place config_place(const struct config *c, const char *key)
     return c->private->place[i];
 }
 
+/* The places of defaults name the input, but no line of it. */
+bool config_given(const struct config *c, const char *key)
+{
+    const struct place place = config_place(c, key);
+    return place.line > 0 || place.file != c->file;
+}
+
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)
 {
     enum status st = OK;
@@ -65,6 +72,7 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
         goto done;
     }
     TRY(apply_overrides(c, n_override, override, root));
+    TRY(preset_apply(root));
     TRY(config_read(c, root));
     TRY(config_finish(c));
     *out = c;

@@ -7,6 +7,9 @@ static enum status text_member(const char *path, size_t number, json_t *row, con
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
+    if (json_odd(*out) && *json_odd(*out) == '"')
+        return fail(ERR_INPUT, "%s:%zu: \"%s\" has half of a surrogate pair, which is no text: %.60s", path, number, key,
+                    json_odd(*out));
     if (json_odd(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is %.40s, not text", path, number, key, json_odd(*out));
     if (!json_is_string(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is not text", path, number, key);
     return OK;

@@ -69,7 +69,8 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 static enum status number(const struct reader *r, const char *key, const char *row, json_t *json, double *out)
 {
     if (!json_is_number(json) && !is_missing(json))
-        return wrong(r, key, row, json_odd(json) ? "is a number too large to be read" : "is not a number");
+        return wrong(r, key, row,
+                     json_odd(json) && *json_odd(json) != '"' ? "is a number too large to be read" : "is not a number");
     *out = is_missing(json) ? NAN : json_number_value(json);
     return OK;
 }

@@ -59,6 +59,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->coef = arena_take(a, e->tokens, sizeof *room->coef);
     room->share = arena_take(a, e->tokens, sizeof *room->share);
     room->lse = arena_take(a, e->tokens, sizeof *room->lse);
+    room->id = arena_take(a, e->tokens, sizeof *room->id);
     room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
@@ -110,7 +111,11 @@ void engine_room_free(struct engine *e)
 
 enum outputs objective_outputs(const struct objective *o)
 {
-    return objective_needs(o) & NEEDS_POSITIONS ? OUTPUTS_ALL : OUTPUTS_LABELLED;
+    static const enum outputs at[] = {[AT_BEFORE] = OUTPUTS_LABELLED,
+                                      [AT_LABELS] = OUTPUTS_OF_LABELS,
+                                      [AT_NEXT] = OUTPUTS_NEXT,
+                                      [AT_ALL] = OUTPUTS_ALL};
+    return at[objective_positions(o)];
 }
 
 /* Multiplications for each token of a row of t tokens whose queries see all keys before them, or those in the windows. */
@@ -128,15 +133,16 @@ static double attention_cost(const struct shape *s, double t)
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which)
 {
     double t = (double)dataset_length(d, row);
-    if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
+    if (!dataset_outputs(d, row, which)) return 0;
     return t * ((double)l->elements + attention_cost(l->shape, t));
 }
 
 void rows_weights(const struct objective *o, const struct rows *r, double *weight)
 {
+    const enum outputs which = objective_outputs(o);
     double sum = 0;
     for (size_t i = 0; i < r->n; i++) {
-        weight[i] = objective_mass(o, dataset_length(r->data, r->row[i]), dataset_labels(r->data, r->row[i]));
+        weight[i] = objective_mass(o, dataset_outputs(r->data, r->row[i], which), dataset_labels(r->data, r->row[i]));
         sum += weight[i];
     }
     for (size_t i = 0; i < r->n && sum > 0; i++) weight[i] /= sum;

@@ -51,10 +51,7 @@ bool kept_is(const struct kept *k, const struct dataset *d, enum outputs which, 
     return k->data == d && k->which == which && k->layer == layer;
 }
 
-static size_t outputs_of(const struct kept *k, size_t row)
-{
-    return k->which == OUTPUTS_ALL ? dataset_length(k->data, row) : dataset_labels(k->data, row);
-}
+static size_t outputs_of(const struct kept *k, size_t row) { return dataset_outputs(k->data, row, k->which); }
 
 static size_t outputs_wanted(const struct kept *k, int data_rank)
 {

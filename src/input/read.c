@@ -113,6 +113,7 @@ enum status inputs_read(const char *file, int n_override, char *const *override,
     if (!in) st = fail(ERR_MEMORY, "memory: cannot allocate the inputs");
     TRY(grid_agree(world, st));
     TRY(read_config(file, n_override, override, world, in));
+    TRY(grid_agree(world, world->rank == 0 ? inputs_places(in->config) : OK));
     follow(in);
     TRY(grid_agree(world, inputs_objectives(in)));
     st = inputs_scores(in, &e);
@@ -130,7 +131,9 @@ done:
     return grid_agree(world, st);
 }
 
-/* The only function that may cast const away from the inputs, to free them. */
+void inputs_decay_all(const struct inputs *in) { ((struct config *)in->config)->optimizer.decay = DECAY_ALL; }
+
+/* This function and the one above alone may cast const away from the inputs. */
 void inputs_free(const struct inputs *in)
 {
     if (!in) return;

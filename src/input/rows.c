@@ -79,7 +79,9 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
 static enum status check_labels(const struct dataset *d, const struct objective *o)
 {
     for (size_t i = 0; i < d->n_row; i++)
-        if (dataset_labels(d, i) && objective_mass(o, dataset_length(d, i), dataset_labels(d, i)) > 0) return OK;
+        if (dataset_labels(d, i) &&
+            objective_mass(o, dataset_outputs(d, i, objective_outputs(o)), dataset_labels(d, i)) > 0)
+            return OK;
     return fail(ERR_INPUT, "%s: none of its rows has a labelled token that %s uses; raise data.max_length", d->path,
                 objective_name(o));
 }

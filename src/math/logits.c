@@ -126,6 +126,28 @@ void logits_backward(size_t n, size_t v, size_t first, const real *logits, const
     }
 }
 
+void logits_total(size_t n, size_t v, const real *logits, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        double total = 0;
+        for (size_t i = 0; i < v; i++) total += (double)logits[k * v + i];
+        sum[k] = total;
+    }
+}
+
+void logits_peak_backward(size_t n, size_t v, size_t first, const int32_t *id, const double *coef, double vocabulary,
+                          real *dlogits)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real each = (real)(-coef[k] / vocabulary);
+        const size_t at = label_at(id[k], first, v);
+        for (size_t i = 0; i < v; i++) dlogits[k * v + i] = each;
+        if (at < v) dlogits[k * v + at] += (real)coef[k];
+    }
+}
+
 struct row { /* one output: its logits z, the target's logits y */
     const real *z, *y;
     double lse, lse_other, coef;

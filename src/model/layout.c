@@ -358,10 +358,11 @@ size_t param_rows(const struct param *p, size_t n_param)
     return rows;
 }
 
-/* See the header: the name without the family's prefix. */
-const char *param_old_name(const struct layout *l, const struct param *p)
+const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i)
 {
-    const char *prefix = l->shape->row->prefix;
-    const size_t n = prefix ? strlen(prefix) : 0;
-    return n && !strncmp(p->name, prefix, n) ? p->name + n : p->name;
+    const char *const *tensor = l->shape->row->tensor, *embed = tensor[ROLE_EMBED];
+    const size_t prefix = strcspn(embed, ".") + 1;
+    if (i == 0) return p->name;
+    if (i == 1) return strncmp(p->name, embed, prefix) ? p->name : p->name + prefix;
+    return i == 2 && tied && p->role == ROLE_EMBED ? tensor[ROLE_HEAD] : NULL;
 }

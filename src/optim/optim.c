@@ -1,4 +1,5 @@
-/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. */
+/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. Which
+ * parameters decay is as transformers' Trainer has it: neither norms nor biases, which are the vectors of every family; nor what no loss reaches, which has no gradient in PyTorch, not even a zero. */
 #include "unlearn/optim.h"
 #include <math.h>
 #include <stdlib.h>
@@ -63,14 +64,17 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
     const struct layout *l = weights->layout;
     real *w = state_acquire(weights, layer), *g = state_acquire(gradient, layer);
     real *m = o->m ? state_acquire(o->m, layer) : NULL, *v = o->v ? state_acquire(o->v, layer) : NULL;
+    const bool still = o->set.unreached && layer >= o->set.unreached;
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
         const struct param *p = &l->param[i];
         size_t n = p->row_count * p->col_count, at = p->offset;
+        struct adamw own = *a;
         if (o->set.frozen && o->set.frozen[i]) continue;
+        if ((p->vector || still) && !o->set.decays_all) own.decay = 0;
         if (m)
-            adamw_update(a, n, g + at, scale, m + at, v + at, w + at);
+            adamw_update(&own, n, g + at, scale, m + at, v + at, w + at);
         else
-            sgd_update(a->lr, a->decay, n, g + at, scale, w + at);
+            sgd_update(own.lr, own.decay, n, g + at, scale, w + at);
     }
     if (m) state_commit(o->m, layer), state_commit(o->v, layer);
     state_release(gradient, layer);

@@ -117,7 +117,7 @@ static enum status effects(struct measurement *m, size_t at, size_t J, const str
     return st;
 }
 
-/* Consecutive objectives that read the same rows are measured together, in the same passes. */
+/* Consecutive objectives that read the same outputs of the same rows are measured together, in the same passes. */
 static enum status all_objectives(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
@@ -125,7 +125,9 @@ static enum status all_objectives(struct measurement *m)
     enum status st = OK;
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct rows rows = subject_forget(m->subject, &in->measured[j]);
-        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data;) end++;
+        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data &&
+                          objective_outputs(&in->measured[end]) == objective_outputs(&in->measured[j]);)
+            end++;
         TRY(go_on(m));
         TRY(effects(m, j, end - j, &in->measured[j], &rows));
     }

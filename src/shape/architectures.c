@@ -355,7 +355,6 @@ static const struct architecture table[] = {
      .padding = 2},
     {.model_type = "gpt2",
      .tensor = gpt2_names,
-     .prefix = "transformer.",
      .key = &gpt2_keys,
      .norm = NORM_LAYER,
      .eps_key = "layer_norm_epsilon",

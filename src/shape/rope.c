@@ -19,16 +19,50 @@ struct rope {
     const json_t *shorter, *longer; /* longrope: the factors of each pair, for rows up to `original` tokens and beyond */
 };
 
-/* Finds the object of scaling parameters, in either style; NULL: none. */
-static enum status scaling_find(const char *where, const json_t *config, const json_t **out)
+static bool is_empty(const json_t *object) { return json_is_object(object) && !json_object_size(object); }
+
+/* Parameters for each kind of layer. In a family whose layers all rotate alike the keys beside them count, as in
+ * transformers. Where its configuration knows kinds of layers and has no such keys, the entry of its only kind does. */
+static void by_layer(const char *where, const char *name, const struct architecture *row, const json_t **scaling)
 {
-    const char *name = key_find(config, "rope_scaling") ? "rope_scaling" : "rope_parameters";
-    const json_t *scaling = *out = key_find(config, name), *member;
+    const json_t *full = json_object_get(*scaling, "full_attention"), *member;
     const char *key;
-    if (!scaling) return OK;
-    if (!json_is_map(scaling)) return key_wrong(where, name, scaling, "an object");
-    json_object_foreach((json_t *)scaling, key, member) if (json_is_map(member)) return fail(
-        ERR_INPUT, "%s: %s: %s: frequencies that differ by layer are not built", where, name, key);
+    if (row->window == WINDOW_ASKED && json_is_map(full) && json_object_size(*scaling) == 1) {
+        *scaling = full;
+        return;
+    }
+    json_object_foreach((json_t *)*scaling, key, member)
+    {
+        if (!json_is_map(member)) continue;
+        log_warn("%s: %s: %s: is not read: the layers of this family rotate alike, by the keys beside it", where, name,
+                 key);
+        break;
+    }
+}
+
+/* Of two numbers for the same thing the one in the object of scaling parameters counts. */
+static void warn_other(const char *where, const json_t *config, const json_t *scaling, const char *outer,
+                       const char *inner)
+{
+    const json_t *a = key_find(config, outer), *b = key_find(scaling, inner);
+    if (json_is_number(a) && json_is_number(b) && json_number_value(a) != json_number_value(b))
+        log_warn("%s: %s is %g, but %g among the parameters of the rotation, which is used", where, outer,
+                 json_number_value(a), json_number_value(b));
+}
+
+/* Finds the object of scaling parameters, in either style; NULL: none. An empty one is as absent, as in transformers. */
+static enum status scaling_find(const char *where, const json_t *config, const struct architecture *row,
+                                const json_t **out)
+{
+    const json_t *scaling = key_find(config, "rope_scaling"), *parameters = key_find(config, "rope_parameters");
+    const bool old = scaling && !is_empty(scaling);
+    const char *name = old || !parameters ? "rope_scaling" : "rope_parameters";
+    *out = old || !parameters ? scaling : parameters;
+    if (!*out) return OK;
+    if (!json_is_map(*out)) return key_wrong(where, name, *out, "an object");
+    if (old && parameters && !is_empty(parameters) && !json_equal(scaling, parameters))
+        log_warn("%s: rope_scaling and rope_parameters differ: rope_scaling is used", where);
+    by_layer(where, name, row, out);
     return OK;
 }
 
@@ -123,9 +157,13 @@ static enum status scaling_read(const char *where, const json_t *config, const j
                                 struct rope *r)
 {
     enum status st = OK;
+    const char *older;
     if (!scaling) return OK;
     TRY(key_text(where, scaling, "type", &r->type));
+    older = r->type;
     TRY(key_text(where, scaling, "rope_type", &r->type));
+    if (key_find(scaling, "type") && strcmp(older, r->type) != 0)
+        log_warn("%s: type is %.40s, but rope_type %.40s, which is used", where, older, r->type);
     TRY(key_number(where, scaling, "rope_theta", THETA_LEAST, THETA_MOST, &r->theta));
     TRY(key_number(where, scaling, "partial_rotary_factor", 0, 1, &r->fraction));
     if (s->row->original && (!strcmp(r->type, "su") || !strcmp(r->type, "yarn"))) r->type = "longrope"; /* older names */
@@ -235,7 +273,10 @@ static enum status read_one(const char *where, const json_t *config, struct shap
 {
     enum status st = OK;
     const json_t *scaling = NULL;
-    TRY(scaling_find(where, config, &scaling));
+    TRY(scaling_find(where, config, s->row, &scaling));
+    warn_other(where, config, scaling, s->row->theta_key, "rope_theta");
+    warn_other(where, config, scaling, s->row->fraction_key ? s->row->fraction_key : "partial_rotary_factor",
+               "partial_rotary_factor");
     TRY(scaling_read(where, config, scaling, s, &r));
     if (!s->row->fraction_key && r.fraction != 1)
         return fail(ERR_INPUT, "%s: partial_rotary_factor: %g does not go with %s", where, r.fraction, s->model_type);

@@ -317,6 +317,8 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
         s->pad = (int32_t)s->vocabulary - 1;
     else if (pad)
         TRY(read_token(where, pad, "pad_token_id", s, &s->pad));
+    if (json_is_integer(bos) && (json_integer_value(bos) < 0 || (uint64_t)json_integer_value(bos) >= s->vocabulary))
+        bos = NULL; /* nothing reads it */
     if (bos) TRY(read_token(where, bos, "bos_token_id", s, &s->bos));
     if (!eos) return OK;
     if (!json_is_array(eos)) {

@@ -19,7 +19,7 @@ enum status task_help(struct text *out)
         "the\n"
         "                   directory, those of every row of questions and answers: prompt, label and end\n"
         "  --version        version, libraries\n"
-        "  --help           this text\n\n"
+        "  --help           this text; --help preset: the defaults that a preset sets\n\n"
         "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, a file STOP in the output directory and the end of the job that a scheduler\n"
         "tells (SLURM_JOB_END_TIME, PBS_WALLTIME) do the same; a second signal ends the process at once.\n\n"
         "OPENBLAS_CORETYPE in the environment names the kernels of OpenBLAS; unset, the program finds the best.\n\n"

@@ -79,6 +79,10 @@ void report_start(const struct run *r)
     if (in->measures && in->forget && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
     if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
+    if (in->trains && in->config->optimizer.weight_decay > 0)
+        log_info("decay      %g, %s", in->config->optimizer.weight_decay,
+                 in->config->optimizer.decay == DECAY_ALL ? "of all parameters"
+                                                          : "of matrices: norms and biases stay (optimizer.decay)");
     text_free(&t);
     if (plan_print(in, r->subject->timetable, r->plan, &t) == OK) t.data[t.n - 1] = 0, log_info("%s", t.data);
     text_free(&t);

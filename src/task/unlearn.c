@@ -31,7 +31,7 @@ static enum status save(struct run *r, size_t step)
     };
     enum status st;
     TRY(run_sync(r));
-    TRY(restart_save(r->training, step, log_bytes(), &rows));
+    TRY(restart_save(r->training, step, r->log_bytes, &rows));
     stop_saved(&r->stop, clock_seconds() - began);
     log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
 done:
@@ -117,6 +117,7 @@ static enum status all_updates(struct run *r)
 {
     const size_t first = r->restart ? r->restart->step : 0;
     enum status st = OK;
+    r->log_bytes = log_bytes();
     for (size_t t = first; t < r->subject->timetable->updates; t++) {
         if (stop_asked(&r->stop, true) != STOP_NOT) {
             st = stop_at(r, t);
@@ -124,7 +125,9 @@ static enum status all_updates(struct run *r)
         }
         if (r->evaluation && timetable_evaluated(r->in->config, t)) TRY(evaluate(r->evaluation, t, false));
         TRY(one_update(r, t));
+        r->log_bytes = log_bytes();
         if (saved_after(r, t + 1)) TRY(save(r, t + 1));
+        r->log_bytes = log_bytes();
     }
 done:
     return st;

@@ -66,6 +66,13 @@ done:
 }
 
 /* --------------------------------------------------------------------------------------------------- reading ----- */
+static bool spells_bytes(const struct chain *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->step[i].run == step_bytes) return true;
+    return false;
+}
+
 static enum status read_all(json_t *json, struct tokenizer *t)
 {
     enum status st;
@@ -83,6 +90,7 @@ static enum status read_all(json_t *json, struct tokenizer *t)
     TRY(chain_read(where, "pre_tokenizer", "pretokenizers", kinds_of_splitter, json_object_get(json, "pre_tokenizer"),
                    &t->splitter));
     TRY(chain_read(where, "decoder", "decoders", kinds_of_decoder, decoder, &t->decoder));
+    if (spells_bytes(&t->normalizer) || spells_bytes(&t->splitter)) bpe_byte_level(where, model, &t->bpe);
     t->joined = !decoder || json_is_null(decoder);
     TRY(matchers_read(where, added, t));
     TRY(template_read(where, json_object_get(json, "post_processor"), t));

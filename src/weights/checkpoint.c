@@ -34,10 +34,12 @@ static enum status check_tensor(const char *path, const struct param *p, const s
     return OK;
 }
 
-static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p)
+static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p, bool tied)
 {
-    const struct tensor *t = safetensors_find(f, p->name);
-    return t ? t : safetensors_find(f, param_old_name(l, p));
+    const struct tensor *t = NULL;
+    const char *name;
+    for (size_t i = 0; !t && (name = param_file_name(l, p, tied, i)); i++) t = safetensors_find(f, name);
+    return t;
 }
 
 /* ---------------------------------------------------------------------------------------------------- the index ----- */
@@ -76,8 +78,10 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
     enum status st = OK;
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
-        const json_t *name = json_object_get(map, p->name);
-        if (!name) name = json_object_get(map, param_old_name(l, p));
+        const json_t *name = NULL;
+        const char *key;
+        for (size_t k = 0; !name && (key = param_file_name(l, p, headless || l->shape->tied, k)); k++)
+            name = json_object_get(map, key);
         if (!name) {
             TRY(settle(c, path, l, i, NULL, headless));
             continue;
@@ -87,7 +91,8 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
             goto done;
         }
         TRY(open_file(c, dir, json_string_value(name), &c->file_of[i]));
-        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p), headless));
+        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p, headless || l->shape->tied),
+                   headless));
     }
 done:
     return st;
@@ -116,7 +121,8 @@ static enum status open_single(struct checkpoint *c, const char *path, const str
     enum status st = OK;
     TRY(safetensors_open(path, &c->file[0]));
     c->n_file = 1;
-    for (size_t i = 0; i < l->n_param; i++) TRY(settle(c, path, l, i, find(c->file[0], l, &l->param[i]), headless));
+    for (size_t i = 0; i < l->n_param; i++)
+        TRY(settle(c, path, l, i, find(c->file[0], l, &l->param[i], headless || l->shape->tied), headless));
 done:
     return st;
 }
@@ -158,7 +164,13 @@ static enum status check_instead(const char *dir)
     DIR *d = opendir(dir);
     for (size_t i = 0; d && i < sizeof instead / sizeof *instead && st == OK; i++) {
         first_name(d, instead[i].pattern, name);
-        if (*name && strcmp(name, single) != 0)
+        if (!*name || !strcmp(name, single)) continue;
+        if (strstr(name, ".bin"))
+            st = fail(ERR_INPUT,
+                      "%s: has no %s, but %s: %s: python -c 'from transformers import AutoModelForCausalLM as M; "
+                      "M.from_pretrained(\"%s\").save_pretrained(\"%s\")'",
+                      dir, single, name, convert, dir, dir);
+        else
             st = fail(ERR_INPUT, "%s: has no %s, but %s: %s", dir, single, name,
                       instead[i].advice ? instead[i].advice : convert);
     }
@@ -209,6 +221,19 @@ void checkpoint_close(struct checkpoint *c)
     free(c->at);
     free(c->file_of);
     free(c);
+}
+
+enum status weights_present(const char *dir)
+{
+    char *one = NULL, *many = NULL;
+    enum status st;
+    TRY(path_join(dir, single, &one));
+    TRY(path_join(dir, index_name, &many));
+    if (!file_exists(one) && !file_exists(many)) TRY(check_instead(dir));
+done:
+    free(one);
+    free(many);
+    return st;
 }
 
 enum status weights_check(const char *dir, const struct layout *l)
