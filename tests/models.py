@@ -16,9 +16,11 @@ import h5py
 import numpy as np
 from harness import SHARED, Checks, error, precisions, run_input
 from with_torch import reference, torch, transformers  # before what else needs them
+from generation import generate
 from golden import one_run, settings, write_direction
 from reference import save_model
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 TO_COME = set()
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 1), (4, 2)]}
@@ -31,6 +33,7 @@ LONG = {"rope_theta": 10000.0, "rope_type": "longrope"}
 LINEAR = {"full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0},
           "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}}
 CAPS = dict(sliding_window=24, query_pre_attn_scalar=20, attn_logit_softcapping=2.0, final_logit_softcapping=4.0)
+GENERATED = {"phi3", "gemma2", "gemma3_text", "mistral", "qwen2"}  # windows, caps, frequencies that change as a row grows
 # name: architecture, configuration, and what write_case is told beside the defaults
 CASES = {
     "llama-odd-heads": ("llama", ODD, {}),
@@ -220,6 +223,24 @@ def check_written(checks, name, where, expected):
     checks.check(error(got, want) <= 1e-5, f"{name}: logits of what was written", f"{error(got, want):.3g}")
 
 
+def check_generated(checks, name, where):
+    """Greedy answers of what was written, on every layout, are those of transformers in float64."""
+    text = "Who is the author, and where were her books about the sea first read by people of that town? " * 2
+    prompts, longest = [text[:n] for n in (3, 40, 80, 130)], 120
+    model, tok, want = load(where), Tokenizer.from_file(str(where / "tokenizer.json")), []
+    for prompt in prompts:
+        ids = tok.encode(prompt).ids
+        with torch.no_grad():
+            out = model.generate(torch.tensor([ids]), max_length=longest, do_sample=False, pad_token_id=0)[0].tolist()
+        want.append([i for i in out[len(ids):] if i != 0])
+    checks.check(any(want), f"{name}: transformers answers")
+    for ranks, tensor in LAYOUTS["double"]:
+        got = generate(checks, f"{name} generates {ranks}-{tensor}", where, [{"prompt": p} for p in prompts], ranks, tensor,
+                       max_length=longest, slots=3)
+        checks.check(got is not None and [g["ids"] for g in got] == want, f"{name}: {ranks} ranks, tensor {tensor}: generated ids",
+                     f"{got} and {want}"[:2000])
+
+
 def one_case(checks, name):
     architecture, given, options = CASES[name]
     case = checks.directory / name
@@ -231,6 +252,8 @@ def one_case(checks, name):
         written = checks.directory / f"{name}-double-4-2/out/model"
         if written.exists():
             check_written(checks, name, written, expected)
+            if architecture in GENERATED:
+                check_generated(checks, name, written)
 
 
 def golden_case(checks, name):

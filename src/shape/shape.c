@@ -105,10 +105,12 @@ static enum status unknown_type(const char *where, const json_t *config, const c
             "%s: model_type \"%.40s\" is a mixture of experts, which is not built: take a dense model; %s are built",
             where, type, list);
     if (!strcmp(type, "gemma3"))
-        return fail(ERR_INPUT,
-                    "%s: model_type \"gemma3\" is a model of images and text: save its text model alone, of model_type "
-                    "gemma3_text (transformers: Gemma3ForCausalLM.from_pretrained(), then save_pretrained())",
-                    where);
+        return fail(
+            ERR_INPUT,
+            "%s: model_type \"gemma3\" is a model of images and text: save its text model alone, which is of model_type "
+            "gemma3_text (transformers: t = Gemma3ForCausalLM(m.config.text_config); "
+            "t.model.load_state_dict(m.model.language_model.state_dict()); t.save_pretrained(DIR))",
+            where);
     return fail(ERR_INPUT, "%s: model_type \"%.40s\" is not built; %s are", where, type, list);
 }
 
