@@ -77,6 +77,10 @@ static enum status original_read(const char *where, const json_t *config, const 
 {
     enum status st = OK;
     const char *at = "original_max_position_embeddings";
+    const json_t *own = key_find(config, at), *other = key_find(scaling, at);
+    if (json_is_integer(own) && json_is_integer(other) && !json_equal(own, other))
+        log_warn("%s: %s is %lld, which is used, but %lld among the parameters of the rotation", where, at,
+                 (long long)json_integer_value(own), (long long)json_integer_value(other));
     TRY(key_size(where, scaling, at, 1, POSITIONS_MOST, &r->original));
     TRY(key_size(where, config, at, 1, POSITIONS_MOST, &r->original));
 done:

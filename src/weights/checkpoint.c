@@ -236,10 +236,43 @@ done:
     return st;
 }
 
+/* Tensors that files hold by custom and no model uses: buffers, which are computed anew. */
+static bool by_custom(const char *name)
+{
+    static const char *const end[] = {".inv_freq", ".attn.bias", ".masked_bias", ".attention.bias"};
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
+        if (n >= strlen(end[i]) && !strcmp(name + n - strlen(end[i]), end[i])) return true;
+    return false;
+}
+
+/* Says of one file what it has beyond config.json. */
+static enum status warn_unused(const struct checkpoint *c, const struct layout *l, size_t file)
+{
+    const struct safetensors *f = c->file[file];
+    const char *head = l->shape->tied ? param_file_name(l, layout_find(l, 0, ROLE_EMBED), true, 2) : "", *first = NULL;
+    bool *used = NULL;
+    size_t n = 0;
+    enum status st = OK;
+    TRY_NEW(used, f->n);
+    for (size_t i = 0; i < l->n_param; i++)
+        if (c->at[i] && c->file_of[i] == file) used[c->at[i] - f->tensor] = true;
+    for (size_t i = 0; i < f->n; i++)
+        if (!used[i] && !by_custom(f->tensor[i].name) && strcmp(f->tensor[i].name, head) != 0 && !n++)
+            first = f->tensor[i].name;
+    if (n)
+        log_warn("%s: has %zu tensor%s that the model of config.json does not use, %s for one", f->path, n,
+                 n == 1 ? "" : "s", first);
+done:
+    free(used);
+    return st;
+}
+
 enum status weights_check(const char *dir, const struct layout *l)
 {
     struct checkpoint *c;
     enum status st = checkpoint_open(dir, l, &c);
+    for (size_t i = 0; st == OK && i < c->n_file; i++) st = warn_unused(c, l, i);
     checkpoint_close(c);
     return st;
 }
