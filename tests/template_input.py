@@ -136,6 +136,23 @@ def restarted(checks):
     checks.check(done.returncode == 1 and "data.template.prompt_end" in done.stderr, "another template is refused", done.stderr)
 
 
+def restarted_with_other_ends(checks):
+    """Nor where answers that are scored would end elsewhere."""
+    case = Case(checks.directory / "ends")
+    case.set("train.steps", 4), case.set("geffect.every", 0), case.set("checkpoint", {"every": 2}), case.set("objective", {"name": "ga"})
+    case.set("evaluate", {"every": 1, "rows": 1, "metrics": ["rougeL_recall"], "sets": {"forget": ROWS}})
+    (case / "out").mkdir()
+    first = run_input(case.input, 1, precisions()[0], case.directory, ["--max-hours", "1e-9"], 60)
+    checks.check(first.returncode == 75, "stopped with a checkpoint and scores", first.stderr)
+    before = (case / "model/generation_config.json").read_text()
+    (case / "model/generation_config.json").write_text('{"eos_token_id": [1, 0]}')
+    done = run_input(case.input, 1, precisions()[0], case.directory, ["--restart"], 60)
+    checks.check(done.returncode == 1 and "evaluate.sets" in done.stderr, "other ends of answers are refused", done.stderr)
+    (case / "model/generation_config.json").write_text(before)
+    done = run_input(case.input, 1, precisions()[0], case.directory, ["--restart"], 60)
+    checks.check(done.returncode == 0, "the same ends are not", done.stderr)
+
+
 def shown(checks):
     """Each line of --encode with a template, or with an input file in place of the model."""
     case = Case(checks.directory / "shown")
@@ -160,6 +177,7 @@ def main():
     plain_text(checks)
     scored(checks)
     restarted(checks)
+    restarted_with_other_ends(checks)
     shown(checks)
     checks.finish()
 
