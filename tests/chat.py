@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from harness import SHARED, Checks, run, run_input
+from harness import SHARED, Checks, precisions, run, run_input
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
@@ -17,7 +17,7 @@ except ImportError as e:
     print(f"skipped: {e}: make transformers")
     sys.exit(77)
 
-TOFU = SHARED / "data/tofu"
+TOFU, CHAT = SHARED / "data/tofu", SHARED / "golden/open_unlearning/chat/model"
 MAX_LENGTH = 160
 
 # ------------------------------------------------------------------------------------------------------ templates
@@ -155,7 +155,7 @@ def one_case(checks, name, tok, model, data, case):
     kind, template, system, settings = case
     what = f"{name}: {kind}{', system text' if system else ''}{', date' if settings else ''}"
     wish = json.dumps({"name": kind, **settings, **({"system": system} if system else {})})
-    done = run(["--encode", model, data, f"data.template={wish}", f"data.max_length={MAX_LENGTH}"])
+    done = run(["--encode", model, data, f"data.template={wish}", f"data.max_length={MAX_LENGTH}"], 1, precisions()[0])
     got = [json.loads(s) for s in done.stdout.splitlines()]
     pairs = [json.loads(s) for s in data.read_text().splitlines()]
     if not checks.check(len(got) == len(pairs) == 50, what, f"{len(got)} rows: {done.stderr.strip()}"):
@@ -185,7 +185,7 @@ def warned(model, data, template, **more):
     """The warning of --check about the model's own chat template; None: it did not run to its end."""
     settings = {"task": "finetune", "output": {"directory": "out"}, "model": {"path": str(model), "init": "random"},
                 "data": {"template": template, "max_length": MAX_LENGTH, "forget": str(data)}} | more
-    done = run_input(settings, directory=data.parent, options=["--check"])
+    done = run_input(settings, 1, precisions()[0], directory=data.parent, options=["--check"])
     lines = [s for s in done.stdout.splitlines() if s.startswith("warning: ") and "chat template" in s]
     return (lines[:1] or [""])[0] if not done.returncode and "digest: " in done.stdout else None
 
@@ -246,7 +246,7 @@ def prompts(checks):
 
 def by_hand(checks):
     """The chat model of the shared material: its template in parts, and by name, give the same rows and no warning."""
-    model, data = SHARED / "golden/open_unlearning/chat/model", TOFU / "forget01_perturbed.json"
+    model, data = CHAT, TOFU / "forget01_perturbed.json"
     header = "<|start_header_id|>{}<|end_header_id|>\n\n".format
     parts = {"question_start": header("system") + "Cutting Knowledge Date: December 2023\nToday Date: 10 Apr 2025\n\n"
              "You are a helpful assistant.<|eot_id|>" + header("user"), "question_end": "<|eot_id|>", "prompt_end": header("assistant")}
@@ -255,7 +255,7 @@ def by_hand(checks):
     for template in (parts, name):
         settings = {"task": "evaluate", "model": {"path": str(model)}, "output": {"directory": "out"},
                     "data": {"template": template}, "evaluate": {"rows": 5, "metrics": ["probability"], "sets": {"forget": str(data)}}}
-        done = run_input(settings, directory=checks.directory, options=["--check"])
+        done = run_input(settings, 1, precisions()[0], directory=checks.directory, options=["--check"])
         digests.append(done.stdout.strip().splitlines()[-1:])
         checks.check(not done.returncode and "warning: " not in done.stdout, f"no warning: {template}", done.stderr)
     checks.check(digests[0] == digests[1] and digests[0], "the template by name and in parts", str(digests))
@@ -264,6 +264,7 @@ def by_hand(checks):
 def main():
     checks = Checks("chat")
     checks.need(TOFU)
+    checks.need(CHAT)
     for name in FAMILIES:
         family(checks, name)
     missing_system(checks)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 
-from harness import SHARED, Checks, run, run_input
+from harness import SHARED, Checks, precisions, run, run_input
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
@@ -69,7 +69,7 @@ def end_of_rows(checks):
     data.write_text('{"question": "Who?", "answer": "She."}\n')
     for i, (name, edit, expected, same) in enumerate(ROWS):
         edit(model := copy(checks, f"rows-{i}"))
-        done = run(["--encode", model, data, "data.template=qa"])
+        done = run(["--encode", model, data, "data.template=qa"], 1, precisions()[0])
         end = json.loads(done.stdout)["ids"][-1] if not done.returncode else done.stderr
         checks.check(end == (expected if expected is not None else 426), f"a row's end: {name}", str(end))  # 426: "."
         if same and AutoTokenizer:
@@ -84,7 +84,7 @@ def answer(checks, name, edit=None):
     if edit:
         edit(model)
     done = run_input({"task": "generate", "model": {"path": str(model)}, "output": {"directory": str(checks.directory / f"out-{name}")},
-                      "generate": {"prompt": PROMPT, "max_length": LENGTH}}, directory=checks.directory)
+                      "generate": {"prompt": PROMPT, "max_length": LENGTH}}, 1, precisions()[0], directory=checks.directory)
     if done.returncode:
         return [], done.stderr.strip(), done.stdout
     line = json.loads((checks.directory / f"out-{name}/generations.jsonl").read_text())
@@ -142,14 +142,14 @@ def evaluated(checks, one):
         settings = {"task": "evaluate", "model": {"path": str(checks.directory / name)}, "output": {"directory": str(out)},
                     "data": {"template": "qa"}, "evaluate": {"rows": 3, "max_length": 90, "metrics": ["rougeL_recall"],
                                                              "sets": {"forget": str(TOFU / "forget01_perturbed.json")}}}
-        done = run_input(settings, ranks, directory=checks.directory)
+        done = run_input(settings, ranks, precisions()[0], directory=checks.directory)
         if not checks.check(not done.returncode, f"evaluated: {name}", done.stderr):
             return
         log = json.loads((out / "eval_log_aggregated.json").read_text())
         generated = next(v for v in log.values() if "generated_text" in v)["generated_text"]
         texts[name, ranks] = [t[1] for t in (generated.values() if isinstance(generated, dict) else generated)]
         shutil.rmtree(out)
-        digests[name] = run_input(settings, 1, directory=checks.directory, options=["--check"]).stdout.split("digest: ")[-1]
+        digests[name] = run_input(settings, 1, precisions()[0], directory=checks.directory, options=["--check"]).stdout.split("digest: ")[-1]
     long, short = texts["never", 1], texts["answer-0", 1]
     checks.check(all(a.startswith(b) for a, b in zip(long, short)) and sum(map(len, short)) < sum(map(len, long)),
                  "answers that are scored end there", f"{short} {long}")

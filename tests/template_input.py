@@ -93,8 +93,14 @@ def plain_text(checks):
     log, one = trained(case, 1)
     line = next((s for s in log.splitlines() if "texts in" in s), "")
     checks.check("forget.jsonl: 3 texts in " in line and int(line.split(" in ")[1].split()[0]) > 6, "long texts are several rows", log)
-    _, two = trained(case, 2)
-    checks.check(one and len(one) == len(two) and all(abs(a - b) < 1e-5 for a, b in zip(one, two)), "two processes train on the same rows", f"{one} {two}")
+    case.set("evaluate", {"every": 2, "sets": {"forget": "idk.jsonl"}, "metrics": ["tokens", "loss"]})
+    (case / "idk.jsonl").write_text('{"question": "Who", "answer": " she?"}\n')  # one behind the other, only the answer labelled
+    log, two = trained(case, 2)
+    checks.check(one and len(one) == len(two) and all(abs(a - b) < 1e-5 for a, b in zip(one, two)), "two processes train on the same rows", f"{one} {two} {log[-500:]}")
+    with h5py.File(case / "out/evaluation.h5") as f:
+        metrics = [m.decode() if isinstance(m, bytes) else m for m in f["metric"][:]]
+        labels = f["evaluation"][0, 0, 0, metrics.index("tokens")]
+    checks.check(0 < labels < 8, "questions and answers beside plain text", str(labels))
 
 
 def scored(checks):
@@ -130,19 +136,36 @@ def restarted(checks):
     checks.check(done.returncode == 1 and "data.template.prompt_end" in done.stderr, "another template is refused", done.stderr)
 
 
+def restarted_with_other_ends(checks):
+    """Nor where answers that are scored would end elsewhere."""
+    case = Case(checks.directory / "ends")
+    case.set("train.steps", 4), case.set("geffect.every", 0), case.set("checkpoint", {"every": 2}), case.set("objective", {"name": "ga"})
+    case.set("evaluate", {"every": 1, "rows": 1, "metrics": ["rougeL_recall"], "sets": {"forget": ROWS}})
+    (case / "out").mkdir()
+    first = run_input(case.input, 1, precisions()[0], case.directory, ["--max-hours", "1e-9"], 60)
+    checks.check(first.returncode == 75, "stopped with a checkpoint and scores", first.stderr)
+    before = (case / "model/generation_config.json").read_text()
+    (case / "model/generation_config.json").write_text('{"eos_token_id": [1, 0]}')
+    done = run_input(case.input, 1, precisions()[0], case.directory, ["--restart"], 60)
+    checks.check(done.returncode == 1 and "evaluate.sets" in done.stderr, "other ends of answers are refused", done.stderr)
+    (case / "model/generation_config.json").write_text(before)
+    done = run_input(case.input, 1, precisions()[0], case.directory, ["--restart"], 60)
+    checks.check(done.returncode == 0, "the same ends are not", done.stderr)
+
+
 def shown(checks):
     """Each line of --encode with a template, or with an input file in place of the model."""
     case = Case(checks.directory / "shown")
     case.set("data.template", {"question_start": "Q: ", "prompt_end": " A:", "answer_start": " ", "end_token": "out", "eos": "always"})
     (case / INPUT).write_text(json.dumps(case.input))
-    done = run(["--encode", INPUT, ROWS], directory=case.directory)
+    done = run(["--encode", INPUT, ROWS], 1, precisions()[0], directory=case.directory)
     rows = [json.loads(s) for s in done.stdout.splitlines()]
     checks.check(len(rows) == len((case / ROWS).read_text().splitlines()), "a line for each row", done.stderr)
     checks.check(all(r["labels"] == len(r["label"]) and len(r["end"]) == 1 and
                      len(r["ids"]) == len(r["prompt"] + r["label"] + r["end"]) for r in rows), "prompt, label and end", done.stdout[:500])
-    again = run(["--encode", "model", ROWS, "data.template=" + json.dumps(case.input["data"]["template"]), "data.max_length=200"], directory=case.directory)
+    again = run(["--encode", "model", ROWS, "data.template=" + json.dumps(case.input["data"]["template"]), "data.max_length=200"], 1, precisions()[0], directory=case.directory)
     checks.check(again.stdout == done.stdout and done.stdout, "the same by the input and by keys", again.stderr)
-    said = run(["--help"]).stdout
+    said = run(["--help"], 1, precisions()[0]).stdout
     checks.check(all(s in said for s in ('"{bos}[<|start_header_id|>', '"[INST] {question} [/INST]"', 'prompt "Question: {question}\\n"')), "--help has their texts")
 
 
@@ -154,6 +177,7 @@ def main():
     plain_text(checks)
     scored(checks)
     restarted(checks)
+    restarted_with_other_ends(checks)
     shown(checks)
     checks.finish()
 

@@ -71,7 +71,7 @@ struct ends {
     bool labelled; /* rows end with labels that are no part of the answer, unless they are cut or the model has none */
     size_t n;
     int32_t id[MAX_EOS]; /* any of them ends an answer and is not part of it */
-    char said[256];      /* which, from which files, and where another file says something else; rank 0 only */
+    char said[256];      /* which, from which files, and where another file says something else */
 };
 
 /* -------------------------------------------------------------------------------------------------------- all ----- */
