@@ -4,7 +4,8 @@
 
 /* relative: what rounding leaves after some updates; moments and weights are reals */
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-6;
-static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL, false, 0};
+static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9,  0.999, 1e-8, 0,
+                                            0,           0,           10,   NULL, false, 0};
 
 static struct model_parts {
     struct grid *grid;
@@ -48,7 +49,7 @@ static void decays(const struct optim_settings *s, double *decay)
         const struct param *q = &m.layout->param[p];
         const bool vector = strstr(q->name, "norm") || strstr(q->name, ".bias");
         for (size_t i = q->offset; i < q->offset + q->row_count * q->col_count; i++)
-            decay[i] = vector && !s->decays_all ? 0 : s->weight_decay;
+            decay[i] = vector && s->matrices_decay ? 0 : s->weight_decay;
     }
 }
 
@@ -104,14 +105,14 @@ static void adamw_follows_its_slow_twin(void **state) { follow_adamw(&usual, 1, 
 static void decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias(void **state)
 {
     struct optim_settings set = usual;
-    set.weight_decay = 0.3;
+    set.weight_decay = 0.3, set.matrices_decay = true;
     follow_adamw(&set, 1, 1);
 }
 
-static void decay_of_all_shrinks_every_parameter(void **state)
+static void decay_shrinks_every_parameter_beside_the_step(void **state)
 {
     struct optim_settings set = usual;
-    set.weight_decay = 0.3, set.decays_all = true;
+    set.weight_decay = 0.3;
     follow_adamw(&set, 1, 1);
 }
 
@@ -224,7 +225,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_its_slow_twin),
         cmocka_unit_test(decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias),
-        cmocka_unit_test(decay_of_all_shrinks_every_parameter),
+        cmocka_unit_test(decay_shrinks_every_parameter_beside_the_step),
         cmocka_unit_test(adamw_follows_a_schedule),
         cmocka_unit_test(a_gradient_beyond_clip_is_scaled_to_it),
         cmocka_unit_test(a_gradient_within_clip_stays),

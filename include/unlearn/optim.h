@@ -14,7 +14,7 @@ struct optim_settings {
     double clip;          /* largest norm of the whole gradient; 0: none */
     size_t warmup, steps; /* updates of the run */
     const bool *frozen;   /* [n_param] parameters that are not updated; borrowed; NULL: none */
-    bool decays_all;      /* also norms and biases decay, and what has no gradient; else matrices alone */
+    bool matrices_decay;  /* alone: no norm, no bias, nothing without a gradient; else all parameters do */
     size_t unreached;     /* layers from this one on get no gradient from any loss; 0: all do */
 };
 struct optim {

@@ -70,7 +70,7 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
         size_t n = p->row_count * p->col_count, at = p->offset;
         struct adamw own = *a;
         if (o->set.frozen && o->set.frozen[i]) continue;
-        if ((p->vector || still) && !o->set.decays_all) own.decay = 0;
+        if ((p->vector || still) && o->set.matrices_decay) own.decay = 0;
         if (m)
             adamw_update(&own, n, g + at, scale, m + at, v + at, w + at);
         else

@@ -69,7 +69,7 @@ static struct optim_settings settings(const struct inputs *in, const struct time
                                    .eps = c->optimizer.eps,
                                    .weight_decay = c->optimizer.weight_decay,
                                    .unreached = unreached(in),
-                                   .decays_all = c->optimizer.decay == DECAY_ALL,
+                                   .matrices_decay = c->optimizer.decay == DECAY_MATRICES,
                                    .clip = c->optimizer.clip,
                                    .warmup = s->warmup,
                                    .steps = s->updates,
@@ -119,7 +119,7 @@ done:
     return grid_agree(s->grid, st);
 }
 
-void training_decay_all(struct training *t) { t->optim->set.decays_all = true; }
+void training_decay_all(struct training *t) { t->optim->set.matrices_decay = false; }
 
 void training_free(struct training *t)
 {
