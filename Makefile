@@ -117,7 +117,7 @@ venv: $(VENV)/ready             # Python's packages for the end-to-end tests
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
 transformers: $(VENV)/ready     # the large ones (about 5 GB): tests then load the exported models with Hugging Face
-	$(VENV)/bin/python -c 'import torch, transformers' 2>/dev/null || $(VENV)/bin/pip install -q torch transformers
+	$(VENV)/bin/python -c 'import torch, transformers, accelerate' 2>/dev/null || $(VENV)/bin/pip install -q torch transformers accelerate
 
 # ----------------------------------------------------------------------------------------------------- test and lint
 AGAIN     = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
