@@ -1,9 +1,11 @@
 """end to end: what a model's own files say, where they say it twice, against transformers; and what is no model.
 
 Each case changes config.json or the tensors of a small model. The risk of its rows must be that of transformers, and where two
-places differ the log must say so: the table of docs/MODELS.md. Needs torch and transformers."""
+places differ the log must say so: the table of docs/MODELS.md. Tokenizers with gaps are compared with the tokenizers package. Needs
+torch and transformers."""
 import json
 import os
+import random
 import shutil
 
 import h5py
@@ -11,6 +13,8 @@ from harness import SHARED, Checks, precisions, run, run_input
 from with_torch import torch, transformers
 
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 TOLERANCE = 3e-6  # transformers computes rotations and norms in float32
 BASE = SHARED / "golden/models/llama"
@@ -194,6 +198,46 @@ def refused(checks, precision):
         checks.check(done.returncode == 1 and f"{key}: \"~/x\": ~ and $NAME" in done.stderr, f"a home as {key}", done.stderr)
 
 
+# ------------------------------------------------------------------------------------------------------ tokenizers
+ALPHABET = sorted(ByteLevel.alphabet())
+
+
+def byte_level(draw, n_bytes, gaps):
+    """A tokenizer.json with tokens for so many bytes, some merges, and three added tokens whose ids leave gaps."""
+    vocab = {c: i for i, c in enumerate(draw.sample(ALPHABET, n_bytes))}
+    words, merges = list(vocab), []
+    for _ in range(60):
+        a, b = draw.choice(words), draw.choice(words)
+        if a + b not in vocab:
+            vocab[a + b] = len(vocab)
+            words.append(a + b)
+            merges.append([a, b])
+    added = [{"id": len(vocab) + i + gap, "content": c, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False} for i, (c, gap) in enumerate(zip(("<x>", "<y>", "<z>"), gaps))]
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return json.dumps({"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+                       "pre_tokenizer": step, "post_processor": None, "decoder": step,
+                       "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                                 "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                                 "vocab": vocab, "merges": merges}})
+
+
+def tokens_alike(checks, precision):
+    draw = random.Random(3)
+    pieces = [*"abc deQZ#@!\n\x00\x7f\u00e9\u010b\u00ff\u4e2d\U0001f600", "<x>", "<y>", "<z>"]
+    texts = ["".join(draw.choice(pieces) for _ in range(draw.randint(0, 40))) for _ in range(400)]
+    for n_bytes, gaps in ((256, (0, 0, 0)), (256, (0, 3, 9)), (248, (1, 1, 1)), (150, (0, 0, 7))):
+        directory = checks.directory / f"tokenizer-{n_bytes}-{sum(gaps)}"
+        directory.mkdir()
+        (directory / "tokenizer.json").write_text(byte_level(draw, n_bytes, gaps))
+        (directory / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+        known = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        done = run(["--encode", directory, directory / "texts.jsonl"], 1, precision)
+        got = [json.loads(line) for line in done.stdout.splitlines()]
+        wrong = [t for t, g in zip(texts, got) if g["ids"] != known.encode(t).ids or g["decoded"] != known.decode(g["ids"])]
+        checks.check(len(got) == len(texts) and not wrong, f"{n_bytes} bytes, gaps {gaps}", f"{done.stderr} {wrong[:3]}")
+
+
 def write_input(directory, given):
     directory.mkdir()
     (directory / "in.yaml").write_text(json.dumps(given))
@@ -207,6 +251,7 @@ def main():
     transformers.utils.logging.set_verbosity_error()
     read_alike(checks, precision)
     refused(checks, precision)
+    tokens_alike(checks, precision)
     checks.finish()
 
 

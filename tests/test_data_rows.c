@@ -344,6 +344,24 @@ static struct batch pack(size_t n, const size_t *row, enum outputs which, struct
 }
 #define SAME(got, type, ...) assert_memory_equal(got, ((const type[]){__VA_ARGS__}), sizeof((const type[]){__VA_ARGS__}))
 
+static void outputs_may_be_the_labelled_rows_or_those_with_a_next_token(void **state)
+{
+    struct arena a;
+    struct batch b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_OF_LABELS, &a);
+    SAME(b.out_first, size_t, 0, 2, 3, 4);
+    SAME(b.out_row, size_t, 2, 3, 4, 6);
+    SAME(b.out_id, int32_t, 4, -1, -1, -1);
+    arena_free(&a);
+    b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_NEXT, &a);
+    SAME(b.out_first, size_t, 0, 3, 3, 4);
+    SAME(b.out_row, size_t, 0, 1, 2, 5);
+    SAME(b.out_id, int32_t, -1, 3, 4, 7);
+    arena_free(&a);
+    assert_int_equal(dataset_outputs(&three, 0, OUTPUTS_LABELLED), 2);
+    assert_int_equal(dataset_outputs(&three, 1, OUTPUTS_LABELLED), 0);
+    assert_int_equal(dataset_outputs(&three, 1, OUTPUTS_ALL), 1);
+}
+
 static void outputs_are_the_rows_before_labelled_tokens(void **state)
 {
     struct arena a;
@@ -412,6 +430,7 @@ int main(void)
         cmocka_unit_test(refusals_replace_answers_in_order_or_as_picked),
         cmocka_unit_test(a_packed_dataset_comes_back_whole_and_a_damaged_one_not_at_all),
         cmocka_unit_test(passes_keep_the_order_and_hold_one_row_at_least),
+        cmocka_unit_test(outputs_may_be_the_labelled_rows_or_those_with_a_next_token),
         cmocka_unit_test(outputs_are_the_rows_before_labelled_tokens),
         cmocka_unit_test(all_rows_are_outputs_when_all_are_asked_for),
         cmocka_unit_test(the_templates_are_known_by_name),

@@ -217,6 +217,35 @@ static void moments_of_two_slices_are_those_of_the_whole(void **state)
     free(z), free(low), free(high), free(at);
 }
 
+/* The backward of (largest - mean), in two slices, against central differences. */
+static void a_peak_over_slices_agrees_with_differences(void **state)
+{
+    enum { WORDS = 20, SLICE = 8 };
+    const double h = 1e-3, coef = 0.7, tol = sizeof(real) == 8 ? 1e-10 : 1e-3;
+    real z[WORDS], dz[WORDS];
+    const int32_t id = 13;
+    double total[2], mean;
+    for (size_t i = 0; i < WORDS; i++) z[i] = (real)(i % 5) - (real)(i % 3);
+    z[id] = 9;
+    logits_total(1, SLICE, z, &total[0]);
+    logits_total(1, WORDS - SLICE, z + SLICE, &total[1]);
+    logits_peak_backward(1, SLICE, 0, &id, &coef, WORDS, dz);
+    logits_peak_backward(1, WORDS - SLICE, SLICE, &id, &coef, WORDS, dz + SLICE);
+    for (size_t i = 0; i < WORDS; i++) {
+        double value[2];
+        for (int k = 0; k < 2; k++) {
+            real moved[WORDS];
+            memcpy(moved, z, sizeof z);
+            moved[i] = (real)((double)z[i] + (k ? h : -h));
+            logits_total(1, WORDS, moved, &mean);
+            value[k] = coef * ((double)moved[id] - mean / WORDS);
+        }
+        assert_near((double)dz[i], (value[1] - value[0]) / (2 * h), tol);
+    }
+    logits_total(1, WORDS, z, &mean);
+    assert_near(total[0] + total[1], mean, 1e-12);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     enum { ROWS = 64, WIDE = 1000 };
@@ -321,6 +350,7 @@ int main(void)
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
         cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
+        cmocka_unit_test(a_peak_over_slices_agrees_with_differences),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
         cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),

@@ -4,7 +4,7 @@
 
 /* relative: what rounding leaves after some updates; moments and weights are reals */
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-6;
-static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL, false, 0};
+static const struct optim_settings usual = {OPTIM_ADAMW, LR_CONSTANT, 1e-2, 0.9, 0.999, 1e-8, 0, 0, 0, 10, NULL};
 
 static struct model_parts {
     struct grid *grid;
@@ -42,13 +42,13 @@ static size_t draw(double *w, double *g)
 }
 
 /* What each element decays by: norms and biases, the vectors, only where all parameters do. */
-static void decays(const struct optim_settings *s, double *decay)
+static void decays(const struct optim_settings *s, bool matrices, size_t unreached, double *decay)
 {
     for (size_t p = 0; p < m.layout->n_param; p++) {
         const struct param *q = &m.layout->param[p];
         const bool vector = strstr(q->name, "norm") || strstr(q->name, ".bias");
         for (size_t i = q->offset; i < q->offset + q->row_count * q->col_count; i++)
-            decay[i] = vector && !s->decays_all ? 0 : s->weight_decay;
+            decay[i] = matrices && (vector || q->layer >= unreached) ? 0 : s->weight_decay;
     }
 }
 
@@ -76,7 +76,7 @@ static double distance(const double *w)
     return worst;
 }
 
-static void follow_adamw(const struct optim_settings *set, double scale, double norm)
+static void follow(const struct optim_settings *set, double scale, double norm, bool matrices, size_t unreached)
 {
     enum { MOST = 20000 };
     static double w[MOST], g[MOST], decay[MOST], mean[MOST], square[MOST];
@@ -85,10 +85,11 @@ static void follow_adamw(const struct optim_settings *set, double scale, double 
     double worst;
     assert_true(m.layout->size <= MOST);
     n = draw(w, g);
-    decays(set, decay);
+    decays(set, matrices, unreached ? unreached : SIZE_MAX, decay);
     memset(mean, 0, sizeof mean), memset(square, 0, sizeof square);
     for (size_t i = 0; i < n; i++) g[i] *= scale;
     assert_int_equal(optim_new(set, m.layout, &o), OK);
+    if (matrices) assert_int_equal(optim_decay_matrices(o, m.layout, unreached), OK);
     for (size_t t = 0; t < 5; t++) {
         adamw_twin(set, optim_rate(set, t), t + 1, n, g, decay, mean, square, w);
         optim_update(o, m.gradient, norm, m.weights);
@@ -99,19 +100,25 @@ static void follow_adamw(const struct optim_settings *set, double scale, double 
     assert_true(all_agree(m.grid, worst <= TOL));
 }
 
+static void follow_adamw(const struct optim_settings *set, double scale, double norm)
+{
+    follow(set, scale, norm, false, 0);
+}
+
 static void adamw_follows_its_slow_twin(void **state) { follow_adamw(&usual, 1, 1); }
 
 static void decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias(void **state)
 {
     struct optim_settings set = usual;
     set.weight_decay = 0.3;
-    follow_adamw(&set, 1, 1);
+    follow(&set, 1, 1, true, 0);
+    follow(&set, 1, 1, true, 2); /* nor what is above the first block */
 }
 
-static void decay_of_all_shrinks_every_parameter(void **state)
+static void decay_shrinks_every_parameter_beside_the_step(void **state)
 {
     struct optim_settings set = usual;
-    set.weight_decay = 0.3, set.decays_all = true;
+    set.weight_decay = 0.3;
     follow_adamw(&set, 1, 1);
 }
 
@@ -144,7 +151,7 @@ static void sgd_steps_down_the_gradient_and_decays(void **state)
     size_t n = draw(w, g);
     double worst;
     set.kind = OPTIM_SGD, set.weight_decay = 0.1, set.clip = 3;
-    decays(&set, decay);
+    decays(&set, false, SIZE_MAX, decay);
     assert_int_equal(optim_new(&set, m.layout, &o), OK);
     assert_null(o->m);
     for (int t = 0; t < 3; t++) {
@@ -224,7 +231,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_its_slow_twin),
         cmocka_unit_test(decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias),
-        cmocka_unit_test(decay_of_all_shrinks_every_parameter),
+        cmocka_unit_test(decay_shrinks_every_parameter_beside_the_step),
         cmocka_unit_test(adamw_follows_a_schedule),
         cmocka_unit_test(a_gradient_beyond_clip_is_scaled_to_it),
         cmocka_unit_test(a_gradient_within_clip_stays),

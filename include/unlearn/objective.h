@@ -40,6 +40,7 @@ unsigned objective_needs(const struct objective *o); /* of enum need */
 const char *objective_equation(const struct objective *o);
 /** Sets one parameter. ERR_INPUT names the parameters there are, or the allowed range; `where` begins the message. */
 enum status objective_set(struct objective *o, const char *where, const char *key, double value);
+bool objective_has(const struct objective *o, const char *key); /* a parameter of this name */
 /** The same for a parameter that is a word; *done: the objective has one of this name. ERR_INPUT lists the words. */
 enum status objective_choose(struct objective *o, const char *where, const char *key, const char *word, bool *done);
 /** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all numbers if `all`. */
@@ -48,9 +49,10 @@ enum status objective_label(const struct objective *o, bool all, struct text *ou
 enum status objective_describe(struct text *out);
 
 enum positions objective_positions(const struct objective *o);
-/** Weight of a sequence in a batch before the weights are scaled to sum to 1, from the number of its outputs and of its
- *  labels: its outputs, or 1. A sequence without an output gets 0, and one without a label where sequences count alike. */
-double objective_mass(const struct objective *o, size_t outputs, size_t labels);
+/** Weight of a sequence in a batch before the weights are scaled to sum to 1: its labelled tokens, its positions, or 1; of both
+ *  only those that are outputs of the objective count. A sequence without a label gets 0, unless sequences combine by
+ *  position. */
+double objective_mass(const struct objective *o, size_t positions, size_t labels);
 /** combine: crossed. The weights of a batch are those of tokens times the mean number of outputs of a row times the mean of
  *  its inverse: what open-unlearning's code computes, where a sum of [rows] is divided by a count of [rows][1].       */
 bool objective_crossed(const struct objective *o);

@@ -142,7 +142,8 @@ void rows_weights(const struct objective *o, const struct rows *r, double *weigh
     const enum outputs which = objective_outputs(o);
     double sum = 0;
     for (size_t i = 0; i < r->n; i++) {
-        weight[i] = objective_mass(o, dataset_outputs(r->data, r->row[i], which), dataset_labels(r->data, r->row[i]));
+        const size_t outputs = dataset_outputs(r->data, r->row[i], which);
+        weight[i] = objective_mass(o, outputs, outputs);
         sum += weight[i];
     }
     for (size_t i = 0; i < r->n && sum > 0; i++) weight[i] /= sum;

@@ -16,7 +16,7 @@ static enum status resolve(const struct config_objective *from, unsigned kind, c
         if (objective_needs(out) & NEEDS_DIRECTION && !strcmp(s->key, "direction")) continue; /* see inputs_hidden() */
         bool word;
         if ((st = objective_choose(out, where, s->key, s->text, &word)) != OK || word) continue;
-        if (!s->is_number)
+        if (!s->is_number && objective_has(out, s->key))
             st = fail(ERR_INPUT, "%s: %s of %s must be a number, not \"%s\"", where, s->key, from->name, s->text);
         else
             st = objective_set(out, where, s->key, s->number);

@@ -155,6 +155,13 @@ static size_t n_word(const char *const *words)
     return n;
 }
 
+bool objective_has(const struct objective *o, const char *key)
+{
+    for (size_t k = 0; k < n_parameter(o->row); k++)
+        if (!strcmp(o->row->parameter[k].name, key)) return true;
+    return false;
+}
+
 enum status objective_choose(struct objective *o, const char *where, const char *key, const char *word, bool *done)
 {
     *done = false;
@@ -237,18 +244,25 @@ enum status objective_describe(struct text *out)
     return st;
 }
 
-/* Number of outputs that enter the loss of a sequence: all but those that the objective skips. */
-static size_t outputs_used(const struct objective *o, size_t outputs)
+/* Number of labels that enter the loss of a sequence: all but those that the objective skips. */
+static size_t labels_used(const struct objective *o, size_t labels)
 {
     size_t skip = objective_kind(o) == LOSS_OF_DISTRIBUTIONS ? objective_target(o).skip : 0;
-    return outputs > skip ? outputs - skip : 0;
+    return labels > skip ? labels - skip : 0;
 }
 
-double objective_mass(const struct objective *o, size_t outputs, size_t labels)
+double objective_mass(const struct objective *o, size_t positions, size_t labels)
 {
-    if (o->row->combine == BY_SEQUENCE) return labels > 0;
-    if (chosen(o, "combine") == 1) return outputs > 0;
-    return (double)outputs_used(o, outputs);
+    const bool rows = chosen(o, "combine") == 1;
+    switch (o->row->combine) {
+    case BY_TOKEN:
+        return rows ? labels > 0 : (double)labels_used(o, labels);
+    case BY_SEQUENCE:
+        return labels > 0;
+    case BY_POSITION:
+        return rows ? positions > 0 : (double)positions;
+    }
+    return 0;
 }
 
 double objective_token(const struct objective *o, size_t n, const double *nll, const double *nll_ref, double *dnll,

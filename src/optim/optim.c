@@ -25,7 +25,24 @@ void optim_free(struct optim *o)
     if (!o) return;
     state_free(o->m);
     state_free(o->v);
+    free(o->decays);
     free(o);
+}
+
+enum status optim_decay_matrices(struct optim *o, const struct layout *l, size_t unreached)
+{
+    enum status st = OK;
+    TRY_NEW(o->decays, l->n_param);
+    for (size_t i = 0; i < l->n_param; i++)
+        o->decays[i] = !l->param[i].vector && !(unreached && l->param[i].layer >= unreached);
+done:
+    return st;
+}
+
+void optim_decay_all(struct optim *o)
+{
+    free(o->decays);
+    o->decays = NULL;
 }
 
 double optim_rate(const struct optim_settings *set, size_t t)
@@ -64,13 +81,12 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
     const struct layout *l = weights->layout;
     real *w = state_acquire(weights, layer), *g = state_acquire(gradient, layer);
     real *m = o->m ? state_acquire(o->m, layer) : NULL, *v = o->v ? state_acquire(o->v, layer) : NULL;
-    const bool still = o->set.unreached && layer >= o->set.unreached;
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
         const struct param *p = &l->param[i];
         size_t n = p->row_count * p->col_count, at = p->offset;
         struct adamw own = *a;
         if (o->set.frozen && o->set.frozen[i]) continue;
-        if ((p->vector || still) && !o->set.decays_all) own.decay = 0;
+        if (o->decays && !o->decays[i]) own.decay = 0;
         if (m)
             adamw_update(&own, n, g + at, scale, m + at, v + at, w + at);
         else

@@ -78,7 +78,11 @@ void report_start(const struct run *r)
                  in->evaluation->set[k].n);
     if (in->measures && in->forget && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
-    if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
+    if (in->trains && objective_label(&in->objective, true, &t) == OK) {
+        if (in->config->objective.weight != 1 && in->config->task == TASK_UNLEARN)
+            text_print(&t, " x %g", in->config->objective.weight);
+        log_info("objective  %s", t.data);
+    }
     if (in->trains && in->config->optimizer.weight_decay > 0)
         log_info("decay      %g, %s", in->config->optimizer.weight_decay,
                  in->config->optimizer.decay == DECAY_ALL ? "of all parameters"

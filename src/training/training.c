@@ -68,8 +68,6 @@ static struct optim_settings settings(const struct inputs *in, const struct time
                                    .beta2 = c->optimizer.beta2,
                                    .eps = c->optimizer.eps,
                                    .weight_decay = c->optimizer.weight_decay,
-                                   .unreached = unreached(in),
-                                   .decays_all = c->optimizer.decay == DECAY_ALL,
                                    .clip = c->optimizer.clip,
                                    .warmup = s->warmup,
                                    .steps = s->updates,
@@ -90,6 +88,7 @@ static enum status new_states(struct training *t, unsigned extra)
         t->regularizer = t->part;
     if (extra & SHOWS_STEP) TRY(state_new("measured step", l, &t->step));
     TRY(optim_new(&set, l, &t->optim));
+    if (in->config->optimizer.decay == DECAY_MATRICES) TRY(optim_decay_matrices(t->optim, l, unreached(in)));
 done:
     return st;
 }
@@ -119,7 +118,7 @@ done:
     return grid_agree(s->grid, st);
 }
 
-void training_decay_all(struct training *t) { t->optim->set.decays_all = true; }
+void training_decay_all(struct training *t) { optim_decay_all(t->optim); }
 
 void training_free(struct training *t)
 {
