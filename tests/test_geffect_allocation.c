@@ -19,7 +19,7 @@ static void step(struct scene *s, struct optim *o)
 
 static void a_step_allocates_nothing_after_the_first(void **state)
 {
-    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4, NULL, true, 0};
+    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4, NULL};
     for (size_t i = 0; i < n_scene; i++) {
         struct optim *o;
         size_t before;
