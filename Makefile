@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo help clean
+ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -117,7 +117,7 @@ venv: $(VENV)/ready             # Python's packages for the end-to-end tests
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
 transformers: $(VENV)/ready     # the large ones (about 5 GB): tests then load the exported models with Hugging Face
-	$(VENV)/bin/python -c 'import torch, transformers' 2>/dev/null || $(VENV)/bin/pip install -q torch transformers
+	$(VENV)/bin/python -c 'import torch, transformers, accelerate' 2>/dev/null || $(VENV)/bin/pip install -q torch transformers accelerate
 
 # ----------------------------------------------------------------------------------------------------- test and lint
 AGAIN     = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -165,6 +165,11 @@ demo:                           # installs what is missing, then learns, forgets
 	@$(AGAIN) all
 	@$(AGAIN) venv
 	@SHARED='$(SHARED)' PYTHON='$(VENV)/bin/python' sh inputs/demo.sh
+smollm2:                        # the same with a real chat model of 135 M parameters (98 MB from the network): ten minutes
+	@$(AGAIN) deps || echo 'make smollm2: going on with what is installed'
+	@$(AGAIN) all
+	@$(AGAIN) venv
+	@VENV='$(VENV)' sh inputs/smollm2.sh
 bench: $B/tests/bench $B/tests/bench_generate # speed of a training step, an effect pass, of writing; a JSON line each
 	@SHARED='$(SHARED)' sh tests/bench.sh
 
@@ -202,5 +207,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo bench install clean help always
+.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install clean help always
 .SECONDARY:

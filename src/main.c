@@ -1,5 +1,6 @@
 /* unlearn: the command line, the start and the end of a process, one task, one exit status for all.
  * The story itself is in task/unlearn.c. */
+#include "unlearn/config.h"
 #include "unlearn/math.h"
 #include "unlearn/parallel.h"
 #include "unlearn/task.h"
@@ -7,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum action { RUN, ENCODE, HELP, VERSION };
+enum action { RUN, ENCODE, HELP, PRESETS, VERSION };
 struct command {
     enum action action;
     struct options options;
@@ -28,7 +30,11 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
     const char *a = argv[*i];
     if (!strcmp(a, "--check")) return c->options.check = true, OK;
     if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
-    if (!strcmp(a, "--help") || !strcmp(a, "-h")) return c->action = HELP, OK;
+    if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
+        const bool presets = *i + 1 < argc && !strcmp(argv[*i + 1], "preset");
+        *i += presets;
+        return c->action = presets ? PRESETS : HELP, OK;
+    }
     if (!strcmp(a, "--version")) return c->action = VERSION, OK;
     if (!strcmp(a, "--restart")) return c->options.restart = true, OK;
     if (!strcmp(a, "--max-hours")) return hours(*i + 1 < argc ? argv[++*i] : NULL, &c->options.max_hours);
@@ -48,7 +54,7 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
     for (int i = 1; i < argc && st == OK; i++) {
         if (argv[i][0] == '-' && argv[i][1])
             st = option(c, argv, argc, &i);
-        else if (strchr(argv[i], '=') && c->options.input)
+        else if (strchr(argv[i], '=') && (c->options.input || c->action == ENCODE))
             overrides[c->options.n_override++] = argv[i];
         else if (!c->options.input)
             c->options.input = argv[i];
@@ -76,8 +82,20 @@ static enum status act(const struct command *c, bool first)
 {
     if (c->action == RUN) return task_run(&c->options);
     if (!first) return OK;
-    if (c->action == ENCODE) return task_encode(c->model_dir, c->file);
-    return print(c->action == HELP ? task_help : task_version);
+    if (c->action == ENCODE) return task_encode(c->model_dir, c->file, c->options.n_override, c->options.override);
+    return print(c->action == HELP ? task_help : c->action == PRESETS ? config_presets : task_version);
+}
+
+/* HDF5 1.10 calls exit(-1) where it gets no memory, without a word. */
+static bool ended;
+static void ended_by_library(void)
+{
+    static const char text[] =
+        "unlearn: error: a library has ended the process, most likely because there is no memory left: use fewer "
+        "processes a node, or a larger limit\n";
+    if (ended) return;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(status_exit(ERR_MEMORY));
+    _exit(status_exit(ERR_MEMORY));
 }
 
 int main(int argc, char **argv)
@@ -87,6 +105,7 @@ int main(int argc, char **argv)
     char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
     bool first = true;
     enum status st;
+    atexit(ended_by_library);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit of the size of files is then a failed write, with a message */
     phase_enter(PHASE_OTHER);
@@ -104,5 +123,6 @@ done:
     grid_free(world);
     parallel_end();
     free(overrides);
+    ended = true;
     return status_exit(st);
 }

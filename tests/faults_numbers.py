@@ -1,10 +1,12 @@
 """Faults C1-C8: values that are not finite, memory that is not there, and surroundings that are not the usual ones."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 
+import h5py
 import numpy as np
 from faults_scene import Scene, contents, far, limits, numbers, start_with, sweep
 from harness import TOLERANCE, safetensors
@@ -14,6 +16,12 @@ MB = 1 << 20
 
 def checkpoints_finite(d):
     return all(np.isfinite(v).all() for p in (d / "out").glob("checkpoint-*/*/model.safetensors") for v in safetensors(p).values())
+
+
+def not_finite(d):
+    """Where geffect.h5 has no finite numbers, by design (docs: NaN where there is nothing)."""
+    with h5py.File(d / "out/geffect.h5") as f:
+        return {name: (~np.isfinite(v[()])).tobytes() for name, v in f.items() if v.dtype.kind == "f"}
 
 
 # ------------------------------------------------------------------------------------------------------------------- C1
@@ -40,9 +48,13 @@ def spoilt(scene, n, ranks, rank):
     if done.code == 0:  # a measurement only, which no update depends on: the state goes on
         a, b = contents(d / "out/train.h5"), contents(scene.whole(ranks) / "out/train.h5")
         scene.checks.check(a == b, f"{what}: status 0, and training was not touched")
+        scene.checks.check(not_finite(d) == not_finite(scene.whole(ranks)), f"{what}: status 0, and no effect is spoilt")
     else:
         scene.ended(what, done, 3, "finite" if "finite" in done.err else "nan")
-        scene.checks.check("update " in done.err or "step " in done.err or "forward: " in done.err, f"{what}: the step is named", done.err)
+        scene.checks.check(any(w in done.err for w in ("update ", "step ", "as reference: ")), f"{what}: the step is named", done.err)
+        place = re.search(r"row \d+ \(from 0\)|hidden state \d+ is|(?:\(not finite:| of) \S+|effect of", done.err)
+        scene.checks.check(place, f"{what}: the row or the tensor is named", done.err)
+        scene.checks.check("a log-likelihood" not in done.err or "(rank " in done.err, f"{what}: the rank is named", done.err)
         if "gradient norm nan" in done.err:
             scene.checks.check("(not finite: model." in done.err or "(not finite: lm_head." in done.err, f"{what}: the tensor is named", done.err)
         scene.finish_run(what, d, ranks)

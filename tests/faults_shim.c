@@ -91,14 +91,25 @@ static bool path_matches(int fd, const char *name)
     return strstr(path, fault.path) != NULL;
 }
 
-static bool caller_matches(const void *caller)
+static bool lies_in(const void *code, const char *library)
 {
     Dl_info info;
     const char *slash;
-    if (!fault.path) return true;
-    if (!dladdr(caller, &info) || !info.dli_fname) return false;
+    if (!dladdr(code, &info) || !info.dli_fname) return false;
     slash = strrchr(info.dli_fname, '/');
-    return strstr(slash ? slash + 1 : info.dli_fname, fault.path) != NULL;
+    return strstr(slash ? slash + 1 : info.dli_fname, library) != NULL;
+}
+
+/* A library may take its memory through a function that the program has given it. */
+static bool caller_matches(const void *caller)
+{
+    void *frame[8];
+    int n, i = 0;
+    if (!fault.path || lies_in(caller, fault.path)) return true;
+    if (!lies_in(caller, "unlearn")) return false;
+    n = backtrace(frame, 8);
+    while (i < n && frame[i] != caller) i++;
+    return i + 1 < n && lies_in(frame[i + 1], fault.path);
 }
 
 /* Whether this way here was not gone before. */

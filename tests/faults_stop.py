@@ -214,6 +214,18 @@ def every_step(scene, ranks=1, precision="float"):
     scene.same(what, d, ranks, precision)
 
 
+def in_measurements(scene, ranks, products):
+    """A signal at a matrix product: where that is one of a measurement, the step that had begun comes again, with its log."""
+    for n in products:
+        what = f"signal at product {n}, {ranks} ranks"
+        d = scene.new(what)
+        run = start_with(d, (), ranks, env={"FAULT_CALL": "gemm", "FAULT_HOW": "stop", "FAULT_N": n, "FAULT_RANK": 0}).wait()
+        if scene.ended(what, run, (0, 75)) and run.code == 75:
+            scene.finish_run(what, d, ranks)
+        elif run.code == 0:  # while the last rows are evaluated, or later
+            scene.same(what, d, ranks)
+
+
 def longer(scene):
     """train.steps may grow: a constant learning rate then gives the run that had them from the start."""
     what = "more steps"
@@ -252,6 +264,7 @@ def cases(scene, everything):
         yield f"kill at call {n}", lambda n=n: killed_in_calls(scene, n)
     yield "USR1 to one rank", lambda: stopped_by(scene, "USR1 to rank 1", to_rank(1), 2)
     yield "STOP", lambda: stop_file(scene)
+    yield "signal in a measurement", lambda: in_measurements(scene, 1, (247,))
     yield "every step", lambda: every_step(scene)
     yield "layouts", lambda: layouts(scene, everything)
     yield "time limit", lambda: time_limit(scene, everything)
@@ -264,6 +277,8 @@ def cases(scene, everything):
                 codes = (75,) if ranks == 1 or number in (USR1, signal.SIGUSR2) else None
                 yield f"{number.name}", lambda n=number, r=ranks, c=codes: stopped_by(scene, f"{n.name} to the start, {r} ranks", to_launcher, r, n, c)
         yield "TERM to rank 0", lambda: stopped_by(scene, "TERM to rank 0 of 2", to_rank(0), 2, signal.SIGTERM)
+        for ranks in (1, 2):
+            yield f"signals in measurements {ranks}", lambda r=ranks: in_measurements(scene, r, range(150, 1600, 97))
         yield "STOP of 2", lambda: stop_file(scene, 2)
         yield "second signal", lambda: second_signal(scene)
         for ranks in (1, 2):

@@ -34,7 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         must(s->heads && s->kv_heads && s->heads % s->kv_heads == 0 && s->head_dim && s->rotary_dim <= s->head_dim);
         must(s->pad < (int32_t)s->vocabulary && s->n_eos <= MAX_EOS && shape_equal(s, s));
         must(isfinite(s->rotary_scale) && isfinite(s->embed_scale));
-        for (size_t k = 0; k < s->rotary_dim / 2; k++) must(isfinite(s->frequency[k]));
+        for (size_t k = 0; k < s->rotary_dim / 2; k++)
+            must(isfinite(s->frequency[k]) && (!s->other_frequency || isfinite(s->other_frequency[k])));
+        must(isfinite(s->other_scale) && s->score_cap >= 0 && s->logit_cap >= 0 && s->query_scalar >= 0);
+        must(s->blocks == 0 || shape_window(s, s->blocks - 1) <= s->window);
         for (int size = 1; size <= 4 && (size_t)size <= s->heads && s->blocks * s->heads < 1000; size++)
             check_layouts(s, size);
     }

@@ -83,30 +83,39 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned s
     return begin + length + (n - end);
 }
 
+static void read_all(const char *path, const struct data_rule *rule)
+{
+    struct data_file f = {.path = path, .question = "question", .answer = "answer", .rows = SIZE_MAX};
+    struct dataset *d;
+    if (accepted(dataset_read(&f, rule, &d))) {
+        check(d);
+        read_prompts(&f, rule, d->n_row);
+    }
+    dataset_free(d);
+    read_variants(&f, rule);
+    if (accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d))) check(d);
+    dataset_free(d);
+    f.text = "question";
+    if (accepted(dataset_read(&f, rule, &d))) check(d);
+    dataset_free(d);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     static int fd = -1;
     char path[64];
-    const struct data_rule rule = {.tokenizer = bytes_alone(),
-                                   .template = {"Q: ", "\n", "A: "},
-                                   .max_length = LONGEST,
-                                   .eos = 0,
-                                   .vocabulary = WORDS};
-    struct data_file f = {.path = path, .question = "question", .answer = "answer", .rows = SIZE_MAX};
-    struct dataset *d;
+    struct data_rule rule = {.tokenizer = bytes_alone(),
+                             .template = {.question_start = "Q: ", .question_end = "\n", .answer_start = "A: "},
+                             .max_length = LONGEST,
+                             .eos = 0,
+                             .vocabulary = WORDS};
     if (fd < 0) fd = memfd_create("fuzz", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     must(fd >= 0 && !ftruncate(fd, 0) && pwrite(fd, bytes, n, 0) == (ssize_t)n);
-    if (accepted(dataset_read(&f, &rule, &d))) {
-        check(d);
-        read_prompts(&f, &rule, d->n_row);
-    }
-    dataset_free(d);
-    read_variants(&f, &rule);
-    if (accepted(dataset_read_replaced(&f, path, NULL, NULL, &rule, &d))) check(d);
-    dataset_free(d);
-    f.text = "question";
-    if (accepted(dataset_read(&f, &rule, &d))) check(d);
-    dataset_free(d);
+    read_all(path, &rule);
+    rule.template = (struct template){
+        .prompt_end = "Q", .answer_end = "E", .trim = TRIM_QUESTION | TRIM_ANSWER, .own_tokens = true, .blocks = true};
+    rule.bos = 1, rule.front = rule.end = ADD_ALWAYS, rule.end_unlabelled = true;
+    read_all(path, &rule);
     return 0;
 }

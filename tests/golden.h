@@ -189,7 +189,8 @@ static inline void golden_slice(const struct param *p, const double *global, dou
 {
     for (size_t piece = 0, row = 0; piece < p->n_piece; piece++)
         for (size_t i = 0; i < p->piece[piece].count; i++, row++)
-            memcpy(local + row * p->col_count, global + (p->piece[piece].first + i) * p->cols + p->col_first,
+            memcpy(local + row * p->col_count,
+                   global + (p->tensor_first + p->piece[piece].first + i) * p->cols + p->col_first,
                    p->col_count * sizeof *local);
 }
 #endif

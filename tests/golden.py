@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input, safetensors
 
-MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"]
+MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm", "phi3", "gemma2", "gemma3"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
 BETWEEN_LAYOUTS = 1e-10  # double
 RISKS = ["unlearn", "retain"]
@@ -33,7 +33,7 @@ def settings(case, expected, tensor, ranks):
                  "idk": {"path": str(case / "idk.jsonl"), "draw": "in_order"}},
         "parallel": {"data": ranks // tensor, "tensor": tensor},
         "objective": {**npo, "regularizer": [{"name": "kl", "weight": 1.0, "batch_size": rows["retain"]}]},
-        "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "schedule": "constant", "warmup_steps": 0},
+        "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "decay": "all", "schedule": "constant", "warmup_steps": 0},
         "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,
                   "shuffle": False, "pair_retain": "in_order"},
         "geffect": {"every": 1, "resolution": "tensor",

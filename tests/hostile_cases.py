@@ -247,8 +247,23 @@ def config_cases():
         "quantization_config": [{"bits": 4}, True, "x"], "eos_token_id": [-1, WORDS, 2**40, "x", [0, WORDS], ["x"], [0] * 1000, 0.5, {}, True],
         "bos_token_id": [-1, WORDS, "x", 0.5, [0]], "pad_token_id": [-2, WORDS, "x", 0.5, [0]],
         "tie_word_embeddings": ["yes", 1, [], {}], "attention_bias": ["no", 0], "mlp_bias": [[], 1], "num_experts": [8], "alibi": [True],
-        "logit_scale": [0.5], "attn_logit_softcapping": [50.0], "initializer_range": [-1, "x"],
+        "logit_scale": [0.5], "attn_logit_softcapping": [50.0], "query_pre_attn_scalar": [256], "initializer_range": [-1, "x"],
     }
+    attention = {
+        "gemma2": {"attn_logit_softcapping": [0, -1, "x", [], 1e300], "final_logit_softcapping": [0, -1, "x", {}, True],
+                   "query_pre_attn_scalar": [0, -4, "x", []], "layer_types": ["x", [], ["sliding_attention"], {}, 7],
+                   "sliding_window": [0, -1, "x", 0.5, [8]]},
+        "gemma3_text": {"rope_local_base_freq": [0, -1, "x", []], "sliding_window_pattern": [0, -2, "x", 0.5],
+                        "rope_parameters": ["x", 7, {"full_attention": 7}, {"sliding_attention": {"rope_type": "fancy"}}]},
+        "phi3": {"rope_scaling": [{"type": "su"}, {"type": "linear", "factor": 2.0}, {"type": "longrope", "short_factor": [], "long_factor": []},
+                                  {"type": "longrope", "short_factor": "x", "long_factor": 1}],
+                 "original_max_position_embeddings": [0, -1, "x", 0.5]},
+    }
+    for family, keys in attention.items():
+        for key, values in keys.items():
+            for value in values:
+                longrope = {"rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [1.0]}} if key.startswith("original") else {}
+                yield "D4", f"{family}: {key} {str(value)[:40]}", base, config(model_type=family, **longrope, **{key: value}), "config.json"
     for key, values in many.items():
         for value in values:
             if value is not None:

@@ -1,8 +1,9 @@
-/* For tests of the model room: scratch directories, and small models made by hand. */
+/* For tests of the rooms model and shape: scratch directories, and small models made by hand. */
 #ifndef UNLEARN_TESTS_MODEL_FILES_H
 #define UNLEARN_TESTS_MODEL_FILES_H
 #include "near.h"
 #include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include "unlearn/weights_priv.h"
 #include <dirent.h>
 #include <unistd.h>
@@ -68,6 +69,21 @@ static const char *const further_kinds[] = {
     "{\"model_type\": \"olmo2\", \"num_key_value_heads\": 2, \"attention_bias\": true}",
     "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"n_positions\": 11, \"n_inner\": 17}",
     "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"tie_word_embeddings\": false}",
+    "{\"model_type\": \"phi3\", \"num_key_value_heads\": 2, \"sliding_window\": 4, \"tie_word_embeddings\": true,"
+    " \"original_max_position_embeddings\": 6, \"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1.0, 1.5],"
+    " \"long_factor\": [2.0, 5.0]}}",
+    "{\"model_type\": \"gemma2\", \"head_dim\": 6, \"num_key_value_heads\": 2, \"sliding_window\": 4,"
+    " \"query_pre_attn_scalar\": 5, \"attn_logit_softcapping\": 1.5, \"final_logit_softcapping\": 2.0}",
+    "{\"model_type\": \"gemma3_text\", \"head_dim\": 6, \"num_key_value_heads\": 1, \"sliding_window\": 3,"
+    " \"query_pre_attn_scalar\": 5, \"sliding_window_pattern\": 2, \"rope_theta\": 1e6, \"rope_local_base_freq\": 100,"
+    " \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8.0}, \"final_logit_softcapping\": 3,"
+    " \"attention_bias\": true}",
+    "{\"attention_bias\": true, \"mlp_bias\": true}",
+    "{\"model_type\": \"mistral\", \"num_key_value_heads\": 2, \"sliding_window\": 4}",
+    "{\"model_type\": \"qwen2\", \"num_key_value_heads\": 2, \"sliding_window\": 5, \"use_sliding_window\": true,"
+    " \"max_window_layers\": 1}",
+    "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.5], \"long_factor\": [2.0, 5.0],"
+    " \"original_max_position_embeddings\": 7}}",
 };
 enum { N_FURTHER = sizeof further_kinds / sizeof *further_kinds };
 

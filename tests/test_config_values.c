@@ -282,6 +282,30 @@ static void a_template_in_parts_has_no_name_and_empty_parts(void **state)
     config_free(c);
 }
 
+static void a_template_has_settings_beside_its_name_or_parts(void **state)
+{
+    struct config *c =
+        read_text("model: {path: M}\n"
+                  "data: {forget: F, retain: R, template: {name: llama3, system: '', date: 1 Jan 2020, trim: "
+                  "never, bos: always, end_token: out}}");
+    assert_string_equal(c->data.template, "llama3");
+    assert_string_equal(c->data.system, "");
+    assert_string_equal(c->data.date, "1 Jan 2020");
+    assert_int_equal(c->data.trim, WHEN_NEVER);
+    assert_int_equal(c->data.bos, WHEN_ALWAYS);
+    assert_int_equal(c->data.eos, WHEN_AUTO);
+    assert_int_equal(c->data.end_token, COUNTED_OUT);
+    config_free(c);
+    c = read_text("model: {path: M}\n"
+                  "data: {forget: F, retain: R, template: {prompt_end: \"A: \", answer_end: \"\\n\", eos: never}}");
+    assert_string_equal(c->data.prompt_end, "A: ");
+    assert_string_equal(c->data.answer_end, "\n");
+    assert_string_equal(c->data.question_start, "");
+    assert_int_equal(c->data.eos, WHEN_NEVER);
+    assert_int_equal(c->data.end_token, COUNTED_IN);
+    config_free(c);
+}
+
 static void sections_may_be_left_empty_and_files_null(void **state)
 {
     struct config *c = read_text("task: finetune\nmodel: {path: M}\ndata: {forget: null, retain: R, idk: ~}\n"
@@ -450,7 +474,11 @@ static void what_is_written_reads_back_to_the_same(void **state)
         "evaluate: {rows: all, max_length: 1, metrics: [a, 'b,c'], sets: {f: F, 'g h': G}, retain_logs: L}\n"
         "checkpoint: {keep: 1, export: false}\n",
         "task: geffect\nmodel: {path: [{step: 0, path: A}, {step: 5, path: B}]}\ndata: {forget: F, retain: R}\n",
-        "task: geffect\nmodel: {path: [{step: 5, path: A}]}\ndata: {forget: F, retain: R}\n"};
+        "task: geffect\nmodel: {path: [{step: 5, path: A}]}\ndata: {forget: F, retain: R}\n",
+        "model: {path: M}\ndata: {forget: F, retain: R, template: {prompt_end: \"\\n\", answer_end: '#', end_token: out, "
+        "trim: "
+        "always, bos: never, eos: always}}\n",
+        "model: {path: M}\ndata: {forget: F, retain: R, template: {name: chatml, system: \" a: \\n\"}}\n"};
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         struct config *c = read_text(inputs[i]);
         char *once = written(c);
@@ -600,6 +628,7 @@ int main(void)
         cmocka_unit_test(parameters_of_objectives_are_kept_with_their_places),
         cmocka_unit_test(a_bare_name_to_measure_takes_the_settings_of_the_objective),
         cmocka_unit_test(a_template_in_parts_has_no_name_and_empty_parts),
+        cmocka_unit_test(a_template_has_settings_beside_its_name_or_parts),
         cmocka_unit_test(sections_may_be_left_empty_and_files_null),
         cmocka_unit_test(null_means_not_given_for_every_key),
         cmocka_unit_test(null_means_not_given_inside_lists_and_names),

@@ -135,6 +135,7 @@ static void numbers_that_json_does_not_have_are_kept_as_they_are_written(void **
 static void an_error_behind_an_odd_number_has_its_own_place(void **state)
 {
     static const char *const pair[][2] = {
+        {"{\"\\ud800\": \"\\udc00\", \"b\": }", "{\"\\u0100\": \"\\u0100\", \"b\": }"},
         {"{\"a\": NaN, \"b\": }", "{\"a\": 123, \"b\": }"},
         {"[1e999,\n \"\xc3\xa9\", -Infinity 4]", "[1e123,\n \"\xc3\xa9\", 123456789 4]"},
         {"{\"a\": Infinity, \"b\": 1, \"b\": 2}", "{\"a\": 12345678, \"b\": 1, \"b\": 2}"}};
@@ -147,6 +148,35 @@ static void an_error_behind_an_odd_number_has_its_own_place(void **state)
             fail_clear();
         }
         assert_string_equal(place[0], place[1]);
+    }
+}
+
+/* A text with half of a pair is a value of no type; in a key, what is unknown stands for the half; whole pairs are text. */
+static void a_text_with_half_of_a_surrogate_pair_is_kept_as_it_is_written(void **state)
+{
+    static const char *const odd[] = {"\"\\ud800\"", "\"a\\udc00\\\"b\"", "\"\\uD83D \\uDE00\"",
+                                      "\"\\ud83d\\ude00\\ud83d\"", "\"\\\\\\udfff\xc3\xa9\""};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        struct text text = {0}, expected = {0};
+        json_t *j;
+        char *written;
+        text_print(&text, "{\"a\": [%s, 1], \"b\" : \"\\ud83d\\ude00 \\\\ud800\", \"c\\udfffd\": NaN}", odd[i]);
+        if (json_parse("f", 0, text.data, text.n, &j) != OK) fail_msg("%s: %s", text.data, fail_message());
+        assert_string_equal(json_odd(json_array_get(json_object_get(j, "a"), 0)), odd[i]);
+        assert_int_equal(json_integer_value(json_array_get(json_object_get(j, "a"), 1)), 1);
+        assert_string_equal(json_string_value(json_object_get(j, "b")), "\xf0\x9f\x98\x80 \\ud800");
+        assert_string_equal(json_odd(json_object_get(j, "c\xef\xbf\xbd"
+                                                        "d")),
+                            "NaN");
+        for (int k = 0; k < 2; k++) {
+            written = json_dumps(json_object_get(j, "a"), k ? JSON_INDENT(1) : JSON_COMPACT);
+            json_unmark(written);
+            text_print(&expected, k ? "[\n %s,\n 1\n]" : "[%s,1]", odd[i]);
+            assert_string_equal(written, expected.data);
+            free(written), expected.n = 0;
+        }
+        text_free(&text), text_free(&expected);
+        json_decref(j);
     }
 }
 
@@ -230,6 +260,7 @@ int main(void)
         cmocka_unit_test(json_refuses_duplicates_marks_and_tails_with_their_place),
         cmocka_unit_test(numbers_that_json_does_not_have_are_kept_as_they_are_written),
         cmocka_unit_test(an_error_behind_an_odd_number_has_its_own_place),
+        cmocka_unit_test(a_text_with_half_of_a_surrogate_pair_is_kept_as_it_is_written),
         cmocka_unit_test(an_object_that_looks_like_an_odd_number_is_written_as_it_was),
         cmocka_unit_test(only_regular_files_of_allowed_size_are_read),
         cmocka_unit_test(a_file_is_hashed_the_same_in_any_pieces),

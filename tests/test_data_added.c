@@ -192,6 +192,50 @@ static void an_unknown_token_that_is_none_matters_only_where_it_is_needed(void *
     tokenizer_free(t);
 }
 
+/* Expected: tokenizers 0.21 to 0.23 give 3, 4, 5. */
+static void a_gap_in_the_ids_of_added_tokens_is_closed(void **state)
+{
+    const size_t before = log_warnings();
+    struct tokenizer *t = build(json_pack(
+        "{s:o, s:o}", "model", parse("{\"vocab\": {\"a\": 0, \"b\": 1, \"c\": 2}, \"merges\": []}"), "added_tokens",
+        parse("[{\"id\": 3, \"content\": \"<x>\"}, {\"id\": 7, \"content\": \"<y>\"}, {\"id\": 9, \"content\": "
+              "\"<z>\"}]")));
+    static const int32_t expected[] = {0, 5, 4, 3};
+    struct ids ids = {0};
+    assert_int_equal(log_warnings(), before + 1);
+    assert_int_equal(tokenizer_encode(t, "a<z><y><x>", 10, false, &ids), OK);
+    assert_int_equal(ids.n, 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(ids.data[i], expected[i]);
+    assert_int_equal(tokenizer_vocabulary(t), 6);
+    ids_free(&ids);
+    tokenizer_free(t);
+}
+
+/* Expected: the tokenizers package; what is left out lets its neighbours merge. */
+static void a_byte_without_a_token_is_left_out_where_nothing_stands_for_the_unknown(void **state)
+{
+    static const char model[] = "{\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]%s}";
+    for (int unknown = 0; unknown < 2; unknown++) {
+        const size_t before = log_warnings();
+        struct text text = {0};
+        struct tokenizer *t;
+        struct ids ids = {0};
+        text_print(&text, model, unknown ? ", \"unk_token\": \"?\"" : "");
+        t = build(json_pack("{s:o, s:o}", "model", parse(text.data), "pre_tokenizer",
+                            parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": false}")));
+        assert_int_equal(log_warnings(), before + 1);
+        assert_int_equal(tokenizer_encode(t,
+                                          "a\xc3\xa9"
+                                          "b?",
+                                          5, false, &ids),
+                         unknown ? ERR_INPUT : OK);
+        if (!unknown) assert_true(ids.n == 1 && ids.data[0] == 2);
+        fail_clear();
+        ids_free(&ids), text_free(&text);
+        tokenizer_free(t);
+    }
+}
+
 /* null, as the package writes what is not set, is what is not there. */
 static void options_that_are_null_are_as_absent_ones(void **state)
 {
@@ -304,6 +348,8 @@ int main(void)
         cmocka_unit_test(a_token_added_twice_is_as_its_last_entry_but_stays_special),
         cmocka_unit_test(a_token_of_which_nothing_is_left_or_that_is_empty_is_not_looked_for),
         cmocka_unit_test(of_a_merge_that_stands_there_twice_the_last_counts),
+        cmocka_unit_test(a_gap_in_the_ids_of_added_tokens_is_closed),
+        cmocka_unit_test(a_byte_without_a_token_is_left_out_where_nothing_stands_for_the_unknown),
         cmocka_unit_test(an_unknown_token_that_is_none_matters_only_where_it_is_needed),
         cmocka_unit_test(options_that_are_null_are_as_absent_ones),
         cmocka_unit_test(numbers_that_json_does_not_have_matter_only_where_they_are_used),

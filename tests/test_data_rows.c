@@ -44,8 +44,11 @@ static void write_to(const char *path, const char *content)
 
 static struct data_rule rule(size_t max_length, int32_t eos)
 {
-    return (struct data_rule){
-        .tokenizer = letters, .template = {"(", ")", ":"}, .max_length = max_length, .eos = eos, .vocabulary = 41};
+    return (struct data_rule){.tokenizer = letters,
+                              .template = {.question_start = "(", .question_end = ")", .answer_start = ":"},
+                              .max_length = max_length,
+                              .eos = eos,
+                              .vocabulary = 41};
 }
 
 static struct data_file rows_of(const char *path)
@@ -119,7 +122,7 @@ static struct dataset *read_beyond(size_t max_length, int32_t eos)
     struct data_rule r = rule(max_length, eos);
     struct data_file f = rows_of(file);
     struct dataset *d = NULL;
-    r.eos_beyond = true;
+    r.end_beyond = true, r.end = ADD_ALWAYS;
     write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}"); /* a prompt of 5 tokens, 8 in all */
     assert_int_equal(dataset_read(&f, &r, &d), OK);
     return d;
@@ -144,6 +147,40 @@ static void the_end_may_be_added_to_what_was_cut(void **state)
     dataset_free(d);
     d = read_beyond(6, -1);
     ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    dataset_free(d);
+}
+
+/* With the template's own end "e" = 5, which is cut or not, and labels of the answer alone. */
+static void an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer(void **state)
+{
+    struct data_rule r = rule(8, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    r.template.answer_end = "e";
+    r.end_beyond = true, r.end = ADD_ALWAYS, r.end_unlabelled = true;
+    write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}");
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, EOS), LIST(X, X, X, X, X, 27, 3, 4, X));
+    assert_int_equal(d->end[0], 1);
+    dataset_free(d);
+    r.max_length = 6;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, EOS), LIST(X, X, X, X, X, 27, X));
+    assert_int_equal(d->end[0], 1);
+    dataset_free(d);
+    r.max_length = 9;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, 5, EOS), LIST(X, X, X, X, X, 27, 3, 4, X, X));
+    assert_int_equal(d->end[0], 2);
+    dataset_free(d);
+    r.eos = 5; /* the template's end is the end token */
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, 5), LIST(X, X, X, X, X, 27, 3, 4, X));
+    dataset_free(d);
+    r.end = ADD_NEVER, r.max_length = 6;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    assert_int_equal(d->end[0], 0);
     dataset_free(d);
 }
 
@@ -190,7 +227,7 @@ static void prompts_end_where_the_model_begins(void **state)
     assert_string_equal(p.question[0].data, "ab");
     assert_string_equal(p.answer[1].data, "e");
     prompts_free(&p);
-    r.eos_beyond = true, r.max_length = 4;
+    r.end_beyond = true, r.max_length = 4;
     assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
     assert_int_equal(p.first[1], 4);
     assert_int_equal(p.first[2], 7);
@@ -379,6 +416,24 @@ static struct batch pack(size_t n, const size_t *row, enum outputs which, struct
 }
 #define SAME(got, type, ...) assert_memory_equal(got, ((const type[]){__VA_ARGS__}), sizeof((const type[]){__VA_ARGS__}))
 
+static void outputs_may_be_the_labelled_rows_or_those_with_a_next_token(void **state)
+{
+    struct arena a;
+    struct batch b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_OF_LABELS, &a);
+    SAME(b.out_first, size_t, 0, 2, 3, 4);
+    SAME(b.out_row, size_t, 2, 3, 4, 6);
+    SAME(b.out_id, int32_t, 4, -1, -1, -1);
+    arena_free(&a);
+    b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_NEXT, &a);
+    SAME(b.out_first, size_t, 0, 3, 3, 4);
+    SAME(b.out_row, size_t, 0, 1, 2, 5);
+    SAME(b.out_id, int32_t, -1, 3, 4, 7);
+    arena_free(&a);
+    assert_int_equal(dataset_outputs(&three, 0, OUTPUTS_LABELLED), 2);
+    assert_int_equal(dataset_outputs(&three, 1, OUTPUTS_LABELLED), 0);
+    assert_int_equal(dataset_outputs(&three, 1, OUTPUTS_ALL), 1);
+}
+
 static void outputs_are_the_rows_before_labelled_tokens(void **state)
 {
     struct arena a;
@@ -424,18 +479,26 @@ static void all_rows_are_outputs_when_all_are_asked_for(void **state)
     arena_free(&a);
 }
 
-static void the_templates_are_known_by_name(void **state)
+static struct template made(const char *name, const struct template_wish *w)
 {
     struct template t;
-    assert_true(template_named("qa", &t));
+    assert_int_equal(template_make(name, w, &t), OK);
+    return t;
+}
+
+static void the_templates_are_known_by_name(void **state)
+{
+    struct template t = made("qa", &(struct template_wish){0});
     assert_string_equal(t.question_start, "Question: ");
     assert_string_equal(t.question_end, "\n");
     assert_string_equal(t.answer_start, "Answer: ");
-    assert_true(template_named("llama2", &t));
+    assert_false(t.own_tokens);
+    t = made("llama2", &(struct template_wish){0});
     assert_string_equal(t.question_start, "[INST] ");
     assert_string_equal(t.question_end, " [/INST]");
-    assert_string_equal(t.answer_start, "");
-    assert_false(template_named("chat", &t));
+    assert_null(t.answer_start);
+    assert_int_equal(template_make("chat", &(struct template_wish){0}, &t), ERR_INPUT);
+    fail_clear();
 }
 
 int main(void)
@@ -444,6 +507,7 @@ int main(void)
         cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
         cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
         cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
+        cmocka_unit_test(an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
         cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(plain_text_is_labelled_throughout),
@@ -455,6 +519,7 @@ int main(void)
         cmocka_unit_test(refusals_replace_answers_in_order_or_as_picked),
         cmocka_unit_test(a_packed_dataset_comes_back_whole_and_a_damaged_one_not_at_all),
         cmocka_unit_test(passes_keep_the_order_and_hold_one_row_at_least),
+        cmocka_unit_test(outputs_may_be_the_labelled_rows_or_those_with_a_next_token),
         cmocka_unit_test(outputs_are_the_rows_before_labelled_tokens),
         cmocka_unit_test(the_token_to_hide_is_marked_in_every_row),
         cmocka_unit_test(all_rows_are_outputs_when_all_are_asked_for),

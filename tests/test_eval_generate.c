@@ -5,7 +5,8 @@
 #include "unlearn/eval.h"
 
 enum { LONGEST = 26, PROMPTS = 9 };
-static const char *const golden_models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const golden_models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                            "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { N_GOLDEN = sizeof golden_models / sizeof *golden_models, N_MADE = N_FURTHER + 1 };
 
 struct scene { /* a model and prompts of many lengths */
@@ -72,7 +73,6 @@ static bool scene_open(size_t kind, int tensor, struct scene *s)
     TEST_OK(state_poison(s->weights));
     s->how = (struct generation){.max_length = LONGEST, .top_p = 1, .seed = 5, .slots = 4};
     if (s->shape->learned_positions && s->shape->positions < LONGEST) s->how.max_length = s->shape->positions;
-    if (s->shape->window && s->shape->window < s->how.max_length) s->how.max_length = s->shape->window;
     prompts_make(s);
     return true;
 }
@@ -193,7 +193,11 @@ static void greedy_is_what_forwards_say(struct scene *s)
         memcpy(t.id + n, a.id + a.first[i], count * sizeof *t.id);
         twin_forward(s, &t, n + count);
         twin_logits(s, &t, n + count, z);
-        for (size_t k = 0; k < count; k++) good = good && is_best(V, z + (n + k - 1) * V, t.id[n + k]);
+        for (size_t k = 0; k < count; k++) {
+            if (s->shape->long_from) twin_forward(s, &t, n + k); /* the length of a row decides how it turns */
+            if (s->shape->long_from) twin_logits(s, &t, n + k, z);
+            good = good && is_best(V, z + (n + k - 1) * V, t.id[n + k]);
+        }
     }
     model_free(t.model);
     free(z);
@@ -202,6 +206,17 @@ static void greedy_is_what_forwards_say(struct scene *s)
 }
 
 static void greedy_decoding_is_what_whole_forwards_say(void **state) { everywhere(greedy_is_what_forwards_say); }
+
+static void hidden_forward(struct scene *s, struct twin *t, size_t n, double *z)
+{
+    twin_set(t, n);
+    t->batch.hidden = t->hidden;
+    TEST_OK(model_forward(t->model, s->weights, &t->batch));
+    twin_logits(s, t, n, z);
+}
+
+static size_t
+    n_longer; /* answers with hidden tokens in the prompt, in which the visible ones become as many as turn otherwise */
 
 /* Tokens of the prompt hidden as keys, and others at the places that are left; the answer has the same token, seen. */
 static bool hidden_as_forwards_say(struct scene *s, struct twin *t, const struct answers *a, size_t i, double *z)
@@ -215,11 +230,13 @@ static bool hidden_as_forwards_say(struct scene *s, struct twin *t, const struct
         t->hidden[k] = k < n && (size_t)t->id[k] + 1 == s->how.hide;
         t->position[k] = t->hidden[k] ? 1 : visible++;
     }
-    twin_set(t, n + count);
-    t->batch.hidden = t->hidden;
-    TEST_OK(model_forward(t->model, s->weights, &t->batch));
-    twin_logits(s, t, n + count, z);
-    for (size_t k = 0; k < count; k++) good = good && is_best(V, z + (n + k - 1) * V, t->id[n + k]);
+    hidden_forward(s, t, n + count, z);
+    for (size_t k = 0; k < count; k++) {
+        if (s->shape->long_from) hidden_forward(s, t, n + k, z); /* the visible length decides how a row turns */
+        good = good && is_best(V, z + (n + k - 1) * V, t->id[n + k]);
+    }
+    n_longer += s->shape->long_from && (size_t)visible < n + count && (size_t)visible > s->shape->long_from + 1 &&
+                (size_t)visible - count <= s->shape->long_from;
     return good;
 }
 
@@ -245,9 +262,10 @@ static void hidden_is_what_forwards_say(struct scene *s)
 
 static void hidden_tokens_of_a_prompt_are_seen_by_none_and_not_counted(void **state)
 {
-    n_changed = 0;
+    n_changed = n_longer = 0;
     everywhere(hidden_is_what_forwards_say);
     assert_true(n_changed > 0);
+    assert_true(n_longer > 0);
 }
 
 /* ---------------------------------------------------------------------------------------- slots, ranks, threads ----- */
@@ -283,13 +301,31 @@ static void slots_do_not_matter(struct scene *s)
 
 static void slots_threads_and_data_ranks_do_not_change_an_id(void **state) { everywhere(slots_do_not_matter); }
 
-/* Logits of a step do not depend on how the sequence was cut, nor on what stands beside it. */
+/* Whether these are the logits of the last of n ids in a forward of the whole. */
+static bool is_of_whole_forward(struct scene *s, size_t n, const real *z)
+{
+    const double close = sizeof(real) == 8 ? 1e-10 : 1e-3;
+    const size_t words = s->layout->word_count;
+    struct twin t;
+    bool same_logits = true;
+    twin_open(s, &t);
+    for (size_t i = 0; i < n; i++) t.id[i] = 1 + (int32_t)i % 30;
+    twin_forward(s, &t, n);
+    for (size_t v = 0; v < words; v++)
+        same_logits = same_logits && fabs(z[v] - model_logits(t.model)[(n - 1) * words + v]) <= close;
+    model_free(t.model);
+    return same_logits;
+}
+
+/* Logits of a step do not depend on how the sequence was cut, nor on what stands beside it. The length from which on all of
+ * a sequence turns otherwise is no place for a cut. */
 static void steps_may_be_cut(struct scene *s)
 {
     enum { N = 11, BESIDE = 4 };
     const struct layout *l = s->layout;
     const struct model_limits most = {3 * N, 2, 2, N, 0, false, false};
-    const size_t n = s->how.max_length < N ? s->how.max_length : N;
+    const size_t some = s->shape->long_from ? s->shape->long_from : N,
+                 n = s->how.max_length < some ? s->how.max_length : some;
     real *want = calloc(l->word_count, sizeof *want);
     struct model *m;
     struct cache *c;
@@ -319,6 +355,8 @@ static void steps_may_be_cut(struct scene *s)
             if (!cut) memcpy(want, model_logits(m), l->word_count * sizeof *want);
             if (part) good = good && !memcmp(want, model_logits(m), l->word_count * sizeof *want);
         }
+    assert_all(s, good);
+    good = is_of_whole_forward(s, n, want);
     assert_all(s, good);
     model_free(m);
     cache_free(c);
@@ -364,7 +402,6 @@ static void what_cannot_be_continued_is_refused(void **state)
         size_t longest, first;
     } cases[] = {
         {"{}", "prompt 1 has no tokens", 10, 0},
-        {"{\"model_type\": \"mistral\", \"sliding_window\": 20}", "sliding window of 20", 21, 1},
         {"{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 6, \"n_positions\": 11, \"n_inner\": "
          "17}",
          "has learned 11 positions", 12, 1},

@@ -3,7 +3,8 @@
 
 /* relative, as DESIGN.md asks: what float rounding leaves of sums over a few thousand products */
 static const double TOL = sizeof(real) == 8 ? 1e-8 : 2e-5;
-static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                     "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { TOKENS = 300 }; /* several passes: the longest row has 200 */
 
 /* Runs a check for every model and every tensor degree that divides the job. */
@@ -121,24 +122,24 @@ static void compare_effects(struct golden *g, const char *what, const char *obje
     size_t slots = slot_count(l);
     for (int k = 0; k < 2; k++) {
         char name[128];
-        double *want, *got = calloc(n * l->n_param, sizeof *got);
+        double *want, *got = calloc(n * l->n_tensor, sizeof *got);
         snprintf(name, sizeof name, "objective/%s/geffect_%s", objective, k ? "retain" : "unlearn");
         want = h5_double(g->expected, name, NULL);
         for (size_t s = 0; s < slots; s++)
             for (size_t i = 0; i < n; i++)
-                got[i * l->n_param + (size_t)(slot_param(l, s) - l->param)] += e[((size_t)k * slots + s) * n + i];
-        double *ordered = calloc(n * l->n_param, sizeof *ordered); /* expected order: /tensors */
+                got[i * l->n_tensor + slot_param(l, s)->tensor] += e[((size_t)k * slots + s) * n + i];
+        double *ordered = calloc(n * l->n_tensor, sizeof *ordered); /* expected order: /tensors */
         hid_t d = H5Dopen2(g->expected, "tensors", H5P_DEFAULT), type = H5Dget_type(d);
         char *tensors[512];
         H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensors);
-        for (size_t t = 0; t < l->n_param; t++) {
+        for (size_t t = 0; t < l->n_tensor; t++) {
             size_t p = 0;
             while (p < l->n_param && strcmp(reference_name(&l->param[p]), tensors[t])) p++;
             assert_true(p < l->n_param);
-            for (size_t i = 0; i < n; i++) ordered[i * l->n_param + t] = got[i * l->n_param + p];
+            for (size_t i = 0; i < n; i++) ordered[i * l->n_tensor + t] = got[i * l->n_tensor + l->param[p].tensor];
         }
-        assert_close(what, name, n * l->n_param, ordered, want);
-        for (size_t t = 0; t < l->n_param; t++) H5free_memory(tensors[t]);
+        assert_close(what, name, n * l->n_tensor, ordered, want);
+        for (size_t t = 0; t < l->n_tensor; t++) H5free_memory(tensors[t]);
         H5Tclose(type), H5Dclose(d);
         free(want), free(got), free(ordered);
     }

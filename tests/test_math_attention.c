@@ -11,14 +11,14 @@ static struct example example(size_t n_seq, const size_t *first, size_t heads_q,
                               const int *kv_of)
 {
     return (struct example){
-        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim), NULL},
+        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim), 0, 0, NULL},
         .n = first[n_seq],
         .width = (heads_q + 2 * heads_kv) * head_dim,
         .out_width = heads_q * head_dim,
     };
 }
 
-/* Whether the query sees the key: keys up to its own that are not hidden, or its own if there is none. */
+/* Whether the query sees the key: keys from the window's first up to its own that are not hidden, or its own if there is none. */
 static bool sees(const struct example *o, size_t from, size_t row, size_t key)
 {
     bool any = false;
@@ -27,15 +27,23 @@ static bool sees(const struct example *o, size_t from, size_t row, size_t key)
     return any ? !o->a.hidden[key] : key == row;
 }
 
+static struct example limited(struct example o, double cap, size_t window)
+{
+    o.a.cap = cap, o.a.window = window;
+    return o;
+}
+
 /* One query of one head, the slow way; returns lse */
 static double plain_query(const struct example *o, const double *qkv, size_t from, size_t row, size_t head, double *out)
 {
+    if (o->a.window && row - from >= o->a.window) from = row + 1 - o->a.window;
     const size_t d = o->a.head_dim, k_at = (o->a.heads_q + (size_t)o->a.kv_of[head]) * d, v_at = k_at + o->a.heads_kv * d;
     double most = -INFINITY, sum = 0, *s = malloc((row - from + 1) * sizeof *s);
     for (size_t key = from; key <= row; key++) {
         double dot = 0;
         for (size_t c = 0; c < d; c++) dot += qkv[row * o->width + head * d + c] * qkv[key * o->width + k_at + c];
-        s[key - from] = sees(o, from, row, key) ? o->a.scale * dot : -INFINITY;
+        s[key - from] = o->a.cap > 0 ? o->a.cap * tanh(o->a.scale * dot / o->a.cap) : o->a.scale * dot;
+        if (!sees(o, from, row, key)) s[key - from] = -INFINITY;
         most = fmax(most, s[key - from]);
     }
     for (size_t key = from; key <= row; key++) sum += exp(s[key - from] - most);
@@ -136,6 +144,24 @@ static void hidden_keys_are_seen_by_no_query_that_sees_another(void **state)
     backward_agrees(hiding(example(1, several, 2, 1, 3, single)), 2);
 }
 
+/* A hidden key stays hidden however its score is capped; a query whose window holds hidden keys alone sees its own. */
+static void hidden_keys_of_capped_scores_and_windows_agree_with_the_slow_way(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338}, few[] = {0, 1, 7, 7, 12}, one[] = {0, 150};
+    static const size_t window[] = {0, 1, 3, 64, 65, 100, 400};
+    for (size_t i = 0; i < sizeof window / sizeof *window; i++) {
+        const struct example plain = hiding(limited(example(7, first, 4, 2, 16, shared), 0, window[i]));
+        const struct example capped = hiding(limited(example(7, first, 4, 2, 5, uneven), 0.7, window[i]));
+        forward_agrees(&plain);
+        forward_agrees(&capped);
+    }
+    backward_agrees(hiding(limited(example(4, few, 4, 4, 3, own), 0.5, 0)), 1);
+    backward_agrees(hiding(limited(example(4, few, 4, 2, 4, shared), 1.5, 3)), 3);
+    backward_agrees(hiding(limited(example(4, few, 4, 3, 4, skipping), 0.2, 1)), 2);
+    backward_agrees(hiding(limited(example(1, one, 2, 1, 2, single), 0.6, 70)), 2);
+    backward_agrees(hiding(limited(example(1, one, 1, 1, 2, own), 0, 5)), 1);
+}
+
 static void backwards_agree_with_differences(void **state)
 {
     const size_t first[] = {0, 1, 7, 7, 12};
@@ -145,6 +171,25 @@ static void backwards_agree_with_differences(void **state)
     backward_agrees(example(4, first, 3, 1, 7, single), 1);
     backward_agrees(example(4, first, 4, 3, 4, skipping), 2);
     backward_agrees(example(4, first, 1, 1, 17, own), 1);
+}
+
+/* A cap near the scores, so that it bends them; windows of one key, within a panel of keys, and over several. */
+static void capped_scores_and_windows_agree_with_the_slow_way(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338}, few[] = {0, 1, 7, 7, 12}, one[] = {0, 150};
+    static const size_t window[] = {1, 3, 64, 65, 100, 337, 400};
+    for (size_t i = 0; i < sizeof window / sizeof *window; i++) {
+        const struct example plain = limited(example(7, first, 4, 2, 16, shared), 0, window[i]);
+        const struct example capped = limited(example(7, first, 4, 2, 5, uneven), 0.7, window[i]);
+        forward_agrees(&plain);
+        forward_agrees(&capped);
+    }
+    backward_agrees(limited(example(4, few, 4, 4, 3, own), 0.5, 0), 1);
+    backward_agrees(limited(example(4, few, 4, 2, 4, shared), 1.5, 3), 3);
+    backward_agrees(limited(example(4, few, 4, 2, 5, uneven), 0, 2), 3);
+    backward_agrees(limited(example(4, few, 4, 3, 4, skipping), 0.2, 1), 2);
+    backward_agrees(limited(example(1, one, 2, 1, 2, single), 0.6, 70), 2);
+    backward_agrees(limited(example(1, one, 1, 1, 2, own), 0, 5), 1);
 }
 
 static void a_sequence_of_several_blocks_has_the_same_backward(void **state)
@@ -242,6 +287,13 @@ static void remembered_keys_give_what_the_whole_sequence_gives_however_it_is_cut
         example(6, first, 4, 3, 8, skipping),
         hiding(example(6, first, 4, 2, 16, shared)),
         hiding(example(6, first, 4, 1, 1, single)),
+        limited(example(6, first, 4, 2, 16, shared), 0.7, 0),
+        limited(example(6, first, 4, 2, 5, uneven), 0, 1),
+        limited(example(6, first, 4, 1, 7, single), 0.4, 70),
+        hiding(limited(example(6, first, 4, 2, 16, shared), 0.7, 0)),
+        hiding(limited(example(6, first, 4, 2, 5, uneven), 0, 1)),
+        hiding(limited(example(6, first, 4, 2, 5, uneven), 0, 3)),
+        hiding(limited(example(6, first, 4, 1, 7, single), 0.4, 70)),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const struct example *o = &all[i];
@@ -272,6 +324,8 @@ int main(void)
         cmocka_unit_test(any_length_head_and_group_agrees_with_the_slow_way),
         cmocka_unit_test(backwards_agree_with_differences),
         cmocka_unit_test(hidden_keys_are_seen_by_no_query_that_sees_another),
+        cmocka_unit_test(capped_scores_and_windows_agree_with_the_slow_way),
+        cmocka_unit_test(hidden_keys_of_capped_scores_and_windows_agree_with_the_slow_way),
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),

@@ -217,6 +217,35 @@ static void moments_of_two_slices_are_those_of_the_whole(void **state)
     free(z), free(low), free(high), free(at);
 }
 
+/* The backward of (largest - mean), in two slices, against central differences. */
+static void a_peak_over_slices_agrees_with_differences(void **state)
+{
+    enum { WORDS = 20, SLICE = 8 };
+    const double h = 1e-3, coef = 0.7, tol = sizeof(real) == 8 ? 1e-10 : 1e-3;
+    real z[WORDS], dz[WORDS];
+    const int32_t id = 13;
+    double total[2], mean;
+    for (size_t i = 0; i < WORDS; i++) z[i] = (real)(i % 5) - (real)(i % 3);
+    z[id] = 9;
+    logits_total(1, SLICE, z, &total[0]);
+    logits_total(1, WORDS - SLICE, z + SLICE, &total[1]);
+    logits_peak_backward(1, SLICE, 0, &id, &coef, WORDS, dz);
+    logits_peak_backward(1, WORDS - SLICE, SLICE, &id, &coef, WORDS, dz + SLICE);
+    for (size_t i = 0; i < WORDS; i++) {
+        double value[2];
+        for (int k = 0; k < 2; k++) {
+            real moved[WORDS];
+            memcpy(moved, z, sizeof z);
+            moved[i] = (real)((double)z[i] + (k ? h : -h));
+            logits_total(1, WORDS, moved, &mean);
+            value[k] = coef * ((double)moved[id] - mean / WORDS);
+        }
+        assert_near((double)dz[i], (value[1] - value[0]) / (2 * h), tol);
+    }
+    logits_total(1, WORDS, z, &mean);
+    assert_near(total[0] + total[1], mean, 1e-12);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     enum { ROWS = 64, WIDE = 1000 };
@@ -286,6 +315,30 @@ static void a_draw_at_any_end_is_a_token_that_can_be(void **state)
     assert_int_equal(logits_draw(1, one, 1e-300, 1, 0.5, scratch), 0);
 }
 
+/* From far below the cap to far above: both sides of tanh, in value and slope. */
+static void capped_logits_are_cap_tanh_and_their_backward_its_slope(void **state)
+{
+    enum { ROWS = 3, WORDS = 997, J = 2 };
+    const double cap = 3;
+    real *z = noise(ROWS * WORDS), *dz = random_reals(2, J * ROWS * WORDS), *before = random_reals(2, J * ROWS * WORDS);
+    for (size_t i = 0; i < ROWS * WORDS; i++)
+        z[i] = (real)(pow(10, -6 + 8.0 * (double)i / (ROWS * WORDS)) * (i % 2 ? 1 : -1));
+    real *at = noise(ROWS * WORDS);
+    math_copy(ROWS * WORDS, z, at);
+    logits_cap(ROWS, WORDS, cap, z);
+    logits_cap_backward(J, ROWS, WORDS, cap, z, dz);
+    for (size_t i = 0; i < ROWS * WORDS; i++) {
+        const double t = tanh(at[i] / cap), slope = 1 - t * t;
+        if (!(fabs(z[i] - cap * t) <= TOL * fabs(cap * t))) fail_msg("cap of %g: %.9g", (double)at[i], (double)z[i]);
+        for (size_t j = 0; j < J; j++)
+            assert_near(dz[j * ROWS * WORDS + i], before[j * ROWS * WORDS + i] * slope, 2 * TOL);
+    }
+    z[0] = (real)NAN;
+    logits_cap(1, 1, cap, z);
+    assert_true(isnan(z[0]));
+    free(z), free(dz), free(before), free(at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,9 +350,11 @@ int main(void)
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
         cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
+        cmocka_unit_test(a_peak_over_slices_agrees_with_differences),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
         cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),
+        cmocka_unit_test(capped_logits_are_cap_tanh_and_their_backward_its_slope),
         cmocka_unit_test(a_draw_at_any_end_is_a_token_that_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,6 +169,28 @@ static void parts_of_a_fused_tensor_may_stand_one_behind_the_other_and_matrices_
     shape_free(s);
 }
 
+/* phi3: q, k and v are three parameters of one tensor, gate and up two of another, each split as if it stood alone. */
+static void parameters_of_one_tensor_have_its_name_and_their_rows_of_it(void **state)
+{
+    struct shape *s = shape_with(further_kinds[8]); /* 6 heads and 2 key-value heads, 4 wide; 17 columns */
+    struct layout *l = layout_of(s, 1, 3);          /* heads 2 and 3: of both key-value heads */
+    const struct param *q = layout_find(l, 1, ROLE_Q), *k = q + 1, *v = q + 2, *gate = layout_find(l, 1, ROLE_GATE);
+    static const size_t first[] = {0, 24, 32}, rows[] = {24, 8, 8};
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(q[i].name, "model.layers.0.self_attn.qkv_proj.weight");
+        assert_true(q[i].role == ROLE_Q + i && q[i].goes_on == (i > 0) && q[i].tensor == q->tensor);
+        assert_true(q[i].tensor_first == first[i] && q[i].rows == rows[i] && q[i].tensor_rows == 40);
+        assert_true(param_file_rows(&q[i]) == 40 && param_part_rows(&q[i]) == rows[i]);
+    }
+    assert_true(q->row_count == 8 && !q->shared && q->own_count == 8);
+    assert_true(k->row_count == 8 && k->shared && k->own_first == 4 && k->own_count == 4);
+    assert_true(v->row_count == 8 && v->shared && v->own_first == 4 && v->own_count == 4);
+    assert_string_equal(gate->name, "model.layers.0.mlp.gate_up_proj.weight");
+    assert_true(!gate->goes_on && gate[1].goes_on && gate[1].tensor_first == 17 && gate->tensor_rows == 34);
+    assert_int_equal(l->n_tensor, l->n_param - 2 * 3);
+    layout_free(l), shape_free(s);
+}
+
 static void norms_of_queries_and_keys_are_shared_kept_by_head_or_split(void **state)
 {
     struct shape *s = shape_with(further_kinds[0]);
@@ -288,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_process_keeps_the_keys_and_values_of_its_query_heads),
         cmocka_unit_test(a_fused_tensor_is_regrouped_into_queries_keys_values),
         cmocka_unit_test(parts_of_a_fused_tensor_may_stand_one_behind_the_other_and_matrices_transposed),
+        cmocka_unit_test(parameters_of_one_tensor_have_its_name_and_their_rows_of_it),
         cmocka_unit_test(norms_of_queries_and_keys_are_shared_kept_by_head_or_split),
         cmocka_unit_test(a_tied_head_is_the_embedding),
         cmocka_unit_test(layers_have_names),

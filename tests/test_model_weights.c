@@ -4,7 +4,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-static const char *const models[] = {"llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm"};
+static const char *const models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
+                                     "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum { N_MODEL = sizeof models / sizeof *models };
 
 static const char *golden(size_t i)
@@ -33,7 +34,8 @@ static size_t wrong_elements(const char *dir, const struct loaded *m)
             for (size_t col = p->col_first; col < p->col_first + p->col_count; col++, k++) {
                 unsigned char bytes[8];
                 real value;
-                pread(fd, bytes, element, (off_t)(c->at[i]->begin + (param_global_row(p, r) * p->cols + col) * element));
+                pread(fd, bytes, element,
+                      (off_t)(c->at[i]->begin + ((p->tensor_first + param_global_row(p, r)) * p->cols + col) * element));
                 storage_load(c->at[i]->storage, 1, bytes, &value);
                 wrong += value != m->weights->data[p->offset + k];
             }

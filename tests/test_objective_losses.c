@@ -220,6 +220,66 @@ static void sequences_weigh_by_labels_by_positions_or_alike(void **state)
     assert_near(objective_mass(&po, 20, 7), 7, 0);
 }
 
+static struct objective chosen(const char *name, const char *key, const char *word)
+{
+    struct objective o = named(name);
+    bool done = false;
+    assert_int_equal(objective_choose(&o, "test", key, word, &done), OK);
+    assert_true(done);
+    return o;
+}
+
+static void a_word_chooses_positions_and_how_rows_combine(void **state)
+{
+    struct objective undial = named("undial"), rmu = named("rmu"), kl = named("kl"), rr = named("rr"), pdu = named("pdu");
+    assert_int_equal(objective_positions(&undial), AT_BEFORE);
+    assert_int_equal(objective_positions(&rmu), AT_BEFORE);
+    assert_int_equal(objective_positions(&kl), AT_ALL);
+    assert_int_equal(objective_positions(&rr), AT_ALL);
+    assert_int_equal(objective_positions(&pdu), AT_LABELS);
+    assert_false(objective_crossed(&rmu) || objective_unit(&rmu));
+    undial = chosen("undial", "positions", "all"), kl = chosen("kl", "positions", "labelled");
+    assert_int_equal(objective_positions(&undial), AT_NEXT);
+    assert_int_equal(objective_positions(&kl), AT_BEFORE);
+    rmu = chosen("rmu", "positions", "labelled"), rr = chosen("rr", "positions", "before");
+    assert_int_equal(objective_positions(&rmu), AT_LABELS);
+    assert_int_equal(objective_positions(&rr), AT_BEFORE);
+    rmu = chosen("rmu", "combine", "rows"), rr = chosen("rr", "combine", "crossed");
+    assert_near(objective_mass(&rmu, 9, 9), 1, 0);
+    assert_near(objective_mass(&rmu, 0, 0), 0, 0);
+    assert_near(objective_mass(&rr, 9, 9), 9, 0);
+    assert_true(objective_crossed(&rr));
+    rmu = chosen("rmu", "unit", "true");
+    assert_true(objective_unit(&rmu));
+}
+
+static void a_word_that_is_none_is_answered_with_those_that_there_are(void **state)
+{
+    struct objective o = named("rmu");
+    struct text label = {0};
+    bool done;
+    assert_int_equal(objective_choose(&o, "in.yaml:3:5", "positions", "labeled", &done), ERR_INPUT);
+    assert_non_null(
+        strstr(fail_message(), "in.yaml:3:5: positions of rmu is \"labeled\", but must be before, labelled or all"));
+    fail_clear();
+    assert_int_equal(objective_choose(&o, "test", "layer", "1", &done), OK);
+    assert_false(done); /* a number */
+    o = chosen("rmu", "positions", "all");
+    assert_int_equal(objective_label(&o, true, &label), OK);
+    assert_string_equal(label.data, "rmu(layer=1,c=2,positions=all)");
+    text_free(&label);
+}
+
+static void pdu_is_the_square_of_how_far_the_largest_logit_stands_out(void **state)
+{
+    struct objective pdu = named("pdu");
+    double d, other;
+    assert_int_equal(objective_kind(&pdu), LOSS_OF_PEAKS);
+    assert_near(objective_peak(&pdu, 5, 2, &d), 9, 0);
+    assert_near(d, 6, 0);
+    assert_near((objective_peak(&pdu, 5 + 1e-6, 2, &other) - objective_peak(&pdu, 5 - 1e-6, 2, &other)) / 2e-6, 6, 1e-9);
+}
+
 static void labels_name_parameters_that_differ_or_all(void **state)
 {
     struct objective npo = named("npo"), ga = named("ga");
@@ -295,6 +355,9 @@ int main(void)
         cmocka_unit_test(a_small_beta_weighs_every_sequence_alike),
         cmocka_unit_test(no_label_is_no_loss),
         cmocka_unit_test(sequences_weigh_by_labels_by_positions_or_alike),
+        cmocka_unit_test(a_word_chooses_positions_and_how_rows_combine),
+        cmocka_unit_test(a_word_that_is_none_is_answered_with_those_that_there_are),
+        cmocka_unit_test(pdu_is_the_square_of_how_far_the_largest_logit_stands_out),
         cmocka_unit_test(labels_name_parameters_that_differ_or_all),
         cmocka_unit_test(two_settings_never_share_a_label),
         cmocka_unit_test(parameters_out_of_range_are_refused_by_name),

@@ -41,14 +41,25 @@ static size_t draw(double *w, double *g)
     return m.layout->size;
 }
 
+/* What each element decays by: norms and biases, the vectors, only where all parameters do. */
+static void decays(const struct optim_settings *s, bool matrices, size_t unreached, double *decay)
+{
+    for (size_t p = 0; p < m.layout->n_param; p++) {
+        const struct param *q = &m.layout->param[p];
+        const bool vector = strstr(q->name, "norm") || strstr(q->name, ".bias");
+        for (size_t i = q->offset; i < q->offset + q->row_count * q->col_count; i++)
+            decay[i] = matrices && (vector || q->layer >= unreached) ? 0 : s->weight_decay;
+    }
+}
+
 /* adamw() of reference.py, in double, element by element; step counts from 1 */
-static void adamw_twin(const struct optim_settings *s, double lr, size_t step, size_t n, const double *g, double *mean,
-                       double *square, double *w)
+static void adamw_twin(const struct optim_settings *s, double lr, size_t step, size_t n, const double *g,
+                       const double *decay, double *mean, double *square, double *w)
 {
     for (size_t i = 0; i < n; i++) {
         mean[i] = mean[i] * s->beta1 + g[i] * (1 - s->beta1);
         square[i] = square[i] * s->beta2 + g[i] * g[i] * (1 - s->beta2);
-        w[i] *= 1 - lr * s->weight_decay;
+        w[i] *= 1 - lr * decay[i];
         w[i] -= lr * (mean[i] / (1 - pow(s->beta1, (double)step))) /
                 (sqrt(square[i] / (1 - pow(s->beta2, (double)step))) + s->eps);
     }
@@ -65,20 +76,22 @@ static double distance(const double *w)
     return worst;
 }
 
-static void follow_adamw(const struct optim_settings *set, double scale, double norm)
+static void follow(const struct optim_settings *set, double scale, double norm, bool matrices, size_t unreached)
 {
     enum { MOST = 20000 };
-    static double w[MOST], g[MOST], mean[MOST], square[MOST];
+    static double w[MOST], g[MOST], decay[MOST], mean[MOST], square[MOST];
     struct optim *o;
     size_t n;
     double worst;
     assert_true(m.layout->size <= MOST);
     n = draw(w, g);
+    decays(set, matrices, unreached ? unreached : SIZE_MAX, decay);
     memset(mean, 0, sizeof mean), memset(square, 0, sizeof square);
     for (size_t i = 0; i < n; i++) g[i] *= scale;
     assert_int_equal(optim_new(set, m.layout, &o), OK);
+    if (matrices) assert_int_equal(optim_decay_matrices(o, m.layout, unreached), OK);
     for (size_t t = 0; t < 5; t++) {
-        adamw_twin(set, optim_rate(set, t), t + 1, n, g, mean, square, w);
+        adamw_twin(set, optim_rate(set, t), t + 1, n, g, decay, mean, square, w);
         optim_update(o, m.gradient, norm, m.weights);
     }
     assert_int_equal(o->done, 5);
@@ -87,7 +100,20 @@ static void follow_adamw(const struct optim_settings *set, double scale, double 
     assert_true(all_agree(m.grid, worst <= TOL));
 }
 
+static void follow_adamw(const struct optim_settings *set, double scale, double norm)
+{
+    follow(set, scale, norm, false, 0);
+}
+
 static void adamw_follows_its_slow_twin(void **state) { follow_adamw(&usual, 1, 1); }
+
+static void decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias(void **state)
+{
+    struct optim_settings set = usual;
+    set.weight_decay = 0.3;
+    follow(&set, 1, 1, true, 0);
+    follow(&set, 1, 1, true, 2); /* nor what is above the first block */
+}
 
 static void decay_shrinks_every_parameter_beside_the_step(void **state)
 {
@@ -119,16 +145,17 @@ static void a_gradient_within_clip_stays(void **state)
 
 static void sgd_steps_down_the_gradient_and_decays(void **state)
 {
-    static double w[20000], g[20000];
+    static double w[20000], g[20000], decay[20000];
     struct optim_settings set = usual;
     struct optim *o;
     size_t n = draw(w, g);
     double worst;
     set.kind = OPTIM_SGD, set.weight_decay = 0.1, set.clip = 3;
+    decays(&set, false, SIZE_MAX, decay);
     assert_int_equal(optim_new(&set, m.layout, &o), OK);
     assert_null(o->m);
     for (int t = 0; t < 3; t++) {
-        for (size_t i = 0; i < n; i++) w[i] = (1 - set.lr * 0.1) * w[i] - set.lr * 0.5 * g[i];
+        for (size_t i = 0; i < n; i++) w[i] = (1 - set.lr * decay[i]) * w[i] - set.lr * 0.5 * g[i];
         optim_update(o, m.gradient, 6, m.weights);
     }
     optim_free(o);
@@ -203,6 +230,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_its_slow_twin),
+        cmocka_unit_test(decay_shrinks_matrices_beside_the_step_but_no_norm_and_no_bias),
         cmocka_unit_test(decay_shrinks_every_parameter_beside_the_step),
         cmocka_unit_test(adamw_follows_a_schedule),
         cmocka_unit_test(a_gradient_beyond_clip_is_scaled_to_it),

@@ -9,6 +9,10 @@ static const char *const adamw[] = {"optimizer={lr: 1.0e-3, weight_decay: 0.01, 
 static const char *const sgd[] = {"optimizer={name: sgd, lr: 1.0e-2, warmup_steps: 0}", "train={steps: 5, batch_size: 3}",
                                   NULL};
 
+static const char *const dual[] = {
+    "optimizer={lr: 1.0e-3, warmup_steps: 0}", "train={steps: 5, batch_size: 1, accumulation: 2, combine: micro_batch}",
+    "objective={name: pdu, regularizer: [{name: gd, dual: {step_size: 0.5, eps: 3}}]}", NULL};
+
 static void make_updates(struct training *t, size_t first, size_t end)
 {
     for (size_t i = first; i < end; i++) {
@@ -82,12 +86,14 @@ static void compare(const char *const *more, size_t n_saved)
 }
 
 static void a_run_goes_on_from_its_list_bit_for_bit(void **state) { compare(adamw, 4); }
+static void a_dual_weight_is_saved_too(void **state) { compare(dual, 5); }
 static void sgd_has_less_to_save(void **state) { compare(sgd, 2); }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_goes_on_from_its_list_bit_for_bit),
+        cmocka_unit_test(a_dual_weight_is_saved_too),
         cmocka_unit_test(sgd_has_less_to_save),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -16,7 +16,7 @@ from twin import Case, part, run
 TOLERANCE = 1e-8
 SAME = 1e-12  # kept values of the reference against a copy of it
 STEPS, BATCH = 4, 4  # of 6 forget and 8 retain rows: the second batch wraps
-OPTIMIZER = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.02, "schedule": "linear", "clip": 0}
+OPTIMIZER = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.5, "schedule": "linear", "clip": 0}
 WARMUP = 6 // BATCH  # what `auto` means: one epoch
 SGD = {"name": "sgd", "lr": 0.02}
 npo, kl, gd = part("npo", {"beta": 0.05}), part("kl", {}), part("gd", {})
@@ -41,6 +41,18 @@ CASES = {
     "ceu": case("qwen2", part("ceu", {"skip": 2}), layouts=TENSOR),
     "undial": case("phi", part("undial", {"beta": 3.0}), layouts=TENSOR),
     "dpo": case("llama3", part("dpo", {"beta": 0.05})),
+    "pdu": case("llama3", part("pdu", {}), gd, layouts=TENSOR),
+    "pdu at all positions": case("phi", part("pdu", {"positions": "all"}), layouts=TENSOR),
+    "undial at all positions": case("llama", part("undial", {"beta": 3.0, "positions": "all"}), layouts=TENSOR),
+    "undial at all positions + kl at labels": case("llama", part("undial", {"beta": 3.0, "positions": "all"}), part("kl", {"positions": "labelled"}),
+                                            layouts=((2, 1),), reference_as="values"),
+    "rmu + rr at labels": case("gpt_neox", part("rmu", {"layer": 2, "positions": "labelled", "unit": True}),
+                               part("rr", {"layer": 2, "positions": "labelled", "combine": "rows"}, 1.5), reference_as="values"),
+    "rmu + rr, crossed": case("mistral", part("rmu", {"layer": 1, "positions": "all", "combine": "rows"}),
+                              part("rr", {"layer": 2, "positions": "before", "combine": "crossed"}, 1.5), layouts=TENSOR),
+    "rmu, all decay": case("gpt_neox", part("rmu", {"layer": 2}), optimizer={"decay": "all"}),
+    "ga, all decay": case("stablelm", part("ga", {}), optimizer={"decay": "all"}),
+    "ga, all decay, sgd": case("gpt_neox", part("ga", {}), optimizer={**SGD, "decay": "all"}),
     "npo + kl": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=TENSOR, reference_as="weights"),
     "npo + kl, values": case("llama", npo, kl, optimizer={"schedule": "cosine"}, layouts=((2, 2),), reference_as="values"),
     "ga + gd, sgd": case("stablelm", part("ga", {}), gd, optimizer=SGD),

@@ -4,6 +4,7 @@ Scripts import this first: without torch, transformers or SHARED/reference they 
 import json
 import math
 import os
+import re
 import sys
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from torch.nn.functional import logsigmoid
 
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
-reference.DEFAULTS |= {"dpo": {"beta": 0.1}, "rr": {"layer": 1}}
+reference.DEFAULTS |= {"dpo": {"beta": 0.1}, "rr": {"layer": 1}, "pdu": {}}
 reference.NORMALISATION |= {"dpo": "sequence", "rr": "position"}
 LIKELIHOOD = {"gd": "nll", "po": "nll"}  # what they are of the rows that they read
 
@@ -33,23 +34,90 @@ def dpo(model, ref, pair, p):
     return -(2 / p["beta"]) * logsigmoid(p["beta"] * (rise(win) - rise(lose)))
 
 
+POSITIONS = {"rr": "all", "pdu": "labelled", "kl": "all"}  # by default; else the ones before labels
+
+
+def outputs(sequence, where):
+    """The positions at which a loss is taken."""
+    ids, label = sequence
+    n, none = len(ids), reference.IGNORE
+    taken = {"before": lambda t: t + 1 < n and label[t + 1] != none, "labelled": lambda t: label[t] != none,
+             "next": lambda t: t + 1 < n, "all": lambda t: True}[where]
+    return [t for t in range(n) if taken(t)]
+
+
+def where(name, p):
+    """Losses that compare with a label call its position `labelled` where it is predicted."""
+    at = p.get("positions", POSITIONS.get(name, "before"))
+    if name in ("undial", "kl"):
+        return {"labelled": "before", "all": "next" if name == "undial" else "all"}.get(at, at)
+    return at
+
+
+def hidden(model, sequence, p):
+    out = model(torch.tensor([sequence[0]]), output_hidden_states=True, use_cache=False)
+    return out.hidden_states[p["layer"]][0]
+
+
+def predicted(model, sequence):
+    return model(torch.tensor([sequence[0]]), use_cache=False).logits[0]
+
+
 def rr(model, ref, sequence, p):
-    """mean over all positions of mean_d (h - h_o)^2, h = hidden state `layer` as transformers count."""
-    ids = torch.tensor([sequence[0]])
-    state = lambda m: m(ids, output_hidden_states=True, use_cache=False).hidden_states[p["layer"]][0]
+    """mean over positions of mean_d (h - h_o)^2, h = hidden state `layer` as transformers count."""
+    at = outputs(sequence, where("rr", p))
     with torch.no_grad():
-        before = state(ref)
-    return ((state(model) - before) ** 2).mean(-1).mean()
+        before = hidden(ref, sequence, p)
+    return ((hidden(model, sequence, p) - before) ** 2).mean(-1)[at].mean()
+
+
+def rmu(model, ref, sequence, p):
+    at, u = outputs(sequence, where("rmu", p)), p["u"]
+    u = u / u.norm() if p.get("unit") else u
+    return ((hidden(model, sequence, p) - p["c"] * u) ** 2).mean(-1)[at].mean()
+
+
+def pdu(model, ref, sequence, p):
+    z = predicted(model, sequence)[outputs(sequence, where("pdu", p))]
+    return ((z.max(-1)[0] - z.mean(-1)) ** 2).mean()
+
+
+def undial(model, ref, sequence, p):
+    """At positions without a label -100 is taken for an index, as open-unlearning's code does."""
+    at = outputs(sequence, where("undial", p))
+    z, q = predicted(model, sequence)[at], predicted(ref, sequence)[at].detach().clone()
+    q[torch.arange(len(at)), torch.tensor([sequence[1][t + 1] for t in at]) % q.shape[-1]] -= p["beta"]
+    return torch.nn.functional.cross_entropy(z, q.softmax(-1))
+
+
+def kl(model, ref, sequence, p):
+    at = outputs(sequence, where("kl", p))
+    now, old = (f(s, sequence)[at].log_softmax(-1) for f, s in ((predicted, model), (predicted, ref)))
+    return torch.nn.functional.kl_div(now, old.detach(), reduction="batchmean", log_target=True)
 
 
 def loss(name, model, ref, item, p):
     """Of one item: a sequence (ids, labels); of dpo the pair (answer, refusal)."""
-    own = {"dpo": dpo, "rr": rr}.get(name)
+    own = {"dpo": dpo, "rr": rr, "pdu": pdu}.get(name)
+    if "positions" in p or p.get("unit"):
+        own = {"rr": rr, "rmu": rmu, "undial": undial, "kl": kl, "pdu": pdu}[name]
+    if own and name != "dpo" and not outputs(item, where(name, p)):
+        return sum(q.sum() for q in model.parameters()) * 0
     return own(model, ref, item, p) if own else reference.sequence_loss(LIKELIHOOD.get(name, name), model, ref, item, p)
+
+
+def crossing(items, name, p):
+    """combine: crossed, of a batch: the mean number of outputs of a row times the mean of its inverse."""
+    n = np.array([len(outputs(i, where(name, p))) for i in items], float)
+    return n[n > 0].mean() * (1 / n[n > 0]).mean() if p.get("combine") == "crossed" else 1.0
 
 
 def shares(name, items, p):
     """Weights of items in a batch; a pair counts as its answer; ceu's skip is the one given, not the reference's default."""
+    if name == "pdu" or "positions" in p or "combine" in p:
+        n = np.array([len(outputs(i, where(name, p))) for i in items], float)
+        n = n > 0 if p.get("combine") == "rows" else n
+        return n / n.sum() * crossing(items, name, p)
     if name == "ceu":
         reference.DEFAULTS["ceu"]["skip"] = p["skip"]
     return reference.batch_weights(LIKELIHOOD.get(name, name), [i[0] if name == "dpo" else i for i in items])
@@ -165,18 +233,31 @@ def rate(t, steps, o):
     return o["lr"] * {"constant": 1, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}[o["schedule"]]
 
 
-def update(model, state, g, lr, o, frozen):
+def unreached(parts):
+    """Whether no loss reaches a tensor: it is above all hidden states that losses act on. Such ones have no gradient in
+    PyTorch, so that they do not decay."""
+    tops = [p.given.get("layer", 1) if p.name in ("rmu", "rr") else math.inf for p in parts]
+    block = lambda n: re.search(r"layers\.(\d+)\.", n)
+    return lambda n: max(tops) < math.inf and (
+        int(block(n)[1]) >= max(tops) if block(n) else n.startswith(("lm_head", "embed_out")))
+
+
+def update(model, state, g, lr, o, frozen, still):
     """One update of what is not frozen, after clipping. -> the norm before it."""
     free = [(n, q) for n, q in model.named_parameters() if n not in frozen]
     norm = math.sqrt(sum(float((g[n] ** 2).sum()) for n, _ in free))
     if 0 < o["clip"] < norm:
         g = {n: x * (o["clip"] / norm) for n, x in g.items()}
-    if o["name"] == "adamw":
-        reference.adamw(SimpleNamespace(named_parameters=lambda: free), state, g, lr, wd=o["weight_decay"])
-        return norm
-    with torch.no_grad():
-        for n, q in free:
-            q.mul_(1 - lr * o["weight_decay"]).sub_(g[n], alpha=lr)
+    all_decay = o.get("decay") == "all"
+    for matrices in (True, False):
+        part = [(n, q) for n, q in free if (q.dim() > 1 and not still(n)) == matrices]
+        decay = o["weight_decay"] if matrices or all_decay else 0
+        if o["name"] == "adamw":
+            reference.adamw(SimpleNamespace(named_parameters=lambda: part), state.setdefault(matrices, {}), g, lr, wd=decay)
+        else:
+            with torch.no_grad():
+                for n, q in part:
+                    q.mul_(1 - lr * decay).sub_(g[n], alpha=lr)
     return norm
 
 
@@ -212,7 +293,8 @@ def run(case, parts, steps, batch, o, frozen=()):
         if t < steps:
             got["loss"].append(float(total.detach()))
             got["rate"].append(rate(t, steps, o))
-            got["norm"].append(update(model, state, reference.gradient(model, total), got["rate"][-1], o, frozen))
+            got["norm"].append(update(model, state, reference.gradient(model, total), got["rate"][-1], o, frozen,
+                                      unreached(parts)))
     got = {k: np.array(v) for k, v in got.items()}
     got["final"] = {f: q.detach().numpy() for f, (_, q) in zip(case.file_names(), model.named_parameters())}
     return got

@@ -10,13 +10,19 @@
 #define CONFIG_MOST 1048576        /* bytes of an input file */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
+enum preset { PRESET_NONE, PRESET_OPEN_UNLEARNING, PRESET_TOFU, PRESET_PAPER };
 enum reference_as { REFERENCE_AUTO, REFERENCE_WEIGHTS, REFERENCE_VALUES };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum draw { DRAW_RANDOM, DRAW_IN_ORDER };
+enum counted_end { COUNTED_IN, COUNTED_OUT };
+enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER };
+enum combine_over { COMBINE_GLOBAL, COMBINE_MICRO_BATCH };
+enum dual_update { DUAL_STEP, DUAL_EPOCH };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
+enum decay { DECAY_MATRICES, DECAY_ALL };
 enum resolution { RESOLUTION_LAYER, RESOLUTION_TENSOR };
 enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
@@ -56,8 +62,12 @@ struct config_objective {
     char *name;
     struct config_setting *setting; /* [n_setting], in the order written; without name, weight, batch_size */
     size_t n_setting;
-    double weight;      /* regularizers only; default 1 */
-    size_t batch_size;  /* regularizers only; default CONFIG_AUTO */
+    double weight;                            /* of `objective` and of regularizers; default 1 */
+    size_t batch_size;                        /* regularizers only; default CONFIG_AUTO */
+    struct {                                  /* regularizers only */
+        double step_size, eps, warmup_epochs; /* step_size 0: the weight stays */
+        enum dual_update update;
+    } dual;
     struct place place; /* of its name */
 };
 struct config_set { /* a data set of the evaluation */
@@ -74,8 +84,9 @@ struct config_risk {
     struct place place;
 };
 struct config {
-    char *file; /* the input's name */
-    char *text; /* the input as read, for the output files */
+    char *file;         /* the input's name */
+    char *text;         /* the input as read, for the output files */
+    enum preset preset; /* its defaults have been taken */
     enum task task;
     uint64_t seed;
     char *output_directory; /* never NULL: default outputs/ + the input file's name without its ending */
@@ -89,8 +100,11 @@ struct config {
         struct place place;
     } model;
     struct {
-        char *template; /* name, or NULL and the three parts */
-        char *question_start, *question_end, *answer_start;
+        char *template;      /* name, or NULL and the parts */
+        char *system, *date; /* of a named one; NULL: not given */
+        char *question_start, *question_end, *prompt_end, *answer_start, *answer_end;
+        enum counted_end end_token;
+        enum when trim, bos, eos;
         size_t max_length;
         struct config_data forget, retain;
         size_t held_out; /* of retain; CONFIG_AUTO */
@@ -110,6 +124,7 @@ struct config {
     struct {
         enum optimizer name;
         double lr, beta1, beta2, eps, weight_decay, clip;
+        enum decay decay;
         enum schedule schedule;
         size_t warmup_steps; /* CONFIG_AUTO */
     } optimizer;
@@ -118,6 +133,7 @@ struct config {
         size_t steps; /* CONFIG_NULL: epochs decide */
         size_t batch_size, accumulation;
         bool shuffle;
+        enum combine_over combine;
         enum draw pair_retain;
         char **freeze; /* names of layers or tensors, ranges and patterns of them: checked against the model later */
         size_t n_freeze;
@@ -178,10 +194,16 @@ enum status config_write(const struct config *c, struct text *out);
 /** What stands in the way of going on with a run: the first key that is not what it was and that may not change, in words;
  *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere.          Local. */
 enum status config_changed(const struct config *now, const struct config *then, struct text *out);
+/** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
+bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);
 /** The table of keys for --help: name, type, range, default, meaning; a line each. */
 enum status config_describe(struct text *out);
+/** Adds "did you mean WORD?" where one of `choices`, "a|b|c", is near to `word`.                              Local. */
+enum status config_nearest(const char *choices, const char *word, struct text *out);
+/** The table of presets for --help preset: preset, key, value, source. */
+enum status config_presets(struct text *out);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
 /** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */

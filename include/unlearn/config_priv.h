@@ -100,7 +100,7 @@ const char *nearest(const struct row *parent, const char *key);             /* t
 enum status unknown_key(const struct row *parent, const struct node *node); /* fails with the nearest key */
 enum status nearest_choice(const char *choices, const char *word, struct text *out); /* adds nothing where none is near */
 
-/* -------------------------------------------------------------------------- read.c, finish.c, override.c ----- */
+/* --------------------------------------------------------------- read.c, finish.c, override.c, preset.c ----- */
 struct config_private {
     struct place *place; /* [config_rows] where each key was written */
     bool *given;         /* [config_rows] whether it was, and not as null */
@@ -109,8 +109,11 @@ struct config_private {
 };
 enum status config_read(struct config *c, const struct node *root);
 enum status config_finish(struct config *c); /* rules between keys, and defaults that depend on others */
-bool config_given(const struct config *c, const char *key);
 enum status override_apply(const char *where, const char *text, struct node *root);
+/** Adds key: value to an entry of a list of objectives, which may be a name alone.                            Local. */
+enum status entry_default(const char *where, struct node *entry, const char *key, const char *value);
+/** Adds the defaults of the preset that the tree names, where it has no such keys.                            Local. */
+enum status preset_apply(struct node *root);
 
 /** A row of the whole input, no section, with its value as config_write() writes it. */
 enum status row_write(const struct row *row, const struct config *c, struct text *out);

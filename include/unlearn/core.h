@@ -169,7 +169,8 @@ bool file_exists(const char *path);
 
 /** Strict JSON: duplicates, a BOM, trailing text and nesting beyond jansson's limit are ERR_INPUT with FILE:LINE:COLUMN.
  *  `where` names the file, `line` is added to the parser's (a row of a JSON Lines file); the caller json_decref()s. NaN,
- *  Infinity and numbers that do not fit are read, as a value that is neither number nor text, list or null.       Local. */
+ *  Infinity, numbers that do not fit and texts with half of a surrogate pair are read as a value that is neither number
+ *  nor text, list or null.                                                                                      Local. */
 enum status json_parse(const char *where, size_t line, const char *text, size_t n, json_t **out);
 enum status json_read(const char *path, size_t most, json_t **out);
 /** JSON as text, with jansson's flags; NULL without memory, for NULL, and where a text is not UTF-8. Released by free(). For

@@ -5,42 +5,81 @@
 #include "unlearn/core.h"
 #include "unlearn/tokenizer.h"
 
-/* --------------------------------------------------------------------------------------------------- dataset ----- */
+/* -------------------------------------------------------------------------------------------------- template ----- */
+enum trimmed { TRIM_QUESTION = 1, TRIM_ANSWER = 2, TRIM_SYSTEM = 4 };
+/* How a question and its answer become one text: question_start, question, question_end, prompt_end; answer_start, answer,
+ * answer_end. Strings are borrowed but for `owned`; NULL is no text. */
 struct template
-{                                                             /* borrowed strings; all labelled from answer_start on */
-    const char *question_start, *question_end, *answer_start; /* "qa": "Question: ", "\n", "Answer: " */
+{
+    const char *question_start, *question_end; /* of the prompt, which is never labelled */
+    const char *answer_start;                  /* labelled as the answer is */
+    const char *prompt_end;                    /* the prompt's last part: generation starts after it */
+    const char *answer_end;                    /* labelled unless the rule says no */
+    unsigned trim;                             /* of enum trimmed: whose white space at both ends is left out */
+    bool own_tokens;                           /* every special token stands in the texts: the tokenizer adds none */
+    bool blocks;                               /* plain text goes on in the next row where max_length ends one */
+    char *owned[5];
 };
-/** The built-in templates: "qa" and "llama2"; false when there is none of that name. */
-bool template_named(const char *name, struct template *out);
+struct template_wish { /* what is filled into a named template; NULL: nothing */
+    const char *system, *date;
+    const char *bos, *eos; /* the text of the tokenizer's own tokens */
+    bool no_end;           /* without the end token behind the answer */
+};
+/** A named template: qa, llama2, llama3 ... ERR_INPUT, without a place, for a name that is none and for what the template
+ *  does not have.                                                                                               Local. */
+enum status template_make(const char *name, const struct template_wish *w, struct template *out);
+void template_free(struct template *t);
+const char *template_name_at(size_t i);          /* NULL behind the last */
+enum status template_names(struct text *out);    /* with ", " between them */
+enum status template_describe(struct text *out); /* their exact texts, for --help */
+/* Add the text of a prompt, then what stands between it and the end, then the end. */
+enum status template_prompt(const struct template *t, const char *question, size_t n, struct text *out);
+enum status template_answer(const struct template *t, const char *answer, size_t n, struct text *out);
+enum status template_end(const struct template *t, struct text *out);
+/** s [n] without the white space at both ends, as Python's str.strip() cuts it. */
+const char *text_strip(const char *s, size_t *n);
 
+/* --------------------------------------------------------------------------------------------------- dataset ----- */
 struct data_file {                 /* how to read one file; strings borrowed */
     const char *path;              /* JSON Lines */
     const char *question, *answer; /* keys of a row */
     const char *text;              /* when not NULL: rows are plain text under this key, every token labelled */
-    size_t rows;                   /* the first so many; SIZE_MAX: all */
+    size_t rows;                   /* the first so many lines; SIZE_MAX: all */
 };
+enum adding { ADD_AUTO, ADD_ALWAYS, ADD_NEVER };
 struct data_rule { /* how text becomes tokens, the same for all files of a run */
     const struct tokenizer *tokenizer;
     struct template template;
     size_t max_length; /* tokens of a row, eos included */
-    int32_t eos;       /* appended where it fits; negative: the model has none */
-    size_t vocabulary; /* rows of the embedding: a larger id is ERR_INPUT */
-    bool eos_beyond;   /* prompts and rows are cut at max_length, then eos is appended to every row that lacks it */
-    size_t hide;       /* 1 + the token that attention does not see as a key; 0: none */
-    bool bare;         /* without the tokens that the tokenizer adds to every text */
+    int32_t bos, eos;  /* the tokens of the next two; negative: there is none */
+    /* auto: what the tokenizer puts in front, nothing where the template has own tokens. always: bos stands in front, once. */
+    enum adding front;
+    /* auto: eos is appended where it fits, unless the template has own tokens or its end ends with it. always: where it does
+     * not stand there. */
+    enum adding end;
+    bool end_beyond; /* max_length cuts prompts too, and does not count eos, which follows a row that is cut as well */
+    bool end_unlabelled; /* the template's answer_end and the token appended are read, but not predicted */
+    size_t vocabulary;   /* rows of the embedding: a larger id is ERR_INPUT */
+    size_t hide;         /* 1 + the token that attention does not see as a key; 0: none */
 };
+/** Appends the tokens of text [n] with what the rule adds in front and the tokenizer behind; own: the text is made by the
+ *  rule's template.                                                                                             Local. */
+enum status rule_encode(const struct data_rule *r, bool own, const char *text, size_t n, struct ids *out);
 struct dataset {
     char *path; /* owned */
     size_t n_row;
-    size_t *first;              /* [n_row+1] tokens of row i are first[i] ... first[i+1]-1 */
-    int32_t *id, *label;        /* label = id, or LABEL_NONE; the first token of a row is never predicted */
+    size_t *first;       /* [n_row+1] tokens of row i are first[i] ... first[i+1]-1 */
+    int32_t *id, *label; /* label = id, or LABEL_NONE; the first token of a row is never predicted */
+    size_t *end;         /* [n_row] tokens at the end of a row that are the template's answer_end and what is appended */
+    size_t n_line;       /* of the file; less than n_row where long texts are several rows */
     size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
     uint64_t hash;              /* of ids and labels */
     size_t hide;                /* as in struct data_rule */
 };
 
-/** Reads and tokenises a file by encode() of reference.py. ERR_INPUT with FILE:LINE for a bad row, an empty file, a
- *  missing key, an id outside the vocabulary.                                                                   Local. */
+/** Reads and tokenises a file by encode() of reference.py: the whole text of a row at once; as many of its tokens are prompt
+ *  as the prompt alone has, and those beyond as many as the text before the end has are its end. ERR_INPUT with FILE:LINE
+ *  for a bad row, an empty file, a missing key, an id outside the vocabulary.                                     Local. */
 enum status dataset_read(const struct data_file *f, const struct data_rule *r, struct dataset **out);
 /** The questions of `f`, each with a stock refusal as its answer: row i takes line pick[i] of `path` ({"answer": ...} or
  *  plain text lines). `pick` (NULL: i modulo the number of lines) is called with `context`.                     Local. */
@@ -86,7 +125,13 @@ size_t dataset_length(const struct dataset *d, size_t row); /* tokens */
 size_t dataset_labels(const struct dataset *d, size_t row); /* tokens that are labelled and can be predicted */
 
 /* ----------------------------------------------------------------------------------------------- packed batch ----- */
-enum outputs { OUTPUTS_LABELLED, OUTPUTS_ALL };
+enum outputs {                    /* which positions of a row are outputs */
+               OUTPUTS_LABELLED,  /* whose next token is labelled */
+               OUTPUTS_OF_LABELS, /* that are labelled themselves */
+               OUTPUTS_NEXT,      /* that have a next token */
+               OUTPUTS_ALL
+};
+size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which);
 /** Cuts rows (order kept) into passes of at most `tokens` tokens, at least one row each: pass p holds rows
  *  start[p] ... start[p+1]-1 of the list; start has room for n+1 entries. Returns the number of passes.           Local. */
 size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t tokens, size_t *start);

@@ -1,4 +1,4 @@
-/* Private to `data`: the lines of a file. */
+/* Private to `data`: the lines of a file, and the rows made of them. */
 #ifndef UNLEARN_DATA_PRIV_H
 #define UNLEARN_DATA_PRIV_H
 #include "unlearn/data.h"
@@ -13,20 +13,24 @@ bool lines_next(struct lines *l, const char **line, size_t *n);
 void lines_close(struct lines *l);
 
 /* -------------------------------------------------------------------------------------- a data set, row by row ----- */
-struct builder {
+struct builder { /* {0} is empty */
     const struct data_rule *rule;
-    const char *path;
-    size_t number; /* line */
+    const char *path; /* of the file, as number is the line in it: for messages */
+    size_t number;
     struct dataset *d;
-    struct ids id, label, prompt; /* all rows so far; the prompt of this one */
-    size_t first_room;
+    struct ids id, label; /* of all rows so far */
+    struct ids scratch;
+    size_t first_room, end_room;
     struct text text;
 };
 enum status builder_open(struct builder *b, const char *path, const struct data_rule *r);
-/** Hands the rows over, or if st is not OK releases everything.                                                 Local. */
+/** Hands the rows over if st is OK and there are any; releases everything. */
 enum status builder_close(struct builder *b, enum status st, struct dataset **out);
-/** Adds a row: the template's parts around the question, then the answer. */
+/** rule_encode() of b->text, with the line in its messages. */
+enum status builder_encode(struct builder *b, bool own, struct ids *out);
+/** Adds a row of a question and its answer; rows of plain text, several where the template says so. */
 enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer);
+enum status row_text(struct builder *b, const char *text, size_t n);
 /** The text under a key of a row; ERR_INPUT with FILE:LINE.                                                     Local. */
 enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out);
 #endif

@@ -44,7 +44,7 @@ struct rows {
 enum status engine_room_new(struct engine *e, const struct engine_limits *most, bool count_only, size_t *bytes);
 void engine_room_free(struct engine *e);
 
-/** The outputs that an objective reads: those before labels, or all positions. */
+/** The outputs that an objective reads. */
 enum outputs objective_outputs(const struct objective *o);
 /** Layer of the reference's hidden state that the objective compares with; 0: it compares with logits or nothing. */
 size_t objective_reference_layer(const struct objective *o);

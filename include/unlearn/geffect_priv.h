@@ -16,6 +16,7 @@ struct engine_room {
     size_t tokens;                        /* most tokens of a pass that fit; e->tokens may be smaller later */
     double *loss;                         /* [rows] losses that engine_risk() does not return */
     double *dnll, *coef, *share, *lse;    /* [tokens] one value per output of a pass */
+    int32_t *id;                          /* [tokens] a token id per output, in place of the batch's */
     double (*best)[2];                    /* [tokens] largest logit of each output, and its token id */
     double *of_sequence;                  /* [tokens] one inner product per sequence of a pass */
     real *product;                        /* [tokens][widest_product] G x */
@@ -52,6 +53,10 @@ double row_cost(const struct layout *l, const struct dataset *d, size_t row, enu
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
+/** Forward of pass p of rows of d, up to the logits (layer 0) or a hidden state. ERR_NUMERIC names the first row whose
+ *  values are not finite; those of the others are complete all the same.               Collective over tensor ranks. */
+enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
+                        size_t layer);
 /** Forward of pass p, first under the reference where an objective needs its values. It stops at the highest hidden
  *  state that is read where no objective reads logits.                                 Collective over tensor ranks. */
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,

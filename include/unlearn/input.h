@@ -25,6 +25,7 @@ struct risk {                   /* R_k = sum over some rows of weight times thei
 };
 struct direction {    /* a direction in the space of hidden states */
     const char *path; /* the file with the direction, borrowed; NULL: drawn */
+    bool unit;        /* divided by its norm */
     real *u;          /* [hidden] owned */
 };
 
@@ -70,8 +71,21 @@ struct prompt_inputs {
     int32_t *id;
     size_t n_long;               /* prompts that leave no room for an answer */
     struct text *text;           /* [n] the texts of these ids; rank 0 only */
+    struct text question;        /* of the first row that has one; rank 0 only */
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
     uint64_t hash;               /* of first and id */
+};
+
+/* -------------------------------------------------------------------------------------------------- end tokens ----- */
+/* A row's: the tokenizer's eos_token (special_tokens_map.json, tokenizer_config.json), as TOFU appends it; where that names
+ * none, the first eos_token_id of config.json. An answer's: every eos_token_id of generation_config.json, as transformers
+ * stops; where there is no such file, of config.json. */
+struct ends {
+    int32_t row;   /* negative: there is none */
+    bool labelled; /* rows end with labels that are no part of the answer, unless they are cut or the model has none */
+    size_t n;
+    int32_t id[MAX_EOS]; /* any of them ends an answer and is not part of it */
+    char said[256];      /* which, from which files, and where another file says something else */
 };
 
 /* -------------------------------------------------------------------------------------------------------- all ----- */
@@ -99,6 +113,7 @@ struct inputs { /* owns all that it points to */
     size_t n_direction;
     const bool *frozen; /* [parameters, in a layout's order] train.freeze; NULL: none */
     size_t held_out;    /* number of first retain rows that are never trained on */
+    struct ends ends;
 
     /* what follows from the above */
     bool trains, measures;
@@ -114,7 +129,15 @@ struct inputs { /* owns all that it points to */
 enum status inputs_read(const char *file, int n_override, char *const *override, const struct grid *world,
                         const struct inputs **out);
 void inputs_free(const struct inputs *in);
+/** Sets optimizer.decay to all, for a run that goes on from a checkpoint of a program in which it was always so.    Local. */
+void inputs_decay_all(const struct inputs *in);
 
+/** Opens the tokenizer of model.path, and makes the rule by which data become tokens: the template, what begins and ends a
+ *  row. s NULL: without a model. `c` must outlive the rule.                                                     Local. */
+enum status rule_open(const struct config *c, const struct shape *s, struct tokenizer **tokenizer, struct data_rule *rule,
+                      struct ends *ends);
+/** Whether other tokens end answers than config.json says. */
+bool ends_differ(const struct inputs *in);
 /** The setting `key` of an objective in the config; NULL: not given. */
 const struct config_setting *setting_find(const struct config_objective *from, const char *key);
 /** The forget rows as an objective reads them: with their answers, with refusals, or as pairs of both. */

@@ -11,6 +11,10 @@ enum status share_list(const struct grid *world, const char *path, size_t n, siz
 /** Sends rank 0's data set to all; it may be NULL.                                            Collective over world. */
 enum status share_dataset(const struct grid *world, const char *path, struct dataset **d);
 
+/** What the paths of the input name: ERR_INPUT for those that only a shell understands, and for what is no model that can be
+ *  read, each with its key and what makes what is needed. Rank 0 only.                                         Local. */
+enum status inputs_places(const struct config *c);
+
 /* ------------------------------------------------------------------------------------------------- settings ----- */
 /** Objective, regularisers and measured objectives, from the objective table; their labels and needs.         Local. */
 enum status inputs_objectives(struct inputs *in);
@@ -22,6 +26,31 @@ enum status inputs_hidden(struct inputs *in, const struct grid *world);
 enum status inputs_freeze(struct inputs *in);
 /** Which scores are evaluated.                                                                                Local. */
 enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out);
+
+/* ------------------------------------------------------------------------------------- what a model's files say ----- */
+enum special { SPECIAL_BOS, SPECIAL_EOS, N_SPECIAL };
+struct special_token {
+    char *text;       /* owned; NULL: no file names one */
+    int32_t id;       /* -1: none */
+    const char *file; /* that names it */
+};
+/** What the tokenizer's files say of its beginning and end token; a text that is no token of it is left out with a warning. */
+enum status special_read(const char *dir, const struct tokenizer *t, struct special_token token[N_SPECIAL]);
+void special_free(struct special_token token[N_SPECIAL]);
+/** The text of the padding token that they name; none is added where they name none. */
+enum status special_padding(const char *dir, struct text *out);
+/** Fills *e; s NULL: there is no config.json. */
+enum status ends_read(const char *dir, const struct shape *s, const struct special_token *eos, struct ends *e);
+/** Warns where rows have no end token, where nothing ends answers, and where other tokens end them than rows. On rank 0. */
+enum status ends_check(const struct inputs *in, const struct data_rule *r);
+/** Warns where the first row of a data set has other tokens than the model's own chat template would give it, if it is of a
+ *  known kind. Only on rank 0.                                                                                Local. */
+enum status chat_check(const struct inputs *in, const struct data_rule *rule, const struct special_token *token);
+/** rule_open(), which also leaves the special tokens. */
+enum status rule_make(const struct config *c, const struct shape *s, struct tokenizer **tokenizer, struct data_rule *rule,
+                      struct ends *ends, struct special_token token[N_SPECIAL]);
+/** The key of plain text in the rows of a file: that asked for, or the template's. */
+const char *text_key(const struct data_rule *rule, const char *asked);
 
 /* ----------------------------------------------------------------------------------------------------- rows ----- */
 /** forget, retain, refusals, pairs, train, held_out.                                            Collective over world. */

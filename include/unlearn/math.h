@@ -100,7 +100,9 @@ struct attention {
     size_t heads_q, heads_kv, head_dim;
     const int *kv_of;
     double scale;                /* factor of q.k, usually 1/sqrt(head_dim) */
-    const unsigned char *hidden; /* [n] 1: as a key the row is seen by no query, its own included; a query without any
+    double cap;                  /* scores s become cap tanh(s / cap); 0: they stay */
+    size_t window;               /* a query sees that many keys, itself the last; 0: all */
+    const unsigned char *hidden; /* [n] 1: as a key the row is seen by no query, its own included; a query that sees no
                                     other key sees its own; NULL: none is hidden; borrowed */
 };
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
@@ -151,8 +153,15 @@ void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x)
 void logits_max(size_t n, size_t v, const real *logits, double *max);                    /* v = 0: -inf */
 void logits_sum(size_t n, size_t v, const real *logits, const double *max, double *sum); /* of exp(z - max) */
 void logits_pick(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double *z); /* 0 elsewhere */
+void logits_total(size_t n, size_t v, const real *logits, double *sum); /* of the logits themselves */
+/* dlogits[k] = coef[k] (onehot(id[k]) - 1/vocabulary): the backward of coef . (logit at id - mean logit). */
+void logits_peak_backward(size_t n, size_t v, size_t first, const int32_t *id, const double *coef, double vocabulary,
+                          real *dlogits);
 /* best[k] = {the largest logit, its id}, the lowest id among equal logits; {-inf, first} if there is no number. */
 void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*best)[2]);
+/* In place, z [n][v] = cap tanh(z / cap); its backward, in place in dz [J][n][v], from the capped z. */
+void logits_cap(size_t n, size_t v, double cap, real *z);
+void logits_cap_backward(size_t J, size_t n, size_t v, double cap, const real *z, real *dz);
 /* Draws a token from softmax(z / temperature), z [v] over the whole vocabulary, by u in [0, 1): the first token, in
  * order of ids, at which the cumulative probability exceeds u. With top_p < 1 it draws, in order of probability, from
  * the fewest most probable tokens that together have at least top_p (lower ids first among equal ones). 0 < top_p <= 1;

@@ -100,14 +100,15 @@ static inline real row_max(size_t n, const real *x)
     return most;
 }
 
-/* Sets the scores s [n] of hidden keys to -infinity; if all are hidden, the last, which is the query's own, is seen. */
-static inline void hide_keys(const unsigned char *hidden, size_t n, real *s)
+/* Of the keys `first` ... end-1 that a query sees, sets the scores s of hidden ones to -infinity; if all of them are hidden,
+ * the last, which is the query's own, is seen. */
+static inline void hide_keys(const unsigned char *hidden, size_t first, size_t end, real *s)
 {
     bool any = false;
     if (!hidden) return;
-    for (size_t c = 0; c < n; c++) any = any || !hidden[c];
-    for (size_t c = 0; c < n; c++)
-        if (hidden[c] && (any || c + 1 < n)) s[c] = -INFINITY;
+    for (size_t c = first; c < end; c++) any = any || !hidden[c];
+    for (size_t c = first; c < end; c++)
+        if (hidden[c] && (any || c + 1 < end)) s[c] = -INFINITY;
 }
 
 /* ------------------------------------------------------------------------------------------------------ exp ----- */
@@ -141,10 +142,25 @@ static inline float real_exp(float x)
     high.u = (bits.u - (bits.u >> 1) - 150 + 127) << 23;
     return q * low.f * high.f;
 }
+/* tanh(x) = x + x^3 q(x^2) near 0, q fitted up to x^2 = 0.4 (8e-10), and 1 - 2/(exp(2|x|) + 1) beyond, where nothing cancels.
+ * Both are computed, so that loops vectorise; within two units in the last place. */
+static inline float real_tanh(float x)
+{
+    float size = x < 0 ? -x : x, z = x * x, q = 2.272704926e-3f, beyond;
+    q = q * z - 8.326402326e-3f;
+    q = q * z + 2.176363371e-2f;
+    q = q * z - 5.395862422e-2f;
+    q = q * z + 1.333330097e-1f;
+    q = q * z - 3.333333316e-1f;
+    beyond = 1 - 2 / (real_exp(2 * size) + 1);
+    size = z < 0.4f ? size + size * z * q : beyond;
+    return x < 0 ? -size : size;
+}
 static inline float real_log(float x) { return logf(x); }
 static inline float real_sqrt(float x) { return sqrtf(x); }
 #else
 static inline double real_exp(double x) { return exp(x); }
+static inline double real_tanh(double x) { return tanh(x); }
 static inline double real_log(double x) { return log(x); }
 static inline double real_sqrt(double x) { return sqrt(x); }
 #endif

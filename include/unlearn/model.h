@@ -1,5 +1,5 @@
-/* model: what a model is (config.json, tensors), which part of it a process keeps, and the decoder's forward and backward
- * over a packed batch. One table row per architecture (architectures.c); everything else is generic.
+/* model: which part of a model's tensors a process keeps, and the decoder's forward and backward over a packed batch. What a
+ * model is stands in shape.h.
  *
  * Layers, here and in the output: 0 = embed, 1 ... L = the blocks, L+1 = norm (the final one), L+2 = lm_head.        */
 #ifndef UNLEARN_MODEL_H
@@ -7,100 +7,9 @@
 #include "unlearn/core.h"
 #include "unlearn/math.h"
 #include "unlearn/parallel.h"
-
-/* ------------------------------------------------------------------------------------- shape: config.json read ----- */
-enum { MAX_EOS = 8 };
-enum qk_norm { /* norm of queries and keys, before the rotation */
-               QK_NONE,
-               QK_SHARED, /* over each head, all heads with one weight */
-               QK_EACH,   /* over each head, a tensor of weights for every head */
-               QK_WHOLE   /* over all heads together */
-};
-/* The list from which struct shape is made. For every member: how closely two models must agree in it, its type, name
- * and dimension, the function of shape_same.c that compares it, and its name in the message that two models differ.
- *      TENSORS    decides which tensors there are, their shapes and order: if equal, weights of one fit the other
- *      FUNCTION   decides what is computed from them: if equal too, both can go through one forward
- *      GRADIENT   changes gradients, but not the outputs
- *      FREE       none of these; the last column says why */
-/* clang-format off */
-#define SHAPE_MEMBERS(X) \
-    X(FREE,     char,            model_type, [32], value, "a name: what it stands for is in the other members") \
-    X(TENSORS,  size_t,          vocabulary, , value, "vocab_size") \
-    X(TENSORS,  size_t,          hidden, , value, "hidden_size") \
-    X(TENSORS,  size_t,          intermediate, , value, "intermediate_size") \
-    X(TENSORS,  size_t,          blocks, , value, "num_hidden_layers") \
-    X(TENSORS,  size_t,          heads, , value, "num_attention_heads") \
-    X(TENSORS,  size_t,          kv_heads, , value, "num_key_value_heads") \
-    X(TENSORS,  size_t,          head_dim, , value, "head_dim") \
-    X(TENSORS,  size_t,          positions, , learned, "the number of its positions") /* else longer rows only warn */ \
-    X(FUNCTION, enum norm_kind,  norm, , value, "the kind of its norms") \
-    X(TENSORS,  bool,            norm_bias, , value, "the bias of its norms") \
-    X(FUNCTION, double,          norm_eps, , value, "the epsilon of its norms") \
-    X(TENSORS,  bool,            tied, , value, "tie_word_embeddings") /* lm_head shares the embedding's tensor */ \
-    X(FUNCTION, bool,            parallel_residual, , value, "use_parallel_residual") /* x + attention + mlp */ \
-    X(TENSORS,  bool,            one_norm, , value, "the number of its norms") /* one for attention and MLP (phi) */ \
-    X(FUNCTION, bool,            post_norm, , value, "the place of its norms") /* after: x + norm(attention(x)) */ \
-    X(TENSORS,  enum qk_norm,    qk_norm, , value, "qk_layernorm") /* same kind as the other norms */ \
-    X(TENSORS,  bool,            qk_norm_bias, , value, "the bias of qk_layernorm") \
-    X(TENSORS,  bool,            qkv_bias, , value, "the bias of q, k and v") \
-    X(TENSORS,  bool,            out_bias, , value, "the bias behind attention") \
-    X(TENSORS,  bool,            mlp_bias, , value, "mlp_bias") \
-    X(TENSORS,  bool,            head_bias, , value, "the bias of lm_head") \
-    X(TENSORS,  bool,            gated, , value, "the kind of its MLP") /* act(gate x) * (up x), else act(up x) */ \
-    X(FUNCTION, enum activation, activation, , value, "its activation function") \
-    X(FUNCTION, size_t,          rotary_dim, , value, "the part of a head that rotates") /* its first entries; even */ \
-    X(FUNCTION, double *,        frequency, , frequencies, "its rotary frequencies (rope_theta, rope_scaling)") \
-        /* [rotary_dim/2], owned: pair k turns by t * frequency[k] at position t */ \
-    X(FUNCTION, double,          rotary_scale, , value, "the attention factor of its rope_scaling") /* 1 but for yarn */ \
-    X(FUNCTION, double,          embed_scale, , value, "the scale of its embedding") \
-    X(TENSORS,  bool,            learned_positions, , value, "the kind of its positions") /* longer rows are refused */ \
-    X(FUNCTION, size_t,          window, , value, "sliding_window") /* 0: none; longer rows are refused */ \
-    X(FREE,     int32_t,         bos, , value, "no number depends on it") /* -1: none */ \
-    X(FREE,     int32_t,         eos, [MAX_EOS], value, "all models of a run read the same rows, those of model.path") \
-    X(FREE,     size_t,          n_eos, , value, "as eos") \
-    X(GRADIENT, int32_t,         pad, , value, "pad_token_id") \
-        /* as an input, this token gives its embedding row no gradient (transformers' padding_idx); -1: none */ \
-    X(TENSORS,  const struct architecture *, row, , names, "the names of its tensors") /* of the architecture table */ \
-    X(FREE,     json_t *,        json, , value, "what is carried over when a model is written, owned")
-/* clang-format on */
-struct shape {
-#define X(agree, type, name, dimension, same, text) type name dimension;
-    SHAPE_MEMBERS(X)
-#undef X
-};
-/** Reads DIR/config.json in both styles (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). Checks sizes
- *  before it allocates by them. Refuses by name the keys that change results but are not supported; ignores other
- *  unknown keys. ERR_INPUT names file and key.                                                                Local. */
-enum status shape_read(const char *dir, struct shape **out);
-enum status shape_parse(const char *where, const char *json, size_t n, struct shape **out);
-/** Gives a shape with tied embeddings a head of its own, also in its config.json; *head: the name of its tensor.    Local. */
-enum status shape_separate(struct shape *s, const char **head);
-void shape_free(struct shape *s);
-enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
-/** The name of the first member that must agree so far, but differs between two models; NULL: none.           Local. */
-const char *shape_differs(const struct shape *a, const struct shape *b, enum shape_agree as_far_as);
-bool shape_equal(const struct shape *a, const struct shape *b); /* they agree in all TENSORS members */
-uint64_t shape_hash(const struct shape *s);                     /* hash of all members that are not FREE */
+#include "unlearn/shape.h"
 
 /* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
-/* clang-format off */
-enum role { /* what a tensor is in its layer; the order is the order in memory, so that fused products are contiguous */
-    ROLE_EMBED, ROLE_POSITION,
-    ROLE_NORM1, ROLE_NORM1_BIAS,
-    ROLE_Q, ROLE_K, ROLE_V,
-    ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS,
-    ROLE_Q_NORM, ROLE_K_NORM,
-    ROLE_Q_NORM_BIAS, ROLE_K_NORM_BIAS,
-    ROLE_O, ROLE_O_BIAS,
-    ROLE_NORM2, ROLE_NORM2_BIAS,
-    ROLE_GATE, ROLE_UP,
-    ROLE_GATE_BIAS, ROLE_UP_BIAS,
-    ROLE_DOWN, ROLE_DOWN_BIAS,
-    ROLE_NORM, ROLE_NORM_BIAS,
-    ROLE_HEAD, ROLE_HEAD_BIAS,
-    N_ROLE
-};
-/* clang-format on */
 /* One tensor of the checkpoint, and this process's part of it: the rows that `piece` lists, see param_global_row(), and
  * columns col_first ... col_first+col_count-1. A vector is [rows][1]. */
 struct param {
@@ -110,7 +19,10 @@ struct param {
     bool vector;
     bool transposed;   /* the file has it as [cols][rows] */
     size_t rows, cols; /* global shape */
-    size_t n_piece;    /* runs of global rows, in local order; usually one */
+    bool goes_on;      /* part of the file's tensor that the parameter before it begins: its rows are below those */
+    size_t tensor;     /* number of the file's tensor, which may hold several parameters */
+    size_t tensor_first, tensor_rows; /* where in it the rows begin; all of its rows */
+    size_t n_piece;                   /* runs of global rows, in local order; usually one */
     struct piece {
         size_t first, count;
     } * piece;        /* owned */
@@ -124,7 +36,7 @@ struct param {
 struct layout {
     const struct shape *shape; /* borrowed */
     int tensor_rank, tensor_size;
-    size_t n_param;
+    size_t n_param, n_tensor;
     struct param *param;               /* ordered by layer, then role */
     size_t n_layer;                    /* blocks + 3 */
     size_t *layer_first;               /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
@@ -141,13 +53,15 @@ void layout_free(struct layout *l);
 /** The parameter of a layer with this role; NULL when the layer has none. With tied embeddings lm_head's ROLE_HEAD is
  *  the embedding; with QK_EACH the first head's parameter is returned, and the other heads' follow it. */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
-/** Rows and columns of the tensor in a file: exchanged if the file stores it transposed. */
+/** Rows and columns of the tensor in a file, exchanged if the file stores it transposed; the file's rows of this part. */
 size_t param_file_rows(const struct param *p);
 size_t param_file_cols(const struct param *p);
+size_t param_part_rows(const struct param *p);
 /** Where a state has the parameters of a layer: data[*first ... *first + *count - 1].                         Local. */
 void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
-/** The tensor's name in older files: without the family's prefix, if it has one. */
-const char *param_old_name(const struct layout *l, const struct param *p);
+/** Name i that a file may have for the tensor, NULL behind the last: its own; without the family's prefix, as in files of the
+ *  decoder alone; for a tied embedding also the head's.                                                       Local. */
+const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i);
 /** Global row of local row i. */
 size_t param_global_row(const struct param *p, size_t i);
 size_t param_rows(const struct param *p, size_t n_param); /* local rows of n_param stacked tensors together */
@@ -225,8 +139,8 @@ enum status model_new(const struct layout *l, const struct grid *g, const struct
 void model_free(struct model *m);
 
 /** One forward over a packed batch. Keeps what the backward needs, the logits of this process's vocabulary slice, and the
- *  complete log-sum-exp and nll of every output. ERR_NUMERIC when a log-sum-exp is not finite; the results are complete
- *  all the same.                                                                    Collective over the tensor ranks. */
+ *  complete log-sum-exp and nll of every output. ERR_NUMERIC, without a message, when a log-sum-exp is not finite: the
+ *  caller knows the rows; the results are complete all the same.                    Collective over the tensor ranks. */
 enum status model_forward(struct model *m, struct state *weights, const struct batch *b);
 /** The same up to hidden state `layer` (see model_hidden()), which must be finite instead: no logits, no nll. */
 enum status model_forward_hidden(struct model *m, struct state *weights, const struct batch *b, size_t layer);
@@ -255,7 +169,8 @@ void cache_free(struct cache *c);
  *  log-likelihoods, nothing for a backward. A row's logits are bit for bit the same whatever other rows the batch has,
  *  however the sequence was cut into steps, and for any number of threads; model_forward() agrees with them up to
  *  rounding. (With more than two tensor ranks this holds if the MPI library adds in the same order for messages of any
- *  length.)                                                                        Collective over the tensor ranks. */
+ *  length.) Where rows of more than shape->long_from tokens turn by other frequencies, a sequence that grows beyond them must
+ *  begin anew at position 0.                                                        Collective over the tensor ranks. */
 void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b);
 
 /** [J][n_out][word_count]: where the caller writes the losses' derivatives before model_backward. */

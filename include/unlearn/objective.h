@@ -7,10 +7,15 @@
 #include "unlearn/core.h"
 
 enum combine { BY_TOKEN, BY_SEQUENCE, BY_POSITION }; /* how sequences are weighed in a batch */
+enum positions {            /* the positions of a sequence at which a loss is taken: its outputs */
+                 AT_BEFORE, /* those whose next token is labelled */
+                 AT_LABELS, /* those of the labelled tokens themselves */
+                 AT_NEXT,   /* all that have a next token */
+                 AT_ALL
+};
 enum need {
     NEEDS_REFERENCE = 1,    /* token nll under the reference weights */
     NEEDS_DISTRIBUTION = 2, /* the reference's whole next-token distributions */
-    NEEDS_POSITIONS = 4,    /* outputs at all positions, not only before labels */
     IS_REGULARIZER = 8,     /* may stand under objective.regularizer, on retain rows */
     IS_OBJECTIVE = 16,      /* may be trained and measured on forget rows */
     NEEDS_REPLACEMENT = 32, /* reads stock refusals in place of the answers */
@@ -19,7 +24,7 @@ enum need {
     NEEDS_DIRECTION = 256,  /* a fixed direction in the space of that hidden state */
     NEEDS_STATES = 512      /* that hidden state under the reference weights */
 };
-enum { MAX_PARAMETER = 4 };
+enum { MAX_PARAMETER = 5 };
 struct objective_row;
 struct objective { /* a row with its parameters' values */
     const struct objective_row *row;
@@ -35,14 +40,24 @@ unsigned objective_needs(const struct objective *o); /* of enum need */
 const char *objective_equation(const struct objective *o);
 /** Sets one parameter. ERR_INPUT names the parameters there are, or the allowed range; `where` begins the message. */
 enum status objective_set(struct objective *o, const char *where, const char *key, double value);
-/** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all of them if `all`. */
+bool objective_has(const struct objective *o, const char *key); /* a parameter of this name */
+/** The same for a parameter that is a word; *done: the objective has one of this name. ERR_INPUT lists the words. */
+enum status objective_choose(struct objective *o, const char *where, const char *key, const char *word, bool *done);
+/** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all numbers if `all`. */
 enum status objective_label(const struct objective *o, bool all, struct text *out);
 /** A line per row for --help: name, parameters, equation. */
 enum status objective_describe(struct text *out);
 
-/** Weight of a sequence in a batch before the weights are scaled to sum to 1: its labelled tokens, its positions, or 1.
- *  A sequence without a label gets 0, unless sequences combine by position. */
+enum positions objective_positions(const struct objective *o);
+/** Weight of a sequence in a batch before the weights are scaled to sum to 1: its labelled tokens, its positions, or 1; of both
+ *  only those that are outputs of the objective count. A sequence without a label gets 0, unless sequences combine by
+ *  position. */
 double objective_mass(const struct objective *o, size_t positions, size_t labels);
+/** combine: crossed. The weights of a batch are those of tokens times the mean number of outputs of a row times the mean of
+ *  its inverse: what open-unlearning's code computes, where a sum of [rows] is divided by a count of [rows][1].       */
+bool objective_crossed(const struct objective *o);
+/** unit: the direction of NEEDS_DIRECTION is divided by its norm. */
+bool objective_unit(const struct objective *o);
 
 /** LOSS_OF_TOKENS: the loss of one sequence from the nll of its n labelled tokens; 0 when n is 0.                Local.
  *  \param[in]  nll, nll_ref  [n] -log p of each labelled token, now and under the reference (NULL where not needed)
@@ -52,7 +67,7 @@ double objective_token(const struct objective *o, size_t n, const double *nll, c
                        double *weight);
 
 /* What a loss is computed from; every row of the table has one kind. */
-enum loss_kind { LOSS_OF_TOKENS, LOSS_OF_DISTRIBUTIONS, LOSS_OF_HIDDEN, LOSS_OF_PAIRS };
+enum loss_kind { LOSS_OF_TOKENS, LOSS_OF_DISTRIBUTIONS, LOSS_OF_HIDDEN, LOSS_OF_PAIRS, LOSS_OF_PEAKS };
 enum loss_kind objective_kind(const struct objective *o);
 
 /* LOSS_OF_DISTRIBUTIONS: the mean, over the outputs of a sequence without its first `skip`, of the cross-entropy of the
@@ -77,4 +92,8 @@ struct hidden_target objective_hidden(const struct objective *o);
 /** LOSS_OF_PAIRS: the loss of one row and its derivatives by win and lose: how far S = sum of nll has risen above the
  *  reference's, for the refusal (win) and for the answer (lose). *weight as in objective_token().             Local. */
 double objective_pair(const struct objective *o, double win, double lose, double *dwin, double *dlose, double *weight);
+
+/** LOSS_OF_PEAKS: the loss of one output from its largest and its mean logit, and its derivative by the largest, which is
+ *  minus that by the mean; the loss of a sequence is the mean over its outputs.                                  Local. */
+double objective_peak(const struct objective *o, double largest, double mean, double *dlargest);
 #endif

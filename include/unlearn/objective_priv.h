@@ -9,7 +9,9 @@ typedef double token_loss(const double *parameter, size_t n, const double *nll, 
 typedef struct distribution_target distribution_loss(const double *parameter); /* see objective_target() */
 typedef struct hidden_target hidden_loss(const double *parameter);             /* see objective_hidden() */
 typedef double pair_loss(const double *parameter, double win, double lose, double *dwin, double *dlose,
-                         double *weight); /* see objective_pair() */
+                         double *weight);                                /* see objective_pair() */
+typedef double peak_loss(double largest, double mean, double *dlargest); /* see objective_peak() */
+enum { MOST_WORDS = 3 };
 struct objective_row {
     const char *name;
     enum combine combine;
@@ -17,19 +19,23 @@ struct objective_row {
     struct {
         const char *name;
         double standard, least, most;
+        const char *words[MOST_WORDS]; /* a word instead of a number; its value is its index, the default the first */
     } parameter[MAX_PARAMETER];
     const char *equation;
-    bool counts;       /* the first parameter must be a whole number */
-    token_loss *token; /* exactly one of these four is set */
+    bool counts;                          /* the first parameter must be a whole number */
+    enum positions positions[MOST_WORDS]; /* for each word of the parameter `positions`; without one the first */
+    token_loss *token;                    /* exactly one of these five is set */
     distribution_loss *distribution;
     hidden_loss *hidden;
     pair_loss *pair;
+    peak_loss *peak;
 };
 
 token_loss loss_nll, loss_ga, loss_npo, loss_wga, loss_tnpo, loss_wtnpo, loss_satimp, loss_simnpo;
 distribution_loss target_kl, target_ceu, target_undial;
 hidden_loss hidden_rmu, hidden_rr;
 pair_loss loss_dpo;
+peak_loss loss_pdu;
 
 /** log sigmoid(x), finite for every finite x */
 double log_sigmoid(double x);

@@ -31,6 +31,8 @@ struct file {
 
 /** The failure of an HDF5 call: `what` it did to `path`, and the library's innermost reason. */
 enum status hdf_fail(const char *path, const char *what);
+enum status hdf_fail_read(const char *path,
+                          const char *what); /* the same of a file that an earlier run left: ERR_INPUT */
 /** Brings everything that HDF5 holds into the file; nothing of it when there is no space for all of it. */
 enum status file_flush(struct file *f);
 
@@ -66,11 +68,13 @@ enum status earlier_set_aside(const char *path, int directory);
 /** Removes what waits in RUN_REPLACED. */
 enum status earlier_remove(const char *path, int directory);
 
-#define TRY_HDF(call, path, what)      \
-    do {                               \
-        if ((call) < 0) {              \
-            st = hdf_fail(path, what); \
-            goto done;                 \
-        }                              \
+#define TRY_HDF_OR(failure, call, path, what) \
+    do {                                      \
+        if ((call) < 0) {                     \
+            st = failure(path, what);         \
+            goto done;                        \
+        }                                     \
     } while (0)
+#define TRY_HDF(call, path, what)      TRY_HDF_OR(hdf_fail, call, path, what)
+#define TRY_HDF_READ(call, path, what) TRY_HDF_OR(hdf_fail_read, call, path, what)
 #endif

@@ -53,7 +53,7 @@ extern const struct probe *const probe_table[];
 extern const size_t n_probe; /* at most MOST_PROBES */
 
 /** The complete gradient of an objective over a whole set, by objective_weights(); weight and loss [rows->n] are
- *  scratch.                                                                                 Collective over the job. */
+ *  scratch. ERR_NUMERIC: it is not finite; the tensor is named.                             Collective over the job. */
 enum status set_gradient(struct subject *s, const struct objective *o, const struct rows *rows, double *weight,
                          double *loss, struct state *gradient);
 

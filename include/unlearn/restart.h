@@ -9,9 +9,10 @@
 struct result_rows { /* of steps before a checkpoint's, in the files of a run */
     size_t geffect, evaluation, train;
 };
-struct restart { /* a checkpoint to go on from; equal on every process */
-    char *path;  /* owned */
-    size_t step; /* updates made */
+struct restart {     /* a checkpoint to go on from; equal on every process */
+    char *path;      /* owned */
+    size_t step;     /* updates made */
+    bool decays_all; /* it was made when all parameters decayed, and the input does not say optimizer.decay */
     size_t log_bytes;
     struct result_rows rows; /* rank 0 only, as all that follows */
     json_t *manifest;        /* owned */

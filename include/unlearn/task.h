@@ -15,9 +15,10 @@ struct options { /* the command line, without the program's name; strings borrow
 /** Reads the input and does its task, or with `check` everything short of it. On failure every process has the same status
  *  and message.                                                                              Collective over the job. */
 enum status task_run(const struct options *o);
-/** Prints {"ids": [...], "decoded": "..."} for every {"text": ...} line of a file, with the tokenizer in model_dir.
- *                                                                                                               Local. */
-enum status task_encode(const char *model_dir, const char *file);
+/** Prints {"ids": [...], "decoded": "..."} for every {"text": ...} line of a file, with the tokenizer in `model`, a model's
+ *  directory. With overrides, or where `model` is an input file, the rows as the task would read them: also "prompt",
+ *  "label" and "end", the texts of their tokens.                                                                Local. */
+enum status task_encode(const char *model, const char *file, int n_override, char *const *override);
 /** The text of --help: options, keys, objectives. */
 enum status task_help(struct text *out);
 /** The text of --version: version, commit, libraries. */

@@ -17,6 +17,12 @@ enum status tokenizer_open(const char *dir, struct tokenizer **out);
 enum status tokenizer_parse(const char *where, const char *json, size_t n, struct tokenizer **out);
 void tokenizer_free(struct tokenizer *t);
 size_t tokenizer_vocabulary(const struct tokenizer *t); /* 1 + the largest id it can produce */
+/** The token that is written exactly as text [n]; false: there is none. */
+bool tokenizer_token(const struct tokenizer *t, const char *text, size_t n, int32_t *id);
+/** How the token stands in the file, "\u2581the"; NULL: there is no such id. */
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *n);
+/** The tokens that the post-processor puts around every text; borrowed. */
+const struct ids *tokenizer_before(const struct tokenizer *t), *tokenizer_after(const struct tokenizer *t);
 /** Appends the ids of text [n] (UTF-8, NUL bytes allowed). special: with the tokens that the post-processor adds; text of
  *  a special token inside `text` becomes that token either way (as the `tokenizers` package does). */
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool special, struct ids *out);

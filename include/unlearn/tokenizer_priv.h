@@ -155,11 +155,14 @@ struct bpe {
     int32_t byte_id[256];       /* of "<0x..>", -1: none */
     int32_t *low;               /* [LOW] ids of the first characters, -1: none; without prefix and suffix */
     bool fuse_unknown, byte_fallback, ignore_merges;
+    bool leaves_out;             /* what has no token, as there is none for unknown characters */
     size_t n_repeated, repeated; /* merges that stand there before; rank of the first */
 };
 enum { LOW = 1024 };
 struct bpe_work; /* buffers of one call */
 enum status bpe_read(const char *where, json_t *model, const struct vocabulary *v, struct bpe *b);
+/** For a vocabulary of bytes: without an unk_token, those that have no token are left out, and a warning says so. */
+void bpe_byte_level(const char *where, json_t *model, struct bpe *b);
 void bpe_free(struct bpe *b);
 enum status bpe_work_new(struct bpe_work **out);
 void bpe_work_free(struct bpe_work *w);

@@ -11,6 +11,7 @@ struct update {                     /* the numbers of one update; NaN: there was
     double norm, norm_of_objective; /* 2-norms of the gradients */
     double *norm_of_part;           /* [n_regularizer] of their gradients times their weights */
     double rate, seconds;
+    double dual; /* the dual weight at its beginning; NaN: none */
     size_t tokens;
 };
 enum training_extra {                       /* what a measurement reads of an update */
@@ -26,6 +27,9 @@ struct training {
     struct optim *optim;
     size_t *batch_row, *retain_row; /* rows of the current update */
     double *weight, *loss;          /* [longest list] of these rows */
+    double *factor;                 /* [longest list] of each part of a batch: its weight in the update */
+    uint64_t dual;                  /* the bits of a regulariser's weight that is a dual variable */
+    double dual_next;               /* what it becomes when the update is made */
     struct update update;           /* the latest one */
     struct file *file;              /* train.h5, rank 0 only */
     double started;                 /* clock at the first update of this process */
@@ -35,6 +39,8 @@ extern const struct part training_part;
 
 enum status training_new(struct subject *s, unsigned extra, struct training **out);
 void training_free(struct training *t);
+/** From now on all parameters decay: see inputs_decay_all().                                                   Local. */
+void training_decay_all(struct training *t);
 
 /** Computes the complete batch gradient of update i, t->gradient, and sets t->update.       Collective over the job. */
 enum status training_gradient(struct training *t, size_t i);
@@ -45,7 +51,7 @@ enum status training_update(struct training *t, size_t i, bool shown);
 void training_ended(struct training *t);
 
 /* What must be saved and restored so that a run continues as if it had not stopped: the weights, the optimiser's
- * moments, the number of updates made. Rows and random draws follow from the input and that number. */
+ * moments, the number of updates made, a dual weight. Rows and random draws follow from the input and that number. */
 enum { MOST_SAVED = 8 };
 struct saved {
     const char *name;

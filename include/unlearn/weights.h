@@ -9,6 +9,9 @@
  *  transformers: the shape has a head of its own from now on, also in its config.json, and a warning says so.
  *                                                                                               Collective over grid. */
 enum status shape_untie(const char *dir, const struct grid *g, struct shape *s);
+/** Whether DIR has files of weights that can be read, by their names; ERR_INPUT names what stands there instead, and what to
+ *  do.                                                                                                          Local. */
+enum status weights_present(const char *dir);
 /** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
  *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
 enum status weights_check(const char *dir, const struct layout *l);

@@ -69,6 +69,7 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
         goto done;
     }
     TRY(apply_overrides(c, n_override, override, root));
+    TRY(preset_apply(root));
     TRY(config_read(c, root));
     TRY(config_finish(c));
     *out = c;

@@ -28,13 +28,21 @@ done:
 /* A name or parts; a part that is not given is empty. */
 static enum status finish_template(struct config *c)
 {
-    char **part[] = {&c->data.question_start, &c->data.question_end, &c->data.answer_start};
-    bool any = *part[0] || *part[1] || *part[2];
+    char **part[] = {&c->data.question_start, &c->data.question_end, &c->data.prompt_end, &c->data.answer_start,
+                     &c->data.answer_end};
+    bool any = false;
     struct place place = config_place(c, "data.template");
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) any = any || *part[i];
     if (!any && !c->data.template)
-        return fail(ERR_INPUT, "%s: data.template: give its name (qa or llama2) or its three parts", place_text(&place));
+        return fail(ERR_INPUT, "%s: data.template: give its name (qa, llama3 ...: see --help) or its parts",
+                    place_text(&place));
     if (any && c->data.template)
         return fail(ERR_INPUT, "%s: data.template: give its name or its parts, not both", place_text(&place));
+    if (any && (c->data.system || c->data.date)) {
+        place = config_place(c, c->data.system ? "data.template.system" : "data.template.date");
+        return fail(ERR_INPUT, "%s: data.template.%s: belongs to a template with a name; write it into question_start",
+                    place_text(&place), c->data.system ? "system" : "date");
+    }
     for (size_t i = 0; any && i < sizeof part / sizeof *part; i++)
         if (!*part[i] && !(*part[i] = text_copy(""))) return no_memory(c);
     return OK;

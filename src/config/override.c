@@ -140,3 +140,17 @@ done:
     free(path);
     return st;
 }
+
+enum status entry_default(const char *where, struct node *entry, const char *key, const char *value)
+{
+    enum status st = OK;
+    struct place place = {.file = where};
+    struct node *parsed = NULL, *child = NULL;
+    TRY(tree_parse(where, value, strlen(value), false, &parsed));
+    if (entry->kind == NODE_SCALAR) TRY(spell_out(entry, "name"));
+    if (!(child = node_find(entry, key))) TRY(add_child(entry, key, NODE_SCALAR, &place, &child));
+    replace(child, parsed);
+done:
+    node_free(parsed);
+    return st;
+}

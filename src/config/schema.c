@@ -169,6 +169,11 @@ enum status nearest_choice(const char *choices, const char *word, struct text *o
     return best ? text_print(out, "did you mean %.*s?", (int)length, best) : OK;
 }
 
+enum status config_nearest(const char *choices, const char *word, struct text *out)
+{
+    return nearest_choice(choices, word, out);
+}
+
 /* The one key elsewhere with this very name: "lr" at the top belongs into the optimizer. */
 static const struct row *elsewhere(const char *key)
 {

@@ -1,5 +1,5 @@
 /* Rows of a dataset laid end to end without padding. Row t of a batch is an output where the token after it in the same
- * sequence is labelled, or always when all outputs are wanted. */
+ * sequence is labelled, or where enum outputs says. */
 #include "unlearn/data_priv.h"
 
 size_t batch_cut_groups(const struct dataset *d, size_t group, size_t n, const size_t *row, size_t tokens, size_t *start)
@@ -23,6 +23,29 @@ size_t batch_cut(const struct dataset *d, size_t n, const size_t *row, size_t to
     return batch_cut_groups(d, 1, n, row, tokens, start);
 }
 
+static bool is_output(const int32_t *label, size_t t, size_t n, enum outputs which)
+{
+    switch (which) {
+    case OUTPUTS_LABELLED:
+        return t + 1 < n && label[t + 1] != LABEL_NONE;
+    case OUTPUTS_OF_LABELS:
+        return label[t] != LABEL_NONE;
+    case OUTPUTS_NEXT:
+        return t + 1 < n;
+    case OUTPUTS_ALL:
+        break;
+    }
+    return true;
+}
+
+size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which)
+{
+    const size_t length = dataset_length(d, row);
+    size_t n = 0;
+    for (size_t t = 0; t < length; t++) n += is_output(d->label + d->first[row], t, length, which);
+    return n;
+}
+
 /* Appends one row of the dataset as sequence i; b->n_row and b->n_out are where it begins, and are moved on. */
 static void lay(const struct dataset *d, size_t row, enum outputs which, size_t i, struct batch *b)
 {
@@ -36,7 +59,7 @@ static void lay(const struct dataset *d, size_t row, enum outputs which, size_t 
         b->id[b->n_row] = id[t];
         b->position[b->n_row] = (int32_t)t;
         if (b->hidden) b->hidden[b->n_row] = (size_t)id[t] + 1 == d->hide;
-        if (next == LABEL_NONE && which == OUTPUTS_LABELLED) continue;
+        if (!is_output(label, t, n, which)) continue;
         b->out_row[b->n_out] = b->n_row;
         b->out_id[b->n_out++] = next == LABEL_NONE ? -1 : next;
     }
@@ -49,7 +72,7 @@ void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outpu
     for (size_t i = 0; i < n; i++) {
         size_t length = dataset_length(d, row[i]);
         b->n_row += length;
-        b->n_out += which == OUTPUTS_ALL ? length : dataset_labels(d, row[i]);
+        b->n_out += dataset_outputs(d, row[i], which);
         if (length > b->longest) b->longest = length;
     }
     b->first = arena_take(a, n + 1, sizeof *b->first);

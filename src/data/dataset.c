@@ -1,146 +1,15 @@
-/* Files of questions and answers as rows of token ids with labels: encode() of the reference. The whole text of a row is
- * tokenised once; as many of its tokens are prompt as the prompt alone has; the rest and the end token are labelled. */
+/* Files of questions and answers, or of plain text, as rows of token ids with labels. */
 #include "unlearn/data_priv.h"
 #include <stdlib.h>
 #include <string.h>
-
-static const struct {
-    const char *name;
-    struct template template;
-} templates[] = {
-    {"qa", {"Question: ", "\n", "Answer: "}},
-    {"llama2", {"[INST] ", " [/INST]", ""}},
-};
-
-bool template_named(const char *name, struct template *out)
-{
-    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
-        if (!strcmp(templates[i].name, name)) {
-            *out = templates[i].template;
-            return true;
-        }
-    return false;
-}
-
-/* ----------------------------------------------------------------------------------------------- one row ---------- */
-/* Adds " (FILE:LINE)" to what the tokenizer says of a text: there it is not known. */
-static enum status encode(struct builder *b, struct ids *out)
-{
-    enum status st = tokenizer_encode(b->rule->tokenizer, b->text.data, b->text.n, !b->rule->bare, out);
-    if (st == ERR_INPUT) {
-        char message[512];
-        size_t n = strlen(fail_message());
-        if (n >= sizeof message) n = sizeof message - 1;
-        memcpy(message, fail_message(), n);
-        message[n] = 0;
-        fail_clear();
-        return fail(st, "%s:%zu: %s", b->path, b->number, message);
-    }
-    return st;
-}
-
-/* Closes the row whose tokens from `first` on stand in b->id: cut, end token, labels, checks. */
-static enum status row_close(struct builder *b, size_t first, size_t n_prompt)
-{
-    enum status st = OK;
-    struct dataset *d = b->d;
-    const struct data_rule *r = b->rule;
-    size_t n = b->id.n - first, labelled = 0;
-    bool ends;
-    if (n > r->max_length) {
-        b->id.n = first + r->max_length;
-        d->n_cut++;
-    }
-    if (r->eos_beyond && n_prompt > r->max_length) n_prompt = r->max_length;
-    ends = b->id.n > first && b->id.data[b->id.n - 1] == r->eos;
-    if (r->eos >= 0 && (r->eos_beyond ? !ends : n < r->max_length)) TRY(ids_add(&b->id, r->eos));
-    n = b->id.n - first;
-    if (!n) return fail(ERR_INPUT, "%s:%zu: the row has no tokens", b->path, b->number);
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->id.data[first + i];
-        if ((size_t)id >= r->vocabulary)
-            return fail(ERR_INPUT,
-                        "%s:%zu: token id %d is beyond the %zu that the model knows: tokenizer.json is not its own",
-                        b->path, b->number, (int)id, r->vocabulary);
-        TRY(ids_add(&b->label, i < n_prompt ? LABEL_NONE : id));
-        labelled += i && i >= n_prompt;
-    }
-    d->n_unlabelled += !labelled;
-    TRY(memory_grow((void **)&d->first, &b->first_room, d->n_row + 2, sizeof *d->first));
-    d->first[++d->n_row] = b->id.n;
-done:
-    return st;
-}
-
-enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer)
-{
-    enum status st;
-    const struct template *t = &b->rule->template;
-    size_t first = b->id.n;
-    b->text.n = b->prompt.n = 0;
-    TRY(text_add(&b->text, t->question_start, strlen(t->question_start)));
-    TRY(text_add(&b->text, question, n_question));
-    TRY(text_add(&b->text, t->question_end, strlen(t->question_end)));
-    TRY(encode(b, &b->prompt));
-    TRY(text_add(&b->text, t->answer_start, strlen(t->answer_start)));
-    TRY(text_add(&b->text, answer, n_answer));
-    TRY(encode(b, &b->id));
-    TRY(row_close(b, first, b->prompt.n));
-done:
-    return st;
-}
-
-static enum status row_text(struct builder *b, const char *text, size_t n)
-{
-    enum status st;
-    size_t first = b->id.n;
-    b->text.n = 0;
-    TRY(text_add(&b->text, text, n));
-    TRY(encode(b, &b->id));
-    TRY(row_close(b, first, 0));
-done:
-    return st;
-}
-
-/* ------------------------------------------------------------------------------------------------ all rows ------- */
-enum status builder_open(struct builder *b, const char *path, const struct data_rule *r)
-{
-    enum status st = OK;
-    b->rule = r;
-    b->path = path;
-    if (!r->max_length) return fail(ERR_INPUT, "%s: rows of at most 0 tokens are asked for", path);
-    TRY_NEW(b->d, 1);
-    b->d->hide = r->hide;
-    if (!(b->d->path = text_copy(path))) TRY(fail(ERR_MEMORY, "memory: cannot copy a path"));
-    TRY(memory_grow((void **)&b->d->first, &b->first_room, 1, sizeof *b->d->first));
-done:
-    return st;
-}
-
-enum status builder_close(struct builder *b, enum status st, struct dataset **out)
-{
-    struct dataset *d = b->d;
-    if (st == OK && !d->n_row) st = fail(ERR_INPUT, "%s: holds no rows", b->path);
-    if (st == OK) {
-        d->id = b->id.data, b->id.data = NULL;
-        d->label = b->label.data, b->label.data = NULL;
-        d->hash = hash_bytes(d->first, (d->n_row + 1) * sizeof *d->first, 0);
-        d->hash = hash_bytes(d->id, d->first[d->n_row] * sizeof *d->id, d->hash);
-        d->hash = hash_bytes(d->label, d->first[d->n_row] * sizeof *d->label, d->hash);
-        *out = d, d = NULL;
-    }
-    dataset_free(d);
-    ids_free(&b->id);
-    ids_free(&b->label);
-    ids_free(&b->prompt);
-    text_free(&b->text);
-    return st;
-}
 
 enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
+    if (json_odd(*out) && *json_odd(*out) == '"')
+        return fail(ERR_INPUT, "%s:%zu: \"%s\" has half of a surrogate pair, which is no text: %.60s", path, number, key,
+                    json_odd(*out));
     if (json_odd(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is %.40s, not text", path, number, key, json_odd(*out));
     if (!json_is_string(*out)) return fail(ERR_INPUT, "%s:%zu: \"%s\" is not text", path, number, key);
     return OK;
@@ -190,8 +59,8 @@ static enum status read_rows(const struct data_file *f, const struct data_rule *
     *out = NULL;
     TRY(builder_open(&b, f->path, rule));
     TRY(lines_open(f->path, &l));
-    while (b.d->n_row < f->rows && lines_next(&l, &line, &n)) {
-        const struct text *answer = refusals ? refusal(refusals, b.d->n_row) : NULL;
+    for (; b.d->n_line < f->rows && lines_next(&l, &line, &n); b.d->n_line++) {
+        const struct text *answer = refusals ? refusal(refusals, b.d->n_line) : NULL;
         if (refusals && !answer) TRY(fail(ERR_INTERNAL, "%s: a refusal was picked that does not exist", f->path));
         b.number = l.number;
         TRY(json_parse(f->path, l.number - 1, line, n, &row));
@@ -291,16 +160,13 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
 {
     enum status st;
     json_t *question = NULL, *answer = NULL;
-    const struct template *t = &b->rule->template;
     const size_t before = p->id.n, i = p->n++;
     TRY(text_member(b->path, b->number, row, f->question, &question));
     TRY(text_member(b->path, b->number, row, f->answer, &answer));
     b->text.n = 0;
-    TRY(text_add(&b->text, t->question_start, strlen(t->question_start)));
-    TRY(text_add(&b->text, json_string_value(question), json_string_length(question)));
-    TRY(text_add(&b->text, t->question_end, strlen(t->question_end)));
-    TRY(encode(b, &p->id));
-    if (b->rule->eos_beyond && p->id.n - before > b->rule->max_length) p->id.n = before + b->rule->max_length;
+    TRY(template_prompt(&b->rule->template, json_string_value(question), json_string_length(question), &b->text));
+    TRY(builder_encode(b, true, &p->id));
+    if (b->rule->end_beyond && p->id.n - before > b->rule->max_length) p->id.n = before + b->rule->max_length;
     for (size_t k = before; k < p->id.n; k++)
         if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
             TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,
@@ -399,6 +265,7 @@ void dataset_free(struct dataset *d)
     free(d->first);
     free(d->id);
     free(d->label);
+    free(d->end);
     free(d);
 }
 

@@ -16,6 +16,7 @@ static void append(struct dataset *to, const struct dataset *d, size_t row)
     memcpy(to->id + at, d->id + d->first[row], n * sizeof *to->id);
     memcpy(to->label + at, d->label + d->first[row], n * sizeof *to->label);
     for (; row < d->n_row; row++) {
+        to->end[to->n_row] = d->end[row];
         to->first[to->n_row + 1] = to->first[to->n_row] + dataset_length(d, row);
         to->n_row++;
     }
@@ -32,6 +33,7 @@ enum status dataset_join(const struct dataset *a, const struct dataset *b, size_
     TRY_NEW(d->first, rows + 1);
     TRY_NEW(d->id, tokens);
     TRY_NEW(d->label, tokens);
+    TRY_NEW(d->end, rows);
     append(d, a, 0);
     append(d, b, skip);
     for (size_t i = 0; i < d->n_row; i++) d->n_unlabelled += !dataset_labels(d, i);

@@ -15,7 +15,6 @@ struct slot {
     size_t prompt;       /* its number */
     size_t length, read; /* ids of the sequence so far; how many of them are in the cache */
     size_t visible;      /* of those in the cache, without the hidden ones */
-    int32_t last;        /* the newest id of the answer, at length - 1 */
 };
 struct decoding {            /* what one thread works on; the answers are common to all threads */
     const struct grid *grid; /* borrowed, as the other arguments of generate() */
@@ -168,25 +167,35 @@ done:
 
 /* --------------------------------------------------------------------------------------------------------- a step ----- */
 /* A hidden token stands at position 1, as transformers has it; what it says matters where it is a prompt's last. */
-static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place)
+static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place, bool hidden)
 {
     struct batch *b = &d->batch;
-    const bool hidden = !slot->read && (size_t)id + 1 == d->how->hide;
     b->id[b->n_row] = id;
     b->position[b->n_row] = hidden ? 1 : (int32_t)slot->visible++;
     if (b->place) b->place[b->n_row] = (int32_t)place, b->hidden[b->n_row] = hidden;
     b->n_row++;
 }
 
-/* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt. */
+/* Whether the sequence has just become so long that the model turns all of it by other frequencies: it is read again. What
+ * is long are positions, so hidden ids do not count; the ids that are not read yet are the answer's, which are all visible. */
+static bool reads_again(const struct decoding *d, const struct slot *slot)
+{
+    const size_t from = d->layout->shape->long_from;
+    return from && slot->read && slot->visible <= from && slot->visible + (slot->length - slot->read) > from;
+}
+
+/* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt; or again all of its ids. */
 static void add_sequence(struct decoding *d, size_t s)
 {
     struct batch *b = &d->batch;
     struct slot *slot = &d->slot[s];
-    if (slot->read)
-        add_row(d, slot, slot->last, slot->read);
-    else
-        for (size_t t = 0; t < slot->length; t++) add_row(d, slot, d->id[d->first[slot->prompt] + t], t);
+    const size_t prompt = length_of(d, slot->prompt), first = reads_again(d, slot) ? 0 : slot->read;
+    if (!first) slot->visible = 0;
+    for (size_t t = first; t < slot->length; t++) {
+        const bool asked = t < prompt;
+        const int32_t id = asked ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt];
+        add_row(d, slot, id, t, asked && (size_t)id + 1 == d->how->hide);
+    }
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;
@@ -204,13 +213,19 @@ static bool slot_fill(struct decoding *d, struct slot *slot)
     return true;
 }
 
+/* A sequence that is read again waits for a step with room for it and for one id of each slot behind it. */
+static bool fits(const struct decoding *d, size_t s)
+{
+    return !reads_again(d, &d->slot[s]) || d->batch.n_row + d->slot[s].length + (d->slots - 1 - s) <= d->rows;
+}
+
 static bool step_make(struct decoding *d)
 {
     struct batch *b = &d->batch;
     b->n_seq = b->n_row = b->n_out = b->longest = 0;
     b->first[0] = 0;
     for (size_t s = 0; s < d->slots; s++)
-        if (d->slot[s].busy) add_sequence(d, s);
+        if (d->slot[s].busy && fits(d, s)) add_sequence(d, s);
     for (size_t s = 0; s < d->slots; s++)
         if (!d->slot[s].busy && slot_fill(d, &d->slot[s])) add_sequence(d, s);
     return b->n_seq > 0;
@@ -270,7 +285,7 @@ static void slot_take(struct decoding *d, struct slot *slot, int32_t id)
     const size_t i = slot->prompt, count = slot->length - length_of(d, i);
     const bool eos = is_eos(d->how, id);
     if (!eos) {
-        d->answer[d->answer_at[i] + count] = slot->last = id;
+        d->answer[d->answer_at[i] + count] = id;
         slot->length++;
     }
     if (!eos && slot->length < d->how->max_length) return;
@@ -350,11 +365,6 @@ static enum status check(const struct layout *l, const struct generation *how, s
 {
     const struct shape *s = l->shape;
     assert(how->slots > 0 && how->temperature >= 0 && how->top_p > 0 && how->top_p <= 1);
-    if (s->window && how->max_length > s->window)
-        return fail(ERR_INPUT,
-                    "generation: up to %zu tokens are more than the model's sliding window of %zu, which is not built; "
-                    "lower max_length",
-                    how->max_length, s->window);
     if (s->learned_positions && how->max_length > s->positions)
         return fail(ERR_INPUT, "generation: up to %zu tokens, but the model has learned %zu positions; lower max_length",
                     how->max_length, s->positions);

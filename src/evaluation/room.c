@@ -45,8 +45,8 @@ static struct generation decoding(const struct inputs *in, size_t max_length, si
                                .temperature = 0,
                                .top_p = 1,
                                .seed = c->seed,
-                               .n_eos = in->shape->n_eos,
-                               .eos = in->shape->eos,
+                               .n_eos = in->ends.n,
+                               .eos = in->ends.id,
                                .slots = slots,
                                .hide = in->evaluation->hide};
 }

@@ -1,6 +1,7 @@
 /* Lists of rows -> shares of the data ranks -> passes of packed batches; and every buffer that a pass needs. */
 #include "unlearn/geffect_priv.h"
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->coef = arena_take(a, e->tokens, sizeof *room->coef);
     room->share = arena_take(a, e->tokens, sizeof *room->share);
     room->lse = arena_take(a, e->tokens, sizeof *room->lse);
+    room->id = arena_take(a, e->tokens, sizeof *room->id);
     room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
@@ -110,21 +112,39 @@ void engine_room_free(struct engine *e)
 
 enum outputs objective_outputs(const struct objective *o)
 {
-    return objective_needs(o) & NEEDS_POSITIONS ? OUTPUTS_ALL : OUTPUTS_LABELLED;
+    static const enum outputs at[] = {[AT_BEFORE] = OUTPUTS_LABELLED,
+                                      [AT_LABELS] = OUTPUTS_OF_LABELS,
+                                      [AT_NEXT] = OUTPUTS_NEXT,
+                                      [AT_ALL] = OUTPUTS_ALL};
+    return at[objective_positions(o)];
+}
+
+/* Multiplications for each token of a row of t tokens whose queries see all keys before them, or those in the windows. */
+static double attention_cost(const struct shape *s, double t)
+{
+    double sum = 0;
+    if (!s->window) return 2.0 * t * (double)(s->heads * s->head_dim * s->blocks);
+    for (size_t i = 0; i < s->blocks; i++) {
+        const double window = (double)shape_window(s, i);
+        sum += window > 0 && window < t ? window * (2 - window / t) : t;
+    }
+    return 2.0 * sum * (double)(s->heads * s->head_dim);
 }
 
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which)
 {
     double t = (double)dataset_length(d, row);
-    if (which == OUTPUTS_LABELLED && !dataset_labels(d, row)) return 0;
-    return t * ((double)l->elements + 2.0 * t * (double)(l->shape->heads * l->shape->head_dim * l->shape->blocks));
+    if (!dataset_outputs(d, row, which)) return 0;
+    return t * ((double)l->elements + attention_cost(l->shape, t));
 }
 
 void rows_weights(const struct objective *o, const struct rows *r, double *weight)
 {
+    const enum outputs which = objective_outputs(o);
     double sum = 0;
     for (size_t i = 0; i < r->n; i++) {
-        weight[i] = objective_mass(o, dataset_length(r->data, r->row[i]), dataset_labels(r->data, r->row[i]));
+        const size_t outputs = dataset_outputs(r->data, r->row[i], which);
+        weight[i] = objective_mass(o, outputs, outputs);
         sum += weight[i];
     }
     for (size_t i = 0; i < r->n && sum > 0; i++) weight[i] /= sum;
@@ -197,4 +217,26 @@ size_t slot_layer(const struct layout *l, size_t slot)
 const struct param *slot_param(const struct layout *l, size_t slot)
 {
     return slot < l->n_param ? &l->param[slot] : layout_find(l, l->shape->blocks + 2, ROLE_HEAD);
+}
+
+/* Which row, and where, in the words of a message; what a hidden state holds is not looked at row by row. */
+static enum status not_finite(const struct engine *e, const struct dataset *d, size_t p, const struct batch *b,
+                              size_t layer)
+{
+    const double *lse = model_lse(e->model), *nll = model_nll(e->model);
+    const int rank = e->grid->rank;
+    if (layer) return fail(ERR_NUMERIC, "%s: hidden state %zu is not finite (rank %d)", d->path, layer, rank);
+    for (size_t i = 0; i < b->n_seq; i++)
+        for (size_t k = b->out_first[i]; k < b->out_first[i + 1]; k++)
+            if (!isfinite(lse[k]) || !isfinite(nll[k]))
+                return fail(ERR_NUMERIC, "%s: row %zu (from 0): a log-likelihood is not finite (rank %d)", d->path,
+                            e->room->row[e->room->start[p] + i], rank);
+    return ERR_NUMERIC;
+}
+
+enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
+                        size_t layer)
+{
+    enum status st = layer ? model_forward_hidden(e->model, weights, b, layer) : model_forward(e->model, weights, b);
+    return st == ERR_NUMERIC ? not_finite(e, d, p, b, layer) : st;
 }

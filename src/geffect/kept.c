@@ -51,10 +51,7 @@ bool kept_is(const struct kept *k, const struct dataset *d, enum outputs which, 
     return k->data == d && k->which == which && k->layer == layer;
 }
 
-static size_t outputs_of(const struct kept *k, size_t row)
-{
-    return k->which == OUTPUTS_ALL ? dataset_length(k->data, row) : dataset_labels(k->data, row);
-}
+static size_t outputs_of(const struct kept *k, size_t row) { return dataset_outputs(k->data, row, k->which); }
 
 static size_t outputs_wanted(const struct kept *k, int data_rank)
 {
@@ -99,7 +96,7 @@ static enum status forward_rows(struct engine *e, struct kept *k, struct state *
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
         pass_pack(e, &rows, p, k->which, &b);
-        now = k->layer ? model_forward_hidden(e->model, weights, &b, k->layer) : model_forward(e->model, weights, &b);
+        now = pass_values(e, weights, k->data, p, &b, k->layer);
         if (now > st) st = now;
         take(e, k, p, &b);
     }

@@ -14,11 +14,6 @@ static size_t top_layer(size_t J, const struct objective *o)
     return top;
 }
 
-static enum status forward(struct engine *e, struct state *weights, const struct batch *b, size_t top)
-{
-    return top ? model_forward_hidden(e->model, weights, b, top) : model_forward(e->model, weights, b);
-}
-
 size_t objective_reference_layer(const struct objective *o)
 {
     return objective_needs(o) & NEEDS_STATES ? objective_hidden(o).layer : 0;
@@ -51,7 +46,7 @@ static enum status reference_values(struct engine *e, size_t J, const struct obj
         kept_values(e, J, o, r, p, b);
         return OK;
     }
-    st = forward(e, e->reference, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
+    st = pass_values(e, e->reference, r->data, p, b, needs & NEEDS_DISTRIBUTION ? 0 : top_layer(J, o));
     if (needs & NEEDS_DISTRIBUTION) model_set_aside(e->model, b);
     for (size_t j = 0; j < J; j++)
         if (objective_needs(&o[j]) & NEEDS_STATES)
@@ -62,7 +57,7 @@ static enum status reference_values(struct engine *e, size_t J, const struct obj
 enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                          const struct batch *b)
 {
-    enum status st = reference_values(e, J, o, r, p, b), now = forward(e, e->weights, b, top_layer(J, o));
+    enum status st = reference_values(e, J, o, r, p, b), now = pass_values(e, e->weights, r->data, p, b, top_layer(J, o));
     return st > now ? st : now;
 }
 
@@ -167,19 +162,30 @@ static void mean_losses(const struct pass *p, size_t skip)
 
 /* Log-sum-exp, over the whole vocabulary, of logits lowered at the label. It is summed anew: subtracting the label's
  * probability from 1 would lose all digits where that is near 1. */
-static const double *lowered_lse(const struct pass *p, const real *logits, double lowered)
+static const double *lowered_lse(const struct pass *p, const real *logits, const int32_t *id, double lowered)
 {
     struct engine_room *room = p->e->room;
     const struct layout *l = p->e->layout;
     const struct grid *g = p->e->grid;
     const size_t n = p->b->n_out;
     double *max = room->dnll;
-    logits_max_lowered(n, l->word_count, l->word_first, logits, p->b->out_id, lowered, max);
+    logits_max_lowered(n, l->word_count, l->word_first, logits, id, lowered, max);
     if (g->tensor_size > 1) comm_max_double(g->tensor, max, n);
-    logits_sum_lowered(n, l->word_count, l->word_first, logits, p->b->out_id, lowered, max, room->lse);
+    logits_sum_lowered(n, l->word_count, l->word_first, logits, id, lowered, max, room->lse);
     if (g->tensor_size > 1) comm_sum_double(g->tensor, room->lse, n);
     for (size_t k = 0; k < n; k++) room->lse[k] = max[k] + log(room->lse[k]);
     return room->lse;
+}
+
+/* Whose logit of the reference is lowered at each output: the label's. Where a position without a label counts, the code of
+ * open-unlearning takes its mark of no label, -100, for an index: the column at 100 before the last. */
+static const int32_t *lowered_ids(const struct pass *p)
+{
+    const size_t vocabulary = p->e->layout->shape->vocabulary;
+    int32_t *id = p->e->room->id;
+    if (objective_outputs(p->o) != OUTPUTS_NEXT || vocabulary < 100) return p->b->out_id;
+    for (size_t k = 0; k < p->b->n_out; k++) id[k] = p->b->out_id[k] < 0 ? (int32_t)(vocabulary - 100) : p->b->out_id[k];
+    return id;
 }
 
 static void distribution_losses(const struct pass *p, real *dlogits)
@@ -193,12 +199,49 @@ static void distribution_losses(const struct pass *p, real *dlogits)
                               .lse = q.own ? model_lse(m) : model_aside_lse(m),
                               .lowered = q.shift,
                               .divergence = q.divergence};
-    if (q.shift != 0) t.lse = lowered_lse(p, t.other, q.shift);
+    const int32_t *id = lowered_ids(p);
+    if (q.shift != 0) t.lse = lowered_lse(p, t.other, id, q.shift);
     mean_coefficients(p, q.skip);
-    logits_toward(p->b->n_out, l->word_count, l->word_first, model_logits(m), model_lse(m), p->b->out_id, &t, room->coef,
+    logits_toward(p->b->n_out, l->word_count, l->word_first, model_logits(m), model_lse(m), id, &t, room->coef,
                   room->share, dlogits);
     if (g->tensor_size > 1) comm_sum_double(g->tensor, room->share, p->b->n_out);
     mean_losses(p, q.skip);
+}
+
+/* The largest logit of every output over the whole vocabulary, and the lowest id that has it, in room->best. */
+static void find_peaks(const struct pass *p, const real *logits)
+{
+    const struct layout *l = p->e->layout;
+    const size_t n = p->b->n_out;
+    const struct comm *tensor = p->e->grid->tensor;
+    double(*best)[2] = p->e->room->best, *largest = p->e->room->dnll, *id = p->e->room->lse;
+    logits_best(n, l->word_count, l->word_first, logits, best);
+    if (p->e->grid->tensor_size == 1) return;
+    for (size_t k = 0; k < n; k++) largest[k] = best[k][0];
+    comm_max_double(tensor, largest, n);
+    for (size_t k = 0; k < n; k++) id[k] = best[k][0] == largest[k] ? -best[k][1] : -INFINITY;
+    comm_max_double(tensor, id, n);
+    for (size_t k = 0; k < n; k++) best[k][0] = largest[k], best[k][1] = -id[k];
+}
+
+static void peak_losses(const struct pass *p, real *dlogits)
+{
+    const struct layout *l = p->e->layout;
+    struct engine_room *room = p->e->room;
+    const real *logits = model_logits(p->e->model);
+    const double vocabulary = (double)l->shape->vocabulary;
+    const size_t n = p->b->n_out;
+    find_peaks(p, logits);
+    logits_total(n, l->word_count, logits, room->lse);
+    if (p->e->grid->tensor_size > 1) comm_sum_double(p->e->grid->tensor, room->lse, n);
+    mean_coefficients(p, 0);
+    for (size_t k = 0; k < n; k++) {
+        room->id[k] = (int32_t)room->best[k][1];
+        room->share[k] = objective_peak(p->o, room->best[k][0], room->lse[k] / vocabulary, &room->dnll[k]);
+        room->coef[k] *= room->dnll[k];
+    }
+    logits_peak_backward(n, l->word_count, l->word_first, room->id, room->coef, vocabulary, dlogits);
+    mean_losses(p, 0);
 }
 
 /* Every tensor rank has the whole hidden state, so no message is needed. */
@@ -241,6 +284,9 @@ void pass_losses(struct engine *e, size_t J, const struct objective *o, const st
             break;
         case LOSS_OF_DISTRIBUTIONS:
             distribution_losses(&pass, dlogits);
+            break;
+        case LOSS_OF_PEAKS:
+            peak_losses(&pass, dlogits);
             break;
         case LOSS_OF_HIDDEN:
             hidden_losses(&pass);

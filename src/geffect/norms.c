@@ -152,16 +152,17 @@ static void find_shared(struct engine *e)
     comm_max_double(e->grid->tensor, e->room->shared, l->n_param);
 }
 
-/* Rounding may leave a square slightly below 0. */
+/* The mean over the tensors of the file. Rounding may leave a square slightly below 0. */
 static double mean_norm(const struct engine *e, size_t n, size_t i)
 {
     const struct layout *l = e->layout;
-    double sum = 0;
+    double sum = 0, square = 0;
     for (size_t k = 0; k < l->n_param; k++) {
-        const double square = e->room->square[k * n + i];
+        square = (l->param[k].goes_on ? square : 0) + e->room->square[k * n + i];
+        if (k + 1 < l->n_param && l->param[k + 1].goes_on) continue;
         sum += square < 0 ? 0 : sqrt(square);
     }
-    return sum / (double)l->n_param;
+    return sum / (double)l->n_tensor;
 }
 
 enum status engine_norms(struct engine *e, const struct rows *r, double *norm)

@@ -60,7 +60,7 @@ enum status engine_statistics(struct engine *e, const struct rows *r, const stru
         struct batch b;
         enum phase before;
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
-        if ((now = model_forward(e->model, e->weights, &b)) > st) st = now;
+        if ((now = pass_values(e, e->weights, r->data, p, &b, 0)) > st) st = now;
         before = phase_enter(PHASE_LOSS);
         put(e, r, p, &b, model_nll(e->model), out->nll);
         if (out->hit) hits(e, &b, room->of_sequence);

@@ -61,7 +61,14 @@ static enum status read(const struct grid *world, const struct config_setting *s
 
 static bool same(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
 
-/* Objectives share one array for each file, and one for the drawn direction. Collective over world. */
+static void make_unit(size_t n, real *u)
+{
+    const double norm = sqrt(math_sum_squares(n, u));
+    for (size_t i = 0; i < n && norm > 0; i++) u[i] = (real)((double)u[i] / norm);
+}
+
+/* Objectives share one array for each file, and one for the drawn direction; as they are, and divided by their norm.
+ *                                                                                              Collective over world. */
 static enum status direction(struct inputs *in, const struct grid *world, const struct config_objective *from,
                              struct objective *o)
 {
@@ -70,10 +77,11 @@ static enum status direction(struct inputs *in, const struct grid *world, const 
     const char *path = s ? s->text : NULL;
     struct direction *d = making_directions(in), *end = d + in->n_direction;
     enum status st = OK;
-    while (d < end && !same(path, d->path)) d++;
+    const bool unit = objective_unit(o);
+    while (d < end && (!same(path, d->path) || d->unit != unit)) d++;
     if (d == end) {
         TRY_NEW(d->u, n);
-        d->path = path;
+        d->path = path, d->unit = unit;
         in->n_direction++;
         if (!s) draw(in->config->seed, n, d->u);
     }
@@ -81,6 +89,7 @@ static enum status direction(struct inputs *in, const struct grid *world, const 
 done:
     st = grid_agree(world, st);
     if (st == OK && s && d == end) st = grid_agree(world, read(world, s, n, d->u));
+    if (st == OK && unit && d == end) make_unit(n, d->u);
     return st;
 }
 

@@ -14,12 +14,25 @@ static enum status resolve(const struct config_objective *from, unsigned kind, c
         const struct config_setting *s = &from->setting[i];
         snprintf(where, sizeof where, "%s", place_text(&s->place));
         if (objective_needs(out) & NEEDS_DIRECTION && !strcmp(s->key, "direction")) continue; /* see inputs_hidden() */
-        if (!s->is_number)
+        bool word;
+        if ((st = objective_choose(out, where, s->key, s->text, &word)) != OK || word) continue;
+        if (!s->is_number && objective_has(out, s->key))
             st = fail(ERR_INPUT, "%s: %s of %s must be a number, not \"%s\"", where, s->key, from->name, s->text);
         else
             st = objective_set(out, where, s->key, s->number);
     }
     return st;
+}
+
+/* A batch of retain rows is cut into as many parts as that of the forget rows. */
+static enum status check_batch(const struct config *c, const struct config_objective *r)
+{
+    if (c->train.combine == COMBINE_GLOBAL || r->batch_size == CONFIG_AUTO || !(r->batch_size % c->train.accumulation))
+        return OK;
+    return fail(ERR_INPUT,
+                "%s: batch_size of %s is %zu, but train.combine: micro_batch cuts it into train.accumulation = %zu equal "
+                "parts: give a multiple of that",
+                place_text(&r->place), r->name, r->batch_size, c->train.accumulation);
 }
 
 static enum status regularizers(struct inputs *in)
@@ -34,12 +47,19 @@ static enum status regularizers(struct inputs *in)
     for (size_t i = 0; i < c->n_regularizer; i++) {
         struct regularizer *r = &list[i];
         TRY(resolve(&c->regularizer[i], IS_REGULARIZER, "regularizer", &r->objective));
+        TRY(check_batch(c, &c->regularizer[i]));
         r->weight = c->regularizer[i].weight;
         r->batch = c->regularizer[i].batch_size == CONFIG_AUTO ? batch : c->regularizer[i].batch_size;
         for (size_t k = 0; k < i; k++)
             if (!strcmp(objective_name(&in->regularizer[k].objective), objective_name(&r->objective))) {
                 st = fail(ERR_INPUT, "%s: regularizer %s stands twice", place_text(&c->regularizer[i].place),
                           c->regularizer[i].name);
+                goto done;
+            }
+        for (size_t k = 0; k < i && c->regularizer[i].dual.step_size > 0; k++)
+            if (c->regularizer[k].dual.step_size > 0) {
+                st = fail(ERR_INPUT, "%s: %s and %s both have a dual weight: one may",
+                          place_text(&c->regularizer[i].place), c->regularizer[k].name, c->regularizer[i].name);
                 goto done;
             }
     }

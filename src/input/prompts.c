@@ -13,14 +13,14 @@ struct reader { /* used on rank 0 only */
     size_t most, room;
 };
 
-/* Adds a prompt with this text; errors name `where` and line (0: none). */
-static enum status prompt_add(struct reader *r, const char *where, size_t line, struct text *text)
+/* Adds a prompt with this text, which the template has made or not; errors name `where` and line (0: none). */
+static enum status prompt_add(struct reader *r, const char *where, size_t line, bool own, struct text *text)
 {
     struct prompt_inputs *p = r->p;
     char at[32] = "";
     enum status st = OK;
     if (line) snprintf(at, sizeof at, ":%zu", line);
-    if ((st = tokenizer_encode(r->rule->tokenizer, text->n ? text->data : "", text->n, true, &r->id)) == ERR_INPUT) {
+    if ((st = rule_encode(r->rule, own, text->data, text->n, &r->id)) == ERR_INPUT) {
         char message[512];
         snprintf(message, sizeof message, "%s", fail_message());
         fail_clear();
@@ -40,7 +40,7 @@ done:
 }
 
 /* Makes the text of a row's prompt: "prompt" as it is, or "question" between the parts of the template. */
-static enum status prompt_text(const struct template *t, const char *path, size_t line, const json_t *row,
+static enum status prompt_text(struct reader *r, const char *path, size_t line, const json_t *row, bool *own,
                                struct text *text)
 {
     const json_t *prompt = key_find(row, "prompt"), *question = key_find(row, "question"); /* null: not given */
@@ -52,9 +52,10 @@ static enum status prompt_text(const struct template *t, const char *path, size_
         return fail(ERR_INPUT, "%s:%zu: has both \"question\" and \"prompt\": give one of them", path, line);
     if (!json_is_string(given))
         return fail(ERR_INPUT, "%s:%zu: \"%s\" is not text", path, line, prompt ? "prompt" : "question");
-    if (question) TRY(text_add(text, t->question_start, strlen(t->question_start)));
-    TRY(text_add(text, json_string_value(given), json_string_length(given)));
-    if (question) TRY(text_add(text, t->question_end, strlen(t->question_end)));
+    *own = question;
+    if (!question) return text_add(text, json_string_value(given), json_string_length(given));
+    if (!r->p->question.data) TRY(text_add(&r->p->question, json_string_value(given), json_string_length(given)));
+    TRY(template_prompt(&r->rule->template, json_string_value(given), json_string_length(given), text));
 done:
     return st;
 }
@@ -63,10 +64,11 @@ static enum status line_read(struct reader *r, const char *path, size_t line, co
 {
     struct text text = {0};
     json_t *row = NULL;
+    bool own = false;
     enum status st = OK;
     TRY(json_parse(path, line - 1, bytes, n, &row));
-    TRY(prompt_text(&r->rule->template, path, line, row, &text));
-    TRY(prompt_add(r, path, line, &text));
+    TRY(prompt_text(r, path, line, row, &own, &text));
+    TRY(prompt_add(r, path, line, own, &text));
 done:
     json_decref(row);
     text_free(&text);
@@ -109,7 +111,7 @@ static enum status one_prompt(struct reader *r, const struct config *c)
     TRY_NEW(r->p->first, 2);
     TRY_NEW(r->p->text, 1);
     TRY(text_add(&text, c->generate.prompt, strlen(c->generate.prompt)));
-    TRY(prompt_add(r, place_text(&place), 0, &text));
+    TRY(prompt_add(r, place_text(&place), 0, false, &text));
 done:
     text_free(&text);
     return st;
@@ -133,12 +135,11 @@ static enum status check_lengths(const struct inputs *in, struct prompt_inputs *
 {
     const struct config *c = in->config;
     const struct shape *s = in->shape;
-    const size_t most = c->generate.max_length, limit = s->learned_positions ? s->positions : s->window;
+    const size_t most = c->generate.max_length, limit = s->learned_positions ? s->positions : 0;
     const struct place place = config_place(c, "generate.max_length");
     if (limit && most > limit)
-        return fail(
-            ERR_INPUT, "%s: generate.max_length: is %zu, but the model %s %zu; lower it", place_text(&place), most,
-            s->learned_positions ? "has learned positions for" : "has a sliding window, which is not built, of", limit);
+        return fail(ERR_INPUT, "%s: generate.max_length: is %zu, but the model has learned positions for %zu; lower it",
+                    place_text(&place), most, limit);
     for (size_t i = 0; i < p->n; i++) p->n_long += p->first[i + 1] - p->first[i] >= most;
     if (p->n_long)
         log_warn("%s: %zu prompt%s generate.max_length = %zu tokens or more: no answer",
@@ -173,5 +174,6 @@ void prompt_inputs_free(struct prompt_inputs *p)
     if (!p) return;
     for (size_t i = 0; i < p->n && p->text; i++) text_free(&p->text[i]);
     tokenizer_free(p->tokenizer);
+    text_free(&p->question);
     free(p->first), free(p->id), free(p->text), free(p);
 }

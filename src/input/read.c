@@ -41,29 +41,16 @@ done:
     return st;
 }
 
-/* Only rank 0 opens the tokenizer; the rule's numbers are the same on all ranks. */
-static enum status open_rule(const struct grid *world, const struct inputs *in, struct tokenizer **tokenizer,
-                             struct data_rule *rule)
+/* Only rank 0 opens the tokenizer and makes the rule; which tokens end an answer all must know. */
+static enum status open_rule(const struct grid *world, struct inputs *in, struct tokenizer **tokenizer,
+                             struct data_rule *rule, struct special_token token[N_SPECIAL])
 {
-    const struct config *c = in->config;
     enum status st = OK;
-    size_t words;
-    *rule = (struct data_rule){.max_length = c->data.max_length,
-                               .eos = in->shape->n_eos ? in->shape->eos[0] : -1,
-                               .vocabulary = in->shape->vocabulary};
-    if (!c->data.template)
-        rule->template = (struct template){c->data.question_start, c->data.question_end, c->data.answer_start};
-    else if (!template_named(c->data.template, &rule->template))
-        st = fail(ERR_INPUT, "%s: data.template: there is no template \"%s\"; use qa, llama2 or the three parts",
-                  place_text(&c->data.template_place), c->data.template);
-    if (st == OK && world->rank == 0) {
-        st = tokenizer_open(c->model.path, tokenizer);
-        if (st == OK && (words = tokenizer_vocabulary(*tokenizer)) > in->shape->vocabulary)
-            st = fail(ERR_INPUT, "%s/tokenizer.json: has ids up to %zu, but the embedding of config.json has %zu rows",
-                      c->model.path, words - 1, in->shape->vocabulary);
-    }
-    rule->tokenizer = *tokenizer;
-    return grid_agree(world, st);
+    if (world->rank == 0) st = rule_make(in->config, in->shape, tokenizer, rule, &in->ends, token);
+    TRY(grid_agree(world, st));
+    comm_broadcast(world->world, &in->ends, sizeof in->ends, 0);
+done:
+    return st;
 }
 
 /* Checks the headers of the weights' files, before anything is allocated by the sizes of config.json. */
@@ -93,9 +80,10 @@ static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, con
 {
     struct tokenizer *tokenizer = NULL;
     struct prompt_inputs *prompts = NULL;
-    struct data_rule rule;
+    struct data_rule rule = {0};
+    struct special_token token[N_SPECIAL] = {{.id = -1}, {.id = -1}};
     enum status st;
-    TRY(open_rule(world, in, &tokenizer, &rule));
+    TRY(open_rule(world, in, &tokenizer, &rule, token));
     TRY(grid_agree(world, inputs_rows(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
     if (e) {
@@ -107,8 +95,13 @@ static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, con
     st = inputs_prompts(in, world, &rule, &prompts);
     in->prompts = prompts;
     TRY(st);
+    if (world->rank == 0) st = ends_check(in, &rule);
+    if (world->rank == 0 && st == OK) st = chat_check(in, &rule, token);
+    TRY(grid_agree(world, st));
     if (prompts) prompts->tokenizer = tokenizer, tokenizer = NULL;
 done:
+    template_free(&rule.template);
+    special_free(token);
     tokenizer_free(tokenizer);
     return st;
 }
@@ -124,6 +117,7 @@ enum status inputs_read(const char *file, int n_override, char *const *override,
     if (!in) st = fail(ERR_MEMORY, "memory: cannot allocate the inputs");
     TRY(grid_agree(world, st));
     TRY(read_config(file, n_override, override, world, in));
+    TRY(grid_agree(world, world->rank == 0 ? inputs_places(in->config) : OK));
     follow(in);
     TRY(grid_agree(world, inputs_objectives(in)));
     st = inputs_scores(in, &e);
@@ -141,7 +135,9 @@ done:
     return grid_agree(world, st);
 }
 
-/* The only function that may cast const away from the inputs, to free them. */
+void inputs_decay_all(const struct inputs *in) { ((struct config *)in->config)->optimizer.decay = DECAY_ALL; }
+
+/* This function and the one above alone may cast const away from the inputs. */
 void inputs_free(const struct inputs *in)
 {
     if (!in) return;

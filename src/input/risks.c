@@ -27,8 +27,11 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
         k->data = in->retain;
         first = from->from == FROM_TRAINED ? in->held_out : 0;
     } else {
-        const struct data_file f = {
-            .path = from->data, .question = from->question, .answer = from->answer, .rows = SIZE_MAX};
+        const struct data_file f = {.path = from->data,
+                                    .question = from->question,
+                                    .answer = from->answer,
+                                    .text = text_key(rule, NULL),
+                                    .rows = SIZE_MAX};
         TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
         TRY(inputs_lengths(in, k->own));
         k->data = k->own;

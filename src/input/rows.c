@@ -35,7 +35,7 @@ static enum status read_data(const struct grid *world, const struct config_data 
     const struct data_file f = {.path = d->path,
                                 .question = d->question,
                                 .answer = d->answer,
-                                .text = d->text,
+                                .text = text_key(rule, d->text),
                                 .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
     if (!d->path) return OK;
     st = inputs_dataset(world, &f, idk, c, rule, &read);
@@ -46,6 +46,9 @@ static enum status read_data(const struct grid *world, const struct config_data 
 static void warn_rows(const struct inputs *in, const struct dataset *d)
 {
     if (!d) return;
+    if (d->n_line < d->n_row)
+        log_info("%s: %zu texts in %zu rows of at most %zu tokens", d->path, d->n_line, d->n_row,
+                 in->config->data.max_length);
     if (d->n_cut)
         log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
                  d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);
@@ -61,11 +64,6 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
     for (size_t i = 0; d && i < d->n_row; i++) {
         size_t length = dataset_length(d, i);
         if (length > in->longest) in->longest = length;
-        if (in->shape->window && length > in->shape->window)
-            return fail(ERR_INPUT,
-                        "%s: row %zu has %zu tokens, more than the model's sliding window of %zu, which is not built; "
-                        "lower data.max_length",
-                        d->path, i + 1, length, in->shape->window);
         if (in->shape->learned_positions && length > in->shape->positions)
             return fail(ERR_INPUT,
                         "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,
@@ -81,7 +79,9 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d)
 static enum status check_labels(const struct dataset *d, const struct objective *o)
 {
     for (size_t i = 0; i < d->n_row; i++)
-        if (dataset_labels(d, i) && objective_mass(o, dataset_length(d, i), dataset_labels(d, i)) > 0) return OK;
+        if (dataset_labels(d, i) &&
+            objective_mass(o, dataset_outputs(d, i, objective_outputs(o)), dataset_labels(d, i)) > 0)
+            return OK;
     return fail(ERR_INPUT, "%s: none of its rows has a labelled token that %s uses; raise data.max_length", d->path,
                 objective_name(o));
 }

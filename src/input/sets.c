@@ -270,14 +270,14 @@ static enum status check_length(const struct inputs *in)
 {
     const struct evaluation_inputs *e = in->evaluation;
     const size_t most = e->longest_answered;
-    const size_t limit = in->shape->learned_positions ? in->shape->positions : in->shape->window;
+    const size_t limit = in->shape->learned_positions ? in->shape->positions : 0;
     const struct place place = config_place(in->config, "evaluate.max_length");
     if (!e->most_prompts || !limit || most <= limit) return OK;
-    return fail(ERR_INPUT, "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model %s %zu",
-                place_text(&place), most,
-                in->shape->learned_positions ? "has learned positions for"
-                                             : "has a sliding window, which is not built, of",
-                limit);
+    return fail(
+        ERR_INPUT,
+        "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model has learned positions for "
+        "%zu",
+        place_text(&place), most, limit);
 }
 
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
@@ -288,6 +288,8 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
     if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
     TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
+    if (!in->ends.labelled && c->evaluate.benchmark == BENCHMARK_TOFU)
+        e->rule.without_end = false; /* or the last token of the answer would go; others do not use data.template */
     for (size_t i = 0; i < c->evaluate.n_set; i++)
         if (set_is_evaluated(c, &c->evaluate.set[i]))
             TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[e->n++]));

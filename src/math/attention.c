@@ -1,6 +1,7 @@
 /* Causal attention inside each sequence of a packed batch, a few queries at a time: no score of a later key is formed.
  *      S = scale Q K^T     P = softmax(S over keys not after the query)     O = P V
  *      dV = P^T dO         dS = scale P (dO V^T - rowsum(dO O))             dQ = dS K       dK = dS^T Q
+ * With a cap S = cap tanh(scale Q K^T / cap), and dS is multiplied by 1 - (S / cap)^2; with a window P is 0 at keys further back.
  * The backward recomputes P as exp(S - lse) for a block of queries. In the backward a task is all query heads of one
  * key-value head in one sequence; tasks write to different places, so they may run in any order.                     */
 #include "unlearn/math_priv.h"
@@ -22,7 +23,7 @@ static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit
 static size_t task_scratch(const struct attention *a, size_t longest)
 {
     size_t keys = up_to(TILE_PANEL, longest), wide = up_to(TILE_PAD, a->head_dim);
-    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * (keys + wide) * BLOCK;
+    return 2 * keys * a->head_dim + 2 * keys * wide + 2 * (keys + wide) * BLOCK + (a->cap > 0 ? keys * BLOCK : 0);
 }
 
 size_t attention_scratch(const struct attention *a, size_t longest)
@@ -99,11 +100,20 @@ static struct task task_new(const struct attention *a, size_t seq, size_t kv, co
     return t;
 }
 
-/* y [n][keys, padded] = x [n][dim] times panels; rows of y are ld apart */
-static void times_panels(const struct task *t, size_t n, const real *x, size_t ldx, size_t keys, const real *panels,
-                         real *y, size_t ld)
+/* The first key that a query sees. */
+static size_t first_key(const struct task *t, size_t query)
 {
-    for (size_t first = 0; first < keys; first += TILE_PANEL)
+    return t->a->window && query >= t->a->window ? query + 1 - t->a->window : 0;
+}
+
+/* The same, rounded down to a panel: scores of this query and of later ones are computed from here on. */
+static size_t first_panel(const struct task *t, size_t query) { return first_key(t, query) / TILE_PANEL * TILE_PANEL; }
+
+/* y [n][from ... keys, padded] = x [n][dim] times panels; rows of y are ld apart */
+static void times_panels(const struct task *t, size_t n, const real *x, size_t ldx, size_t from, size_t keys,
+                         const real *panels, real *y, size_t ld)
+{
+    for (size_t first = from; first < keys; first += TILE_PANEL)
         small_product(n, smaller(TILE_PANEL, up_to(TILE_PAD, keys - first)), t->dim, x, ldx, 1, panels + first * t->dim,
                       TILE_PANEL, false, y + first, ld);
 }
@@ -117,12 +127,29 @@ static size_t hide_after(size_t n, real *s)
     return wide;
 }
 
+static void hide_before(size_t n, real *s)
+{
+    for (size_t c = 0; c < n; c++) s[c] = -INFINITY;
+}
+
+/* Caps scores; slope [n], where it is asked for, is the derivative. */
+static void cap_scores(real cap, size_t n, real *restrict s, real *restrict slope)
+{
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) s[c] = cap * real_tanh(s[c] / cap);
+    if (!slope) return;
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) slope[c] = 1 - s[c] / cap * (s[c] / cap);
+}
+
 /* ---- forward */
 
-/* Replaces s[0 ... n-1] by its softmax, then writes 0 up to `end`; returns the log of the softmax's denominator. */
-static real softmax(size_t n, size_t end, real *s)
+/* Replaces s[0 ... n-1] by the softmax of all but the first `hidden`, then writes 0 up to `end`; returns the log of the
+ * softmax's denominator. */
+static real softmax(size_t hidden, size_t n, size_t end, real *s)
 {
     size_t wide = hide_after(n, s);
+    hide_before(hidden, s);
     real most = row_max(wide, s), sum, over;
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - most);
@@ -136,16 +163,19 @@ static real softmax(size_t n, size_t end, real *s)
 
 static void head_forward(const struct task *t, const real *q, real *out, real *lse)
 {
-    size_t ld = up_to(TILE_PANEL, t->length);
+    const size_t ld = up_to(TILE_PANEL, t->length);
     for (size_t query = 0; query < t->length; query += TILE_ROWS) {
-        size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows;
-        times_panels(t, rows, q + query * t->row, t->row, keys, t->k_t, t->free, ld);
+        const size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows, from = first_panel(t, query);
+        real *s = t->free + from;
+        times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
-            hide_keys(t->hidden, query + i + 1, t->free + i * ld);
-            real sum = softmax(query + i + 1, keys, t->free + i * ld);
-            lse[(query + i) * t->a->heads_q] = sum;
+            if (t->a->cap > 0) cap_scores((real)t->a->cap, keys - from, s + i * ld, NULL);
+            hide_keys(t->hidden, first_key(t, query + i), query + i + 1, t->free + i * ld);
+            lse[(query + i) * t->a->heads_q] =
+                softmax(first_key(t, query + i) - from, query + i + 1 - from, keys - from, s + i * ld);
         }
-        small_product(rows, t->dim, keys, t->free, ld, 1, t->v, t->wide, false, out + query * t->out_row, t->out_row);
+        small_product(rows, t->dim, keys - from, s, ld, 1, t->v + from * t->wide, t->wide, false,
+                      out + query * t->out_row, t->out_row);
     }
 }
 
@@ -165,35 +195,41 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
 
 /* ---- backward */
 
-/* Recomputes the softmax as exp(s - lse); 0 from n, behind the query, up to `end`. */
-static void softmax_again(size_t n, size_t end, real lse, real *s)
+/* Recomputes the softmax as exp(s - lse); 0 before `hidden`, and from n, behind the query, up to `end`. */
+static void softmax_again(size_t hidden, size_t n, size_t end, real lse, real *s)
 {
     size_t wide = hide_after(n, s);
+    hide_before(hidden, s);
 #pragma omp simd
     for (size_t c = 0; c < wide; c++) s[c] = real_exp(s[c] - lse);
     for (size_t c = wide; c < end; c++) s[c] = 0;
 }
 
-/* ds = scale p (dp - mean), in place of dp */
-static void softmax_backward(size_t n, const real *restrict p, real mean, real scale, real *restrict dp)
+/* ds = scale p (dp - mean), in place of dp, times the slope of a cap if there is one */
+static void softmax_backward(size_t n, const real *restrict p, real mean, real scale, const real *restrict slope,
+                             real *restrict dp)
 {
 #pragma omp simd
     for (size_t c = 0; c < n; c++) dp[c] = scale * p[c] * (dp[c] - mean);
+    if (!slope) return;
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) dp[c] *= slope[c];
 }
 
-/* A block of queries of one head: its first query, its rows and its softmax p, row length ld; in p, keys behind a query
- * are 0 up to the end of that query's group of TILE_ROWS. */
+/* A block of queries of one head: its first query, the first key of its scores, its rows and its softmax p, row length ld; in
+ * p, keys behind a query are 0 up to the end of that query's group of TILE_ROWS. */
 struct block {
-    size_t first, rows, ld;
-    real *p, *ds, *packed;
-    bool add; /* add to dk and dv: the head is not the first of its key-value head */
+    size_t first, from, rows, ld;
+    real *p, *ds, *slope, *packed; /* slope: of capped scores; NULL: there is no cap */
+    bool add;                      /* add to dk and dv: the head is not the first of its key-value head */
 };
 
 /* d [keys][dim] += s^T x, x [rows][wide] packed. Only queries of the same or later groups see the keys of a group, so
  * for keys of this block the first head overwrites d instead of adding to it. */
 static void add_transposed(const struct task *t, const struct block *b, const real *s, const real *x, real *d)
 {
-    small_product(b->first, t->dim, b->rows, s, 1, b->ld, x, t->wide, true, d, t->row);
+    small_product(b->first - b->from, t->dim, b->rows, s + b->from, 1, b->ld, x, t->wide, true, d + b->from * t->row,
+                  t->row);
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         size_t key = b->first + i;
         small_product(smaller(TILE_ROWS, b->rows - i), t->dim, b->rows - i, s + i * b->ld + key, 1, b->ld,
@@ -204,11 +240,13 @@ static void add_transposed(const struct task *t, const struct block *b, const re
 static void block_softmax(const struct task *t, const struct block *b, const real *q, const real *lse)
 {
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
-        size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows;
-        times_panels(t, rows, q + (b->first + i) * t->row, t->row, keys, t->k_t, b->p + i * b->ld, b->ld);
+        const size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows, n = keys - b->from;
+        times_panels(t, rows, q + (b->first + i) * t->row, t->row, b->from, keys, t->k_t, b->p + i * b->ld, b->ld);
         for (size_t k = i; k < i + rows; k++) {
-            hide_keys(t->hidden, b->first + k + 1, b->p + k * b->ld);
-            softmax_again(b->first + k + 1, keys, lse[(b->first + k) * t->a->heads_q], b->p + k * b->ld);
+            const size_t query = b->first + k, at = k * b->ld + b->from;
+            if (b->slope) cap_scores((real)t->a->cap, n, b->p + at, b->slope + at);
+            hide_keys(t->hidden, first_key(t, query), query + 1, b->p + k * b->ld);
+            softmax_again(first_key(t, query) - b->from, query + 1 - b->from, n, lse[query * t->a->heads_q], b->p + at);
         }
     }
 }
@@ -220,14 +258,15 @@ static void block_backward(const struct task *t, const struct block *b, const re
     const real scale = (real)t->a->scale;
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         size_t rows = smaller(TILE_ROWS, b->rows - i), query = b->first + i, keys = query + rows;
-        real *ds = b->ds + i * b->ld;
-        times_panels(t, rows, dout + query * t->out_row, t->out_row, keys, t->v_t, ds, b->ld);
+        real *ds = b->ds + i * b->ld + b->from;
+        times_panels(t, rows, dout + query * t->out_row, t->out_row, b->from, keys, t->v_t, ds - b->from, b->ld);
         for (size_t k = 0; k < rows; k++) {
-            size_t at = (query + k) * t->out_row;
+            const size_t at = (query + k) * t->out_row, row = (i + k) * b->ld + b->from;
             real mean = (real)row_dot(t->dim, dout + at, out + at);
-            softmax_backward(keys, b->p + (i + k) * b->ld, mean, scale, ds + k * b->ld);
+            softmax_backward(keys - b->from, b->p + row, mean, scale, b->slope ? b->slope + row : NULL, ds + k * b->ld);
         }
-        small_product(rows, t->dim, keys, ds, b->ld, 1, t->k, t->wide, false, dq + query * t->row, t->row);
+        small_product(rows, t->dim, keys - b->from, ds, b->ld, 1, t->k + b->from * t->wide, t->wide, false,
+                      dq + query * t->row, t->row);
     }
     pack_rows(t, b->rows, dout + b->first * t->out_row, t->out_row, b->packed);
     add_transposed(t, b, b->p, b->packed, dv);
@@ -243,8 +282,10 @@ static void head_backward(struct task t, bool add, size_t J, size_t d_out, size_
     b.p = take(&t, BLOCK * b.ld);
     b.ds = take(&t, BLOCK * b.ld);
     b.packed = take(&t, BLOCK * t.wide);
+    if (t.a->cap > 0) b.slope = take(&t, BLOCK * b.ld);
     for (b.first = 0; b.first < t.length; b.first += BLOCK) {
         b.rows = smaller(BLOCK, t.length - b.first);
+        b.from = first_panel(&t, b.first);
         block_softmax(&t, &b, q, lse);
         for (size_t j = 0; j < J; j++)
             block_backward(&t, &b, q, out, dout + j * d_out, dq + j * d_qkv, dk + j * d_qkv, dv + j * d_qkv);

@@ -1,5 +1,5 @@
 /* Attention of rows that continue sequences in a cache:
- *      s = q K^T     e = exp(s - max s)     out = e V / sum e
+ *      s = q K^T     e = exp(s - max s)     out = e V / sum e        with a cap: s = cap tanh(q K^T / cap)
  * Keys (times scale) and values of each key-value head and slot are stored transposed, in panels
  * [panel][dim][TILE_PANEL] of positions, so that vectors run along the positions for any width of heads. Up to MOST
  * queries, of heads that share keys or of consecutive rows, are computed together; the order of each query's sums
@@ -12,10 +12,12 @@ enum { PANEL = TILE_PANEL, MOST = LANES >= 8 ? 4 : 2 }; /* queries at a time */
 struct query {
     const real *q; /* [dim] */
     real *out;     /* [dim] */
-    size_t keys;   /* it sees the first `keys` positions */
+    size_t first;  /* it sees the positions from `first` on */
+    size_t keys;   /* and before `keys` */
 };
 struct head {
     size_t dim;
+    real cap;
     real *k, *v;                 /* panels */
     const unsigned char *hidden; /* of the slot's positions, or NULL */
 };
@@ -53,23 +55,23 @@ static inline __attribute__((always_inline)) void dots(size_t rows, size_t vecto
         for (size_t v = 0; v < vectors; v++) *(lanes *)(s + r * ld + v * LANES) = sum[r][v];
 }
 
-/* s [rows][ld] = scores of the first n keys, n in whole vectors */
-static inline __attribute__((always_inline)) void scores(size_t rows, size_t n, const struct head *h,
+/* s [rows][ld] = scores of keys at ... n-1, both in whole vectors */
+static inline __attribute__((always_inline)) void scores(size_t rows, size_t at, size_t n, const struct head *h,
                                                          const struct query *q, real *s, size_t ld)
 {
-    size_t at = 0;
     for (; at + (size_t)4 * LANES <= n; at += (size_t)4 * LANES)
         dots(rows, 4, h->dim, q, h->k + at / PANEL * PANEL * h->dim + at % PANEL, s + at, ld);
     for (; at < n; at += LANES) dots(rows, 1, h->dim, q, h->k + at / PANEL * PANEL * h->dim + at % PANEL, s + at, ld);
 }
 
-/* Replaces the first n of s by exp(s - max s), then writes 0 up to `end`; returns their sum. */
-static real exponentials(size_t n, size_t end, real *s)
+/* Replaces s by exp(s - max s) from `hidden` to n-1, and by 0 before and up to `end`; returns their sum. */
+static real exponentials(size_t hidden, size_t n, size_t end, real *s)
 {
     const size_t wide = up_to(LANES, n);
     lanes most, sum = {0};
     real shift;
     for (size_t c = n; c < wide; c++) s[c] = -INFINITY;
+    for (size_t c = 0; c < hidden; c++) s[c] = -INFINITY;
     most = load(s);
     for (size_t c = LANES; c < wide; c += LANES) most = larger(*(const lanes *)(s + c), most);
     shift = largest(most);
@@ -96,12 +98,12 @@ static inline __attribute__((always_inline)) void weigh(size_t rows, size_t vect
 }
 
 /* Writes LANES / rows dimensions of out, from `first` on; where fewer exist, the spare sums read the last one again. */
-static inline __attribute__((always_inline)) void values(size_t rows, size_t n, const struct head *h, size_t first,
-                                                         const struct query *q, const real *over, const real *e,
-                                                         size_t ld)
+static inline __attribute__((always_inline)) void values(size_t rows, size_t at, size_t n, const struct head *h,
+                                                         size_t first, const struct query *q, const real *over,
+                                                         const real *e, size_t ld)
 {
     const size_t outs = LANES / rows, wanted = smaller(outs, h->dim - first), step = rows < 4 ? 4 : 2;
-    size_t row[LANES], at = 0;
+    size_t row[LANES];
     lanes sum[LANES];
     real out[LANES];
     for (size_t o = 0; o < outs; o++) row[o] = (first + smaller(o, wanted - 1)) * PANEL;
@@ -115,17 +117,26 @@ static inline __attribute__((always_inline)) void values(size_t rows, size_t n, 
         for (size_t o = 0; o < wanted; o++) q[r].out[first + o] = over[r] * out[r * outs + o];
 }
 
+static void cap_scores(real cap, size_t n, real *s)
+{
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) s[c] = cap * real_tanh(s[c] / cap);
+}
+
 static inline __attribute__((always_inline)) void answer(size_t rows, const struct head *h, const struct query *q,
                                                          real *s)
 {
     real over[MOST];
-    size_t n = 0, ld;
-    for (size_t r = 0; r < rows; r++) n = q[r].keys > n ? q[r].keys : n;
+    size_t n = 0, from = q[0].first, ld;
+    for (size_t r = 0; r < rows; r++) n = q[r].keys > n ? q[r].keys : n, from = smaller(from, q[r].first);
     n = ld = up_to(LANES, n);
-    scores(rows, n, h, q, s, ld);
-    for (size_t r = 0; r < rows && h->hidden; r++) hide_keys(h->hidden, q[r].keys, s + r * ld);
-    for (size_t r = 0; r < rows; r++) over[r] = 1 / exponentials(q[r].keys, n, s + r * ld);
-    for (size_t c = 0; c < h->dim; c += LANES / rows) values(rows, n, h, c, q, over, s, ld);
+    from = from / PANEL * PANEL;
+    scores(rows, from, n, h, q, s, ld);
+    for (size_t r = 0; r < rows && h->cap > 0; r++) cap_scores(h->cap, n - from, s + r * ld + from);
+    for (size_t r = 0; r < rows; r++) hide_keys(h->hidden, q[r].first, q[r].keys, s + r * ld);
+    for (size_t r = 0; r < rows; r++)
+        over[r] = 1 / exponentials(q[r].first - from, q[r].keys - from, n - from, s + r * ld + from);
+    for (size_t c = 0; c < h->dim; c += LANES / rows) values(rows, from, n, h, c, q, over, s, ld);
 }
 
 /* n <= MOST */
@@ -147,7 +158,7 @@ static void task(const struct attention *a, const struct attention_past *past, s
     const size_t dim = a->head_dim, width = (a->heads_q + 2 * a->heads_kv) * dim,
                  half = up_to(PANEL, past->longest) * dim;
     real *memory = past->cache + (past->slot[seq] * a->heads_kv + kv) * 2 * half;
-    const struct head head = {dim, memory, memory + half,
+    const struct head head = {dim, (real)a->cap, memory, memory + half,
                               past->hidden ? past->hidden + past->slot[seq] * past->longest : NULL};
     struct query q[MOST];
     size_t n = 0;
@@ -158,9 +169,10 @@ static void task(const struct attention *a, const struct attention_past *past, s
     }
     for (size_t r = a->first[seq]; r < a->first[seq + 1]; r++)
         for (size_t h = 0; h < a->heads_q; h++) {
+            const size_t keys = (size_t)past->position[r] + 1;
             if ((size_t)a->kv_of[h] != kv) continue;
             q[n++] = (struct query){qkv + r * width + h * dim, out + (r * a->heads_q + h) * dim,
-                                    (size_t)past->position[r] + 1};
+                                    a->window && keys > a->window ? keys - a->window : 0, keys};
             if (n == MOST) answer_all(n, &head, q, scratch), n = 0;
         }
     answer_all(n, &head, q, scratch);

@@ -22,6 +22,29 @@ void logits_max(size_t n, size_t v, const real *logits, double *max)
     for (size_t k = 0; k < n; k++) max[k] = row_max(v, logits + k * v);
 }
 
+void logits_cap(size_t n, size_t v, double cap, real *z)
+{
+    const real c = (real)cap;
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        real *row = z + k * v;
+#pragma omp simd
+        for (size_t i = 0; i < v; i++) row[i] = c * real_tanh(row[i] / c);
+    }
+}
+
+void logits_cap_backward(size_t J, size_t n, size_t v, double cap, const real *z, real *dz)
+{
+    const real c = (real)cap;
+#pragma omp parallel for schedule(static) if (J * n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < J * n; k++) {
+        const real *row = z + k % n * v;
+        real *d = dz + k * v;
+#pragma omp simd
+        for (size_t i = 0; i < v; i++) d[i] *= 1 - row[i] / c * (row[i] / c);
+    }
+}
+
 enum { PIECE = 1024 }; /* columns whose exponentials are stored before they are summed */
 
 static double row_sum_exp(size_t v, const real *z, struct split m)
@@ -100,6 +123,28 @@ void logits_backward(size_t n, size_t v, size_t first, const real *logits, const
 #pragma omp simd
         for (size_t i = 0; i < v; i++) dz[i] = c * real_exp(z[i] - l.high - l.low);
         if (at < v) dz[at] -= c;
+    }
+}
+
+void logits_total(size_t n, size_t v, const real *logits, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        double total = 0;
+        for (size_t i = 0; i < v; i++) total += (double)logits[k * v + i];
+        sum[k] = total;
+    }
+}
+
+void logits_peak_backward(size_t n, size_t v, size_t first, const int32_t *id, const double *coef, double vocabulary,
+                          real *dlogits)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real each = (real)(-coef[k] / vocabulary);
+        const size_t at = label_at(id[k], first, v);
+        for (size_t i = 0; i < v; i++) dlogits[k * v + i] = each;
+        if (at < v) dlogits[k * v + at] += (real)coef[k];
     }
 }
 

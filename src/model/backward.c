@@ -70,30 +70,41 @@ static void attention_step(const struct pass *p, const struct block_kept *k, con
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    const struct attention at = model_attention(m, p->b);
+    const struct attention at = model_attention(m, p->b, p->layer);
     size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
     give_linear(p, ROLE_O, 1, k->att, dy);
     give_bias(p, ROLE_O_BIAS, 1, dy);
     linear_backward_input(J * n, m->d, m->att, dy, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
     attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
-    rotary_apply(-1, J, n, p->b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
-                 m->dqkv, m->qkv);
+    model_rotate(m, p->b, p->layer, -1, J, m->dqkv);
     if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, p->w, p->layer, k);
     give_linear(p, ROLE_Q, parts, m->a, m->dqkv);
     give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
     linear_backward_input(J * n, m->qkv, m->d, m->dqkv, m->qkv, tensor(l, p->w, p->layer, ROLE_Q), 0, dn, m->d);
 }
 
+/* From dx behind a norm after attention or MLP, whose input was `out`, to the derivative by that; dx itself without one. */
+static const real *through_after(const struct pass *p, enum role norm, const real *out, const real *r)
+{
+    struct model *m = p->m;
+    if (!m->layout->shape->both_norms) return m->dx;
+    math_fill(p->cut.J * p->cut.n * m->d, 0, m->dn2);
+    norm_step(p, norm, N_ROLE, out, NULL, r, m->dx, m->dn2);
+    return m->dn2;
+}
+
 static void block_sequential(const struct pass *p, struct block_kept *k)
 {
     struct model *m = p->m;
-    size_t size = p->cut.J * p->cut.n * m->d;
+    const size_t size = p->cut.J * p->cut.n * m->d;
+    const real *dy = through_after(p, ROLE_NORM2_AFTER, k->out2, k->after2);
     norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2);
-    mlp_step(p, k, m->dx, m->dn);
+    mlp_step(p, k, dy, m->dn);
     sum_tensor(m, m->dn, size);
     norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, m->dn, m->dx);
+    dy = through_after(p, ROLE_NORM1_AFTER, k->out1, k->after1);
     norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
-    attention_step(p, k, m->dx, m->dn);
+    attention_step(p, k, dy, m->dn);
     sum_tensor(m, m->dn, size);
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
 }
@@ -156,6 +167,7 @@ static void head(struct pass *p, struct state *weights)
     keeper = layout_find(l, p->layer, ROLE_HEAD)->layer;
     p->w = state_acquire(weights, keeper);
     p->sink->begin(p->sink->context, keeper);
+    if (s->logit_cap > 0) logits_cap_backward(p->cut.J, p->b->n_out, m->words, s->logit_cap, m->logits, m->dlogits);
     give_linear(p, ROLE_HEAD, 1, m->h, m->dlogits);
     give_bias(p, ROLE_HEAD_BIAS, 1, m->dlogits);
     linear_backward_input(N, m->words, m->d, m->dlogits, m->words, tensor(l, p->w, p->layer, ROLE_HEAD), 0, m->dh, m->d);

@@ -4,17 +4,18 @@
 #define UNLEARN_DECODER_H
 #include "unlearn/model_priv.h"
 
-struct block_kept {    /* what a forward keeps of one block, each [rows] */
-    real *x;           /* [d] input of the block */
-    real *mean1, *r1;  /* statistics of the first norm */
-    real *qkv;         /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
-    real *qk_hat[2];   /* normalised queries [heads][head_dim], keys [kv heads][head_dim] */
-    real *qk_r[2];     /* [heads] and [kv heads]; one over all heads: [1] */
-    real *out1, *out2; /* [d] output of attention and MLP; for post_norm */
-    real *att, *lse;   /* [heads][head_dim] attention's output; [heads] */
-    real *mid;         /* [d] after attention; parallel residual: unused */
-    real *mean2, *r2;  /* statistics of the second norm */
-    real *up;          /* [gated ? 2f : f] input of the activation */
+struct block_kept {        /* what a forward keeps of one block, each [rows] */
+    real *x;               /* [d] input of the block */
+    real *mean1, *r1;      /* statistics of the first norm */
+    real *qkv;             /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
+    real *qk_hat[2];       /* normalised queries [heads][head_dim], keys [kv heads][head_dim] */
+    real *qk_r[2];         /* [heads] and [kv heads]; one over all heads: [1] */
+    real *out1, *out2;     /* [d] output of attention and MLP; where a norm comes after them */
+    real *after1, *after2; /* statistics of those norms; for both_norms */
+    real *att, *lse;       /* [heads][head_dim] attention's output; [heads] */
+    real *mid;             /* [d] after attention; parallel residual: unused */
+    real *mean2, *r2;      /* statistics of the second norm */
+    real *up;              /* [gated ? 2f : f] input of the activation */
 };
 struct model {
     const struct layout *layout; /* borrowed */
@@ -23,7 +24,8 @@ struct model {
     struct arena arena;
     size_t d, f, qkv, att, up, words; /* widths of this process: hidden, columns, q+k+v, heads*head_dim, columns of up */
     int *kv_of;                       /* [heads] */
-    real *cosine, *sine;              /* [longest][rotary_dim/2] */
+    real *cosine, *sine;              /* [longest][rotary_dim/2], below it the same of the other frequencies */
+    int32_t *turn;                    /* [rows] which row of those turns a row; NULL: its position */
     struct cache *cache;              /* borrowed during a step; else NULL */
     struct block_kept *kept;          /* [blocks]; without a backward all share one set of buffers */
     real *x, *g, *mean, *r, *h; /* last block's output [rows][d]; at outputs: final norm's input, statistics, output */
@@ -51,7 +53,11 @@ void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *s
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
 /* Attention in one layer for the rows of a step. */
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k);
-struct attention model_attention(const struct model *m, const struct batch *b);
+struct attention model_attention(const struct model *m, const struct batch *b, size_t layer);
+/* Sets m->turn for the batch. */
+void model_turn(struct model *m, const struct batch *b);
+/* Rotates the queries and keys of J stacked q, k, v, in place; direction -1: back. */
+void model_rotate(const struct model *m, const struct batch *b, size_t layer, int direction, size_t J, real *qkv);
 /* The tensor with this role in the layer acquired at base; NULL when the layer has none. */
 static inline real *tensor(const struct layout *l, real *base, size_t layer, enum role role)
 {

@@ -1,6 +1,7 @@
 /* Forward of the decoder over a packed batch:
  *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
- *      logits = head(norm(x)) at the output rows only. With post_norm: x += norm(O attention(...x)), and so on.
+ *      logits = head(norm(x)) at the output rows only. With post_norm: x += norm(O attention(...x)), and so on; with
+ * both_norms: x += norm(O attention(... norm(x))).
  * The products that make heads and MLP columns are local. The two that sum over these (O and down) give partial sums,
  * each summed once over the tensor ranks, or both together where the residual is parallel. */
 #include "decoder.h"
@@ -22,12 +23,11 @@ static void attention_part(struct model *m, const struct batch *b, real *base, s
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    const struct attention at = model_attention(m, b);
+    const struct attention at = model_attention(m, b, layer);
     product(m, b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
     if (s->qkv_bias) bias_add(b->n_row, m->qkv, tensor(l, base, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
     if (s->qk_norm) qk_norm_forward(m, b->n_row, base, layer, k);
-    rotary_apply(1, 1, b->n_row, b->position, l->head_count + l->kv_count, s->head_dim, s->rotary_dim, m->cosine, m->sine,
-                 k->qkv, m->qkv);
+    model_rotate(m, b, layer, 1, 1, k->qkv);
     if (m->cache)
         step_attention(m, b, layer, k);
     else
@@ -57,21 +57,6 @@ static void residual(struct model *m, size_t n, const real *x, real *part, const
     if (bias) bias_add(n, m->d, bias, y, m->d);
 }
 
-static void block_sequential(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
-{
-    const struct layout *l = m->layout;
-    const struct shape *s = l->shape;
-    size_t n = b->n_row;
-    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
-                 s->norm_eps, m->a, k->mean1, k->r1);
-    attention_part(m, b, w, layer, k);
-    residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_O_BIAS), k->mid);
-    norm_forward(s->norm, n, m->d, k->mid, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
-                 s->norm_eps, m->a, k->mean2, k->r2);
-    mlp_part(m, b, w, layer, k, m->part);
-    residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
-}
-
 /* y = x + norm(the sum over tensor ranks of m->part (+ bias)); out keeps the norm's input. */
 static void residual_normed(struct model *m, size_t n, const real *x, const real *bias, enum role norm, real *w,
                             size_t layer, real *out, real *r, real *y)
@@ -82,6 +67,29 @@ static void residual_normed(struct model *m, size_t n, const real *x, const real
     if (bias) bias_add(n, m->d, bias, out, m->d);
     norm_forward(l->shape->norm, n, m->d, out, tensor(l, w, layer, norm), NULL, l->shape->norm_eps, y, NULL, r);
     math_add(n * m->d, x, y);
+}
+
+static void block_sequential(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    size_t n = b->n_row;
+    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
+                 s->norm_eps, m->a, k->mean1, k->r1);
+    attention_part(m, b, w, layer, k);
+    if (s->both_norms)
+        residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1, k->after1,
+                        k->mid);
+    else
+        residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_O_BIAS), k->mid);
+    norm_forward(s->norm, n, m->d, k->mid, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
+                 s->norm_eps, m->a, k->mean2, k->r2);
+    mlp_part(m, b, w, layer, k, m->part);
+    if (s->both_norms)
+        residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2, k->after2,
+                        y);
+    else
+        residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
 }
 
 static void block_post_norm(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
@@ -150,6 +158,7 @@ static void head(struct model *m, struct state *weights, const struct batch *b)
     real *w = state_acquire(weights, keeper);
     product(m, b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
     if (s->head_bias) bias_add(b->n_out, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), m->logits, m->words);
+    if (s->logit_cap > 0) logits_cap(b->n_out, m->words, s->logit_cap, m->logits);
     state_release(weights, keeper);
 }
 
@@ -169,7 +178,7 @@ static enum status likelihood(struct model *m, const struct batch *b)
         m->nll[k] = b->out_id[k] < 0 ? 0 : m->lse[k] - m->sum[n + k];
         finite = finite && isfinite(m->lse[k]) && isfinite(m->nll[k]);
     }
-    return finite ? OK : fail(ERR_NUMERIC, "forward: a log-likelihood is not finite; the weights have diverged");
+    return finite ? OK : ERR_NUMERIC;
 }
 
 /* The embedding and blocks 1 ... last. */
@@ -178,6 +187,7 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     const struct shape *s = m->layout->shape;
     assert(b->n_row <= m->most.rows && b->n_out <= m->most.outputs && b->longest <= m->most.longest);
     for (size_t j = 0; m->hidden_layer && j < m->most.objectives; j++) m->hidden_layer[j] = 0;
+    model_turn(m, b);
     embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
     for (size_t i = 0; i < last; i++) {
         real *w = state_acquire(weights, i + 1), *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
@@ -218,5 +228,5 @@ enum status model_forward_hidden(struct model *m, struct state *weights, const s
     if (layer == blocks) final_norm(m, weights, b);
     finite = layer == blocks ? math_finite(b->n_out * m->d, m->h) : math_finite(b->n_row * m->d, m->kept[layer].x);
     phase_enter(before);
-    return finite ? OK : fail(ERR_NUMERIC, "forward: hidden state %zu is not finite; the weights have diverged", layer);
+    return finite ? OK : ERR_NUMERIC;
 }

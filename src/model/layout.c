@@ -14,20 +14,36 @@ static const struct {
     enum scope scope;
     enum dim rows, cols;
 } form[N_ROLE] = {
-    [ROLE_EMBED] = {IN_EMBED, DIM_WORDS, DIM_HIDDEN},    [ROLE_NORM1] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM1_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE}, [ROLE_Q] = {IN_BLOCK, DIM_HEADS, DIM_HIDDEN},
-    [ROLE_K] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},           [ROLE_V] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},
-    [ROLE_Q_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},      [ROLE_K_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
-    [ROLE_V_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},         [ROLE_O] = {IN_BLOCK, DIM_HIDDEN, DIM_HEADS},
-    [ROLE_O_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},     [ROLE_NORM2] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM2_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE}, [ROLE_GATE] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},
-    [ROLE_UP] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},     [ROLE_GATE_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},
-    [ROLE_UP_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},   [ROLE_DOWN] = {IN_BLOCK, DIM_HIDDEN, DIM_COLUMNS},
-    [ROLE_DOWN_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},  [ROLE_NORM] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
-    [ROLE_NORM_BIAS] = {IN_NORM, DIM_HIDDEN, DIM_ONE},   [ROLE_HEAD] = {IN_HEAD, DIM_WORDS, DIM_HIDDEN},
-    [ROLE_HEAD_BIAS] = {IN_HEAD, DIM_WORDS, DIM_ONE},    [ROLE_POSITION] = {IN_EMBED, DIM_POSITIONS, DIM_HIDDEN},
-    [ROLE_Q_NORM] = {IN_BLOCK, DIM_HEADS, DIM_ONE},      [ROLE_Q_NORM_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},
-    [ROLE_K_NORM] = {IN_BLOCK, DIM_KV, DIM_ONE},         [ROLE_K_NORM_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_EMBED] = {IN_EMBED, DIM_WORDS, DIM_HIDDEN},
+    [ROLE_NORM1] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM1_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_Q] = {IN_BLOCK, DIM_HEADS, DIM_HIDDEN},
+    [ROLE_K] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},
+    [ROLE_V] = {IN_BLOCK, DIM_KV, DIM_HIDDEN},
+    [ROLE_Q_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},
+    [ROLE_K_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_V_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_O] = {IN_BLOCK, DIM_HIDDEN, DIM_HEADS},
+    [ROLE_O_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM2] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM2_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_GATE] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},
+    [ROLE_UP] = {IN_BLOCK, DIM_COLUMNS, DIM_HIDDEN},
+    [ROLE_GATE_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},
+    [ROLE_UP_BIAS] = {IN_BLOCK, DIM_COLUMNS, DIM_ONE},
+    [ROLE_DOWN] = {IN_BLOCK, DIM_HIDDEN, DIM_COLUMNS},
+    [ROLE_DOWN_BIAS] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM_BIAS] = {IN_NORM, DIM_HIDDEN, DIM_ONE},
+    [ROLE_HEAD] = {IN_HEAD, DIM_WORDS, DIM_HIDDEN},
+    [ROLE_HEAD_BIAS] = {IN_HEAD, DIM_WORDS, DIM_ONE},
+    [ROLE_POSITION] = {IN_EMBED, DIM_POSITIONS, DIM_HIDDEN},
+    [ROLE_Q_NORM] = {IN_BLOCK, DIM_HEADS, DIM_ONE},
+    [ROLE_Q_NORM_BIAS] = {IN_BLOCK, DIM_HEADS, DIM_ONE},
+    [ROLE_K_NORM] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_K_NORM_BIAS] = {IN_BLOCK, DIM_KV, DIM_ONE},
+    [ROLE_NORM1_AFTER] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
+    [ROLE_NORM2_AFTER] = {IN_BLOCK, DIM_HIDDEN, DIM_ONE},
 };
 
 static bool present(const struct shape *s, enum role role)
@@ -45,6 +61,8 @@ static bool present(const struct shape *s, enum role role)
         [ROLE_K_BIAS] = !s->qkv_bias || s->row->fused,
         [ROLE_V_BIAS] = !s->qkv_bias || s->row->fused,
         [ROLE_O_BIAS] = !s->out_bias,
+        [ROLE_NORM1_AFTER] = !s->both_norms,
+        [ROLE_NORM2_AFTER] = !s->both_norms,
         [ROLE_NORM2] = s->one_norm,
         [ROLE_NORM2_BIAS] = s->one_norm || !s->norm_bias,
         [ROLE_GATE] = !s->gated,
@@ -177,6 +195,23 @@ done:
     return st;
 }
 
+/* Finds the parameter's place in the file's tensor: roles with one name stand below each other in the roles' order. */
+static void place_in_tensor(struct layout *l, struct param *p)
+{
+    const char *const *name = l->shape->row->tensor;
+    struct param *first = p;
+    p->tensor_rows = p->rows;
+    while (first->role && first > l->param && first[-1].layer == p->layer && name[first->role - 1] &&
+           !strcmp(name[first->role - 1], name[p->role])) {
+        first--;
+        p->tensor_first += first->rows;
+    }
+    p->goes_on = first < p;
+    for (struct param *q = first; q <= p && p->goes_on; q++) q->tensor_rows = p->tensor_first + p->rows;
+    l->n_tensor += !p->goes_on;
+    p->tensor = l->n_tensor - 1;
+}
+
 static enum status param_make(struct layout *l, size_t layer, enum role role, size_t head)
 {
     enum status st = OK;
@@ -198,6 +233,7 @@ static enum status param_make(struct layout *l, size_t layer, enum role role, si
         fused_pieces(l, p);
     else
         p->piece[0] = (struct piece){first, p->row_count};
+    place_in_tensor(l, p);
     set_owned(l, p);
     if (role_count(s, role) > 1) set_head(l, p, head);
     p->offset = l->size;
@@ -304,8 +340,9 @@ void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *co
 
 bool param_by_kv_heads(const struct layout *l, const struct param *p) { return row_dim(l->shape, p->role) == DIM_KV; }
 
-size_t param_file_rows(const struct param *p) { return p->transposed ? p->cols : p->rows; }
+size_t param_file_rows(const struct param *p) { return p->transposed ? p->cols : p->tensor_rows; }
 size_t param_file_cols(const struct param *p) { return p->transposed ? p->rows : p->cols; }
+size_t param_part_rows(const struct param *p) { return p->transposed ? p->cols : p->rows; }
 
 size_t param_global_row(const struct param *p, size_t i)
 {
@@ -321,10 +358,11 @@ size_t param_rows(const struct param *p, size_t n_param)
     return rows;
 }
 
-/* See the header: the name without the family's prefix. */
-const char *param_old_name(const struct layout *l, const struct param *p)
+const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i)
 {
-    const char *prefix = l->shape->row->prefix;
-    const size_t n = prefix ? strlen(prefix) : 0;
-    return n && !strncmp(p->name, prefix, n) ? p->name + n : p->name;
+    const char *const *tensor = l->shape->row->tensor, *embed = tensor[ROLE_EMBED];
+    const size_t prefix = strcspn(embed, ".") + 1;
+    if (i == 0) return p->name;
+    if (i == 1) return strncmp(p->name, embed, prefix) ? p->name : p->name + prefix;
+    return i == 2 && tied && p->role == ROLE_EMBED ? tensor[ROLE_HEAD] : NULL;
 }

@@ -15,6 +15,8 @@ static void take_kept_norm(struct arena *a, const struct model *m, struct block_
     }
 }
 
+static bool norms_after(const struct model *m) { return m->layout->shape->post_norm || m->layout->shape->both_norms; }
+
 static void take_kept(struct arena *a, const struct model *m, struct block_kept *k)
 {
     size_t n = m->most.rows;
@@ -28,8 +30,10 @@ static void take_kept(struct arena *a, const struct model *m, struct block_kept 
     k->mean2 = arena_take(a, n, sizeof(real));
     k->r2 = arena_take(a, n, sizeof(real));
     k->up = arena_take(a, n * m->up, sizeof(real));
-    k->out1 = m->layout->shape->post_norm ? arena_take(a, n * m->d, sizeof(real)) : NULL;
-    k->out2 = m->layout->shape->post_norm ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    k->out1 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    k->out2 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    k->after1 = m->layout->shape->both_norms ? arena_take(a, n, sizeof(real)) : NULL;
+    k->after2 = m->layout->shape->both_norms ? arena_take(a, n, sizeof(real)) : NULL;
     take_kept_norm(a, m, k);
 }
 
@@ -61,7 +65,7 @@ static void take_backward(struct arena *a, struct model *m)
     m->aside_hidden = m->most.hidden && m->most.aside ? arena_take(a, J * m->most.outputs * m->d, sizeof(real)) : NULL;
     m->dx = arena_take(a, J * n * m->d, sizeof(real));
     m->dn = arena_take(a, J * n * m->d, sizeof(real));
-    m->dn2 = s->parallel_residual || s->post_norm ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
+    m->dn2 = s->parallel_residual || norms_after(m) ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
     m->dup = arena_take(a, J * n * m->up, sizeof(real));
     m->dact = arena_take(a, J * n * m->f, sizeof(real));
     m->dqkv = arena_take(a, J * n * m->qkv, sizeof(real));
@@ -83,11 +87,13 @@ static void take_all(struct arena *a, struct model *m)
 {
     const struct layout *l = m->layout;
     size_t n = m->most.rows, blocks = l->shape->blocks;
-    struct attention at = model_attention(m, NULL);
+    const struct attention at = model_attention(m, NULL, 1);
+    const size_t turns = (l->shape->other_frequency ? 2 : 1) * m->most.longest * (l->shape->rotary_dim / 2);
     struct block_kept none;
     m->kv_of = arena_take(a, l->head_count, sizeof *m->kv_of);
-    m->cosine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
-    m->sine = arena_take(a, m->most.longest * (l->shape->rotary_dim / 2), sizeof(real));
+    m->cosine = arena_take(a, turns, sizeof(real));
+    m->sine = arena_take(a, turns, sizeof(real));
+    m->turn = l->shape->long_from ? arena_take(a, n, sizeof *m->turn) : NULL;
     m->kept = arena_take(a, blocks, sizeof *m->kept);
     for (size_t i = 0; i < blocks; i++)
         if (i == 0 || m->most.objectives)
@@ -108,10 +114,12 @@ static void take_all(struct arena *a, struct model *m)
 static void fill_tables(struct model *m)
 {
     const struct layout *l = m->layout;
-    size_t group = l->shape->heads / l->shape->kv_heads;
+    const size_t group = l->shape->heads / l->shape->kv_heads, half = l->shape->rotary_dim / 2;
     for (size_t h = 0; h < l->head_count; h++) m->kv_of[h] = (int)((l->head_first + h) / group - l->kv_first);
-    rotary_table(m->most.longest, l->shape->rotary_dim / 2, l->shape->frequency, l->shape->rotary_scale, m->cosine,
-                 m->sine);
+    rotary_table(m->most.longest, half, l->shape->frequency, l->shape->rotary_scale, m->cosine, m->sine);
+    if (l->shape->other_frequency)
+        rotary_table(m->most.longest, half, l->shape->other_frequency, l->shape->other_scale,
+                     m->cosine + m->most.longest * half, m->sine + m->most.longest * half);
 }
 
 enum status model_new(const struct layout *l, const struct grid *g, const struct model_limits *most, struct model **out,
@@ -153,17 +161,47 @@ void model_free(struct model *m)
     free(m);
 }
 
-struct attention model_attention(const struct model *m, const struct batch *b)
+struct attention model_attention(const struct model *m, const struct batch *b, size_t layer)
 {
     const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
     return (struct attention){.n_seq = b ? b->n_seq : 0,
                               .first = b ? b->first : NULL,
                               .heads_q = l->head_count,
                               .heads_kv = l->kv_count,
-                              .head_dim = l->shape->head_dim,
+                              .head_dim = s->head_dim,
                               .kv_of = m->kv_of,
-                              .hidden = b ? b->hidden : NULL,
-                              .scale = 1.0 / sqrt((double)l->shape->head_dim)};
+                              .scale = 1.0 / sqrt(s->query_scalar > 0 ? s->query_scalar : (double)s->head_dim),
+                              .cap = s->score_cap,
+                              .window = s->blocks ? shape_window(s, layer - 1) : 0,
+                              .hidden = b ? b->hidden : NULL};
+}
+
+/* Whether a row of the sequence stands so far behind that the model turns all of it by other frequencies. */
+static bool is_long(const struct batch *b, size_t i, size_t long_from)
+{
+    for (size_t r = b->first[i]; r < b->first[i + 1]; r++)
+        if ((size_t)b->position[r] >= long_from) return true;
+    return false;
+}
+
+void model_turn(struct model *m, const struct batch *b)
+{
+    const size_t long_from = m->layout->shape->long_from;
+    for (size_t i = 0; i < b->n_seq && long_from; i++) {
+        const int32_t beyond = is_long(b, i, long_from) ? (int32_t)m->most.longest : 0;
+        for (size_t r = b->first[i]; r < b->first[i + 1]; r++) m->turn[r] = b->position[r] + beyond;
+    }
+}
+
+void model_rotate(const struct model *m, const struct batch *b, size_t layer, int direction, size_t J, real *qkv)
+{
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    const bool other = s->other_frequency && !s->long_from && shape_slides(s, layer - 1);
+    const size_t at = other ? m->most.longest * (s->rotary_dim / 2) : 0;
+    rotary_apply(direction, J, b->n_row, m->turn ? m->turn : b->position, l->head_count + l->kv_count, s->head_dim,
+                 s->rotary_dim, m->cosine + at, m->sine + at, qkv, m->qkv);
 }
 
 const double *model_nll(const struct model *m) { return m->nll; }

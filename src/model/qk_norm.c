@@ -1,5 +1,6 @@
 /* Norms of queries and keys before they rotate, forward beside backward:
  *      y = xhat w (+ b)        over each head, with one w for all heads or one per head, in memory [heads][head_dim];
+ *      y = xhat (1 + w)        where the family's norms are so;
  *                              or over all heads together, whose squares are then summed over the tensor ranks
  * If several tensor ranks keep a key head, their deltas of it are partial sums. The backward is linear in the deltas
  * and works on these; but the term from the sum over all heads is subtracted only by the rank that counts the head. */
@@ -44,6 +45,7 @@ static void forward(struct model *m, size_t n, real *base, const struct half *h,
         norm_forward(s->norm, n * h->heads, s->head_dim, m->q1, NULL, NULL, s->norm_eps, hat, m->q_mean, r);
     }
     rows_scale(n * (h->width / h->rows), h->rows, hat, base + h->weight->offset, m->q1);
+    if (s->norm == NORM_RMS_OFFSET) math_add(n * h->width, hat, m->q1);
     if (h->bias) bias_add(n * (h->width / h->rows), h->rows, base + h->bias->offset, m->q1, h->rows);
     columns_put(n, h->width, m->q1, qkv + h->at, m->qkv);
 }
@@ -75,6 +77,7 @@ static void backward(struct model *m, const struct half *h, const struct cut *c,
     sink->scale(sink->context, layer, h->weight, h->n_param, c, h->width, hat, m->q1);
     if (h->bias) give_bias(m, h, c, sink, layer);
     rows_scale(N * (h->width / h->rows), h->rows, m->q1, base + h->weight->offset, m->q2);
+    if (s->norm == NORM_RMS_OFFSET) math_add(N * h->width, m->q1, m->q2);
     if (s->qk_norm == QK_WHOLE) {
         norm_part_along(c->J, c->n, h->width, hat, m->q2, m->q_sum);
         sum_ranks(m, m->q_sum, N);

@@ -63,7 +63,7 @@ static void keep_hidden(struct cache *c, const struct batch *b)
 
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k)
 {
-    const struct attention at = model_attention(m, b);
+    const struct attention at = model_attention(m, b, layer);
     const struct attention_past past = {.longest = m->cache->longest,
                                         .slot = b->item,
                                         .position = places(b),

@@ -6,39 +6,63 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the tools of the field do differently: see docs/TRAINING.md. */
+#define POSITIONS(...)                        \
+    {                                         \
+        "positions", .words = { __VA_ARGS__ } \
+    }
+#define COMBINE                                             \
+    {                                                       \
+        "combine", .words = { "tokens", "rows", "crossed" } \
+    }
+#define NUMBER(n, s, a, b)                            \
+    {                                                 \
+        n, .standard = (s), .least = (a), .most = (b) \
+    }
+#define UNIT                                 \
+    {                                        \
+        "unit", .words = { "false", "true" } \
+    }
+
 static const struct objective_row table[] = {
     /* clang-format off */
     /* name    combines by   needs; parameters and defaults; equation; loss */
     { "ga",     BY_TOKEN,    IS_OBJECTIVE, {{0}},
       "-mean_t nll_t", .token = loss_ga },
-    { "npo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 0.5, DBL_MIN, DBL_MAX}},
+    { "npo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 0.5, DBL_MIN, DBL_MAX)},
       "-(2/beta) log sigmoid(beta (S - S_o))", .token = loss_npo },
-    { "wga",    BY_TOKEN,    IS_OBJECTIVE, {{"alpha", 5, 0, DBL_MAX}},
+    { "wga",    BY_TOKEN,    IS_OBJECTIVE, {NUMBER("alpha", 5, 0, DBL_MAX)},
       "-mean_t p_t^alpha nll_t", .token = loss_wga },
-    { "tnpo",   BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 4, 0, DBL_MAX}},
+    { "tnpo",   BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 4, 0, DBL_MAX)},
       "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)", .token = loss_tnpo },
-    { "wtnpo",  BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {{"beta", 4, 0, DBL_MAX}, {"alpha", 1.5, 0, DBL_MAX}},
+    { "wtnpo",  BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 4, 0, DBL_MAX), NUMBER("alpha", 1.5, 0, DBL_MAX)},
       "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)", .token = loss_wtnpo },
-    { "satimp", BY_TOKEN,    IS_OBJECTIVE, {{"beta1", 5, 0, DBL_MAX}, {"beta2", 1, 0, DBL_MAX}},
+    { "satimp", BY_TOKEN,    IS_OBJECTIVE, {NUMBER("beta1", 5, 0, DBL_MAX), NUMBER("beta2", 1, 0, DBL_MAX)},
       "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t", .token = loss_satimp },
-    { "simnpo", BY_SEQUENCE, IS_OBJECTIVE, {{"beta", 4.5, DBL_MIN, DBL_MAX}, {"delta", 0, -DBL_MAX, DBL_MAX}},
+    { "simnpo", BY_SEQUENCE, IS_OBJECTIVE, {NUMBER("beta", 4.5, DBL_MIN, DBL_MAX), NUMBER("delta", 0, -DBL_MAX, DBL_MAX)},
       "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))", .token = loss_simnpo },
     { "po",     BY_TOKEN,    IS_OBJECTIVE | NEEDS_REPLACEMENT, {{0}},
       "mean_t nll_t of a stock refusal instead of the answer", .token = loss_nll },
-    { "dpo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE | NEEDS_PAIR, {{"beta", 0.1, DBL_MIN, DBL_MAX}},
+    { "dpo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE | NEEDS_PAIR, {NUMBER("beta", 0.1, DBL_MIN, DBL_MAX)},
       "-(2/beta) log sigmoid(beta ((S - S_o) - (S' - S'_o))), S' of a stock refusal", .pair = loss_dpo },
-    { "rmu",    BY_TOKEN,    IS_OBJECTIVE | NEEDS_HIDDEN | NEEDS_DIRECTION, {{"layer", 1, -DBL_MAX, DBL_MAX}, {"c", 2, -DBL_MAX, DBL_MAX}},
-      "mean over labelled outputs of mean_d (h - c u)^2, h = output of block `layer`; u from the seed, or direction: FILE", .hidden = hidden_rmu },
-    { "ceu",    BY_TOKEN,    IS_OBJECTIVE, {{"skip", 1, 0, 1e9}},
+    { "rmu",    BY_TOKEN,    IS_OBJECTIVE | NEEDS_HIDDEN | NEEDS_DIRECTION, {NUMBER("layer", 1, -DBL_MAX, DBL_MAX), NUMBER("c", 2, -DBL_MAX, DBL_MAX), POSITIONS("before", "labelled", "all"), COMBINE, UNIT},
+      "mean over outputs of mean_d (h - c u)^2, h = output of block `layer`; u from the seed, or direction: FILE",
+      .positions = {AT_BEFORE, AT_LABELS, AT_ALL}, .hidden = hidden_rmu },
+    { "pdu",    BY_TOKEN,    IS_OBJECTIVE, {POSITIONS("labelled", "before", "all")},
+      "mean over outputs of (largest logit - mean logit)^2", .positions = {AT_LABELS, AT_BEFORE, AT_ALL}, .peak = loss_pdu },
+    { "ceu",    BY_TOKEN,    IS_OBJECTIVE, {NUMBER("skip", 1, 0, 1e9)},
       "mean_t cross-entropy against the model's own distribution without the label, the first `skip` labels left out", true, .distribution = target_ceu },
-    { "undial", BY_TOKEN,    IS_OBJECTIVE | NEEDS_DISTRIBUTION, {{"beta", 10, 0, DBL_MAX}},
-      "mean_t cross-entropy against softmax(reference's logits, less beta at the label)", .distribution = target_undial },
+    { "undial", BY_TOKEN,    IS_OBJECTIVE | NEEDS_DISTRIBUTION, {NUMBER("beta", 10, 0, DBL_MAX), POSITIONS("labelled", "all")},
+      "mean_t cross-entropy against softmax(reference's logits, less beta at the label)",
+      .positions = {AT_BEFORE, AT_NEXT}, .distribution = target_undial },
     { "gd",     BY_TOKEN,    IS_REGULARIZER, {{0}},
       "mean_t nll_t on retain rows", .token = loss_nll },
-    { "kl",     BY_POSITION, IS_REGULARIZER | NEEDS_DISTRIBUTION | NEEDS_POSITIONS, {{0}},
-      "mean over positions of KL(p_o || p)", .distribution = target_kl },
-    { "rr",     BY_POSITION, IS_REGULARIZER | NEEDS_HIDDEN | NEEDS_STATES | NEEDS_POSITIONS, {{"layer", 1, -DBL_MAX, DBL_MAX}},
-      "mean over positions of mean_d (h - h_o)^2, h = output of block `layer`", .hidden = hidden_rr },
+    { "kl",     BY_POSITION, IS_REGULARIZER | NEEDS_DISTRIBUTION, {POSITIONS("all", "labelled")},
+      "mean over positions of KL(p_o || p)", .positions = {AT_ALL, AT_BEFORE}, .distribution = target_kl },
+    { "rr",     BY_POSITION, IS_REGULARIZER | NEEDS_HIDDEN | NEEDS_STATES,
+      {NUMBER("layer", 1, -DBL_MAX, DBL_MAX), POSITIONS("all", "labelled", "before"), COMBINE},
+      "mean over positions of mean_d (h - h_o)^2, h = output of block `layer`",
+      .positions = {AT_ALL, AT_LABELS, AT_BEFORE}, .hidden = hidden_rr },
     { "nll",    BY_TOKEN,    0, {{0}},
       "mean_t nll_t", .token = loss_nll },
     /* clang-format on */
@@ -79,7 +103,11 @@ const char *objective_equation(const struct objective *o) { return o->row->equat
 enum loss_kind objective_kind(const struct objective *o)
 {
     const struct objective_row *row = o->row;
-    return row->token ? LOSS_OF_TOKENS : row->pair ? LOSS_OF_PAIRS : row->hidden ? LOSS_OF_HIDDEN : LOSS_OF_DISTRIBUTIONS;
+    return row->token    ? LOSS_OF_TOKENS
+           : row->pair   ? LOSS_OF_PAIRS
+           : row->peak   ? LOSS_OF_PEAKS
+           : row->hidden ? LOSS_OF_HIDDEN
+                         : LOSS_OF_DISTRIBUTIONS;
 }
 
 static size_t n_parameter(const struct objective_row *row)
@@ -104,7 +132,7 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
     struct text names = {0};
     enum status st;
     for (size_t k = 0; k < n_parameter(o->row); k++) {
-        if (strcmp(o->row->parameter[k].name, key)) continue;
+        if (strcmp(o->row->parameter[k].name, key) || *o->row->parameter[k].words) continue;
         if (!(value >= o->row->parameter[k].least && value <= o->row->parameter[k].most))
             return fail(ERR_INPUT, "%s: %s of %s is %g, but must lie in [%g, %g]", where, key, o->row->name, value,
                         o->row->parameter[k].least, o->row->parameter[k].most);
@@ -119,6 +147,48 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
     text_free(&names);
     return st;
 }
+
+static size_t n_word(const char *const *words)
+{
+    size_t n = 0;
+    while (n < MOST_WORDS && words[n]) n++;
+    return n;
+}
+
+bool objective_has(const struct objective *o, const char *key)
+{
+    for (size_t k = 0; k < n_parameter(o->row); k++)
+        if (!strcmp(o->row->parameter[k].name, key)) return true;
+    return false;
+}
+
+enum status objective_choose(struct objective *o, const char *where, const char *key, const char *word, bool *done)
+{
+    *done = false;
+    for (size_t k = 0; k < n_parameter(o->row); k++) {
+        const char *const *words = o->row->parameter[k].words;
+        const size_t n = n_word(words);
+        if (!n || strcmp(o->row->parameter[k].name, key)) continue;
+        *done = true;
+        for (size_t i = 0; i < n; i++)
+            if (!strcmp(words[i], word)) return o->parameter[k] = (double)i, OK;
+        return fail(ERR_INPUT, "%s: %s of %s is \"%.60s\", but must be %s%s%s%s%s", where, key, o->row->name, word,
+                    words[0], n > 2 ? ", " : " or ", words[1], n > 2 ? " or " : "", n > 2 ? words[2] : "");
+    }
+    return OK;
+}
+
+/* The index of the word that the parameter of this name has; 0 without such a parameter. */
+static size_t chosen(const struct objective *o, const char *key)
+{
+    for (size_t k = 0; k < n_parameter(o->row); k++)
+        if (*o->row->parameter[k].words && !strcmp(o->row->parameter[k].name, key)) return (size_t)o->parameter[k];
+    return 0;
+}
+
+enum positions objective_positions(const struct objective *o) { return o->row->positions[chosen(o, "positions")]; }
+bool objective_crossed(const struct objective *o) { return chosen(o, "combine") == 2; }
+bool objective_unit(const struct objective *o) { return chosen(o, "unit") == 1; }
 
 /* Prints the fewest digits that read back to the same number, so that two different settings never look alike. */
 static enum status add_number(double value, struct text *out)
@@ -136,11 +206,26 @@ enum status objective_label(const struct objective *o, bool all, struct text *ou
     size_t shown = 0;
     enum status st = text_print(out, "%s", o->row->name);
     for (size_t k = 0; k < n_parameter(o->row) && st == OK; k++) {
-        if (!all && o->parameter[k] == o->row->parameter[k].standard) continue;
+        const char *const *words = o->row->parameter[k].words;
+        if ((!all || *words) && o->parameter[k] == o->row->parameter[k].standard) continue;
         st = text_print(out, "%s%s=", shown++ ? "," : "(", o->row->parameter[k].name);
-        if (st == OK) st = add_number(o->parameter[k], out);
+        if (st == OK)
+            st = *words ? text_print(out, "%s", words[(size_t)o->parameter[k]]) : add_number(o->parameter[k], out);
     }
     return st == OK && shown ? text_print(out, ")") : st;
+}
+
+/* "; positions: labelled | all" for each parameter that is a word. */
+static enum status describe_words(const struct objective_row *row, struct text *out)
+{
+    enum status st = OK;
+    for (size_t k = 0; k < n_parameter(row); k++) {
+        const char *const *words = row->parameter[k].words;
+        if (*words) TRY(text_print(out, "; %s: %s", row->parameter[k].name, *words));
+        for (size_t w = 1; w < n_word(words); w++) TRY(text_print(out, " | %s", words[w]));
+    }
+done:
+    return st;
 }
 
 enum status objective_describe(struct text *out)
@@ -153,6 +238,7 @@ enum status objective_describe(struct text *out)
         st = text_print(out, "  %-8s %-12s %s\n           ", table[i].name,
                         table[i].needs & IS_OBJECTIVE ? "objective" : "regularizer", table[i].equation);
         if (st == OK) st = objective_label(&o, true, out);
+        if (st == OK) st = describe_words(&table[i], out);
         if (st == OK) st = text_print(out, "\n");
     }
     return st;
@@ -167,13 +253,14 @@ static size_t labels_used(const struct objective *o, size_t labels)
 
 double objective_mass(const struct objective *o, size_t positions, size_t labels)
 {
+    const bool rows = chosen(o, "combine") == 1;
     switch (o->row->combine) {
     case BY_TOKEN:
-        return (double)labels_used(o, labels);
+        return rows ? labels > 0 : (double)labels_used(o, labels);
     case BY_SEQUENCE:
         return labels > 0;
     case BY_POSITION:
-        return (double)positions;
+        return rows ? positions > 0 : (double)positions;
     }
     return 0;
 }
@@ -191,4 +278,9 @@ struct hidden_target objective_hidden(const struct objective *o) { return o->row
 double objective_pair(const struct objective *o, double win, double lose, double *dwin, double *dlose, double *weight)
 {
     return o->row->pair(o->parameter, win, lose, dwin, dlose, weight);
+}
+
+double objective_peak(const struct objective *o, double largest, double mean, double *dlargest)
+{
+    return o->row->peak(largest, mean, dlargest);
 }

@@ -1,4 +1,5 @@
-/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. */
+/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. Which
+ * parameters decay is as transformers' Trainer has it: neither norms nor biases, which are the vectors of every family; nor what no loss reaches, which has no gradient in PyTorch, not even a zero. */
 #include "unlearn/optim.h"
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +25,24 @@ void optim_free(struct optim *o)
     if (!o) return;
     state_free(o->m);
     state_free(o->v);
+    free(o->decays);
     free(o);
+}
+
+enum status optim_decay_matrices(struct optim *o, const struct layout *l, size_t unreached)
+{
+    enum status st = OK;
+    TRY_NEW(o->decays, l->n_param);
+    for (size_t i = 0; i < l->n_param; i++)
+        o->decays[i] = !l->param[i].vector && !(unreached && l->param[i].layer >= unreached);
+done:
+    return st;
+}
+
+void optim_decay_all(struct optim *o)
+{
+    free(o->decays);
+    o->decays = NULL;
 }
 
 double optim_rate(const struct optim_settings *set, size_t t)
@@ -66,11 +84,13 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
         const struct param *p = &l->param[i];
         size_t n = p->row_count * p->col_count, at = p->offset;
+        struct adamw own = *a;
         if (o->set.frozen && o->set.frozen[i]) continue;
+        if (o->decays && !o->decays[i]) own.decay = 0;
         if (m)
-            adamw_update(a, n, g + at, scale, m + at, v + at, w + at);
+            adamw_update(&own, n, g + at, scale, m + at, v + at, w + at);
         else
-            sgd_update(a->lr, a->decay, n, g + at, scale, w + at);
+            sgd_update(own.lr, own.decay, n, g + at, scale, w + at);
     }
     if (m) state_commit(o->m, layer), state_commit(o->v, layer);
     state_release(gradient, layer);

@@ -35,8 +35,8 @@ static enum status source_open(struct source *s)
 {
     enum status st = OK;
     hid_t access = H5I_INVALID_HID;
-    TRY_HDF(access = H5Pcreate(H5P_FILE_ACCESS), s->path, "open");
-    TRY_HDF(H5Pset_file_locking(access, 0, 1), s->path, "open");
+    TRY_HDF_READ(access = H5Pcreate(H5P_FILE_ACCESS), s->path, "open");
+    TRY_HDF_READ(H5Pset_file_locking(access, 0, 1), s->path, "open");
     if ((s->id = H5Fopen(s->path, H5F_ACC_RDONLY, access)) < 0)
         st = fail(ERR_INPUT, "%s: cannot be read as HDF5: it was damaged; start the run anew with --overwrite", s->path);
 done:
@@ -50,15 +50,15 @@ static enum status count_rows(struct source *s, int64_t end, int64_t **step)
     enum status st = OK;
     hid_t data = H5I_INVALID_HID, space = H5I_INVALID_HID;
     hsize_t n = 0;
-    TRY_HDF(data = H5Dopen2(s->id, "step", H5P_DEFAULT), s->path, "step");
-    TRY_HDF(space = H5Dget_space(data), s->path, "step");
+    TRY_HDF_READ(data = H5Dopen2(s->id, "step", H5P_DEFAULT), s->path, "step");
+    TRY_HDF_READ(space = H5Dget_space(data), s->path, "step");
     if (H5Sget_simple_extent_ndims(space) != 1) {
         st = fail(ERR_INPUT, "%s: field step is no list: it was damaged; start the run anew with --overwrite", s->path);
         goto done;
     }
-    TRY_HDF(H5Sget_simple_extent_dims(space, &n, NULL), s->path, "step");
+    TRY_HDF_READ(H5Sget_simple_extent_dims(space, &n, NULL), s->path, "step");
     TRY_NEW(*step, n);
-    if (n) TRY_HDF(H5Dread(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *step), s->path, "step");
+    if (n) TRY_HDF_READ(H5Dread(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *step), s->path, "step");
     while (s->rows < n && (*step)[s->rows] >= 0 && (*step)[s->rows] < end) s->rows++;
 done:
     if (space >= 0) H5Sclose(space);
@@ -99,9 +99,9 @@ static enum status take_one(struct file *f, const struct source *s, struct colum
     const hid_t type = c->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
     hsize_t start[FIELD_AXES] = {row};
     TRY(open_column(s, c, &data, &space));
-    TRY_HDF(memory = H5Screate_simple(c->n_axis, c->size, NULL), s->path, c->name);
-    TRY_HDF(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, c->size, NULL), s->path, c->name);
-    TRY_HDF(H5Dread(data, type, memory, space, H5P_DEFAULT, slab), s->path, c->name);
+    TRY_HDF_READ(memory = H5Screate_simple(c->n_axis, c->size, NULL), s->path, c->name);
+    TRY_HDF_READ(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, c->size, NULL), s->path, c->name);
+    TRY_HDF_READ(H5Dread(data, type, memory, space, H5P_DEFAULT, slab), s->path, c->name);
     TRY(c->type == FIELD_DOUBLE ? file_put(f, c->name, slab) : file_put_int64(f, c->name, slab));
 done:
     if (memory >= 0) H5Sclose(memory);

@@ -30,12 +30,27 @@ static void keep_system_message(char *text)
     memmove(text, from, strlen(from) + 1);
 }
 
-enum status hdf_fail(const char *path, const char *what)
+enum { REASON_ROOM = 512 };
+
+static const char *reason(char text[REASON_ROOM])
 {
-    char text[512] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, text);
     keep_system_message(text);
-    return fail(ERR_IO, "%s: cannot write (%s): %s", path, what, text[0] ? text : "HDF5 gives no reason");
+    return text[0] ? text : "HDF5 gives no reason";
+}
+
+enum status hdf_fail(const char *path, const char *what)
+{
+    char text[REASON_ROOM] = "";
+    return fail(ERR_IO, "%s: cannot write (%s): %s", path, what, reason(text));
+}
+
+enum status hdf_fail_read(const char *path, const char *what)
+{
+    char text[REASON_ROOM] = "";
+    return fail(ERR_INPUT,
+                "%s: cannot be read (%s): %s; put an undamaged copy back, or start the run anew with --overwrite", path,
+                what, reason(text));
 }
 
 static struct column *find_column(const struct file *f, const char *name)

@@ -8,8 +8,16 @@
 static enum status exact(const struct objective *o, struct text *t)
 {
     enum status st = text_print(t, " %s", objective_name(o));
-    for (int k = 0; k < MAX_PARAMETER && st == OK; k++) st = text_print(t, " %.17g", o->parameter[k]);
+    for (int k = 0; k < 4 && st == OK; k++) st = text_print(t, " %.17g", o->parameter[k]);
+    if (st == OK && objective_unit(o)) st = text_print(t, " unit"); /* what came later does not change older digests */
     return st;
+}
+
+static enum status dual(const struct config_objective *r, struct text *t)
+{
+    if (!r->dual.step_size) return OK;
+    return text_print(t, " dual %.17g %.17g %.17g %d", r->dual.step_size, r->dual.eps, r->dual.warmup_epochs,
+                      (int)r->dual.update);
 }
 
 static enum status settings(const struct inputs *in, const char *measured, struct text *t)
@@ -20,14 +28,19 @@ static enum status settings(const struct inputs *in, const char *measured, struc
                    (int)c->model.init, in->held_out, (int)c->precision));
     if (in->trains) {
         TRY(exact(&in->objective, t));
+        if (c->objective.weight != 1) TRY(text_print(t, " x %.17g", c->objective.weight));
         for (size_t i = 0; i < in->n_regularizer; i++) {
             TRY(text_print(t, " + %.17g x %zu ", in->regularizer[i].weight, in->regularizer[i].batch));
             TRY(exact(&in->regularizer[i].objective, t));
+            TRY(dual(&c->regularizer[i], t));
         }
         TRY(text_print(t, "\noptimizer %d %.17g %.17g %.17g %.17g %.17g %d %zu %.17g\n", (int)c->optimizer.name,
                        c->optimizer.lr, c->optimizer.beta1, c->optimizer.beta2, c->optimizer.eps,
                        c->optimizer.weight_decay, (int)c->optimizer.schedule, c->optimizer.warmup_steps,
                        c->optimizer.clip));
+        if (c->train.combine != COMBINE_GLOBAL)
+            TRY(text_print(t, "combine %d by %zu\n", (int)c->train.combine, c->train.batch_size));
+        if (c->optimizer.weight_decay > 0) TRY(text_print(t, "decay %d\n", (int)c->optimizer.decay));
         TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
                        c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));
     }
@@ -60,6 +73,17 @@ done:
     return st;
 }
 
+/* Where answers end, if it is not in config.json that it is said. */
+static enum status ends(const struct inputs *in, struct text *t)
+{
+    enum status st = OK;
+    if ((!in->evaluation && !in->prompts) || !ends_differ(in)) return OK;
+    TRY(text_print(t, "\nends"));
+    for (size_t i = 0; i < in->ends.n; i++) TRY(text_print(t, " %d", (int)in->ends.id[i]));
+done:
+    return st;
+}
+
 static enum status generation(const struct inputs *in, struct text *t)
 {
     const struct config *c = in->config;
@@ -77,7 +101,7 @@ static enum status frozen(const struct inputs *in, struct text *t)
     TRY(layout_new(in->shape, 0, 1, &l));
     TRY(text_print(t, "\nfrozen"));
     for (size_t i = 0; i < l->n_param; i++)
-        if (in->frozen[i]) TRY(text_print(t, " %s", l->param[i].name));
+        if (in->frozen[i] && !l->param[i].goes_on) TRY(text_print(t, " %s", l->param[i].name));
 done:
     layout_free(l);
     return st;
@@ -89,7 +113,8 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 {
     struct text t = {0};
     uint64_t h = 0;
-    if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK && generation(in, &t) == OK)
+    if (settings(in, measured, &t) == OK && frozen(in, &t) == OK && evaluation(in, &t) == OK &&
+        generation(in, &t) == OK && ends(in, &t) == OK)
         h = hash_bytes(t.data, t.n, 0);
     text_free(&t);
     h = mix(mix(mix(h, shape_hash(in->shape)), weights), reference);

@@ -46,7 +46,7 @@ static enum status check(const struct inputs *in)
 
 static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
 {
-    const size_t labels = l->n_param + l->n_layer, n = size(in);
+    const size_t labels = l->n_tensor + l->n_layer, n = size(in);
     d->states = 1;
     snprintf(d->named, sizeof d->named, ", objective");
     d->bytes = labels * n * (n + 1) * sizeof(double);
@@ -110,7 +110,8 @@ static void add_row(const struct measurement *m, struct gram *g, size_t i)
     for (size_t j = 0; j <= i; j++) {
         if (!g->vector[j]) continue;
         state_dot(g->vector[i], g->vector[j], g->dot);
-        for (size_t p = 0; p < l->n_param; p++) g->row[(tensors ? p : l->param[p].layer) * n + j] += g->dot[p];
+        for (size_t p = 0; p < l->n_param; p++)
+            g->row[(tensors ? l->param[p].tensor : l->param[p].layer) * n + j] += g->dot[p];
     }
     comm_sum_double(m->subject->grid->tensor, g->row, g->n_layer * n);
     for (size_t out = 0; out < g->n_layer; out++)

@@ -7,9 +7,14 @@
 enum status set_gradient(struct subject *s, const struct objective *o, const struct rows *rows, double *weight,
                          double *loss, struct state *gradient)
 {
+    const struct param *p;
     enum status st;
     TRY(objective_weights(s->in, o, rows, weight));
     TRY(subject_gradient(s, o, rows, weight, gradient, loss));
+    if ((p = state_not_finite(gradient)))
+        st = fail(ERR_NUMERIC, "%s: the gradient of %s of %s is not finite (rank %d)", rows->data->path,
+                  objective_name(o), p->name, s->grid->rank);
+    st = grid_agree(s->grid, st);
 done:
     return st;
 }
@@ -83,6 +88,21 @@ static void add_totals(struct measurement *m)
     }
 }
 
+/* Names the first effect of slab [J][K][layer][n] that is not a finite number. Every rank has the same. */
+static enum status check_effects(const struct measurement *m, size_t J, const char *const *objective,
+                                 const struct rows *rows)
+{
+    const struct inputs *in = m->subject->in;
+    const size_t labels = m->n_layer, K = in->n_risk, n = rows->n;
+    for (size_t at = 0; at < J * K * labels * n; at++) {
+        const size_t i = at % n, l = at / n % labels, k = at / n / labels % K, j = at / n / labels / K;
+        if (isfinite(m->slab[at])) continue;
+        return fail(ERR_NUMERIC, "%s: row %zu (from 0): the effect of %s on the risk %s is not finite in layer %s",
+                    rows->data->path, rows->row[i], objective[j], in->risk[k].name, m->layer[l]);
+    }
+    return OK;
+}
+
 /* Effects of J objectives on one set of rows; the results follow those of the first `at` objectives. */
 static enum status effects(struct measurement *m, size_t at, size_t J, const struct objective *o, const struct rows *rows)
 {
@@ -97,18 +117,22 @@ static enum status effects(struct measurement *m, size_t at, size_t J, const str
     return st;
 }
 
-/* Consecutive objectives that read the same rows are measured together, in the same passes. */
+/* Consecutive objectives that read the same outputs of the same rows are measured together, in the same passes. */
 static enum status all_objectives(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
+    const struct rows forget = subject_forget(m->subject, &in->measured[0]);
     enum status st = OK;
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct rows rows = subject_forget(m->subject, &in->measured[j]);
-        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data;) end++;
+        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data &&
+                          objective_outputs(&in->measured[end]) == objective_outputs(&in->measured[j]);)
+            end++;
         TRY(go_on(m));
         TRY(effects(m, j, end - j, &in->measured[j], &rows));
     }
     add_slots(m, in->n_measured, in->forget->n_row);
+    TRY(check_effects(m, in->n_measured, in->label, &forget));
     add_totals(m);
 done:
     return st;
@@ -148,10 +172,12 @@ static enum status all_regularizers(struct measurement *m)
     for (size_t i = 0; i < in->n_regularizer && retain; i++) {
         const struct objective *o = &in->regularizer[i].objective;
         const struct rows rows = subject_rows(m->subject, in->retain, retain->n, retain->row);
+        const char *const name = objective_name(o);
         TRY(go_on(m));
         TRY(effects(m, 0, 1, o, &rows));
         add_slots(m, 1, rows.n);
-        TRY(put_regularizer(m, objective_name(o)));
+        TRY(check_effects(m, 1, &name, &rows));
+        TRY(put_regularizer(m, name));
     }
 done:
     return st;

@@ -44,7 +44,7 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    const size_t labels = l->n_param + l->n_layer, J = in->n_measured, K = in->n_risk;
+    const size_t labels = l->n_tensor + l->n_layer, J = in->n_measured, K = in->n_risk;
     const unsigned shows = probes_show(in);
     if (!in->measures) return;
     d->rows = most_rows(in);
@@ -69,19 +69,19 @@ static enum status new_labels(struct measurement *m)
     const bool tensors = m->subject->in->config->geffect.resolution == RESOLUTION_TENSOR;
     const size_t slots = slot_count(l);
     enum status st = OK;
-    m->n_layer = tensors ? l->n_param : l->n_layer;
+    m->n_layer = tensors ? l->n_tensor : l->n_layer;
     TRY_NEW(m->layer, m->n_layer);
     TRY_NEW(m->slot_layer, slots);
-    for (size_t i = 0; i < m->n_layer; i++) {
-        char buffer[32];
-        m->layer[i] = text_copy(tensors ? l->param[i].name : layer_name(l, i, buffer));
-        if (!m->layer[i]) {
+    for (size_t i = 0; i < (tensors ? l->n_param : l->n_layer); i++) {
+        char buffer[32], **label = &m->layer[tensors ? l->param[i].tensor : i];
+        if (tensors && l->param[i].goes_on) continue;
+        *label = text_copy(tensors ? l->param[i].name : layer_name(l, i, buffer));
+        if (!*label) {
             st = fail(ERR_MEMORY, "memory: cannot allocate the labels of layers");
             goto done;
         }
     }
-    for (size_t s = 0; s < slots; s++)
-        m->slot_layer[s] = tensors ? (size_t)(slot_param(l, s) - l->param) : slot_layer(l, s);
+    for (size_t s = 0; s < slots; s++) m->slot_layer[s] = tensors ? slot_param(l, s)->tensor : slot_layer(l, s);
 done:
     return st;
 }

@@ -82,6 +82,15 @@ static double standard_error(size_t n, const double *w, const double *x, bool se
     return count > 1 ? sqrt(count / (count - 1) * squares) : NAN;
 }
 
+static enum status check_rows(const struct inputs *in, size_t j, size_t k, const double *x)
+{
+    for (size_t i = 0; i < in->risk[k].n; i++)
+        if (!isfinite(x[i]))
+            return fail(ERR_NUMERIC, "%s: row %zu (from 0): the effect of %s on the risk %s is not finite",
+                        in->risk[k].data->path, in->risk[k].row[i], in->label[j], in->risk[k].name);
+    return OK;
+}
+
 static enum status one_risk(struct subject *s, struct spread *p, size_t k)
 {
     const struct inputs *in = s->in;
@@ -98,6 +107,7 @@ static enum status one_risk(struct subject *s, struct spread *p, size_t k)
             p->x[i] = 0;
             for (size_t slot = 0; slot < slots; slot++) p->x[i] += p->effect[(j * slots + slot) * n + i];
         }
+        TRY(check_rows(in, j, k, p->x));
         p->value[j * in->n_risk + k] = standard_error(n, risk->weight, p->x, sequences);
     }
     subject_count(s, &rows, 4 + 2 * (double)J);

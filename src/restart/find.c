@@ -5,14 +5,28 @@
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------------------------ finding ----- */
+/* Programs before optimizer.decay let all parameters decay. Where the input that goes on does not say it either, that
+ * stays so. */
+static bool decays_all(const struct config *now, struct config *then)
+{
+    const bool older = !config_given(then, "optimizer.decay") && then->optimizer.weight_decay > 0;
+    if (!older) return false;
+    if (config_given(now, "optimizer.decay")) {
+        then->optimizer.decay = DECAY_ALL;
+        return false;
+    }
+    return true;
+}
+
 /* The input that the checkpoint was made with, against the one that goes on. */
-static enum status check_input(const char *path, const json_t *manifest, const struct config *now)
+static enum status check_input(const char *path, const json_t *manifest, const struct config *now, bool *decay)
 {
     const json_t *input = json_object_get(manifest, "input");
     struct config *then = NULL;
     struct text change = {0}, may = {0};
     enum status st;
     TRY(config_parse(path, json_string_value(input), json_string_length(input), 0, NULL, &then));
+    *decay = decays_all(now, then);
     TRY(config_changed(now, then, &change));
     if (!change.n) goto done;
     TRY(config_free_keys(&may));
@@ -69,7 +83,7 @@ static enum status find(const char *dir, const struct config *c, struct restart 
                     : "%s: holds no checkpoint to go on from; start the run without --restart",
                   dir);
     else
-        st = check_input(r->path, r->manifest, c);
+        st = check_input(r->path, r->manifest, c, &r->decays_all);
 done:
     free(step);
     return st;
@@ -79,13 +93,13 @@ enum status restart_find(const char *dir, const struct config *c, const struct g
 {
     struct restart *r = *out = memory_new(1, sizeof *r);
     enum status st = r ? OK : fail(ERR_MEMORY, "memory: cannot allocate the restart");
-    uint64_t n[2] = {0};
+    uint64_t n[3] = {0};
     TRY(grid_agree(world, st));
     st = world->rank == 0 ? find(dir, c, r) : OK;
     TRY(grid_agree(world, st));
-    n[0] = r->step, n[1] = r->path ? strlen(r->path) + 1 : 0;
+    n[0] = r->step, n[1] = r->path ? strlen(r->path) + 1 : 0, n[2] = r->decays_all;
     comm_broadcast(world->world, n, sizeof n, 0);
-    r->step = (size_t)n[0];
+    r->step = (size_t)n[0], r->decays_all = n[2];
     if (!r->path && !(r->path = memory_new((size_t)n[1], 1))) st = fail(ERR_MEMORY, "memory: cannot allocate a path");
     TRY(grid_agree(world, st));
     comm_broadcast(world->world, r->path, (size_t)n[1], 0);

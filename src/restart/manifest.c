@@ -50,6 +50,7 @@ static uint64_t hash_sets(const struct inputs *in)
     for (size_t i = 0; e && i < e->n; i++)
         for (int k = 0; k < N_VARIANT_OF; k++)
             if (e->set[i].of[k].data) h = hash_bytes(&e->set[i].of[k].data->hash, sizeof h, h);
+    if (e && e->most_prompts && ends_differ(in)) h = hash_bytes(in->ends.id, in->ends.n * sizeof *in->ends.id, h);
     return h;
 }
 

@@ -14,6 +14,7 @@ enum status check_print(const struct inputs *in, const struct plan *p, const str
     }
     TRY(subject_hashes(in, p, &weights, &reference));
     log_info("%s\n%s", echo.data, plan->data);
+    log_info("end tokens %s", in->ends.said);
     report_kernels();
     report_prediction(p);
     TRY(log_close()); /* warnings come before the digest, which is the last line */

@@ -1,9 +1,11 @@
-/* unlearn --encode: what the tokenizer makes of lines of text, for comparison with other programs. */
-#include "unlearn/data.h"
+/* unlearn --encode: what the tokenizer makes of lines of text, for comparison with other programs; or what rows of questions
+ * and answers become by data.template. */
+#include "unlearn/input.h"
 #include "unlearn/task.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MOST_FILE = 1 << 30 };
 
@@ -31,7 +33,10 @@ static enum status encode_line(const struct tokenizer *t, const char *file, size
     char *printed = NULL;
     TRY(json_parse(file, line, text, n, &row));
     if (!json_is_string(value = json_object_get(row, "text"))) {
-        st = fail(ERR_INPUT, "%s:%zu: has no key \"text\" with a string", file, line + 1);
+        st = fail(ERR_INPUT,
+                  "%s:%zu: has no key \"text\" with a string; rows of questions and answers need a "
+                  "template: data.template=NAME",
+                  file, line + 1);
         goto done;
     }
     TRY(encode_text(t, file, line, value, &ids));
@@ -59,13 +64,12 @@ static bool blank(const char *s, size_t n)
     return true;
 }
 
-enum status task_encode(const char *model_dir, const char *file)
+static enum status encode_lines(const char *model_dir, const char *file)
 {
     enum status st;
     struct tokenizer *t = NULL;
     char *text = NULL;
     size_t n = 0, start = 0, line = 0;
-    TRY(log_open(NULL, true)); /* standard output is for the lines of the file alone */
     TRY(tokenizer_open(model_dir, &t));
     TRY(file_read(file, MOST_FILE, &text, &n));
     if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) start = 3; /* a byte order mark */
@@ -77,5 +81,116 @@ enum status task_encode(const char *model_dir, const char *file)
 done:
     tokenizer_free(t);
     free(text);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------- rows ------ */
+/* The input, or the least that names the model. */
+static enum status read_settings(const char *model, int n_override, char *const *override, struct config **out)
+{
+    enum status st;
+    struct stat s;
+    json_t *least = NULL;
+    char *text = NULL;
+    size_t n;
+    if (!stat(model, &s) && S_ISREG(s.st_mode)) {
+        TRY(file_read(model, CONFIG_MOST, &text, &n));
+    } else {
+        least =
+            json_pack("{s:s, s:{s:s}, s:{s:s}}", "task", "generate", "model", "path", model, "generate", "prompt", "");
+        if (!least || !(text = json_text(least, 0)))
+            TRY(fail(ERR_INPUT, "%s: the name of the directory is not UTF-8", model));
+        n = strlen(text);
+    }
+    st = config_parse(model, text, n, n_override, override, out);
+done:
+    json_decref(least);
+    free(text);
+    return st;
+}
+
+/* How some tokens stand in tokenizer.json. */
+static enum status pieces(const struct tokenizer *t, const int32_t *id, size_t n, json_t *row, const char *key)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        size_t length = 0;
+        const char *piece = tokenizer_piece(t, id[i], &length);
+        json_array_append_new(list, json_stringn(piece ? piece : "", length));
+    }
+    return json_object_set_new(row, key, list) ? fail(ERR_MEMORY, "memory: cannot allocate a row") : OK;
+}
+
+/* {"ids": [...], "decoded": "...", "labels": how many, "prompt": [...], "label": [...], "end": [...]} */
+static enum status print_row(const struct tokenizer *t, const struct dataset *d, size_t row)
+{
+    const int32_t *id = d->id + d->first[row], *label = d->label + d->first[row];
+    const size_t n = dataset_length(d, row), body = n - d->end[row];
+    size_t prompt = 0;
+    json_t *json = json_object(), *ids = json_array();
+    struct text decoded = {0};
+    char *printed = NULL;
+    enum status st = OK;
+    while (prompt < body && label[prompt] == LABEL_NONE) prompt++;
+    for (size_t i = 0; i < n; i++) json_array_append_new(ids, json_integer(id[i]));
+    json_object_set(json, "ids", ids);
+    TRY(tokenizer_decode(t, id, n, true, &decoded));
+    json_object_set_new(json, "decoded", json_stringn(decoded.n ? decoded.data : "", decoded.n));
+    json_object_set_new(json, "labels", json_integer((json_int_t)dataset_labels(d, row)));
+    TRY(pieces(t, id, prompt, json, "prompt"));
+    TRY(pieces(t, id + prompt, body - prompt, json, "label"));
+    TRY(pieces(t, id + body, n - body, json, "end"));
+    if (!(printed = json_text(json, JSON_ENSURE_ASCII)))
+        st = fail(ERR_MEMORY, "memory: cannot print a row");
+    else
+        puts(printed);
+done:
+    json_decref(json);
+    json_decref(ids);
+    text_free(&decoded);
+    free(printed);
+    return st;
+}
+
+static enum status encode_rows(const char *model, const char *file, int n_override, char *const *override)
+{
+    enum status st;
+    struct config *c = NULL;
+    struct shape *s = NULL;
+    struct tokenizer *t = NULL;
+    struct data_rule rule = {0};
+    struct ends ends;
+    struct dataset *d = NULL;
+    struct text path = {0};
+    TRY(read_settings(model, n_override, override, &c));
+    TRY(text_print(&path, "%s/config.json", c->model.path));
+    if (file_exists(path.data)) TRY(shape_read(c->model.path, &s));
+    TRY(rule_open(c, s, &t, &rule, &ends));
+    TRY(dataset_read(
+        &(struct data_file){.path = file,
+                            .question = c->data.forget.question,
+                            .answer = c->data.forget.answer,
+                            .text = rule.template.blocks && !c->data.forget.text ? "text" : c->data.forget.text,
+                            .rows = SIZE_MAX},
+        &rule, &d));
+    for (size_t i = 0; i < d->n_row; i++) TRY(print_row(t, d, i));
+done:
+    dataset_free(d);
+    template_free(&rule.template);
+    tokenizer_free(t);
+    shape_free(s);
+    text_free(&path);
+    config_free(c);
+    return st;
+}
+
+enum status task_encode(const char *model, const char *file, int n_override, char *const *override)
+{
+    struct stat s;
+    enum status st;
+    TRY(log_open(NULL, true)); /* standard output is for the lines of the file alone */
+    st = n_override || (!stat(model, &s) && S_ISREG(s.st_mode)) ? encode_rows(model, file, n_override, override)
+                                                                : encode_lines(model, file);
+done:
     return st;
 }

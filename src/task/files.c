@@ -78,6 +78,7 @@ enum status run_directory(struct run *r, const struct options *o)
         r->finished = finished && finished == r->subject->timetable->updates;
         if (r->finished) goto done;
         TRY(restart_find(r->in->config->output_directory, r->in->config, grid, &r->restart));
+        if (r->restart->decays_all) inputs_decay_all(r->in), training_decay_all(r->training);
     }
     if (first)
         st = r->restart ? log_continue(directory_log(r->directory), r->restart->log_bytes)

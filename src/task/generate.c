@@ -13,8 +13,8 @@ static struct generation how(const struct inputs *in, const struct plan *p)
                                .temperature = c->generate.temperature,
                                .top_p = c->generate.top_p,
                                .seed = c->seed,
-                               .n_eos = in->shape->n_eos,
-                               .eos = in->shape->eos,
+                               .n_eos = in->ends.n,
+                               .eos = in->ends.id,
                                .slots = p->slots};
 }
 

@@ -57,6 +57,7 @@ void report_head(const struct subject *s)
     log_info("model      %s: %s, %.4g M parameters, %zu blocks of width %zu, vocabulary %zu", in->config->model.path,
              in->shape->model_type, (double)s->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
+    log_info("end tokens %s", in->ends.said);
 }
 
 void report_start(const struct run *r)
@@ -77,7 +78,15 @@ void report_start(const struct run *r)
                  in->evaluation->set[k].n);
     if (in->measures && in->forget && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
-    if (in->trains && objective_label(&in->objective, true, &t) == OK) log_info("objective  %s", t.data);
+    if (in->trains && objective_label(&in->objective, true, &t) == OK) {
+        if (in->config->objective.weight != 1 && in->config->task == TASK_UNLEARN)
+            text_print(&t, " x %g", in->config->objective.weight);
+        log_info("objective  %s", t.data);
+    }
+    if (in->trains && in->config->optimizer.weight_decay > 0)
+        log_info("decay      %g, %s", in->config->optimizer.weight_decay,
+                 in->config->optimizer.decay == DECAY_ALL ? "of all parameters"
+                                                          : "of matrices: norms and biases stay (optimizer.decay)");
     text_free(&t);
     if (plan_print(in, r->subject->timetable, r->plan, &t) == OK) t.data[t.n - 1] = 0, log_info("%s", t.data);
     text_free(&t);

@@ -98,12 +98,27 @@ static enum status watch(struct run *r, const struct options *o)
     return stop_watch(&r->stop, r->subject->grid, o, r->in->config->output_directory, saved_bytes(r));
 }
 
+/* What the reference says of the rows, before there are other weights. */
+static enum status reference(struct run *r)
+{
+    const struct config *c = r->in->config;
+    struct text what = {0};
+    enum status st = subject_reference(r->subject);
+    if (st == OK && r->evaluation) st = evaluation_reference(r->evaluation);
+    if (st != ERR_NUMERIC) return st;
+    if ((st = text_print(&what, "%s", fail_message())) != OK) return st;
+    fail_clear();
+    st = fail(ERR_NUMERIC, "%s: as reference: %s: are these the weights of its config.json?",
+              c->model.reference ? c->model.reference : c->model.path, what.data);
+    text_free(&what);
+    return st;
+}
+
 /* The weights of the start, or of the checkpoint. */
 static enum status load(struct run *r)
 {
     enum status st;
-    TRY(subject_reference(r->subject));
-    if (r->evaluation) TRY(evaluation_reference(r->evaluation));
+    TRY(reference(r));
     TRY(subject_weights(r->subject));
     if (!r->restart) goto done;
     TRY(restart_check(r->restart, r->subject));

@@ -1,10 +1,22 @@
 /* The story of a run: for every update batch, forward, loss, backward, reduce, G-effect, update, write. */
 #include "unlearn/task_priv.h"
 
-static enum status diverged(size_t t)
+/* Something is not finite after t updates, as the message that all ranks have tells. `model`: whose values these are;
+ * NULL for those that are being trained, which cannot have diverged before the first update. */
+static enum status not_finite(const struct run *r, size_t t, const char *model)
 {
+    struct text what = {0};
+    enum status st = text_print(&what, "%s", fail_message());
+    if (st != OK) goto done;
     fail_clear();
-    return fail(ERR_NUMERIC, "update %zu: a log-likelihood is not finite: the run has diverged; lower optimizer.lr", t);
+    if (!model && t > 0)
+        st = fail(ERR_NUMERIC, "update %zu: %s: the run has diverged; lower optimizer.lr", t, what.data);
+    else
+        st = fail(ERR_NUMERIC, "%s: step %zu: %s: are these the weights of its config.json?",
+                  model ? model : r->in->config->model.path, t, what.data);
+done:
+    text_free(&what);
+    return st;
 }
 
 /* The state after `step` updates, when the rows before it are safe. */
@@ -19,7 +31,7 @@ static enum status save(struct run *r, size_t step)
     };
     enum status st;
     TRY(run_sync(r));
-    TRY(restart_save(r->training, step, log_bytes(), &rows));
+    TRY(restart_save(r->training, step, r->log_bytes, &rows));
     stop_saved(&r->stop, clock_seconds() - began);
     log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
 done:
@@ -39,7 +51,7 @@ done:
     return st;
 }
 
-/* A measurement, and which model it is of where a value is not finite. Nothing diverged before the first update. */
+/* A measurement, and which model it is of where a value is not finite. */
 static enum status measure_at(struct run *r, size_t step, const char *model, const struct update *u)
 {
     enum status st = measure(r->measurement, u);
@@ -47,14 +59,7 @@ static enum status measure_at(struct run *r, size_t step, const char *model, con
         fail_clear();
         return stop_at(r, step);
     }
-    if (st != ERR_NUMERIC) return st;
-    if (model) {
-        fail_clear();
-        return fail(ERR_NUMERIC,
-                    "%s: step %zu: a log-likelihood is not finite: are these the weights of its config.json?", model,
-                    step);
-    }
-    return step ? diverged(step) : st;
+    return st == ERR_NUMERIC ? not_finite(r, step, model) : st;
 }
 
 /* The row of a measured step is complete when its update is made; where that fails, with nothing of the update. */
@@ -67,7 +72,7 @@ static enum status update_and_measure(struct run *r, size_t t)
     if (measured) TRY(measure_at(r, t, NULL, u));
     st = grid_agree(s->grid, training_update(r->training, t, measured));
     if (measured) end = measure_end(r->measurement, t, st == OK ? u : NULL);
-    if (st == OK && (st = end) == ERR_NUMERIC) st = diverged(t + 1);
+    if (st == OK && (st = end) == ERR_NUMERIC) st = not_finite(r, t + 1, NULL);
 done:
     return st;
 }
@@ -75,7 +80,7 @@ done:
 static enum status one_update(struct run *r, size_t t)
 {
     enum status st;
-    if ((st = training_gradient(r->training, t)) == ERR_NUMERIC && t > 0) st = diverged(t);
+    if ((st = training_gradient(r->training, t)) == ERR_NUMERIC) st = not_finite(r, t, NULL);
     TRY(st);
     TRY(update_and_measure(r, t));
     TRY(grid_agree(r->subject->grid, training_put(r->training, t)));
@@ -112,6 +117,7 @@ static enum status all_updates(struct run *r)
 {
     const size_t first = r->restart ? r->restart->step : 0;
     enum status st = OK;
+    r->log_bytes = log_bytes();
     for (size_t t = first; t < r->subject->timetable->updates; t++) {
         if (stop_asked(&r->stop, true) != STOP_NOT) {
             st = stop_at(r, t);
@@ -119,7 +125,9 @@ static enum status all_updates(struct run *r)
         }
         if (r->evaluation && timetable_evaluated(r->in->config, t)) TRY(evaluate(r->evaluation, t, false));
         TRY(one_update(r, t));
+        r->log_bytes = log_bytes();
         if (saved_after(r, t + 1)) TRY(save(r, t + 1));
+        r->log_bytes = log_bytes();
     }
 done:
     return st;

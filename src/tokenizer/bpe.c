@@ -156,7 +156,8 @@ static enum status spell(const struct bpe *b, struct bpe_work *w, const char *wo
         }
         id = plain && c < LOW ? b->low[c] : model_id(b, s, k);
         if (id < 0 && b->byte_fallback && fall_back(b, w, s, k)) continue;
-        if (id < 0 && b->unknown < 0) return no_token(c);
+        if (id < 0 && b->unknown < 0 && !b->leaves_out) return no_token(c);
+        if (id < 0 && b->unknown < 0) continue; /* left out, as by the tokenizers package */
         if (waiting && (id >= 0 || !b->fuse_unknown)) symbol_add(w, b->unknown);
         waiting = id < 0;
         if (id >= 0) symbol_add(w, id);
@@ -296,6 +297,19 @@ enum status bpe_read(const char *where, json_t *model, const struct vocabulary *
 done:
     text_free(&character);
     return st;
+}
+
+void bpe_byte_level(const char *where, json_t *model, struct bpe *b)
+{
+    const json_t *unknown = json_object_get(model, "unk_token");
+    size_t lacking = 0;
+    if (unknown && !json_is_null(unknown)) return;
+    b->leaves_out = true;
+    for (int i = 0; i < 256; i++) lacking += b->low[byte_character((unsigned char)i)] < 0;
+    if (lacking)
+        log_warn("%s: has no token for %zu of the 256 bytes, and no unk_token: they are left out of a text, as by the "
+                 "tokenizers package",
+                 where, lacking);
 }
 
 void bpe_free(struct bpe *b)

@@ -66,6 +66,13 @@ done:
 }
 
 /* --------------------------------------------------------------------------------------------------- reading ----- */
+static bool spells_bytes(const struct chain *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->step[i].run == step_bytes) return true;
+    return false;
+}
+
 static enum status read_all(json_t *json, struct tokenizer *t)
 {
     enum status st;
@@ -83,6 +90,7 @@ static enum status read_all(json_t *json, struct tokenizer *t)
     TRY(chain_read(where, "pre_tokenizer", "pretokenizers", kinds_of_splitter, json_object_get(json, "pre_tokenizer"),
                    &t->splitter));
     TRY(chain_read(where, "decoder", "decoders", kinds_of_decoder, decoder, &t->decoder));
+    if (spells_bytes(&t->normalizer) || spells_bytes(&t->splitter)) bpe_byte_level(where, model, &t->bpe);
     t->joined = !decoder || json_is_null(decoder);
     TRY(matchers_read(where, added, t));
     TRY(template_read(where, json_object_get(json, "post_processor"), t));
@@ -139,6 +147,25 @@ void tokenizer_free(struct tokenizer *t)
 }
 
 size_t tokenizer_vocabulary(const struct tokenizer *t) { return (size_t)t->vocabulary.token[t->vocabulary.n - 1].id + 1; }
+
+bool tokenizer_token(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
+{
+    const struct token *token = vocabulary_find(&t->vocabulary, text, n);
+    if (token) *id = token->id;
+    return token;
+}
+
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *n)
+{
+    const struct token *token = vocabulary_token(&t->vocabulary, id);
+    if (!token) return NULL;
+    *n = token->n;
+    return token->text;
+}
+
+const struct ids *tokenizer_before(const struct tokenizer *t) { return &t->before; }
+
+const struct ids *tokenizer_after(const struct tokenizer *t) { return &t->after; }
 
 /* ---------------------------------------------------------------------------------------------------- encode ----- */
 struct encoder { /* buffers of one call */

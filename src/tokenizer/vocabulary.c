@@ -97,10 +97,31 @@ static enum status order(const char *where, struct vocabulary *v)
 }
 
 /* --------------------------------------------------------------------------------------------------- reading ----- */
+struct following { /* the ids that the `tokenizers` package gives to added tokens, one after the other */
+    int32_t next;
+    size_t n_gap; /* tokens whose file has a larger id; the first of them, and its two ids */
+    const char *text;
+    int32_t said, given;
+};
+
+/* The package does not read ids. A gap in them is closed as there; any other difference is a mistake in the file. */
+static enum status check_id(const char *where, const char *text, const struct token *known, int32_t *id,
+                            struct following *f)
+{
+    const int32_t given = known ? known->id : f->next;
+    if (*id == given) return OK;
+    if (known || *id < given)
+        return fail(ERR_INPUT, "%s: the added token \"%s\" has id %d, but %d follows from the vocabulary", where, text,
+                    (int)*id, (int)given);
+    if (!f->n_gap++) f->text = text, f->said = *id, f->given = given;
+    *id = given;
+    return OK;
+}
+
 /* An added token that the model has too is the model's; of those that stand there twice the last counts, but what was
- * special once stays so: the package reads them one after the other. Ids are also checked against those that the `tokenizers`
- * package gives, which does not read them: the model's size and on from there. */
-static enum status added_read(const char *where, size_t entry, json_t *j, size_t model_size, int32_t *expected,
+ * special once stays so: the package reads them one after the other. The first new one has the model's size for an id, and so
+ * on from there. */
+static enum status added_read(const char *where, size_t entry, json_t *j, size_t model_size, struct following *f,
                               struct vocabulary *v, size_t *used)
 {
     enum status st;
@@ -116,9 +137,7 @@ static enum status added_read(const char *where, size_t entry, json_t *j, size_t
     TRY(id_read(where, text, json_object_get(j, "id"), &id));
     TRY(member_bool(where, j, "special", &special));
     known = find(v, text, n, &slot);
-    if (id != (known ? known->id : *expected))
-        return fail(ERR_INPUT, "%s: the added token \"%s\" has id %d, but %d follows from the vocabulary", where, text,
-                    (int)id, (int)(known ? known->id : *expected));
+    TRY(check_id(where, text, known, &id, f));
     if (known && known->added) log_warn("%s: the token \"%s\" is added twice: its last entry counts", where, text);
     if (!known) {
         token_add(v, used, text, n, (struct token){.id = id});
@@ -128,7 +147,7 @@ static enum status added_read(const char *where, size_t entry, json_t *j, size_t
     known->special = special || known->special;
     known->added = true;
     known->entry = (uint32_t)entry;
-    if ((size_t)id >= model_size) *expected = id + 1 > *expected ? id + 1 : *expected;
+    if ((size_t)id >= model_size && id >= f->next) f->next = id + 1;
 done:
     return st;
 }
@@ -149,11 +168,19 @@ done:
     return st;
 }
 
+static void warn_ids(const char *where, const struct following *f)
+{
+    if (!f->n_gap) return;
+    log_warn("%s: there is a gap in the ids of its added tokens: \"%s\" has %d, but %d follows from the vocabulary; "
+             "%zu token%s get the ids that follow, as by the tokenizers package",
+             where, f->text, (int)f->said, (int)f->given, f->n_gap, f->n_gap == 1 ? "" : "s");
+}
+
 enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, struct vocabulary *v)
 {
     enum status st;
     size_t i, bytes, used = 0, n, slots = 16;
-    int32_t expected = (int32_t)json_object_size(vocab);
+    struct following following = {.next = (int32_t)json_object_size(vocab)};
     json_t *j;
     if (!json_is_map(vocab) || !json_object_size(vocab))
         return fail(ERR_INPUT, "%s: the model has no object \"vocab\"", where);
@@ -167,7 +194,8 @@ enum status vocabulary_read(const char *where, json_t *vocab, json_t *added, str
     TRY_NEW(v->slot, slots);
     v->mask = (uint32_t)slots - 1;
     TRY(model_tokens(where, vocab, v, &used));
-    json_array_foreach(added, i, j) TRY(added_read(where, i, j, json_object_size(vocab), &expected, v, &used));
+    json_array_foreach(added, i, j) TRY(added_read(where, i, j, json_object_size(vocab), &following, v, &used));
+    warn_ids(where, &following);
     TRY(order(where, v));
 done:
     return st;

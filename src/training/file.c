@@ -3,13 +3,21 @@
 #include <math.h>
 #include <stdlib.h>
 
+static const struct field dual_table[] = {
+    {"dual_weight",
+     {"step"},
+     FIELD_DOUBLE,
+     "1",
+     "weight of the regulariser whose weight is a dual variable, at the beginning of this update",
+     "max(0, weight + step_size (loss - eps))"},
+};
 static const struct field train_table[] = {
     {"loss",
      {"step"},
      FIELD_DOUBLE,
      "nat",
-     "loss of the batch of this update: the objective plus each regulariser times its weight",
-     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+     "loss of the batch of this update: the objective and each regulariser, each times its weight",
+     "weight L(S_t; theta_t) + sum over regularisers of weight times value"},
     {"loss_objective", {"step"}, FIELD_DOUBLE, "nat", "value of the objective %s", "L(S_t; theta_t)"},
     {"loss_%s",
      {"step"},
@@ -28,8 +36,8 @@ static const struct field train_table[] = {
      {"step"},
      FIELD_DOUBLE,
      "nat",
-     "2-norm of the gradient of the objective %s alone, as in gradient_norm",
-     "|grad L(S_t; theta_t)|"},
+     "2-norm of the gradient of the objective %s alone, times its weight, as in gradient_norm",
+     "|weight grad L(S_t; theta_t)|"},
     {"gradient_norm_%s",
      {"step"},
      FIELD_DOUBLE,
@@ -46,12 +54,12 @@ enum status train_file_create(const char *path, const struct train_file_info *in
                               .long_name = "update, from 0; the last row is the state after the last one",
                               .units = "1",
                               .unlimited = true};
-    const struct field_list list = {train_table, sizeof train_table / sizeof *train_table};
+    const struct field_list list[] = {{train_table, sizeof train_table / sizeof *train_table}, {dual_table, 1}};
     const struct file_tables tables = {.title = "updates of a training run",
                                        .n_axis = 1,
                                        .axis = &axis,
-                                       .n_list = 1,
-                                       .list = &list,
+                                       .n_list = info->dual ? 2 : 1,
+                                       .list = list,
                                        .objective = info->objective,
                                        .n_name = info->n_regularizer,
                                        .name = info->regularizer};
@@ -68,6 +76,7 @@ enum status training_open(struct training *t, const char *dir, const struct open
                                    .n_attribute = o->n_attribute,
                                    .attribute = o->attribute};
     enum status st = OK;
+    info.dual = !isnan(dual_weight(t));
     TRY_NEW(names, in->n_regularizer);
     for (size_t k = 0; k < in->n_regularizer; k++) names[k] = objective_name(&in->regularizer[k].objective);
     info.regularizer = names;
@@ -110,6 +119,7 @@ enum status training_put(struct training *t, size_t i)
     TRY(file_put(t->file, "lr", &u->rate));
     TRY(file_put(t->file, "tokens", &tokens));
     TRY(file_put(t->file, "seconds", &u->seconds));
+    if (!isnan(dual_weight(t))) TRY(file_put(t->file, "dual_weight", &u->dual));
     TRY(file_commit(t->file, (int64_t)i));
 done:
     return st;

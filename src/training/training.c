@@ -1,5 +1,6 @@
 /* What training holds: states, lists, the optimiser; and which of these a checkpoint must save. */
-#include "unlearn/training.h"
+#include "unlearn/training_priv.h"
+#include <math.h>
 #include <stdlib.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
@@ -34,11 +35,27 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->objectives = 1;
     d->states = 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0) + parts;
     snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
-    d->bytes = d->rows * 2 * (sizeof(size_t) + sizeof(double));
+    d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
 }
 const struct part training_part = {demand, NULL};
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
+static size_t higher(size_t layer, const struct objective *o)
+{
+    const size_t own = objective_kind(o) == LOSS_OF_HIDDEN ? objective_hidden(o).layer : SIZE_MAX;
+    return own > layer ? own : layer;
+}
+
+/* The first layer above all hidden states that losses act on; 0 where a loss acts on logits. */
+static size_t unreached(const struct inputs *in)
+{
+    const size_t blocks = in->shape->blocks;
+    size_t top = higher(0, &in->objective);
+    for (size_t k = 0; k < in->n_regularizer; k++) top = higher(top, &in->regularizer[k].objective);
+    if (top > blocks) return 0;
+    return top == blocks ? blocks + 2 : top + 1; /* the last hidden state is behind the final norm */
+}
+
 static struct optim_settings settings(const struct inputs *in, const struct timetable *s)
 {
     const struct config *c = in->config;
@@ -71,6 +88,7 @@ static enum status new_states(struct training *t, unsigned extra)
         t->regularizer = t->part;
     if (extra & SHOWS_STEP) TRY(state_new("measured step", l, &t->step));
     TRY(optim_new(&set, l, &t->optim));
+    if (in->config->optimizer.decay == DECAY_MATRICES) TRY(optim_decay_matrices(t->optim, l, unreached(in)));
 done:
     return st;
 }
@@ -88,6 +106,10 @@ enum status training_new(struct subject *s, unsigned extra, struct training **ou
     TRY_NEW(t->retain_row, rows);
     TRY_NEW(t->weight, rows);
     TRY_NEW(t->loss, rows);
+    TRY_NEW(t->factor, rows);
+    dual_set(t, NAN);
+    for (size_t k = 0; k < in->n_regularizer; k++)
+        if (dual_of(in, k)) dual_set(t, in->regularizer[k].weight);
     TRY_NEW(t->update.part, in->n_regularizer);
     TRY_NEW(t->update.norm_of_part, in->n_regularizer);
     *out = t, t = NULL;
@@ -95,6 +117,8 @@ done:
     training_free(t);
     return grid_agree(s->grid, st);
 }
+
+void training_decay_all(struct training *t) { optim_decay_all(t->optim); }
 
 void training_free(struct training *t)
 {
@@ -105,7 +129,7 @@ void training_free(struct training *t)
     state_free(t->part);
     state_free(t->step);
     state_free(t->gradient);
-    free(t->batch_row), free(t->retain_row), free(t->weight), free(t->loss);
+    free(t->batch_row), free(t->retain_row), free(t->weight), free(t->loss), free(t->factor);
     free(t->update.part), free(t->update.norm_of_part);
     free(t);
 }
@@ -118,6 +142,7 @@ size_t training_saved(struct training *t, struct saved saved[MOST_SAVED])
         {"first moment", t->optim->m, NULL},
         {"second moment", t->optim->v, NULL},
         {"updates made", NULL, &t->optim->done},
+        {"dual weight", NULL, isnan(dual_weight(t)) ? NULL : &t->dual},
     };
     size_t n = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) /* plain SGD has no moments */

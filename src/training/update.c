@@ -1,24 +1,35 @@
 /* The gradient of one update, of the objective on a forget batch plus the regularisers on retain rows, and the update.
  * Losses and weights are those of the global batch, for any layout of processes. */
-#include "unlearn/training.h"
+#include "unlearn/training_priv.h"
 #include <math.h>
 
-/* gradient = scale times the complete gradient of the batch's loss; *norm its norm; *loss the loss, not scaled. */
-static enum status part_gradient(struct training *t, const struct objective *o, double scale, const struct rows *rows,
-                                 struct state *gradient, double *norm, double *loss)
+static double weighted(const struct training *t, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += t->weight[i] * t->loss[i];
+    return sum;
+}
+
+/* gradient = the complete gradient of the batch's loss, each part of it times its t->factor; *norm its norm; *loss the loss
+ * without and *scaled with the factors. */
+static enum status part_gradient(struct training *t, const struct objective *o, const struct rows *rows,
+                                 struct state *gradient, double *norm, double *loss, double *scaled)
 {
     struct subject *s = t->subject;
     enum status st;
-    double sum = 0;
-    rows_weights(o, rows, t->weight);
-    for (size_t i = 0; i < rows->n; i++) t->weight[i] *= scale;
+    part_weights(t, o, rows, t->factor, t->weight);
     TRY(subject_gradient(s, o, rows, t->weight, gradient, t->loss));
     *norm = optim_norm(s->grid, s->in->frozen, gradient);
-    rows_weights(o, rows, t->weight);
-    for (size_t i = 0; i < rows->n; i++) sum += t->weight[i] * t->loss[i];
-    *loss = sum;
+    *scaled = weighted(t, rows->n);
+    part_weights(t, o, rows, NULL, t->weight);
+    *loss = weighted(t, rows->n);
 done:
     return st;
+}
+
+static void same_factor(struct training *t, size_t n, double factor)
+{
+    for (size_t i = 0; i < n; i++) t->factor[i] = factor;
 }
 
 /* Computes, reduces and adds each regulariser's gradient separately even if no probe reads it, so that measuring does
@@ -30,16 +41,22 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
     const size_t size = t->subject->layout->size;
     struct update *u = &t->update;
     struct rows rows;
+    double scaled;
     enum status st;
     timetable_retain(in->config, i, in->held_out, in->retain->n_row, reg->batch, t->retain_row);
     rows = subject_rows(t->subject, in->retain, reg->batch, t->retain_row);
-    TRY(part_gradient(t, &reg->objective, reg->weight, &rows, t->part, &u->norm_of_part[k], &u->part[k]));
+    if (dual_of(in, k))
+        TRY(dual_begin(t, i, k, &rows));
+    else
+        same_factor(t, reg->batch, reg->weight);
+    TRY(part_gradient(t, &reg->objective, &rows, t->part, &u->norm_of_part[k], &u->part[k], &scaled));
+    if (dual_of(in, k)) dual_end(t, i, k, &rows);
     math_add(size, t->part->data, t->gradient->data);
     if (t->regularizer != t->part) {
         if (k == 0) math_fill(size, 0, t->regularizer->data);
         math_add(size, t->part->data, t->regularizer->data);
     }
-    u->loss += reg->weight * u->part[k];
+    u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
     u->tokens += (size_t)rows_tokens(&rows);
 done:
     return st;
@@ -52,12 +69,16 @@ enum status training_gradient(struct training *t, size_t i)
     const struct dataset *train = in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, &in->objective);
     const struct rows rows = subject_rows(s, train, s->timetable->batch, t->batch_row);
     const double began = clock_seconds();
+    const double factor = in->config->task == TASK_FINETUNE ? 1 : in->config->objective.weight;
     struct update *u = &t->update;
+    double scaled;
     enum status st;
     if (!t->made) t->started = began;
     timetable_rows(s->timetable, i, t->batch_row);
-    TRY(part_gradient(t, &in->objective, 1, &rows, t->gradient, &u->norm_of_objective, &u->objective));
-    u->loss = u->objective;
+    same_factor(t, rows.n, factor);
+    TRY(part_gradient(t, &in->objective, &rows, t->gradient, &u->norm_of_objective, &u->objective, &scaled));
+    u->loss = factor * u->objective;
+    u->dual = dual_weight(t);
     u->norm = u->norm_of_objective;
     u->rate = optim_rate(&t->optim->set, i);
     u->tokens = (size_t)rows_tokens(&rows);
@@ -91,21 +112,24 @@ enum status training_update(struct training *t, size_t i, bool shown)
     const size_t size = t->subject->layout->size;
     struct update *u = &t->update;
     const double began = clock_seconds();
+    enum status st = OK;
     if (!isfinite(u->norm) || !isfinite(u->loss)) return diverged(t, i);
     if (step) math_copy(size, weights->data, step->data);
     optim_update(t->optim, t->gradient, u->norm, weights);
+    TRY(dual_updated(t, i));
     u->seconds += clock_seconds() - began;
     t->made++;
     if (step) { /* theta_t becomes theta_t+1 - theta_t */
         math_scale(size, -1, step->data);
         math_add(size, weights->data, step->data);
     }
-    return OK;
+done:
+    return st;
 }
 
 void training_ended(struct training *t)
 {
     struct update *u = &t->update;
     for (size_t k = 0; k < t->subject->in->n_regularizer; k++) u->part[k] = u->norm_of_part[k] = NAN;
-    u->loss = u->objective = u->norm = u->norm_of_objective = u->rate = u->seconds = NAN;
+    u->loss = u->objective = u->norm = u->norm_of_objective = u->rate = u->seconds = u->dual = NAN;
 }

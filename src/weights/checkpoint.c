@@ -34,10 +34,12 @@ static enum status check_tensor(const char *path, const struct param *p, const s
     return OK;
 }
 
-static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p)
+static const struct tensor *find(const struct safetensors *f, const struct layout *l, const struct param *p, bool tied)
 {
-    const struct tensor *t = safetensors_find(f, p->name);
-    return t ? t : safetensors_find(f, param_old_name(l, p));
+    const struct tensor *t = NULL;
+    const char *name;
+    for (size_t i = 0; !t && (name = param_file_name(l, p, tied, i)); i++) t = safetensors_find(f, name);
+    return t;
 }
 
 /* ---------------------------------------------------------------------------------------------------- the index ----- */
@@ -76,8 +78,10 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
     enum status st = OK;
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
-        const json_t *name = json_object_get(map, p->name);
-        if (!name) name = json_object_get(map, param_old_name(l, p));
+        const json_t *name = NULL;
+        const char *key;
+        for (size_t k = 0; !name && (key = param_file_name(l, p, headless || l->shape->tied, k)); k++)
+            name = json_object_get(map, key);
         if (!name) {
             TRY(settle(c, path, l, i, NULL, headless));
             continue;
@@ -87,7 +91,8 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
             goto done;
         }
         TRY(open_file(c, dir, json_string_value(name), &c->file_of[i]));
-        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p), headless));
+        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p, headless || l->shape->tied),
+                   headless));
     }
 done:
     return st;
@@ -116,7 +121,8 @@ static enum status open_single(struct checkpoint *c, const char *path, const str
     enum status st = OK;
     TRY(safetensors_open(path, &c->file[0]));
     c->n_file = 1;
-    for (size_t i = 0; i < l->n_param; i++) TRY(settle(c, path, l, i, find(c->file[0], l, &l->param[i]), headless));
+    for (size_t i = 0; i < l->n_param; i++)
+        TRY(settle(c, path, l, i, find(c->file[0], l, &l->param[i], headless || l->shape->tied), headless));
 done:
     return st;
 }
@@ -158,7 +164,13 @@ static enum status check_instead(const char *dir)
     DIR *d = opendir(dir);
     for (size_t i = 0; d && i < sizeof instead / sizeof *instead && st == OK; i++) {
         first_name(d, instead[i].pattern, name);
-        if (*name && strcmp(name, single) != 0)
+        if (!*name || !strcmp(name, single)) continue;
+        if (strstr(name, ".bin"))
+            st = fail(ERR_INPUT,
+                      "%s: has no %s, but %s: %s: python -c 'from transformers import AutoModelForCausalLM as M; "
+                      "M.from_pretrained(\"%s\").save_pretrained(\"%s\")'",
+                      dir, single, name, convert, dir, dir);
+        else
             st = fail(ERR_INPUT, "%s: has no %s, but %s: %s", dir, single, name,
                       instead[i].advice ? instead[i].advice : convert);
     }
@@ -211,10 +223,56 @@ void checkpoint_close(struct checkpoint *c)
     free(c);
 }
 
+enum status weights_present(const char *dir)
+{
+    char *one = NULL, *many = NULL;
+    enum status st;
+    TRY(path_join(dir, single, &one));
+    TRY(path_join(dir, index_name, &many));
+    if (!file_exists(one) && !file_exists(many)) TRY(check_instead(dir));
+done:
+    free(one);
+    free(many);
+    return st;
+}
+
+/* Tensors that files hold by custom and no model uses: buffers, which are computed anew. */
+static bool by_custom(const char *name)
+{
+    static const char *const end[] = {".inv_freq", ".attn.bias", ".masked_bias", ".attention.bias"};
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
+        if (n >= strlen(end[i]) && !strcmp(name + n - strlen(end[i]), end[i])) return true;
+    return false;
+}
+
+/* Says of one file what it has beyond config.json. */
+static enum status warn_unused(const struct checkpoint *c, const struct layout *l, size_t file)
+{
+    const struct safetensors *f = c->file[file];
+    const char *head = l->shape->tied ? param_file_name(l, layout_find(l, 0, ROLE_EMBED), true, 2) : "", *first = NULL;
+    bool *used = NULL;
+    size_t n = 0;
+    enum status st = OK;
+    TRY_NEW(used, f->n);
+    for (size_t i = 0; i < l->n_param; i++)
+        if (c->at[i] && c->file_of[i] == file) used[c->at[i] - f->tensor] = true;
+    for (size_t i = 0; i < f->n; i++)
+        if (!used[i] && !by_custom(f->tensor[i].name) && strcmp(f->tensor[i].name, head) != 0 && !n++)
+            first = f->tensor[i].name;
+    if (n)
+        log_warn("%s: has %zu tensor%s that the model of config.json does not use, %s for one", f->path, n,
+                 n == 1 ? "" : "s", first);
+done:
+    free(used);
+    return st;
+}
+
 enum status weights_check(const char *dir, const struct layout *l)
 {
     struct checkpoint *c;
     enum status st = checkpoint_open(dir, l, &c);
+    for (size_t i = 0; st == OK && i < c->n_file; i++) st = warn_unused(c, l, i);
     checkpoint_close(c);
     return st;
 }

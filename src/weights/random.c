@@ -4,7 +4,8 @@
 
 static bool is_norm(enum role role)
 {
-    return role == ROLE_NORM1 || role == ROLE_NORM2 || role == ROLE_NORM || role == ROLE_Q_NORM || role == ROLE_K_NORM;
+    return role == ROLE_NORM1 || role == ROLE_NORM2 || role == ROLE_NORM || role == ROLE_Q_NORM || role == ROLE_K_NORM ||
+           role == ROLE_NORM1_AFTER || role == ROLE_NORM2_AFTER;
 }
 
 /* start: elements of the model before this tensor */

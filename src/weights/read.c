@@ -73,14 +73,16 @@ static enum status read_rows(struct reader *r, const struct param *p, size_t i, 
     for (size_t done_rows = 0, some; done_rows < n; done_rows += some) {
         real *to = x + done_rows * p->col_count;
         some = n - done_rows < most ? n - done_rows : most;
-        TRY(safetensors_pread(path, r->fd, t->begin + (first + done_rows) * row, some * row, r->buffer));
+        TRY(safetensors_pread(path, r->fd, t->begin + (p->tensor_first + first + done_rows) * row, some * row,
+                              r->buffer));
         if (p->col_count == p->cols)
             storage_load(t->storage, some * p->cols, r->buffer, to);
         else
             for (size_t k = 0; k < some; k++)
                 storage_load(t->storage, p->col_count, r->buffer + k * row + p->col_first * element,
                              to + k * p->col_count);
-        TRY(check_finite(path, p, first + done_rows, p->col_first, p->col_count, some * p->col_count, to));
+        TRY(check_finite(path, p, p->tensor_first + first + done_rows, p->col_first, p->col_count, some * p->col_count,
+                         to));
     }
 done:
     return st;
@@ -158,7 +160,7 @@ static uint64_t hash_param(const struct param *p, const real *x)
     const uint64_t name = hash_bytes(p->name, strlen(p->name), 0);
     uint64_t sum = 0, bits;
     for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
-        const uint64_t row = param_global_row(p, i) * p->cols + p->col_first;
+        const uint64_t row = (p->tensor_first + param_global_row(p, i)) * p->cols + p->col_first;
         for (size_t c = 0; c < p->col_count; c++) {
             const double value = (double)x[i * p->col_count + c];
             memcpy(&bits, &value, sizeof bits);

@@ -122,6 +122,11 @@ static uint64_t bytes_of(const struct plan *plan, const struct param *p)
     return (uint64_t)p->rows * p->cols * storage_size(plan->storage);
 }
 
+static uint64_t bytes_of_tensor(const struct plan *plan, const struct param *p)
+{
+    return (uint64_t)p->tensor_rows * p->cols * storage_size(plan->storage);
+}
+
 static enum status plan_new(const struct layout *l, enum storage storage, uint64_t most, int data_size, struct plan *plan)
 {
     enum status st = OK;
@@ -131,7 +136,7 @@ static enum status plan_new(const struct layout *l, enum storage storage, uint64
     TRY_NEW(plan->at, l->n_param);
     TRY_NEW(plan->data_rank, l->n_param);
     for (size_t i = 0; i < l->n_param; i++) {
-        const uint64_t n = bytes_of(plan, &l->param[i]);
+        const uint64_t n = l->param[i].goes_on ? 0 : bytes_of_tensor(plan, &l->param[i]);
         if (size && n > most - size) plan->n_file++, size = 0;
         size = size + n < most ? size + n : most;
         plan->total += n;
@@ -167,7 +172,7 @@ static json_t *header_entry(const struct plan *plan, const struct param *p, uint
     json_t *shape = p->vector ? json_pack("[I]", (json_int_t)p->rows)
                               : json_pack("[II]", (json_int_t)param_file_rows(p), (json_int_t)param_file_cols(p));
     return json_pack("{s:s, s:o, s:[II]}", "dtype", safetensors_type(plan->storage), "shape", shape, "data_offsets",
-                     (json_int_t)at, (json_int_t)(at + bytes_of(plan, p)));
+                     (json_int_t)at, (json_int_t)(at + bytes_of_tensor(plan, p)));
 }
 
 /* Length, JSON, and spaces that make the tensors begin at a multiple of 8; and so where each of them stands. */
@@ -181,7 +186,8 @@ static enum status header_text(struct plan *plan, size_t file, const struct layo
     int failed = 0;
     for (size_t i = 0; i < l->n_param; i++) {
         if (plan->file_of[i] != file) continue;
-        failed |= json_object_set_new(header, l->param[i].name, header_entry(plan, &l->param[i], at));
+        if (!l->param[i].goes_on)
+            failed |= json_object_set_new(header, l->param[i].name, header_entry(plan, &l->param[i], at));
         plan->at[i] = at;
         at += bytes_of(plan, &l->param[i]);
     }
@@ -269,7 +275,7 @@ static bool as_in_file(const struct gather *g, enum storage storage, const struc
 static enum status write_tensor(struct export_part *out, const struct gather *g, const struct plan *plan,
                                 const struct param *p, size_t i, const real *own, enum status st)
 {
-    const size_t rows = param_file_rows(p), cols = param_file_cols(p), most = g->room / cols;
+    const size_t rows = param_part_rows(p), cols = param_file_cols(p), most = g->room / cols;
     const size_t row_bytes = cols * storage_size(plan->storage);
     char name[64];
     if (is_writer(g->grid) && st == OK)

@@ -1,6 +1,6 @@
 /* config.json -> struct shape. Every size is checked against a limit before it is used in a product or an allocation,
  * so that no product of this room can overflow: the largest model allowed has fewer than 2^62 parameters.           */
-#include "unlearn/model_priv.h"
+#include "unlearn/shape_priv.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 enum { CONFIG_BYTES = 16 << 20 };
 static const size_t HIDDEN_MOST = 1 << 20, LAYERS_MOST = 10000, WORDS_MOST = 1 << 24, HEADS_MOST = 1 << 14,
                     HEAD_DIM_MOST = 1 << 12, HEADS_IN_ALL_MOST = 1 << 17, POSITIONS_MOST = (size_t)1 << 31;
+static const double SCALE_LEAST = 1e-6, SCALE_MOST = 1e6;
 
 static const struct {
     const char *name;
@@ -69,28 +70,60 @@ static bool changes_nothing(const json_t *j, const char *none)
     return same;
 }
 
-static enum status read_refused(const char *where, const json_t *config)
+/* Whether the family has what the key says. */
+static bool reads(const struct architecture *row, const char *key)
+{
+    return (row->score_cap.key && !strcmp(key, row->score_cap.key)) ||
+           (row->logit_cap.key && !strcmp(key, row->logit_cap.key)) ||
+           (row->query_scalar > 0 && !strcmp(key, "query_pre_attn_scalar"));
+}
+
+static enum status read_refused(const char *where, const json_t *config, const struct architecture *row)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const json_t *j = key_find(config, refused[i].key);
-        if (j && !changes_nothing(j, refused[i].none))
+        if (j && !reads(row, refused[i].key) && !changes_nothing(j, refused[i].none))
             return fail(ERR_INPUT, "%s: %s: changes the numbers and is not built", where, refused[i].key);
     }
     return OK;
+}
+
+/* Why a model whose type is in no row cannot be read. */
+static enum status unknown_type(const char *where, const json_t *config, const char *type)
+{
+    static const char *const key[] = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"};
+    static const char *const known[] = {"mixtral", "dbrx", "jamba", "deepseek_v2", "deepseek_v3", "llama4", "gpt_oss"};
+    bool mixture = strstr(type, "moe") != NULL;
+    char list[256];
+    for (size_t i = 0; i < sizeof key / sizeof *key; i++)
+        mixture = mixture || json_number_value(key_find(config, key[i])) > 1;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) mixture = mixture || !strcmp(type, known[i]);
+    architecture_list(list);
+    if (mixture)
+        return fail(
+            ERR_INPUT,
+            "%s: model_type \"%.40s\" is a mixture of experts, which is not built: take a dense model; %s are built",
+            where, type, list);
+    if (!strcmp(type, "gemma3"))
+        return fail(
+            ERR_INPUT,
+            "%s: model_type \"gemma3\" is a model of images and text: save its text model alone, which is of model_type "
+            "gemma3_text (transformers: t = Gemma3ForCausalLM(m.config.text_config); "
+            "t.model.load_state_dict(m.model.language_model.state_dict()); t.save_pretrained(DIR))",
+            where);
+    return fail(ERR_INPUT, "%s: model_type \"%.40s\" is not built; %s are", where, type, list);
 }
 
 static enum status read_type(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
     const char *type = NULL;
-    char list[256];
     if (!json_is_map(config)) return fail(ERR_INPUT, "%s: is not a JSON object", where);
     TRY(key_text(where, config, "model_type", &type));
     if (!type) return fail(ERR_INPUT, "%s: model_type: is missing", where);
-    if (!(s->row = architecture_find(type)))
-        return fail(ERR_INPUT, "%s: model_type \"%.40s\" is not built; %s are", where, type, architecture_list(list));
+    if (!(s->row = architecture_find(type))) return unknown_type(where, config, type);
     memcpy(s->model_type, s->row->model_type, strlen(s->row->model_type) + 1);
-    TRY(read_refused(where, config));
+    TRY(read_refused(where, config, s->row));
 done:
     return st;
 }
@@ -176,6 +209,7 @@ static enum status read_features(const char *where, const json_t *config, struct
     TRY(read_activation(where, config, s));
     TRY(read_flag(where, config, &row->has_qk_norm, &has_qk_norm));
     s->post_norm = row->post_norm;
+    s->both_norms = row->both_norms;
     s->qk_norm = has_qk_norm ? row->qk_norm : QK_NONE;
     s->qk_norm_bias = has_qk_norm && row->qk_norm_bias;
     s->embed_scale = row->scaled_embedding ? sqrt((double)s->hidden) : 1;
@@ -187,37 +221,82 @@ done:
     return st;
 }
 
-/* Whether any layer has the sliding window: layer_types names each layer; without it, all from max_window_layers on. */
-static enum status some_layer_slides(const char *where, const json_t *config, const struct shape *s, bool *out)
+/* -------------------------------------------------------------------------------------------------- attention ----- */
+/* A cap: absent means the family's own, null none. */
+static enum status read_cap(const char *where, const json_t *config, const struct cap *c, double *out)
 {
-    const json_t *types = key_find(config, "layer_types"), *type;
-    size_t first = 28, i;
-    enum status st = key_size(where, config, "max_window_layers", 0, POSITIONS_MOST, &first);
-    *out = first < s->blocks;
-    if (types && !json_is_array(types)) return key_wrong(where, "layer_types", types, "a list");
-    if (st != OK || !types) return st;
-    *out = false;
-    json_array_foreach(types, i, type) *out =
-        *out || !json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0;
-    return st;
+    if (!c->key) return OK;
+    *out = json_object_get(config, c->key) ? 0 : c->standard;
+    return key_number(where, config, c->key, SCALE_LEAST, SCALE_MOST, out);
 }
 
-/* Reads the length of the attention's window. An absent key means transformers' default, null means no window. */
-static enum status read_window(const char *where, const json_t *config, struct shape *s)
+/* Which blocks have the window, from layer_types, which names each of them. */
+static enum status read_types(const char *where, const json_t *types, struct shape *s)
+{
+    size_t i;
+    const json_t *type;
+    if (!json_is_array(types) || json_array_size(types) != s->blocks)
+        return fail(ERR_INPUT, "%s: layer_types: must be a list with the types of %zu layers", where, s->blocks);
+    json_array_foreach(types, i, type)
+    {
+        const char *name = json_is_string(type) ? json_string_value(type) : "";
+        s->slides[i] = !strcmp(name, "sliding_attention");
+        if (!s->slides[i] && strcmp(name, "full_attention") != 0)
+            return fail(ERR_INPUT, "%s: layer_types: \"%.40s\" is not built; sliding_attention and full_attention are",
+                        where, name);
+    }
+    return OK;
+}
+
+static enum status read_slides(const char *where, const json_t *config, struct shape *s)
 {
     enum status st = OK;
-    bool used = s->row->window == WINDOW_GIVEN;
-    if (s->row->window == WINDOW_ASKED) {
-        TRY(key_flag(where, config, "use_sliding_window", &used));
-        if (used) TRY(some_layer_slides(where, config, s, &used));
-    }
-    if (!used) return OK;
-    s->window = json_object_get(config, "sliding_window") ? 0 : 4096;
-    TRY(key_size(where, config, "sliding_window", 1, POSITIONS_MOST, &s->window));
+    const struct architecture *row = s->row;
+    const json_t *types = key_find(config, "layer_types");
+    size_t first = 28, every = row->full_every;
+    TRY_NEW(s->slides, s->blocks);
+    if (types) return read_types(where, types, s);
+    if (row->full_every_key) TRY(key_size(where, config, row->full_every_key, 1, LAYERS_MOST, &every));
+    if (row->window == WINDOW_ASKED) TRY(key_size(where, config, "max_window_layers", 0, POSITIONS_MOST, &first));
+    for (size_t i = 0; i < s->blocks; i++) s->slides[i] = row->window == WINDOW_ASKED ? i >= first : (i + 1) % every != 0;
 done:
     return st;
 }
 
+/* Reads the length of the attention's window and which blocks have it. An absent key means transformers' default, null no
+ * window. */
+static enum status read_window(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    const enum window kind = s->row->window;
+    bool used = kind == WINDOW_GIVEN || kind == WINDOW_ALTERNATES, some = false;
+    if (kind == WINDOW_ASKED) TRY(key_flag(where, config, "use_sliding_window", &used));
+    if (!used) return OK;
+    s->window = json_object_get(config, "sliding_window") ? 0 : s->row->window_standard;
+    TRY(key_size(where, config, "sliding_window", 1, POSITIONS_MOST, &s->window));
+    if (kind == WINDOW_GIVEN) return OK;
+    TRY(read_slides(where, config, s));
+    for (size_t i = 0; i < s->blocks; i++) some = some || s->slides[i];
+    if (!some) s->window = 0;
+done:
+    return st;
+}
+
+static enum status read_attention(const char *where, const json_t *config, struct shape *s)
+{
+    enum status st = OK;
+    TRY(read_cap(where, config, &s->row->score_cap, &s->score_cap));
+    TRY(read_cap(where, config, &s->row->logit_cap, &s->logit_cap));
+    if (s->row->query_scalar > 0) {
+        s->query_scalar = s->row->query_scalar;
+        TRY(key_number(where, config, "query_pre_attn_scalar", SCALE_LEAST, SCALE_MOST, &s->query_scalar));
+    }
+    TRY(read_window(where, config, s));
+done:
+    return st;
+}
+
+/* ----------------------------------------------------------------------------------------------------- tokens ----- */
 static enum status read_token(const char *where, const json_t *j, const char *key, const struct shape *s, int32_t *out)
 {
     if (!json_is_integer(j)) return key_wrong(where, key, j, "a whole number");
@@ -240,6 +319,8 @@ static enum status read_tokens(const char *where, const json_t *config, struct s
         s->pad = (int32_t)s->vocabulary - 1;
     else if (pad)
         TRY(read_token(where, pad, "pad_token_id", s, &s->pad));
+    if (json_is_integer(bos) && (json_integer_value(bos) < 0 || (uint64_t)json_integer_value(bos) >= s->vocabulary))
+        bos = NULL; /* nothing reads it */
     if (bos) TRY(read_token(where, bos, "bos_token_id", s, &s->bos));
     if (!eos) return OK;
     if (!json_is_array(eos)) {
@@ -263,7 +344,7 @@ enum status shape_parse(const char *where, const char *json, size_t n, struct sh
     TRY(read_type(where, s->json, s));
     TRY(read_sizes(where, s->json, s));
     TRY(read_features(where, s->json, s));
-    TRY(read_window(where, s->json, s));
+    TRY(read_attention(where, s->json, s));
     TRY(read_tokens(where, s->json, s));
     TRY(rope_read(where, s->json, s));
     *out = s, s = NULL;
@@ -292,5 +373,7 @@ void shape_free(struct shape *s)
     if (!s) return;
     json_decref(s->json);
     free(s->frequency);
+    free(s->other_frequency);
+    free(s->slides);
     free(s);
 }
