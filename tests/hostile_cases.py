@@ -245,7 +245,7 @@ def config_cases():
                          7, [], {"rope_type": 7}, {"rope_type": "llama3", "factor": 8.0}, {"rope_type": "linear", "factor": -1},
                          {"rope_type": "linear", "factor": "x"}],
         "quantization_config": [{"bits": 4}, True, "x"], "eos_token_id": [-1, WORDS, 2**40, "x", [0, WORDS], ["x"], [0] * 1000, 0.5, {}, True],
-        "bos_token_id": [-1, WORDS, "x", 0.5, [0]], "pad_token_id": [-2, WORDS, "x", 0.5, [0]],
+        "bos_token_id": ["x", 0.5, [0]], "pad_token_id": [-2, WORDS, "x", 0.5, [0]],
         "tie_word_embeddings": ["yes", 1, [], {}], "attention_bias": ["no", 0], "mlp_bias": [[], 1], "num_experts": [8], "alibi": [True],
         "logit_scale": [0.5], "attn_logit_softcapping": [50.0], "query_pre_attn_scalar": [256], "initializer_range": [-1, "x"],
     }

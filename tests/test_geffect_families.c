@@ -1,6 +1,7 @@
 /* geffect: gradients and effects of every family against central differences, in every layout.             NP: 1 2 4 */
 #include "golden.h"
 #include "model_files.h"
+#include "unlearn/geffect_priv.h"
 
 /* relative: differences of step 1e-5 in double leave 1e-10 of truncation and as much of rounding; float has only rounding,
  * in sums of some hundred products */
@@ -215,6 +216,23 @@ static void norms_of_many_short_rows_are_those_of_their_gradients(void **state)
     everywhere(SHORT_ROWS, NULL, (size_t)SHORT_ROWS * SHORT, check_norms);
 }
 
+/* Of the keys of a row of t tokens a window of w leaves 2 w t - w^2 of t^2, as they count in a row's cost. */
+static void a_window_makes_a_row_cheaper_by_the_keys_it_hides(void **state)
+{
+    static const char format[] = "{\"model_type\": \"gemma2\", \"head_dim\": 6, \"sliding_window\": %s}";
+    static const char *const window[] = {"3", "9", "4096", "null"};
+    static const double keys[] = {2 * 3 * 9 - 3 * 3 + 81, 2 * 81, 2 * 81, 2 * 81}; /* of both blocks, 9 tokens */
+    for (size_t i = 0; i < sizeof window / sizeof *window; i++) {
+        char kind[128];
+        struct family f;
+        snprintf(kind, sizeof kind, format, window[i]);
+        family_open(kind, 1, ROWS, usual_length, TOKENS, &f);
+        assert_near(row_cost(f.layout, &f.data, 0, OUTPUTS_ALL), 9.0 * (double)f.layout->elements + 2 * 36 * keys[i],
+                    1e-15);
+        family_close(&f);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +240,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient),
         cmocka_unit_test(norms_of_rows_are_those_of_their_gradients),
         cmocka_unit_test(norms_of_many_short_rows_are_those_of_their_gradients),
+        cmocka_unit_test(a_window_makes_a_row_cheaper_by_the_keys_it_hides),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;
     math_threads(1);

@@ -28,7 +28,7 @@ struct answers { /* {0} is empty */
  *  data ranks share the prompts; `out` is complete on every process. The ids are the same for any number of slots, data
  *  ranks and threads, because the logits are the same bit for bit (model_step()). With another number of tensor ranks
  *  logits are rounded differently, and another token may win where two logits are almost equal. ERR_INPUT: a prompt
- *  without tokens, or max_length beyond the model's window or learned positions; ERR_NUMERIC: logits that are not
+ *  without tokens, or max_length beyond the model's learned positions; ERR_NUMERIC: logits that are not
  *  finite. On failure `out` is empty.                                                          Collective over grid. */
 enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
                      size_t n, const size_t *first, const int32_t *id, struct answers *out);

@@ -194,7 +194,7 @@ static enum status parse_odd(const char *where, size_t line, const char *text, s
     struct text marked = {0}, again = {0};
     size_t at;
     TRY(mark_odd(text, n, SIZE_MAX, &marked, &at));
-    if (marked.n == n && !memcmp(marked.data, text, n)) {
+    if (marked.n == n && (!n || !memcmp(marked.data, text, n))) {
         st = refuse(where, line, e, e->column);
     } else if (!(*out = load(marked.data, marked.n, e))) {
         TRY(mark_odd(text, n, e->position > 0 ? (size_t)e->position : 0, &again, &at));
