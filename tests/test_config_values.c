@@ -140,6 +140,9 @@ static void what_an_evaluation_does_not_say_is_the_variants(void **state)
         {"data: {max_length: null}\nevaluate: {variant: open_unlearning, rows: 300, min_k: 0.1}", 300, 512, 0.1, 0.5},
         {"data: {max_length: 300}\nevaluate: {benchmark: muse}", CONFIG_ALL, 10000000, 0.4, 0.5},
         {"evaluate: {benchmark: wmdp, row_length: 600, rows: null}", CONFIG_ALL, 600, 0.2, 0.5},
+        {"preset: open_unlearning", CONFIG_ALL, 512, 0.4, 0.5},
+        {"preset: open_unlearning\ndata: {max_length: 300}\nevaluate: {rows: 7}", 7, 300, 0.4, 0.5},
+        {"preset: tofu", 300, 500, 0.2, 0.5},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[256];
@@ -156,6 +159,29 @@ static void what_an_evaluation_does_not_say_is_the_variants(void **state)
             config_free(c);
         }
         free(once);
+    }
+}
+
+static void what_is_null_is_not_given(void **state)
+{
+    static const struct {
+        const char *text, *key;
+        bool given;
+    } cases[] = {
+        {"", "optimizer.decay", false},
+        {"optimizer: {decay: null}", "optimizer.decay", false},
+        {"optimizer: {decay: matrices}", "optimizer.decay", true},
+        {"preset: tofu", "optimizer.decay", true},
+        {"preset: tofu\ndata: {max_length: null}", "data.max_length", true},
+        {"data: null", "data.max_length", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        struct config *c;
+        snprintf(text, sizeof text, "task: generate\nmodel: {path: M}\ngenerate: P\n%s\n", cases[i].text);
+        c = read_text(text);
+        assert_int_equal(config_given(c, cases[i].key), cases[i].given);
+        config_free(c);
     }
 }
 
@@ -622,6 +648,7 @@ int main(void)
         cmocka_unit_test(the_defaults_of_training_are_those_of_the_design),
         cmocka_unit_test(the_defaults_of_measuring_and_saving_are_those_of_the_design),
         cmocka_unit_test(what_an_evaluation_does_not_say_is_the_variants),
+        cmocka_unit_test(what_is_null_is_not_given),
         cmocka_unit_test(the_output_directory_takes_the_name_of_the_input),
         cmocka_unit_test(numbers_may_be_spelt_in_every_legal_way),
         cmocka_unit_test(short_forms_stand_for_their_key),

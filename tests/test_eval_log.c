@@ -277,6 +277,8 @@ static void damaged_logs_are_refused_with_what_is_wrong(void **state)
         {FORGET("\"avg_gt_loss\": {\"0\": \"1\"}"), "avg_gt_loss: row \"0\" is not a number"},
         {FORGET("\"avg_gt_loss\": {\"0\": true}"), "avg_gt_loss: row \"0\" is not a number"},
         {FORGET("\"avg_gt_loss\": {\"0\": 1e999}"), "row \"0\" is a number too large"},
+        {FORGET("\"avg_gt_loss\": {\"0\": \"\\ud800\"}"), "row \"0\" is not a number"},
+        {FORGET("\"avg_gt_loss\": {\"0\": \"\\udead\"}"), "row \"0\" is not a number"},
         {FORGET("\"avg_gt_loss\": NaN"), "avg_gt_loss is not an object"},
         {"{\"eval_log_forget.json\": NaN}", "eval_log_forget.json is not an object"},
         {FORGET("\"avg_gt_loss\": {\"0\": NaNs}"), "not valid JSON"},

@@ -127,6 +127,8 @@ static void damaged_logs_are_refused_with_what_is_wrong(void **state)
         {RATIO("\"0\": {\"score\": \"1\"}"), "row \"0\": score is not a number"},
         {RATIO("\"0\": {\"score\": [1]}"), "row \"0\": score is not a number"},
         {RATIO("\"0\": {\"score\": 1e999}"), "row \"0\": score is a number too large"},
+        {RATIO("\"0\": {\"score\": \"\\ud800\"}"), "row \"0\": score is not a number"},
+        {RATIO("\"0\": {\"score\": \"\\udead\"}"), "row \"0\": score is not a number"},
         {RATIO("\"0\": 3"), "row \"0\": score is not there"},
         {RATIO("\"0\": {\"score\": 1}, \"0\": {\"score\": 2}"), "duplicate"},
         {WRONG("\"0\": {\"avg_loss\": [1]}"), "forget_Q_A_PERT_Prob has 1 rows, forget_Q_A_PARA_Prob has 2"},
