@@ -400,6 +400,43 @@ TABLE = [
     ("retain log of other rows", evaluating(retain_logs=str(RETAIN_LOG)), ["eval_log_aggregated.json", "300", "6"], 1, 2),
     ("retain log without a forget set", evaluating(sets={"retain": "retain.jsonl"}, retain_logs=str(RETAIN_LOG)),
      [INPUT + r":\d+", "evaluate.sets.forget"], 1, 1),
+    ("retain log of open-unlearning without its rows", both(evaluating(retain_logs="log.json"), writing(
+        "log.json", '{"forget_truth_ratio": {"agg_value": 0.5}}')), ["log.json: forget_truth_ratio: has no value_by_index"], 1, 2),
+    ("retain log of open-unlearning with other rows", both(evaluating(retain_logs="log.json"), writing(
+        "log.json", '{"forget_truth_ratio": {"value_by_index": {"0": {"score": 1}}}}')), ["log.json: has 1 rows", "6"], 1, 1),
+    ("retain log of open-unlearning with an area of 2", both(evaluating(retain_logs="log.json"), writing(
+        "log.json", '{"mia_min_k": {"agg_value": 2}}')), ["log.json: mia_min_k: agg_value"], 1, 1),
+    ("retain log of another set", both(evaluating(retain_logs="log.json"), writing(
+        "log.json", '{"mia_min_k": {"agg_value": 0.5}}')), ["log.json: has neither forget_truth_ratio nor"], 1, 1),
+    ("unknown variant", evaluating(variant="open_unlernaing"), [INPUT + r":\d+:\d+: evaluate.variant", "did you mean open_unlearning"], 1, 1),
+    ("unknown benchmark", evaluating(benchmark="muze"), [INPUT + r":\d+:\d+: evaluate.benchmark", "did you mean muse"], 1, 2),
+    ("rows of one token", evaluating(row_length=1), [INPUT + r":\d+:\d+: evaluate.row_length"], 1, 1),
+    ("rows of a length in words", evaluating(row_length="all"), [INPUT + r":\d+:\d+: evaluate.row_length", "auto"], 1, 1),
+    ("a key for the length of rows", evaluating(row_lenght=10), [INPUT + r":\d+:\d+", 'did you mean "row_length"'], 1, 1),
+    ("an area beyond 1", evaluating(privleak_auc=1.5), [INPUT + r":\d+:\d+: evaluate.privleak_auc", "0 to 1, or auto"], 1, 1),
+    ("a set that MUSE does not have", evaluating(benchmark="muse", sets={"verbmem_forgot": ROWS}),
+     [INPUT + r":\d+:\d+: evaluate.sets", "did you mean verbmem_forget"], 1, 2),
+    ("MUSE's set without its keys", evaluating(benchmark="muse", sets={"verbmem_forget": ROWS}), [ROWS + ":1", "prompt", "gt"], 1, 2),
+    ("MUSE's texts without texts", evaluating(benchmark="muse", sets={"privleak_forget": ROWS}), [ROWS + ":1", '"text"'], 1, 1),
+    ("MUSE's examples without answers", both(evaluating(benchmark="muse", sets={"knowmem_forget": ROWS, "knowmem_forget_icl": "x.jsonl"}),
+     writing("x.jsonl", '\n{"question": "?"}\n')), ["x.jsonl:2: an example needs"], 1, 2),
+    ("MUSE as one array", both(evaluating(benchmark="muse", sets={"verbmem_forget": "x.json"}),
+     writing("x.json", '[{"prompt": "a", "gt": "b"}]')), ["x.json: is one JSON array.*jq"], 1, 1),
+    ("a score that MUSE does not have", evaluating(benchmark="muse", sets={"privleak_forget": ROWS}, metrics=["truth_ratio"]),
+     [INPUT + r":\d+:\d+: evaluate.metrics", "truth_ratio"], 1, 1),
+    ("a score of choices without choices", evaluating(metrics=["correct"]), [INPUT + r":\d+:\d+: evaluate.metrics", "correct"], 1, 1),
+    ("choices that are none", evaluating(benchmark="wmdp", sets={"bio": ROWS}), [ROWS + ":1", '"choices" is not a list'], 1, 2),
+    ("a right choice that there is not", both(evaluating(benchmark="wmdp", sets={"bio": "x.jsonl"}), writing(
+        "x.jsonl", '{"question": "?", "choices": ["a", "b"], "answer": 2}\n')), ["x.jsonl:1", '"answer".*0 to 1'], 1, 1),
+    ("a right choice by its letter", both(evaluating(benchmark="wmdp", sets={"bio": "x.jsonl"}), writing(
+        "x.jsonl", '{"question": "?", "choices": ["a", "b"], "answer": "A"}\n')), ["x.jsonl:1", '"answer".*0 to 1'], 1, 1),
+    ("a choice that is a number", both(evaluating(benchmark="wmdp", sets={"bio": "x.jsonl"}), writing(
+        "x.jsonl", '{"question": "?", "choices": ["a", 7], "answer": 0}\n')), ["x.jsonl:1", '"choices".*entry 2'], 1, 1),
+    ("WMDP with a retain log", both(evaluating(benchmark="wmdp", sets={"bio": "x.jsonl"}, retain_logs="log.json"), writing(
+        "x.jsonl", '{"question": "?", "choices": ["a", "b"], "answer": 1}\n'), writing("log.json", '{"mia_min_k": {"agg_value": 0.5}}')),
+     [INPUT + r":\d+:\d+: evaluate.retain_logs"], 1, 2),
+    ("a padding token that is a number", both(evaluating(variant="open_unlearning"), writing("model/tokenizer_config.json", '{"pad_token": 3}')),
+     ["tokenizer_config.json: pad_token"], 1, 2),
     # the command line
     ("no arguments", lambda c: setattr(c, "options", None), [], 2, 1),
     ("no arguments, two ranks", lambda c: setattr(c, "options", None), [], 2, 2),

@@ -115,7 +115,7 @@ static void prepare(struct bench *b, const char *config)
 static void step(struct bench *b, size_t t)
 {
     struct objective nll;
-    struct rows rows = {b->train, BATCH, b->every + t * BATCH, NULL, NULL, 0};
+    struct rows rows = {.data = b->train, .n = BATCH, .row = b->every + t * BATCH};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
     math_fill(b->layout->size, 0, b->gradient->data);
@@ -127,7 +127,7 @@ static void step(struct bench *b, size_t t)
 static void effects(struct bench *b)
 {
     struct objective ga;
-    struct rows rows = {b->forget, b->forget->n_row, b->every, NULL, NULL, 0};
+    struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("ga", &ga);
     must(engine_effects(&b->engine, 1, &ga, &rows, K, b->risk, b->effect, b->loss, b->mean));
 }

@@ -104,7 +104,7 @@ static enum status logs(json_t *in, json_t *out)
     TRY(eval_log_read(path, (1u << N_EVAL_SET) - 1, &log));
     TRY(eval_log_read(other, 1u << SET_FORGET, &retain));
     eval_summarise(&tofu, path, &log, &s);
-    TRY(eval_forget_quality(path, &log, other, &retain, &p, &d));
+    TRY(eval_forget_quality(&tofu, path, &log, other, &retain, &p, &d));
     for (int k = 0; k < N_EVAL_SET; k++) {
         json_t *set = json_object();
         for (int j = 0; j < N_EVAL_NUMBER; j++)

@@ -345,7 +345,9 @@ TOFU_NAMES = {"forget_quality", "model_utility", "privleak", "extraction_strengt
               "forget_Q_A_Prob", "forget_Q_A_ROUGE", "retain_Q_A_Prob", "retain_Q_A_ROUGE", "retain_Truth_Ratio",
               "ra_Q_A_Prob", "ra_Q_A_Prob_normalised", "ra_Q_A_ROUGE", "ra_Truth_Ratio", "wf_Q_A_Prob",
               "wf_Q_A_Prob_normalised", "wf_Q_A_ROUGE", "wf_Truth_Ratio", "mia_loss", "mia_zlib", "mia_min_k",
-              "mia_min_k_plus_plus", "mia_gradnorm"}
+              "mia_min_k_plus_plus", "mia_gradnorm", "forget_Q_A_PARA_Prob", "forget_Q_A_PERT_Prob", "retain_Q_A_PARA_Prob",
+              "retain_Q_A_PERT_Prob", "ra_Q_A_PERT_Prob", "wf_Q_A_PERT_Prob"}
+UNKNOWN = {"forget_quality", "privleak", "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_gradnorm"}
 
 
 def files(checks):
@@ -362,11 +364,15 @@ def files(checks):
                      float(d.summary.sel(number="model_utility")[-1]) >= 0 and "min_k++ [1]:" in d.attrs["metrics"],
                      "xarray opens evaluation.h5", str(d))
     whole, flat = (json.loads((out / f).read_text()) for f in ("TOFU_EVAL.json", "TOFU_SUMMARY.json"))
-    checks.check(set(whole) == set(flat) == TOFU_NAMES, "names of TOFU_EVAL.json", str(set(whole) ^ TOFU_NAMES))
+    checks.check(set(whole) == TOFU_NAMES, "names of TOFU_EVAL.json", str(set(whole) ^ TOFU_NAMES))
+    checks.check(set(flat) == TOFU_NAMES - UNKNOWN, "names of TOFU_SUMMARY.json: no retain log and no holdout set, so neither "
+                 "quality nor attacks", str(set(flat) ^ (TOFU_NAMES - UNKNOWN)))
     checks.check(all(whole[k]["agg_value"] == flat[k] for k in flat) and
                  set(whole["forget_Q_A_ROUGE"]["value_by_index"]) == {"0", "1", "2"} and
-                 set(whole["forget_Q_A_ROUGE"]["value_by_index"]["0"]) == {"rouge1_recall", "rougeL_f1", "rougeL_recall"} and
-                 flat["forget_quality"] is None, "layout of TOFU_EVAL.json", json.dumps(flat))
+                 set(whole["forget_Q_A_ROUGE"]["value_by_index"]["0"]) == {"rouge1_recall", "rougeL_f1", "rougeL_recall", "input",
+                                                                           "ground_truth", "generation"} and
+                 set(whole["mia_loss"]["forget"]) == {"agg_value", "value_by_index"} and
+                 len(whole["retain_Q_A_PERT_Prob"]["value_by_index"]["2"]["prob"]) == 5, "layout of TOFU_EVAL.json", json.dumps(flat))
     log = (out / "run.log").read_text()
     checks.check(re.search(r"^real_authors +3 ", log, re.M) and re.search(r"^model_utility +[\d.e-]+$", log, re.M),
                  "a page at the end of the log", log[-3000:])
@@ -399,7 +405,7 @@ def steps(checks):
         checks.check(list(got["step"]) == [0, 2, 4, 5] and np.isfinite(got["plain", "loss"]).all() and
                      got["plain", "loss"][0].tolist() != got["plain", "loss"][-1].tolist(), "steps of fine-tuning", str(got["step"]))
         flat = json.loads((directory / "out/TOFU_SUMMARY.json").read_text())
-        checks.check(flat == {"forget_quality": None, "model_utility": None, "privleak": None}, "no published set", str(flat))
+        checks.check(flat == {}, "no published set", str(flat))
 
 
 def main():

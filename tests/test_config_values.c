@@ -125,6 +125,40 @@ static void the_defaults_of_measuring_and_saving_are_those_of_the_design(void **
     config_free(c);
 }
 
+static void what_an_evaluation_does_not_say_is_the_variants(void **state)
+{
+    static const struct {
+        const char *evaluate;
+        size_t rows, row_length;
+        double min_k, privleak_auc; /* -1: auto */
+    } cases[] = {
+        {"data: {max_length: 300}\nevaluate: {}", 300, 300, 0.2, 0.5},
+        {"evaluate: {retain_logs: L, row_length: 77, rows: 5}", 5, 77, 0.2, -1},
+        {"evaluate: {retain_logs: L, privleak_auc: 0.25}", 300, 500, 0.2, 0.25},
+        {"evaluate: {variant: open_unlearning}", CONFIG_ALL, 512, 0.4, 0.5},
+        {"data: {max_length: 300}\nevaluate: {variant: open_unlearning, retain_logs: L}", CONFIG_ALL, 300, 0.4, -1},
+        {"data: {max_length: null}\nevaluate: {variant: open_unlearning, rows: 300, min_k: 0.1}", 300, 512, 0.1, 0.5},
+        {"data: {max_length: 300}\nevaluate: {benchmark: muse}", CONFIG_ALL, 10000000, 0.4, 0.5},
+        {"evaluate: {benchmark: wmdp, row_length: 600, rows: null}", CONFIG_ALL, 600, 0.2, 0.5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        struct config *c, *again;
+        char *once;
+        snprintf(text, sizeof text, "task: generate\nmodel: {path: M}\ngenerate: P\n%s\n", cases[i].evaluate);
+        c = read_text(text), once = written(c), again = read_with("again.yaml", once, 0, NULL);
+        for (int k = 0; k < 2; k++, c = again) { /* as it was given, and as its resolved input says it */
+            assert_int_equal(c->evaluate.rows, cases[i].rows);
+            assert_int_equal(c->evaluate.row_length, cases[i].row_length);
+            assert_true(c->evaluate.min_k == cases[i].min_k);
+            assert_true(cases[i].privleak_auc < 0 ? isnan(c->evaluate.privleak_auc)
+                                                  : c->evaluate.privleak_auc == cases[i].privleak_auc);
+            config_free(c);
+        }
+        free(once);
+    }
+}
+
 static void the_output_directory_takes_the_name_of_the_input(void **state)
 {
     static const char *const pair[][2] = {{"in.yaml", "outputs/in"},
@@ -587,6 +621,7 @@ int main(void)
         cmocka_unit_test(the_defaults_of_data_and_model_are_those_of_the_design),
         cmocka_unit_test(the_defaults_of_training_are_those_of_the_design),
         cmocka_unit_test(the_defaults_of_measuring_and_saving_are_those_of_the_design),
+        cmocka_unit_test(what_an_evaluation_does_not_say_is_the_variants),
         cmocka_unit_test(the_output_directory_takes_the_name_of_the_input),
         cmocka_unit_test(numbers_may_be_spelt_in_every_legal_way),
         cmocka_unit_test(short_forms_stand_for_their_key),

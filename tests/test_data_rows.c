@@ -117,6 +117,39 @@ static void a_row_is_cut_and_the_end_is_added_only_where_it_fits(void **state)
     dataset_free(d);
 }
 
+static struct dataset *read_beyond(size_t max_length, int32_t eos)
+{
+    struct data_rule r = rule(max_length, eos);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    r.eos_beyond = true;
+    write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}"); /* a prompt of 5 tokens, 8 in all */
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    return d;
+}
+
+static void the_end_may_be_added_to_what_was_cut(void **state)
+{
+    struct dataset *d = read_beyond(8, EOS);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, EOS), LIST(X, X, X, X, X, 27, 3, 4, EOS));
+    assert_int_equal(d->n_cut, 0);
+    dataset_free(d);
+    d = read_beyond(6, EOS);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, EOS), LIST(X, X, X, X, X, 27, EOS));
+    assert_int_equal(d->n_cut, 1);
+    dataset_free(d);
+    d = read_beyond(3, EOS); /* the prompt is cut too */
+    ROW(d, 0, LIST(30, 28, 1, EOS), LIST(X, X, X, EOS));
+    assert_int_equal(d->n_unlabelled, 0);
+    dataset_free(d);
+    d = read_beyond(20, 4); /* the row ends with the end token already */
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4), LIST(X, X, X, X, X, 27, 3, 4));
+    dataset_free(d);
+    d = read_beyond(6, -1);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    dataset_free(d);
+}
+
 static void answers_under_another_key_are_rows_of_their_own(void **state)
 {
     struct data_rule r = rule(20, EOS);
@@ -159,6 +192,11 @@ static void prompts_end_where_the_model_begins(void **state)
     for (size_t i = 0; i < 8; i++) assert_int_equal(p.id.data[i], LIST(30, 28, 1, 2, 29, 30, 28, 29)[i]);
     assert_string_equal(p.question[0].data, "ab");
     assert_string_equal(p.answer[1].data, "e");
+    prompts_free(&p);
+    r.eos_beyond = true, r.max_length = 4;
+    assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
+    assert_int_equal(p.first[1], 4);
+    assert_int_equal(p.first[2], 7);
     prompts_free(&p);
     assert_int_equal(prompts_read(&f, &r, 3, &p), ERR_INPUT);
     fail_clear();
@@ -326,7 +364,7 @@ static void passes_keep_the_order_and_hold_one_row_at_least(void **state)
 }
 
 static int32_t batch_id[] = {1, 2, 3, 4, 5, 6, 7}, batch_label[] = {X, X, 3, 4, 5, X, 7};
-static const struct dataset three = {.n_row = 3, .first = (size_t[]){0, 4, 5, 7}, .id = batch_id, .label = batch_label};
+static struct dataset three = {.n_row = 3, .first = (size_t[]){0, 4, 5, 7}, .id = batch_id, .label = batch_label};
 
 /* Measures, then packs: both times by the same code. */
 static struct batch pack(size_t n, const size_t *row, enum outputs which, struct arena *a)
@@ -380,6 +418,21 @@ static void outputs_are_the_rows_before_labelled_tokens(void **state)
     arena_free(&a);
 }
 
+static void the_token_to_hide_is_marked_in_every_row(void **state)
+{
+    struct arena a;
+    struct batch b;
+    three.hide = 3 + 1;
+    b = pack(2, (const size_t[]){2, 0}, OUTPUTS_LABELLED, &a);
+    SAME(b.id, int32_t, 6, 7, 1, 2, 3, 4);
+    SAME(b.hidden, unsigned char, 0, 0, 0, 0, 1, 0);
+    arena_free(&a);
+    three.hide = 0;
+    b = pack(2, (const size_t[]){2, 0}, OUTPUTS_LABELLED, &a);
+    assert_null(b.hidden);
+    arena_free(&a);
+}
+
 static void all_rows_are_outputs_when_all_are_asked_for(void **state)
 {
     struct arena a;
@@ -419,6 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
         cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
+        cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
         cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(plain_text_is_labelled_throughout),
@@ -432,6 +486,7 @@ int main(void)
         cmocka_unit_test(passes_keep_the_order_and_hold_one_row_at_least),
         cmocka_unit_test(outputs_may_be_the_labelled_rows_or_those_with_a_next_token),
         cmocka_unit_test(outputs_are_the_rows_before_labelled_tokens),
+        cmocka_unit_test(the_token_to_hide_is_marked_in_every_row),
         cmocka_unit_test(all_rows_are_outputs_when_all_are_asked_for),
         cmocka_unit_test(the_templates_are_known_by_name),
     };

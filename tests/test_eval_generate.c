@@ -123,6 +123,7 @@ struct twin {
     struct batch batch;
     size_t first[2], out_first[2], out_row[LONGEST], item;
     int32_t id[LONGEST], position[LONGEST], out_id[LONGEST];
+    unsigned char hidden[LONGEST];
 };
 
 static void twin_open(struct scene *s, struct twin *t)
@@ -133,11 +134,26 @@ static void twin_open(struct scene *s, struct twin *t)
     TEST_OK(model_new(s->layout, s->grid, &most, &t->model, NULL));
 }
 
+static void twin_set(struct twin *t, size_t n)
+{
+    t->first[1] = t->out_first[1] = n;
+    t->batch = (struct batch){.n_seq = 1,
+                              .n_row = n,
+                              .n_out = n,
+                              .longest = n,
+                              .first = t->first,
+                              .id = t->id,
+                              .position = t->position,
+                              .out_first = t->out_first,
+                              .out_row = t->out_row,
+                              .out_id = t->out_id,
+                              .item = &t->item};
+}
+
 /* All n tokens of t->id, each with an output: no token sees a later one. */
 static void twin_forward(struct scene *s, struct twin *t, size_t n)
 {
-    t->first[1] = t->out_first[1] = n;
-    t->batch = (struct batch){1, n, n, n, t->first, t->id, t->position, t->out_first, t->out_row, t->out_id, &t->item};
+    twin_set(t, n);
     TEST_OK(model_forward(t->model, s->weights, &t->batch));
 }
 
@@ -190,6 +206,61 @@ static void greedy_is_what_forwards_say(struct scene *s)
 }
 
 static void greedy_decoding_is_what_whole_forwards_say(void **state) { everywhere(greedy_is_what_forwards_say); }
+
+/* Tokens of the prompt hidden as keys, and others at the places that are left; the answer has the same token, seen. */
+static bool hidden_as_forwards_say(struct scene *s, struct twin *t, const struct answers *a, size_t i, double *z)
+{
+    const size_t V = s->shape->vocabulary, n = s->first[i + 1] - s->first[i], count = a->first[i + 1] - a->first[i];
+    bool good = true;
+    int32_t visible = 0;
+    memcpy(t->id, s->id + s->first[i], n * sizeof *t->id);
+    memcpy(t->id + n, a->id + a->first[i], count * sizeof *t->id);
+    for (size_t k = 0; k < n + count; k++) {
+        t->hidden[k] = k < n && (size_t)t->id[k] + 1 == s->how.hide;
+        t->position[k] = t->hidden[k] ? 1 : visible++;
+    }
+    twin_set(t, n + count);
+    t->batch.hidden = t->hidden;
+    TEST_OK(model_forward(t->model, s->weights, &t->batch));
+    twin_logits(s, t, n + count, z);
+    for (size_t k = 0; k < count; k++) {
+        if (s->shape->long_from) { /* the length of a row decides how it turns */
+            twin_set(t, n + k);
+            t->batch.hidden = t->hidden;
+            TEST_OK(model_forward(t->model, s->weights, &t->batch));
+            twin_logits(s, t, n + k, z);
+        }
+        good = good && is_best(V, z + (n + k - 1) * V, t->id[n + k]);
+    }
+    return good;
+}
+
+static size_t n_changed; /* answers that differ from those that see all of their prompt */
+
+static void hidden_is_what_forwards_say(struct scene *s)
+{
+    double *z = calloc(LONGEST * s->shape->vocabulary, sizeof *z);
+    struct answers all = run(s, &s->how), a;
+    struct twin t;
+    bool good = true;
+    for (size_t i = 2; i < 5; i++) s->id[s->first[i]] = s->id[s->first[i + 1] - 1] = s->id[s->first[2] + 2];
+    s->how.hide = (size_t)s->id[s->first[2] + 2] + 1;
+    a = run(s, &s->how);
+    twin_open(s, &t);
+    for (size_t i = 0; i < PROMPTS; i++) good = hidden_as_forwards_say(s, &t, &a, i, z) && good;
+    n_changed += !same(&a, &all);
+    model_free(t.model);
+    free(z);
+    assert_all(s, good);
+    answers_free(&a), answers_free(&all);
+}
+
+static void hidden_tokens_of_a_prompt_are_seen_by_none_and_not_counted(void **state)
+{
+    n_changed = 0;
+    everywhere(hidden_is_what_forwards_say);
+    assert_true(n_changed > 0);
+}
 
 /* ---------------------------------------------------------------------------------------- slots, ranks, threads ----- */
 static void slots_do_not_matter(struct scene *s)
@@ -454,6 +525,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_decoding_is_what_whole_forwards_say),
+        cmocka_unit_test(hidden_tokens_of_a_prompt_are_seen_by_none_and_not_counted),
         cmocka_unit_test(slots_threads_and_data_ranks_do_not_change_an_id),
         cmocka_unit_test(logits_of_a_row_do_not_depend_on_the_rows_beside_it),
         cmocka_unit_test(answers_end_at_eos_and_at_max_length),

@@ -348,7 +348,7 @@ static void rows_without_a_value_are_left_out_counted_and_said(void **state)
     assert_int_equal(s.left_out[SET_FORGET][EVAL_TRUTH_RATIO], 1);
     assert_true(isnan(s.number[SET_WORLD_FACTS][EVAL_ROUGE]) && isnan(s.model_utility));
     assert_int_equal(s.left_out[SET_WORLD_FACTS][EVAL_ROUGE], 2);
-    assert_int_equal(eval_forget_quality("model", &log, "retain", &log, &p, &d), OK);
+    assert_int_equal(eval_forget_quality(&tofu, "model", &log, "retain", &log, &p, &d), OK);
     assert_near(p, 1, 0);
     assert_int_equal(log_warnings(), warnings + 5);
     eval_log_free(&log);
@@ -372,7 +372,7 @@ static void what_was_not_measured_is_nan_and_said_once(void **state)
     eval_summarise(&tofu, "nothing", &none, &s);
     assert_int_equal(log_warnings(), warnings + 2);
     assert_true(isnan(s.model_utility) && isnan(s.number[SET_FORGET][EVAL_PROBABILITY]));
-    assert_int_equal(eval_forget_quality("model", &log, "retain", &none, &p, &d), OK);
+    assert_int_equal(eval_forget_quality(&tofu, "model", &log, "retain", &none, &p, &d), OK);
     assert_int_equal(log_warnings(), warnings + 3);
     assert_true(isnan(p) && isnan(d));
     eval_log_free(&log);
@@ -416,7 +416,7 @@ static void published_logs_have_the_published_utility_and_quality(void **state)
     file = shared_path("golden/tofu_eval/lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json");
     assert_int_equal(eval_log_read(file, (1u << N_EVAL_SET) - 1, &retain), OK);
     eval_summarise(&tofu, "full", &full, &s);
-    assert_int_equal(eval_forget_quality("full", &full, "retain90", &retain, &p, &d), OK);
+    assert_int_equal(eval_forget_quality(&tofu, "full", &full, "retain90", &retain, &p, &d), OK);
     assert_near(s.model_utility / 0.5033530268058475, 1, PUBLISHED);
     assert_near(s.number[SET_FORGET][EVAL_TRUTH_RATIO] / 0.5005549107985194, 1, PUBLISHED);
     assert_near(p / 2.1942743021891237e-16, 1, PUBLISHED);

@@ -69,6 +69,19 @@ static void assert_rouge(const struct rouge *r, double precision, double recall)
     assert_near(r->f1, sum > 0 ? 2 * precision * recall / sum : 0, TOL);
 }
 
+/* rouge-score with use_stemmer=False: "cats" is no "cat" there, "running" no "runs". */
+static void words_may_be_compared_as_they_are(void **state)
+{
+    static const char reference[] = "The cats were running fast", candidate[] = "the cat runs fast";
+    struct rouge one, l;
+    assert_int_equal(rouge_score_of(false, reference, sizeof reference - 1, candidate, sizeof candidate - 1, &one, &l),
+                     OK);
+    assert_rouge(&one, 2.0 / 4, 2.0 / 5);
+    assert_rouge(&l, 2.0 / 4, 2.0 / 5);
+    score(reference, candidate, &one, &l);
+    assert_rouge(&l, 4.0 / 4, 4.0 / 5);
+}
+
 static void words_in_common_count_as_often_as_both_have_them(void **state)
 {
     struct rouge one, l;
@@ -181,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stems_are_those_of_the_paper),
         cmocka_unit_test(nltk_deviates_from_the_paper),
+        cmocka_unit_test(words_may_be_compared_as_they_are),
         cmocka_unit_test(words_in_common_count_as_often_as_both_have_them),
         cmocka_unit_test(a_text_is_wholly_like_itself_and_not_at_all_like_nothing),
         cmocka_unit_test(case_punctuation_and_endings_do_not_count),

@@ -400,6 +400,8 @@ static void privleak_compares_areas_with_that_of_the_rule(void **state)
     double forget[2 * N_SCORE], holdout[3 * N_SCORE], number[N_NUMBER];
     struct score_rule rule = tofu;
     struct scored_set set[] = {new_set("holdout", 3, holdout, NULL), new_set("forget", 2, forget, NULL)};
+    const struct eval_log log = {.has_min_k = true, .min_k_area = 0.6875};
+    const struct named_log retain = {NULL, &log};
     forget[SCORE_MIN_K] = 1, forget[N_SCORE + SCORE_MIN_K] = 3;
     holdout[SCORE_MIN_K] = 2, holdout[N_SCORE + SCORE_MIN_K] = 4;
     forget[SCORE_LOSS] = 1, holdout[SCORE_LOSS] = 1;
@@ -408,7 +410,14 @@ static void privleak_compares_areas_with_that_of_the_rule(void **state)
     assert_near(number[NUMBER_AUC_LOSS], 0.5, TOL); /* a tie */
     assert_true(isnan(number[NUMBER_AUC_ZLIB]));
     assert_near(number[NUMBER_PRIVLEAK], -50, LOOSE);
+    rule.privleak_auc = NAN; /* of the log where that has it, else one half */
+    summarise(&rule, 2, set, number);
+    assert_near(number[NUMBER_PRIVLEAK], -50, LOOSE);
+    assert_int_equal(evaluation_summarise(&rule, 2, set, &no_log, &retain, number), OK);
+    assert_near(number[NUMBER_PRIVLEAK], 100 * (0.6875 - 0.75) / (1 - 0.6875), LOOSE);
     rule.privleak_auc = 0.75;
+    assert_int_equal(evaluation_summarise(&rule, 2, set, &no_log, &retain, number), OK);
+    assert_near(number[NUMBER_PRIVLEAK], 0, TOL);
     summarise(&rule, 2, set, number);
     assert_near(number[NUMBER_PRIVLEAK], 0, TOL);
     summarise(&rule, 1, set, number);

@@ -94,10 +94,10 @@ static void check_losses(struct scene *s)
 static void losses_are_those_of_the_gradient(void **state) { each_scene(check_losses); }
 
 /* Slowly: the gradient of every row formed, squared and summed over its tensor. */
-static double explicit_norm(struct scene *s, size_t row)
+static double explicit_norm(struct scene *s, struct dataset *d, size_t row)
 {
     struct objective nll = golden_objective("nll", NULL, 0);
-    struct rows one = golden_rows(&s->g, s->g.forget);
+    struct rows one = golden_rows(&s->g, d);
     double weight = 1, loss, square[512], sum = 0;
     one.n = 1, one.row = &row;
     math_fill(s->g.layout->size, 0, s->gradient->data);
@@ -115,7 +115,7 @@ static void check_norms(struct scene *s)
     double got[64], want[64];
     TEST_OK(engine_norms(&s->g.engine, &all, got));
     for (size_t i = 0; i < all.n; i++) {
-        want[i] = explicit_norm(s, i);
+        want[i] = explicit_norm(s, s->g.forget, i);
         if (dataset_labels(all.data, i)) continue;
         assert_true(isnan(got[i])); /* nothing to differentiate: not a norm of 0 */
         got[i] = want[i];
@@ -124,6 +124,32 @@ static void check_norms(struct scene *s)
 }
 
 static void norms_are_those_of_gradients_formed_row_by_row(void **state) { each_scene(check_norms); }
+
+/* Without its last two labels a row has the norm of a row that never had them. */
+static void check_shortened(struct scene *s)
+{
+    struct rows all = golden_rows(&s->g, s->g.forget);
+    struct dataset fewer = *s->g.forget;
+    const size_t n = fewer.first[fewer.n_row];
+    double got[64], want[64];
+    fewer.label = malloc(n * sizeof *fewer.label);
+    memcpy(fewer.label, s->g.forget->label, n * sizeof *fewer.label);
+    for (size_t i = 0; i < fewer.n_row; i++)
+        for (size_t t = fewer.first[i + 1], left = 2; left && t > fewer.first[i] + 1; t--)
+            if (fewer.label[t - 1] != LABEL_NONE) fewer.label[t - 1] = LABEL_NONE, left--;
+    all.drop = 2;
+    TEST_OK(engine_norms(&s->g.engine, &all, got));
+    for (size_t i = 0; i < all.n; i++) {
+        want[i] = explicit_norm(s, &fewer, i);
+        if (dataset_labels(&fewer, i)) continue;
+        assert_true(isnan(got[i]));
+        got[i] = want[i];
+    }
+    near_all(s, "norms without the last labels", all.n, got, want);
+    free(fewer.label);
+}
+
+static void norms_may_leave_out_the_last_labels(void **state) { each_scene(check_shortened); }
 
 /* ---- a token whose embedding is infinite: the rows that have it are not numbers, the others are what they were */
 static bool row_has(const struct dataset *d, size_t row, int32_t id)
@@ -183,6 +209,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(statistics_agree_with_the_whole_distribution),
         cmocka_unit_test(losses_are_those_of_the_gradient),
         cmocka_unit_test(norms_are_those_of_gradients_formed_row_by_row),
+        cmocka_unit_test(norms_may_leave_out_the_last_labels),
         cmocka_unit_test(a_row_that_is_not_finite_leaves_the_others_alone),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -11,7 +11,7 @@ static struct example example(size_t n_seq, const size_t *first, size_t heads_q,
                               const int *kv_of)
 {
     return (struct example){
-        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim), 0, 0},
+        .a = {n_seq, first, heads_q, heads_kv, head_dim, kv_of, 1 / sqrt((double)head_dim), 0, 0, NULL},
         .n = first[n_seq],
         .width = (heads_q + 2 * heads_kv) * head_dim,
         .out_width = heads_q * head_dim,
@@ -24,6 +24,15 @@ static struct example limited(struct example o, double cap, size_t window)
     return o;
 }
 
+/* Whether the query sees the key: keys up to its own that are not hidden, or its own if there is none. */
+static bool sees(const struct example *o, size_t from, size_t row, size_t key)
+{
+    bool any = false;
+    if (!o->a.hidden) return true;
+    for (size_t k = from; k <= row; k++) any = any || !o->a.hidden[k];
+    return any ? !o->a.hidden[key] : key == row;
+}
+
 /* One query of one head, the slow way; returns lse */
 static double plain_query(const struct example *o, const double *qkv, size_t from, size_t row, size_t head, double *out)
 {
@@ -34,6 +43,7 @@ static double plain_query(const struct example *o, const double *qkv, size_t fro
         double dot = 0;
         for (size_t c = 0; c < d; c++) dot += qkv[row * o->width + head * d + c] * qkv[key * o->width + k_at + c];
         s[key - from] = o->a.cap > 0 ? o->a.cap * tanh(o->a.scale * dot / o->a.cap) : o->a.scale * dot;
+        if (!sees(o, from, row, key)) s[key - from] = -INFINITY;
         most = fmax(most, s[key - from]);
     }
     for (size_t key = from; key <= row; key++) sum += exp(s[key - from] - most);
@@ -113,6 +123,25 @@ static void any_length_head_and_group_agrees_with_the_slow_way(void **state)
         example(7, first, 4, 1, 1, single), example(7, first, 1, 1, 80, own),    example(0, first, 4, 4, 8, own),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) forward_agrees(&all[i]);
+}
+
+/* The first keys of a sequence, single ones, a whole short sequence: those of hidden tokens. */
+static struct example hiding(struct example o)
+{
+    static unsigned char hidden[400];
+    for (size_t r = 0; r < o.n; r++) hidden[r] = r < 3 || r % 7 == 2 || (r > 80 && r < 130) || r == 9;
+    o.a.hidden = hidden;
+    return o;
+}
+
+static void hidden_keys_are_seen_by_no_query_that_sees_another(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338}, few[] = {0, 1, 7, 7, 12}, several[] = {0, 100};
+    forward_agrees(&(struct example[]){hiding(example(7, first, 4, 4, 5, own))}[0]);
+    forward_agrees(&(struct example[]){hiding(example(7, first, 4, 2, 16, shared))}[0]);
+    backward_agrees(hiding(example(4, few, 4, 2, 4, shared)), 3);
+    backward_agrees(hiding(example(4, few, 4, 3, 4, skipping)), 2);
+    backward_agrees(hiding(example(1, several, 2, 1, 3, single)), 2);
 }
 
 static void backwards_agree_with_differences(void **state)
@@ -201,8 +230,13 @@ static void continued(const struct example *o, const real *qkv, real *out, size_
     int32_t position[400];
     real *cache = noise(attention_cache(&a, slots, room.longest)), *scratch = noise(attention_scratch(&a, room.longest));
     real *rows = noise(o->n * o->width), *answer = noise(o->n * o->out_width);
+    unsigned char *hidden = calloc(slots * longest + 1, 1);
+    for (size_t r = 0, i = 0; o->a.hidden && r < o->n; r++) {
+        while (r >= o->a.first[i + 1]) i++;
+        hidden[(slots - 1 - i) * longest + r - o->a.first[i]] = o->a.hidden[r];
+    }
     for (size_t at = 0; at < longest; at += step) {
-        struct attention_past past = {room.longest, slot, position, cache};
+        struct attention_past past = {room.longest, slot, position, cache, o->a.hidden ? hidden : NULL};
         a.n_seq = 0, a.first = first;
         for (size_t i = 0, n = 0; i < slots; i++) {
             size_t begin = o->a.first[i] + at, end = o->a.first[i + 1];
@@ -218,7 +252,7 @@ static void continued(const struct example *o, const real *qkv, real *out, size_
             memcpy(out + from[i] * o->out_width, answer + first[i] * o->out_width,
                    (first[i + 1] - first[i]) * o->out_width * sizeof *out);
     }
-    free(cache), free(scratch), free(rows), free(answer);
+    free(cache), free(scratch), free(rows), free(answer), free(hidden);
 }
 
 /* And bit for bit the same, however the sequence is cut, on any threads. */
@@ -236,6 +270,9 @@ static void remembered_keys_give_what_the_whole_sequence_gives_however_it_is_cut
         limited(example(6, first, 4, 2, 16, shared), 0.7, 0),
         limited(example(6, first, 4, 2, 5, uneven), 0, 1),
         limited(example(6, first, 4, 1, 7, single), 0.4, 70),
+        hiding(example(6, first, 4, 2, 16, shared)),
+        hiding(limited(example(6, first, 4, 2, 16, shared), 0.7, 40)),
+        hiding(example(6, first, 4, 1, 1, single)),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const struct example *o = &all[i];
@@ -266,6 +303,7 @@ int main(void)
         cmocka_unit_test(any_length_head_and_group_agrees_with_the_slow_way),
         cmocka_unit_test(backwards_agree_with_differences),
         cmocka_unit_test(capped_scores_and_windows_agree_with_the_slow_way),
+        cmocka_unit_test(hidden_keys_are_seen_by_no_query_that_sees_another),
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),

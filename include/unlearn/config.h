@@ -30,6 +30,7 @@ enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
+enum benchmark { BENCHMARK_TOFU, BENCHMARK_MUSE, BENCHMARK_WMDP };
 enum variant { VARIANT_TOFU, VARIANT_OPEN_UNLEARNING };
 enum end_token { END_AUTO, END_IN, END_OUT };
 enum none_extracted { EXTRACTED_AUTO, EXTRACTED_ZERO, EXTRACTED_ONE };
@@ -151,18 +152,20 @@ struct config {
     } geffect;
     struct {
         size_t every, rows, max_length;
-        char **metric; /* [n_metric] names; one that says "all" by default */
+        size_t row_length; /* tokens of a row: never auto */
+        char **metric;     /* [n_metric] names; one that says "all" by default */
         size_t n_metric;
         struct config_set *set; /* [n_set] */
         size_t n_set;
         char *retain_logs; /* NULL: not given */
+        enum benchmark benchmark;
         enum variant variant;
         enum end_token end_token; /* this and the next four: never auto, by the variant where not given */
         enum none_extracted none_extracted;
         enum ratio_mean truth_ratio;
         enum length_of length;
         double min_k;
-        double privleak_auc;
+        double privleak_auc; /* NAN: auto */
     } evaluate;
     struct {
         char *prompts, *prompt; /* a file, or the one prompt itself; the other is NULL */

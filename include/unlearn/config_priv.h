@@ -103,6 +103,7 @@ enum status nearest_choice(const char *choices, const char *word, struct text *o
 /* --------------------------------------------------------------- read.c, finish.c, override.c, preset.c ----- */
 struct config_private {
     struct place *place; /* [config_rows] where each key was written */
+    bool *given;         /* [config_rows] whether it was, and not as null */
     char **where;        /* [n_where] "command line: key=value" of each override */
     size_t n_where;
 };

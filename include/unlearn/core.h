@@ -152,6 +152,8 @@ struct batch {
     size_t *out_row;                     /* [n_out] the row that an output is computed from */
     int32_t *out_id;                     /* [n_out] the labelled next token, or -1 where there is none */
     size_t *item;                        /* [n_seq] which item of the caller's list the sequence is */
+    unsigned char *hidden;               /* [n_row] 1: attention does not see it as a key; NULL: none */
+    int32_t *place; /* [n_row] its place in its sequence, where `position` counts otherwise; NULL: position */
 };
 
 /* ---------------------------------------------------------------------------------------- files, JSON, hashes ----- */

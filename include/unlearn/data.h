@@ -59,6 +59,8 @@ struct data_rule { /* how text becomes tokens, the same for all files of a run *
     enum adding end;
     bool end_unlabelled; /* the template's answer_end and the token appended are read, but not predicted */
     size_t vocabulary;   /* rows of the embedding: a larger id is ERR_INPUT */
+    bool eos_beyond;     /* prompts and rows are cut at max_length, then eos is appended to every row that lacks it */
+    size_t hide;         /* 1 + the token that attention does not see as a key; 0: none */
 };
 /** Appends the tokens of text [n] with what the rule adds in front and the tokenizer behind; own: the text is made by the
  *  rule's template.                                                                                             Local. */
@@ -72,6 +74,7 @@ struct dataset {
     size_t n_line;       /* of the file; less than n_row where long texts are several rows */
     size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
     uint64_t hash;              /* of ids and labels */
+    size_t hide;                /* as in struct data_rule */
 };
 
 /** Reads and tokenises a file by encode() of reference.py: the whole text of a row at once; as many of its tokens are prompt
@@ -91,8 +94,13 @@ struct variants {              /* {0} is empty */
     size_t n_lacking, lacking; /* rows that have no such key, and the line of the first */
 };
 /** Under f->answer stands a text, or a list of them; a row without it (or null), or without a question, has no answers.
+ *  With f->text, the text under that key is the one answer.
  *  ERR_INPUT with FILE:LINE for anything else.                                                                  Local. */
 enum status variants_read(const struct data_file *f, const struct data_rule *r, struct variants *v);
+/** Questions with several choices, {"question": ..., "choices": [...], "answer": index}: row i has an answer for each of
+ *  its choices, the letter A, B, ... after the question and all choices, each behind its letter on a line of its own.
+ *  (*right)[i]: which of them is right; owned by the caller. ERR_INPUT with FILE:LINE.                          Local. */
+enum status choices_read(const struct data_file *f, const struct data_rule *r, struct variants *v, size_t **right);
 void variants_free(struct variants *v);
 
 /** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines.                      Local. */

@@ -30,4 +30,6 @@ enum status builder_encode(struct builder *b, bool own, struct ids *out);
 /** Adds a row of a question and its answer; rows of plain text, several where the template says so. */
 enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer);
 enum status row_text(struct builder *b, const char *text, size_t n);
+/** The text under a key of a row; ERR_INPUT with FILE:LINE.                                                     Local. */
+enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out);
 #endif

@@ -16,6 +16,7 @@ struct generation {     /* how to continue prompts */
     size_t n_eos;
     const int32_t *eos; /* any of them ends an answer and is not part of it; borrowed */
     size_t slots;       /* sequences that run together in one process, at least 1 */
+    size_t hide;        /* 1 + the token of prompts that attention does not see as a key, nor positions count; 0: none */
 };
 struct answers { /* {0} is empty */
     size_t n;
@@ -36,11 +37,17 @@ size_t generate_bytes(const struct grid *g, const struct layout *l, const struct
 void answers_free(struct answers *a);
 /** The text of an answer. Ids that the embedding has but the tokenizer does not know give no text.            Local. */
 enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);
+/** Takes out the spaces that Hugging Face's clean_up_tokenization_spaces takes out: before . ? ! , and contractions. Local. */
+void text_tidy(struct text *t);
+void text_trim(struct text *t); /* white space at both ends, as Python's str.strip() */
 
 /* ------------------------------------------------------------------------------------------------- likeness ----- */
 struct rouge { /* 0 ... 1 */
     double precision, recall, f1;
 };
+/** The same of words and not of their stems, if `stems` is false.                                              Local. */
+enum status rouge_score_of(bool stems, const char *reference, size_t n_reference, const char *candidate,
+                           size_t n_candidate, struct rouge *rouge1, struct rouge *rouge_l);
 /** ROUGE-1 and ROUGE-L of a candidate against a reference, as the rouge-score package gives them with its stemmer:
  *  lower case, words of [a-z0-9]+, Porter's stem (NLTK's extensions) of words of 4 letters or more. The texts are n
  *  bytes of UTF-8 and may contain NUL; NUL and bytes that are not UTF-8 separate words. Without a common word all three
@@ -80,21 +87,26 @@ struct eval_set {
         *paraphrased;  /* [n] avg_paraphrased_loss: the same of its paraphrase, or again the answer where there is none */
     double *perturbed; /* [n][n_wrong] average_perturb_loss: the same of each wrong answer */
     double *n_token;   /* [n] num_token_gt: labelled tokens of the answer */
-    double *n_token_paraphrased;              /* [n] num_token_paraphrased */
-    double *n_token_perturbed;                /* [n][n_wrong] num_token_perturb */
-    double *rouge1, *rouge_l;                 /* [n] rouge1_recall, rougeL_recall: generated text against the answer */
+    double *n_token_paraphrased; /* [n] num_token_paraphrased */
+    double *n_token_perturbed;   /* [n][n_wrong] num_token_perturb */
+    double *rouge1, *rouge_l;    /* [n] rouge1_recall, rougeL_recall: generated text against the answer */
+    double *ratio; /* [n] forget_truth_ratio's score in a TOFU_EVAL.json without the losses; else NULL, never written */
     struct text *prompt, *generated, *answer; /* [n] generated_text; UTF-8; all three set, or all NULL */
 };
 struct eval_log { /* {0} is empty */
     struct eval_set set[N_EVAL_SET];
+    bool has_min_k;    /* a TOFU_EVAL.json with mia_min_k; never written */
+    double min_k_area; /* its area under the curve */
 };
 /** Makes arrays for n rows numbered from 0, all values NaN. Without `generates` the rouge and text arrays are NULL; if
  *  n_wrong is 0, so are those of wrong answers.                                                               Local. */
 enum status eval_set_new(size_t n, size_t n_wrong, bool generates, struct eval_set *out);
+void eval_set_free(struct eval_set *s);
 void eval_log_free(struct eval_log *log);
 
-/** Reads eval_log_aggregated.json. Sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have
- *  the three losses. null and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have
+/** Reads eval_log_aggregated.json, or a TOFU_EVAL.json of open-unlearning or of this program, which is told by its keys:
+ *  of it the losses (*_Q_A_Prob, _PARA_Prob, _PERT_Prob), rougeL_recall, mia_min_k, and where losses are absent
+ *  forget_truth_ratio, which then is enough of a needed forget set. Of the other: sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have the three losses. null and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have
  *  the same rows, and all rows the same number of wrong answers. Other keys are ignored, because sums and ratios follow
  *  from the arrays. ERR_INPUT: FILE: set: key: what is wrong.                                                 Local. */
 enum status eval_log_read(const char *path, unsigned needed, struct eval_log *out);
@@ -131,6 +143,8 @@ enum score {
     SCORE_ROUGE_1_RECALL,
     SCORE_GENERATED,
     SCORE_ENDED,
+    SCORE_CORRECT,
+    SCORE_RIGHT,
     N_SCORE
 };
 enum score_need { /* what must be computed for a score */
@@ -144,6 +158,7 @@ enum score_need { /* what must be computed for a score */
                   WANTS_KL = 128,
                   WANTS_GENERATION = 256,
                   WANTS_NLL = 512,
+                  WANTS_CHOICES = 1024,
 };
 struct score_row {
     const char *name;
@@ -155,10 +170,11 @@ extern const struct score_row score_table[N_SCORE];
 struct score_rule {      /* definitions in which published codes differ; {.min_k = 0.2} is TOFU's */
     double min_k;        /* share of the least likely tokens, in (0, 1] */
     double tiny;         /* added to divisors of probabilities; 0: quotients are computed in the log domain */
-    double privleak_auc; /* AUC of min_k for the model that never saw the forget rows */
-    bool without_end;    /* memorisation, extraction and min_k do not count the last token */
+    double privleak_auc; /* AUC of min_k for the model that never saw the forget rows; NAN: of its log, else 0.5 */
+    bool without_end;    /* memorisation, extraction, min_k and gradnorm do not count the last token */
     bool one_extracted;  /* extraction strength if nothing is extracted: 1/n instead of 0 */
     bool geometric;      /* mean probability of wrong answers in the truth ratio is geometric, else arithmetic */
+    bool empty_zero;     /* extraction and min_k of a row without a token that they count are 0, else NAN */
 };
 struct token_values {            /* of the labelled tokens of some answers; borrowed */
     const size_t *label_first;   /* [answers+1] tokens of answer k are label_first[k] ... label_first[k+1]-1 */
@@ -191,7 +207,8 @@ void scores_list(enum score which, const double *list, const struct scored_set *
 struct generated_row {
     const struct text *question, *answer, *text; /* texts of the file; the generated text */
     size_t n_token;
-    bool ended; /* by an end token, not at the greatest length */
+    bool ended;     /* by an end token, not at the greatest length */
+    bool unstemmed; /* ROUGE compares words, not their stems */
 };
 enum status score_generated(const struct generated_row *row, size_t i, const struct scored_set *s);
 
@@ -211,11 +228,11 @@ struct eval_summary {
  *  and arrays that are absent. `where`, the file or model, begins the warnings; NULL: no warnings.            Local. */
 void eval_summarise(const struct score_rule *rule, const char *where, const struct eval_log *log,
                     struct eval_summary *out);
-/** Forget quality: p and statistic of the two-sample KS test between exp(mean_k w_k - q) of the forget rows under the
- *  model and under one that never saw them. Rows without a value are treated as above; NaN if one side has no values.
- *                                                                                                             Local. */
-enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
-                                const struct eval_log *retain, double *p, double *statistic);
+/** Forget quality: p and statistic of the two-sample KS test between exp(mean_k w_k - q) of the forget rows (rule->tiny
+ *  not 0: their truth ratios) under the model and under one that never saw them. Rows without a value are treated as
+ *  above; NaN if one side has no values.                                                                        Local. */
+enum status eval_forget_quality(const struct score_rule *rule, const char *where, const struct eval_log *log,
+                                const char *where_retain, const struct eval_log *retain, double *p, double *statistic);
 
 enum number { /* of a whole evaluation: src/eval/numbers.c */
               NUMBER_UTILITY,
@@ -243,13 +260,17 @@ enum status evaluation_numbers_new(size_t n_set, struct evaluation_numbers *out)
 void evaluation_numbers_free(struct evaluation_numbers *v);
 /** mean, left_out and risk of set k.                                                                            Local. */
 void evaluation_means(const struct scored_set *s, size_t k, struct evaluation_numbers *out);
+/** The areas of all attacks, from NUMBER_AUC_LOSS on, and privleak, into number [N_NUMBER]; either set NULL: NAN. `retain`
+ *  is the log of a model that never saw the members.                                                             Local. */
+enum status evaluation_attacks(const struct score_rule *rule, const struct eval_log *retain,
+                               const struct scored_set *members, const struct scored_set *others, double *number);
 struct named_log {
     const char *where; /* the file or model, begins warnings; NULL: no warnings */
     const struct eval_log *log;
 };
 /** number [N_NUMBER] of the sets, which are found by name, and of their log compared with `retain`, the log of a model
  *  that never saw the forget rows (if it has no forget rows: no quality, no relative differences).
- *  Relative: 100 (x - y)/y; privleak: 100 (a* - a)/(1 - a*), a the AUC of min_k, a* from the rule; the rest as in
+ *  Relative: 100 (x - y)/y; privleak: 100 (a* - a)/(1 - a*), a the AUC of min_k, a* as the rule says; the rest as in
  *  eval_summarise() and eval_forget_quality().                                                                Local. */
 enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, const struct scored_set *set,
                                  const struct named_log *own, const struct named_log *retain, double *number);

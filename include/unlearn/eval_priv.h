@@ -41,7 +41,11 @@ static inline struct text **log_text_of(struct eval_set *s, int i)
 {
     return i == 0 ? &s->prompt : i == 1 ? &s->generated : &s->answer;
 }
-void eval_set_free(struct eval_set *s);
+bool is_tofu_eval(const json_t *root); /* whether it has the layout of TOFU_EVAL.json */
+/** Reads that layout; as eval_log_read(), but log is left as it is on failure.                                  Local. */
+enum status tofu_eval_read(const char *path, json_t *root, unsigned needed, struct eval_log *log);
+/** null, or NaN and Infinity as Python writes them. */
+bool json_is_missing(const json_t *json);
 
 /* What follows from one row; NaN where a value it needs is missing. */
 double row_mean_wrong(const struct eval_set *s, size_t i); /* mean nll of the wrong answers */

@@ -37,6 +37,7 @@ struct rows {
     const double *nll_ref;     /* of every label of data, a row's at its label_first; NULL: not needed */
     const size_t *label_first; /* [data->n_row+1] */
     size_t pair;               /* row i has its refusal in row i + pair; 0: no pairs */
+    size_t drop;               /* last labels of a row that a loss of tokens leaves out */
 };
 
 /** Makes e->room, unless `count_only`; *bytes (may be NULL) receives the size of its buffers.                 Local. */
@@ -99,7 +100,8 @@ struct token_statistics {
 enum status engine_statistics(struct engine *e, const struct rows *r, const struct token_statistics *out);
 /** L(s_i) of every listed row, as engine_gradient gives it, by a forward alone.                 Collective over grid. */
 enum status engine_losses(struct engine *e, const struct objective *o, const struct rows *r, double *loss);
-/** norm [n]: the 2-norm of each tensor's gradient of row i's mean nll per labelled token, averaged over the tensors. No
+/** norm [n]: the 2-norm of each tensor's gradient of row i's mean nll per labelled token (the last r->drop left out),
+ *  averaged over the tensors; NAN without any. No
  *  gradient is formed: |dW|^2 = sum over t, u of (delta_t . delta_u) (x_t . x_u).              Collective over grid. */
 enum status engine_norms(struct engine *e, const struct rows *r, double *norm);
 

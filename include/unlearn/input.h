@@ -32,11 +32,22 @@ struct direction {    /* a direction in the space of hidden states */
 /* ------------------------------------------------------------------------------------------- sets to evaluate ----- */
 /* The same questions with other answers, or paraphrased questions with the same answers. */
 enum variant_of { OF_ANSWER, OF_PARAPHRASED, OF_PERTURBED, OF_QUESTION, N_VARIANT_OF };
+struct set_form { /* a kind of set of another benchmark than TOFU */
+    const char *name;
+    const char *question, *answer, *text; /* keys of a row; text: all of a row is one text, and the others are NULL */
+    const char *examples;                 /* the set of examples that stand before each question; NULL: none */
+    size_t new_tokens;                    /* of a generated answer; 0: none is generated */
+    bool shortens;                        /* the answer is as many ids of the file's */
+};
 struct evaluated_set {
-    const char *name, *path; /* borrowed */
+    const char *name, *path;     /* borrowed */
+    const struct set_form *form; /* static; NULL: questions and answers of TOFU's kind */
     size_t n;
+    size_t *right; /* [n] the right one of a question's choices, on rank 0 only; NULL: no choices; owned */
     struct variants of[N_VARIANT_OF]; /* data NULL: no row has it, or it is not needed */
     struct prompts prompts;           /* texts on rank 0 only */
+    struct text *label;               /* [n] what zlib compresses, on rank 0 only; NULL: prompts.answer; owned */
+    size_t longest_prompt;            /* tokens */
     bool generates;
 };
 struct evaluation_inputs {
@@ -47,7 +58,10 @@ struct evaluation_inputs {
     unsigned needs;                /* of enum score_need: what all wanted scores need */
     size_t most_rows, most_labels; /* of the largest variant of any set */
     size_t longest, longest_prompt, most_prompts;
+    size_t longest_answered;     /* most tokens of a prompt and its answer together */
     struct tokenizer *tokenizer; /* to decode answers; rank 0 only */
+    size_t hide;                 /* as in struct data_rule */
+    bool tidies;                 /* decoding tidies unasked; rank 0 only */
     struct eval_log retain;      /* evaluate.retain_logs; rank 0 only; empty: not given */
 };
 

@@ -63,6 +63,22 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d);
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
 /** Makes weight, by geffect.normalisation and .estimator, and label_first of a risk. */
 enum status risk_weights(const struct config *c, struct risk *k);
+/** How rows that are evaluated become tokens: changes `rule`, which is that of the other rows.   Collective over world. */
+enum status inputs_evaluation_rule(const struct inputs *in, const struct grid *world, struct evaluation_inputs *e,
+                                   struct data_rule *rule);
+/** Makes s->label and changes the texts of s->prompts, as evaluate.variant has them.                Local; rank 0 only. */
+enum status inputs_evaluation_texts(const struct inputs *in, const struct evaluation_inputs *e, const struct tokenizer *t,
+                                    struct evaluated_set *s);
+/** Makes s->label of a set with a form: its decoded labels.                                        Local; rank 0 only. */
+enum status inputs_evaluation_labels(const struct evaluation_inputs *e, const struct tokenizer *t,
+                                     struct evaluated_set *s);
+/** The form of a set of evaluate.benchmark; NULL: TOFU's, or only examples for another set. */
+const struct set_form *set_form(const struct config *c, const char *name);
+bool set_is_evaluated(const struct config *c, const struct config_set *s);
+bool score_of_benchmark(const struct config *c, enum score which);
+/** Changes `rule` to that of a set with a form; start is the text that its template begins with.     Local; rank 0 only. */
+enum status set_rule(const struct config *c, const struct evaluated_set *s, struct data_rule *rule, struct text *start);
+enum status set_shorten(const struct set_form *f, const struct tokenizer *t, struct prompts *p);
 /** The sets of e, which is *in->evaluation.                                                   Collective over world. */
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
                               const struct data_rule *rule);

@@ -99,9 +99,11 @@ struct attention {
     const size_t *first; /* [n_seq + 1] rows of the sequences; borrowed */
     size_t heads_q, heads_kv, head_dim;
     const int *kv_of;
-    double scale;  /* factor of q.k, usually 1/sqrt(head_dim) */
-    double cap;    /* scores s become cap tanh(s / cap); 0: they stay */
-    size_t window; /* a query sees that many keys, itself the last; 0: all */
+    double scale;                /* factor of q.k, usually 1/sqrt(head_dim) */
+    double cap;                  /* scores s become cap tanh(s / cap); 0: they stay */
+    size_t window;               /* a query sees that many keys, itself the last; 0: all */
+    const unsigned char *hidden; /* [n] 1: as a key the row is seen by no query, its own included; a query without any
+                                    other key sees its own; NULL: none is hidden; borrowed */
 };
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 /* out [n][heads_q*head_dim]; lse [n][heads_q] is kept for the backward (log of the softmax's denominator) */
@@ -112,10 +114,11 @@ void attention_forward(const struct attention *a, const real *qkv, real *out, re
  * attention_forward() for the whole sequence up to rounding; they do not depend, bit for bit, on how the sequence is
  * cut, on other sequences or on threads. */
 struct attention_past {
-    size_t longest;          /* positions that a slot has room for */
-    const size_t *slot;      /* [n_seq] slot of each sequence in the cache, all different */
-    const int32_t *position; /* [n]; 0 begins a new sequence in the slot */
-    real *cache;             /* attention_cache() reals for one layer; need not be initialised */
+    size_t longest;              /* positions that a slot has room for */
+    const size_t *slot;          /* [n_seq] slot of each sequence in the cache, all different */
+    const int32_t *position;     /* [n]; 0 begins a new sequence in the slot */
+    real *cache;                 /* attention_cache() reals for one layer; need not be initialised */
+    const unsigned char *hidden; /* [slots][longest] as in struct attention, whose own is not read; NULL: none */
 };
 size_t attention_cache(const struct attention *a, size_t slots, size_t longest); /* reals, for any a->n_seq */
 void attention_cached(const struct attention *a, const struct attention_past *past, const real *qkv, real *out,

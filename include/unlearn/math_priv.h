@@ -100,6 +100,17 @@ static inline real row_max(size_t n, const real *x)
     return most;
 }
 
+/* s: the scores of keys from `from` on. Sets those of hidden keys to -infinity; a query sees the keys first ... n-1, and if
+ * all of them are hidden, its own, the last. */
+static inline void hide_keys(const unsigned char *hidden, size_t from, size_t first, size_t n, real *s)
+{
+    bool any = false;
+    if (!hidden) return;
+    for (size_t c = first; c < n; c++) any = any || !hidden[c];
+    for (size_t c = first; c < n; c++)
+        if (hidden[c] && (any || c + 1 < n)) s[c - from] = -INFINITY;
+}
+
 /* ------------------------------------------------------------------------------------------------------ exp ----- */
 #ifdef REAL_float
 /* exp(x) = 2^k exp(r), k = round(x log2(e)), |r| <= log(2)/2; exp(r) = 1 + r + r^2 q(r), q fitted for the least largest

@@ -165,7 +165,7 @@ enum status cache_new(const struct layout *l, size_t slots, size_t longest, stru
 void cache_free(struct cache *c);
 /** The forward of rows that continue sequences in the cache, by one token or many: sequence i is in slot item[i], and
  *  row r is at position[r] of it, directly after the tokens already cached; a sequence that begins at position 0 takes
- *  the slot over. b->longest is the largest position + 1. Gives model_logits() of the output rows and nothing else: no
+ *  the slot over. Where b->place is given, it and not position says where. b->longest is the largest place + 1. Gives model_logits() of the output rows and nothing else: no
  *  log-likelihoods, nothing for a backward. A row's logits are bit for bit the same whatever other rows the batch has,
  *  however the sequence was cut into steps, and for any number of threads; model_forward() agrees with them up to
  *  rounding. (With more than two tensor ranks this holds if the MPI library adds in the same order for messages of any

@@ -16,20 +16,16 @@ const char *place_text(const struct place *p)
     return text;
 }
 
-struct place config_place(const struct config *c, const char *key)
+static size_t row_of(const char *key)
 {
     size_t i = 0;
     while (i < config_rows && strcmp(config_table[i].path, key) != 0) i++;
     assert(i < config_rows && !strchr(key, '*'));
-    return c->private->place[i];
+    return i;
 }
 
-/* The places of defaults name the input, but no line of it. */
-bool config_given(const struct config *c, const char *key)
-{
-    const struct place place = config_place(c, key);
-    return place.line > 0 || place.file != c->file;
-}
+struct place config_place(const struct config *c, const char *key) { return c->private->place[row_of(key)]; }
+bool config_given(const struct config *c, const char *key) { return c->private->given[row_of(key)]; }
 
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)
 {
@@ -51,6 +47,7 @@ static enum status keep_text(struct config *c, const char *file, const char *tex
     enum status st = OK;
     TRY_NEW(c->private, 1);
     TRY_NEW(c->private->place, config_rows);
+    TRY_NEW(c->private->given, config_rows);
     TRY_NEW(c->text, n + 1);
     memcpy(c->text, text, n);
     if (!(c->file = text_copy(file))) st = fail(ERR_MEMORY, "%s: no memory to read it", file);
@@ -127,7 +124,7 @@ void config_free(struct config *c)
     if (!c) return;
     record_free(&config_table[0], c);
     for (size_t i = 0; c->private && i < c->private->n_where; i++) free(c->private->where[i]);
-    if (c->private) free(c->private->where), free(c->private->place);
+    if (c->private) free(c->private->where), free(c->private->place), free(c->private->given);
     free(c->private);
     free(c->file);
     free(c->text);

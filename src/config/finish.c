@@ -1,8 +1,11 @@
 /* Rules between keys, and defaults that depend on other keys or on the input's name. */
 #include "unlearn/config_priv.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { ANY_LENGTH = 10000000 }; /* the most that evaluate.row_length may be */
 
 static enum status no_memory(const struct config *c) { return fail(ERR_MEMORY, "%s: no memory to read it", c->file); }
 
@@ -67,13 +70,41 @@ static enum status check_refusals(const struct config *c)
 static void finish_variant(struct config *c)
 {
     const bool open_unlearning = c->evaluate.variant == VARIANT_OPEN_UNLEARNING;
+    const bool tofu = c->evaluate.benchmark == BENCHMARK_TOFU;
     if (c->evaluate.end_token == END_AUTO) c->evaluate.end_token = open_unlearning ? END_OUT : END_IN;
     if (c->evaluate.none_extracted == EXTRACTED_AUTO)
         c->evaluate.none_extracted = open_unlearning ? EXTRACTED_ONE : EXTRACTED_ZERO;
     if (c->evaluate.truth_ratio == RATIO_AUTO)
         c->evaluate.truth_ratio = open_unlearning ? RATIO_GEOMETRIC : RATIO_ARITHMETIC;
     if (c->evaluate.length == LENGTH_AUTO) c->evaluate.length = open_unlearning ? LENGTH_NEW : LENGTH_TOTAL;
-    if (c->evaluate.min_k == 0) c->evaluate.min_k = open_unlearning ? 0.4 : 0.2;
+    if (c->evaluate.min_k == 0)
+        c->evaluate.min_k = open_unlearning || c->evaluate.benchmark == BENCHMARK_MUSE ? 0.4 : 0.2;
+    if (c->evaluate.rows == CONFIG_AUTO) c->evaluate.rows = open_unlearning || !tofu ? CONFIG_ALL : 300;
+    if (c->evaluate.row_length == CONFIG_AUTO && tofu)
+        c->evaluate.row_length = open_unlearning && !config_given(c, "data.max_length") ? 512 : c->data.max_length;
+    if (c->evaluate.row_length == CONFIG_AUTO) c->evaluate.row_length = ANY_LENGTH;
+    /* without a log nothing else can be meant, and a resolved input is what it was */
+    if (isnan(c->evaluate.privleak_auc) && !c->evaluate.retain_logs) c->evaluate.privleak_auc = 0.5;
+}
+
+/* MUSE's files are known by name; those of WMDP name a subject, those of TOFU may have any name. */
+static enum status check_names(const struct config *c)
+{
+    static const char muse[] = "verbmem_forget|knowmem_forget|knowmem_retain|knowmem_forget_icl|knowmem_retain_icl|"
+                               "privleak_forget|privleak_holdout";
+    struct text list = {0}, near = {0};
+    enum status st = OK;
+    for (size_t i = 0; i < c->evaluate.n_set && c->evaluate.benchmark == BENCHMARK_MUSE && st == OK; i++) {
+        const struct config_set *s = &c->evaluate.set[i];
+        if (choice_index(muse, s->name) >= 0) continue;
+        TRY(choices_write(muse, &list));
+        TRY(nearest_choice(muse, s->name, &near));
+        st = fail(ERR_INPUT, "%s: evaluate.sets: MUSE has no set \"%s\"%s%s%s; it has %s", place_text(&s->place), s->name,
+                  near.n ? " (" : "", near.n ? near.data : "", near.n ? ")" : "", list.data);
+    }
+done:
+    text_free(&list), text_free(&near);
+    return st;
 }
 
 static enum status check_sets(const struct config *c)
@@ -146,6 +177,7 @@ enum status config_finish(struct config *c)
     TRY(check_measurement(c));
     finish_variant(c);
     TRY(check_sets(c));
+    TRY(check_names(c));
     TRY(check_prompts(c));
 done:
     return st;

@@ -1,6 +1,7 @@
 /* The tree of an input -> struct config: every row of the table takes its node, or its default where there is none. */
 #include "unlearn/config_priv.h"
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,17 @@ static const char *quoted_hint(const struct node *node)
     return node->kind == NODE_SCALAR && node->style != STYLE_PLAIN ? "write it without quotes" : "";
 }
 
+static bool says(const struct row *row, const struct node *node, enum row_flag flag, const char *word)
+{
+    return node->kind == NODE_SCALAR && row->flags & flag && strcmp(node->text, word) == 0;
+}
+
 static enum status read_number(const struct row *row, const struct node *node, double *to)
 {
+    if (says(row, node, ALSO_AUTO, "auto")) {
+        *to = NAN;
+        return OK;
+    }
     if (!is_bare(node)) return wrong(row, node, quoted_hint(node));
     const char *fault = number_read(node->text, to);
     if (fault) return wrong(row, node, fault);
@@ -93,11 +103,11 @@ static enum status read_count(const struct row *row, const struct node *node, si
         *to = CONFIG_NULL;
         return OK;
     }
-    if (node->kind == NODE_SCALAR && row->flags & ALSO_AUTO && strcmp(node->text, "auto") == 0) {
+    if (says(row, node, ALSO_AUTO, "auto")) {
         *to = CONFIG_AUTO;
         return OK;
     }
-    if (node->kind == NODE_SCALAR && row->flags & ALSO_ALL && strcmp(node->text, "all") == 0) {
+    if (says(row, node, ALSO_ALL, "all")) {
         *to = CONFIG_ALL;
         return OK;
     }
@@ -386,7 +396,10 @@ static enum status read_row(struct config *c, const struct row *row, const struc
     if (node) place = node->place;
     if (node && node_is_null(node)) node = NULL;
     if (row->place) *(struct place *)member(record, row->place) = place;
-    if (!strchr(row->path, '*')) c->private->place[row - config_table] = place;
+    if (!strchr(row->path, '*')) {
+        c->private->place[row - config_table] = place;
+        c->private->given[row - config_table] = node != NULL;
+    }
     if (node) return read_given(c, row, node, record);
     if (!row->fallback) return row->type == SECTION ? read_section(c, row, NULL, record) : OK;
     TRY(tree_parse(c->file, row->fallback, strlen(row->fallback), false, &fallback));

@@ -1,5 +1,6 @@
 /* struct config -> YAML: every key of the table with its value and its meaning, so that the text reads back to the same. */
 #include "unlearn/config_priv.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,8 +54,8 @@ static enum status write_value(const struct row *row, const void *record, struct
         return write_count(*(const size_t *)from, out);
     case SEED:
         return text_print(out, "%llu", (unsigned long long)*(const uint64_t *)from);
-    case NUMBER:
-        return number_write(*(const double *)from, out);
+    case NUMBER: /* not a number: auto */
+        return isnan(*(const double *)from) ? text_print(out, "auto") : number_write(*(const double *)from, out);
     case PAIR:
         return write_pair(from, out);
     case SWITCH:

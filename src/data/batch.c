@@ -58,6 +58,7 @@ static void lay(const struct dataset *d, size_t row, enum outputs which, size_t 
         int32_t next = t + 1 < n ? label[t + 1] : LABEL_NONE;
         b->id[b->n_row] = id[t];
         b->position[b->n_row] = (int32_t)t;
+        if (b->hidden) b->hidden[b->n_row] = (size_t)id[t] + 1 == d->hide;
         if (!is_output(label, t, n, which)) continue;
         b->out_row[b->n_out] = b->n_row;
         b->out_id[b->n_out++] = next == LABEL_NONE ? -1 : next;
@@ -81,6 +82,7 @@ void batch_pack(const struct dataset *d, size_t n, const size_t *row, enum outpu
     b->out_row = arena_take(a, b->n_out, sizeof *b->out_row);
     b->out_id = arena_take(a, b->n_out, sizeof *b->out_id);
     b->item = arena_take(a, n, sizeof *b->item);
+    b->hidden = d->hide ? arena_take(a, b->n_row, sizeof *b->hidden) : NULL;
     if (!a->base) return; /* only measured */
     b->n_row = b->n_out = 0;
     for (size_t i = 0; i < n; i++) lay(d, row[i], which, i, b);

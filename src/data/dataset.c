@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
+enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
@@ -88,9 +88,14 @@ static json_t *value_of(json_t *row, const char *key)
 /* A text, or each text of a list. */
 static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
 {
-    json_t *question = value_of(row, f->question), *key = value_of(row, f->answer), *one;
+    json_t *question = f->text ? NULL : value_of(row, f->question), *key = f->text ? NULL : value_of(row, f->answer),
+           *one;
     size_t i;
     enum status st = OK;
+    if (f->text) {
+        TRY(text_member(b->path, b->number, row, f->text, &one));
+        return row_text(b, json_string_value(one), json_string_length(one));
+    }
     if (json_is_map(row) && !(question && key)) {
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;
@@ -161,6 +166,7 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     b->text.n = 0;
     TRY(template_prompt(&b->rule->template, json_string_value(question), json_string_length(question), &b->text));
     TRY(builder_encode(b, true, &p->id));
+    if (b->rule->eos_beyond && p->id.n - before > b->rule->max_length) p->id.n = before + b->rule->max_length;
     for (size_t k = before; k < p->id.n; k++)
         if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
             TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,

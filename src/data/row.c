@@ -79,7 +79,9 @@ static bool has_end(const struct template *t) { return t->answer_end && *t->answ
 /* Whether an end token follows the n tokens of a row, the last of which is `last`. */
 static bool ends(const struct data_rule *r, bool own, int32_t last, size_t n)
 {
-    if (r->eos < 0 || n >= r->max_length || r->end == ADD_NEVER) return false;
+    if (r->eos < 0 || r->end == ADD_NEVER) return false;
+    if (r->eos_beyond) return last != r->eos;
+    if (n >= r->max_length) return false;
     if (r->end == ADD_AUTO && own && r->template.own_tokens) return false;
     return !(last == r->eos && (r->end == ADD_ALWAYS || (own && has_end(&r->template))));
 }
@@ -94,9 +96,10 @@ static enum status row_close(struct builder *b, bool own, size_t first, size_t n
     if (n > r->max_length) {
         b->id.n = first + r->max_length;
         d->n_cut++;
-    } else if (ends(r, own, n ? b->id.data[b->id.n - 1] : -1, n)) {
-        TRY(ids_add(&b->id, r->eos));
     }
+    if (r->eos_beyond && n_prompt > r->max_length) n_prompt = r->max_length;
+    if (n <= r->max_length || r->eos_beyond)
+        if (ends(r, own, n ? b->id.data[b->id.n - 1] : -1, n)) TRY(ids_add(&b->id, r->eos));
     n = b->id.n - first;
     if (!n) return fail(ERR_INPUT, "%s:%zu: the row has no tokens", b->path, b->number);
     for (size_t i = 0; i < n; i++) {
@@ -194,6 +197,7 @@ enum status builder_open(struct builder *b, const char *path, const struct data_
     b->path = path;
     if (!r->max_length) return fail(ERR_INPUT, "%s: rows of at most 0 tokens are asked for", path);
     TRY_NEW(b->d, 1);
+    b->d->hide = r->hide;
     if (!(b->d->path = text_copy(path))) TRY(fail(ERR_MEMORY, "memory: cannot copy a path"));
     TRY(memory_grow((void **)&b->d->first, &b->first_room, 1, sizeof *b->d->first));
     TRY(memory_grow((void **)&b->d->end, &b->end_room, 1, sizeof *b->d->end));

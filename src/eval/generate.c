@@ -14,6 +14,7 @@ struct slot {
     bool busy;
     size_t prompt;       /* its number */
     size_t length, read; /* ids of the sequence so far; how many of them are in the cache */
+    size_t visible;      /* of those in the cache, without the hidden ones */
 };
 struct decoding {            /* what one thread works on; the answers are common to all threads */
     const struct grid *grid; /* borrowed, as the other arguments of generate() */
@@ -51,6 +52,8 @@ static void take(struct arena *a, struct decoding *d)
     b->out_row = arena_take(a, S, sizeof *b->out_row);
     b->id = arena_take(a, d->rows, sizeof *b->id);
     b->position = arena_take(a, d->rows, sizeof *b->position);
+    b->place = d->how->hide ? arena_take(a, d->rows, sizeof *b->place) : NULL;
+    b->hidden = d->how->hide ? arena_take(a, d->rows, sizeof *b->hidden) : NULL;
     d->best = arena_take(a, S, sizeof *d->best);
     d->all = ranks > 1 ? arena_take(a, ranks * S, sizeof *d->all) : NULL;
     d->logits = draws && ranks > 1 ? arena_take(a, S * V, sizeof *d->logits) : NULL;
@@ -163,17 +166,22 @@ done:
 }
 
 /* --------------------------------------------------------------------------------------------------------- a step ----- */
-static void add_row(struct batch *b, int32_t id, size_t position)
+/* A hidden token stands at position 1, as transformers has it; what it says matters where it is a prompt's last. */
+static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place, bool asked)
 {
+    struct batch *b = &d->batch;
+    const bool hidden = asked && (size_t)id + 1 == d->how->hide;
     b->id[b->n_row] = id;
-    b->position[b->n_row++] = (int32_t)position;
+    b->position[b->n_row] = hidden ? 1 : (int32_t)slot->visible++;
+    if (b->place) b->place[b->n_row] = (int32_t)place, b->hidden[b->n_row] = hidden;
+    b->n_row++;
 }
 
 /* Whether the sequence has just become so long that the model turns all of it by other frequencies: it is read again. */
 static bool reads_again(const struct decoding *d, const struct slot *slot)
 {
     const size_t from = d->layout->shape->long_from;
-    return from && slot->read && slot->read <= from && slot->length > from;
+    return from && slot->read && slot->visible <= from && slot->visible + slot->length - slot->read > from;
 }
 
 /* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt; or again all of its ids. */
@@ -182,9 +190,12 @@ static void add_sequence(struct decoding *d, size_t s)
     struct batch *b = &d->batch;
     struct slot *slot = &d->slot[s];
     const size_t prompt = length_of(d, slot->prompt), first = reads_again(d, slot) ? 0 : slot->read;
+    if (!first) slot->visible = 0;
     for (size_t t = first; t < slot->length; t++)
-        add_row(b, t < prompt ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt],
-                t);
+        if (t < prompt)
+            add_row(d, slot, d->id[d->first[slot->prompt] + t], t, true);
+        else
+            add_row(d, slot, d->answer[d->answer_at[slot->prompt] + t - prompt], t, false);
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;

@@ -47,7 +47,7 @@ done:
 
 void eval_set_free(struct eval_set *s)
 {
-    free(s->row);
+    free(s->row), free(s->ratio);
     for (size_t k = 0; k < N_LOG_ARRAY; k++) free(*log_array_of(s, &log_arrays[k]));
     for (int k = 0; k < N_LOG_TEXT; k++) {
         struct text *t = *log_text_of(s, k);

@@ -20,8 +20,7 @@ static enum status wrong(const struct reader *r, const char *key, const char *ro
     return fail(ERR_INPUT, "%s: %s: %s %s", r->path, r->part, key, what);
 }
 
-/* null, or NaN and Infinity as Python writes them. */
-static bool is_missing(const json_t *json)
+bool json_is_missing(const json_t *json)
 {
     const char *odd = json_odd(json);
     return json_is_null(json) || (odd && !strpbrk(odd, "0123456789"));
@@ -68,10 +67,10 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 
 static enum status number(const struct reader *r, const char *key, const char *row, json_t *json, double *out)
 {
-    if (!json_is_number(json) && !is_missing(json))
+    if (!json_is_number(json) && !json_is_missing(json))
         return wrong(r, key, row,
                      json_odd(json) && *json_odd(json) != '"' ? "is a number too large to be read" : "is not a number");
-    *out = is_missing(json) ? NAN : json_number_value(json);
+    *out = json_is_missing(json) ? NAN : json_number_value(json);
     return OK;
 }
 
@@ -80,7 +79,7 @@ static enum status numbers(const struct reader *r, const char *key, const char *
 {
     enum status st = OK;
     for (size_t k = 0; k < r->set->n_wrong; k++) out[k] = NAN;
-    if (is_missing(list)) return OK;
+    if (json_is_missing(list)) return OK;
     if (json_array_size(list) != r->set->n_wrong)
         return fail(ERR_INPUT, "%s: %s: %s: row \"%.40s\" has %zu values, others have %zu", r->path, r->part, key, row,
                     json_array_size(list), r->set->n_wrong);
@@ -95,7 +94,7 @@ static enum status count_wrong(struct reader *r, const char *key, json_t *values
     json_t *each;
     json_object_foreach(values, name, each)
     {
-        if (!json_is_array(each) && !is_missing(each)) return wrong(r, key, name, "is not a list of numbers");
+        if (!json_is_array(each) && !json_is_missing(each)) return wrong(r, key, name, "is not a list of numbers");
         if (json_is_array(each) && !json_array_size(each)) return wrong(r, key, name, "is an empty list");
         if (!r->set->n_wrong) r->set->n_wrong = json_array_size(each);
     }
@@ -187,8 +186,9 @@ static enum status read_parts(const char *path, json_t *root, unsigned needed, s
         if (part)
             TRY(read_part(&r, part, needed >> k & 1));
         else if (needed >> k & 1)
-            return fail(ERR_INPUT, "%s: %s is not there: this is no eval_log_aggregated.json with the set %s", path,
-                        r.part, log_parts[k].name);
+            return fail(ERR_INPUT,
+                        "%s: %s is not there: this is no eval_log_aggregated.json with the set %s, and no TOFU_EVAL.json",
+                        path, r.part, log_parts[k].name);
     }
 done:
     return st;
@@ -201,7 +201,10 @@ enum status eval_log_read(const char *path, unsigned needed, struct eval_log *ou
     json_t *root = NULL;
     *out = (struct eval_log){0};
     TRY(json_read(path, LARGEST_FILE, &root));
-    TRY(read_parts(path, root, needed, &log));
+    if (is_tofu_eval(root))
+        TRY(tofu_eval_read(path, root, needed, &log));
+    else
+        TRY(read_parts(path, root, needed, &log));
     *out = log, log = (struct eval_log){0};
 done:
     json_decref(root);

@@ -110,7 +110,7 @@ static enum status quality(const struct score_rule *rule, const struct named_log
     number[NUMBER_QUALITY] = number[NUMBER_KS] = NAN;
     for (int k = 0; k < N_EVAL_NUMBER; k++) number[NUMBER_RELATIVE + k] = NAN;
     if (!retain->log->set[SET_FORGET].n || !own->log->set[SET_FORGET].perturbed) return OK;
-    TRY(eval_forget_quality(own->where, own->log, retain->where, retain->log, &number[NUMBER_QUALITY],
+    TRY(eval_forget_quality(rule, own->where, own->log, retain->where, retain->log, &number[NUMBER_QUALITY],
                             &number[NUMBER_KS]));
     eval_summarise(rule, retain->where, retain->log, &other);
     for (int k = 0; k < N_EVAL_NUMBER; k++) {
@@ -133,11 +133,18 @@ static size_t finite_scores(const struct scored_set *s, enum score which, double
     return n;
 }
 
-static enum status attacks(const struct score_rule *rule, const struct scored_set *members,
-                           const struct scored_set *others, double *number)
+/* The area of min_k of the model that never saw the forget rows. */
+static double never_saw(const struct score_rule *rule, const struct eval_log *retain)
+{
+    if (!isnan(rule->privleak_auc)) return rule->privleak_auc;
+    return retain->has_min_k ? retain->min_k_area : 0.5;
+}
+
+enum status evaluation_attacks(const struct score_rule *rule, const struct eval_log *retain,
+                               const struct scored_set *members, const struct scored_set *others, double *number)
 {
     double *x = NULL, *y = NULL;
-    const double reference = rule->privleak_auc;
+    const double reference = never_saw(rule, retain);
     enum status st = OK;
     for (size_t i = 0; i < sizeof attack / sizeof *attack; i++) number[NUMBER_AUC_LOSS + i] = NAN;
     number[NUMBER_PRIVLEAK] = NAN;
@@ -160,7 +167,7 @@ enum status evaluation_summarise(const struct score_rule *rule, size_t n_set, co
     enum status st = OK;
     utility(rule, n_set, set, number);
     TRY(quality(rule, own, retain, number));
-    TRY(attacks(rule, find(n_set, set, "forget"), find(n_set, set, "holdout"), number));
+    TRY(evaluation_attacks(rule, retain->log, find(n_set, set, "forget"), find(n_set, set, "holdout"), number));
 done:
     return st;
 }

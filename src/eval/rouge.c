@@ -1,4 +1,4 @@
-/* ROUGE-1 and ROUGE-L (Lin 2004) as the rouge-score package 0.1.2 gives them with use_stemmer=True.
+/* ROUGE-1 and ROUGE-L (Lin 2004) as the rouge-score package 0.1.2 gives them, with use_stemmer or without.
  *      recall = hits/words of the reference, precision = hits/words of the candidate, f1 = 2 P R/(P + R)
  * hits: the words in common, each as often as both texts have it (ROUGE-1); the longest common subsequence (ROUGE-L).
  *
@@ -45,7 +45,7 @@ static char lower_next(const char *s, size_t n, size_t *at, bool *closes)
 }
 
 /* Appends the words of a text; writes their letters, at most n, to *room and advances it. */
-static void split(const char *s, size_t n, int side, struct words *words, char **room)
+static void split(bool stems, const char *s, size_t n, int side, struct words *words, char **room)
 {
     struct word *w = words->w + words->n[0] + words->n[1];
     for (size_t at = 0; at < n;) {
@@ -55,7 +55,7 @@ static void split(const char *s, size_t n, int side, struct words *words, char *
         while (at < n && !closes && (c = lower_next(s, n, &at, &closes))) *(*room)++ = c;
         length = (size_t)(*room - begin);
         if (!length) continue;
-        if (length >= SHORTEST_STEMMED) length = porter_stem(begin, length);
+        if (stems && length >= SHORTEST_STEMMED) length = porter_stem(begin, length);
         *w++ = (struct word){begin, length, words->n[side]++, side};
     }
 }
@@ -75,7 +75,7 @@ static void words_free(struct words *w)
     free(w->id[1]);
 }
 
-static enum status words_new(const char *const *s, const size_t *n, struct words *words)
+static enum status words_new(bool stems, const char *const *s, const size_t *n, struct words *words)
 {
     enum status st = OK;
     char *room;
@@ -83,7 +83,7 @@ static enum status words_new(const char *const *s, const size_t *n, struct words
     TRY_NEW(words->text, n[0] + n[1] + 1);
     TRY_NEW(words->w, n[0] / 2 + n[1] / 2 + 2); /* a word and its separator take at least two bytes */
     room = words->text;
-    for (int side = 0; side < 2; side++) split(s[side], n[side], side, words, &room);
+    for (int side = 0; side < 2; side++) split(stems, s[side], n[side], side, words, &room);
     for (int side = 0; side < 2; side++) TRY_NEW(words->id[side], words->n[side]);
     qsort(words->w, words->n[0] + words->n[1], sizeof *words->w, compare);
     for (size_t i = 0; i < words->n[0] + words->n[1]; i++) {
@@ -142,10 +142,16 @@ static struct rouge score(const struct words *w, size_t hits)
 enum status rouge_score(const char *reference, size_t n_reference, const char *candidate, size_t n_candidate,
                         struct rouge *rouge1, struct rouge *rouge_l)
 {
+    return rouge_score_of(true, reference, n_reference, candidate, n_candidate, rouge1, rouge_l);
+}
+
+enum status rouge_score_of(bool stems, const char *reference, size_t n_reference, const char *candidate,
+                           size_t n_candidate, struct rouge *rouge1, struct rouge *rouge_l)
+{
     enum status st;
     struct words w;
     size_t hits = 0;
-    TRY(words_new((const char *const[]){reference, candidate}, (const size_t[]){n_reference, n_candidate}, &w));
+    TRY(words_new(stems, (const char *const[]){reference, candidate}, (const size_t[]){n_reference, n_candidate}, &w));
     if (rouge1) {
         TRY(common_words(&w, &hits));
         *rouge1 = score(&w, hits);

@@ -36,6 +36,8 @@ const struct score_row score_table[N_SCORE] = {
     [SCORE_ROUGE_1_RECALL] = {"rouge1_recall", WANTS_GENERATION, "1", "ROUGE-1 recall of the generated answer"},
     [SCORE_GENERATED] = {"generated_tokens", WANTS_GENERATION, "1", "tokens of the generated answer"},
     [SCORE_ENDED] = {"ended", WANTS_GENERATION, "1", "1: the generated answer ended by itself; 0: at the greatest length"},
+    [SCORE_CORRECT] = {"correct", WANTS_CHOICES, "1", "1: the right choice is the likeliest, the first of equal ones; else 0"},
+    [SCORE_RIGHT] = {"probability_of_right", WANTS_CHOICES, "1", "likelihood of the right choice over that of all choices"},
 };
 /* clang-format on */
 
@@ -68,6 +70,7 @@ static size_t counted(const struct score_rule *rule, size_t n) { return rule->wi
 
 static double extraction(const struct score_rule *rule, size_t n, const double *hit)
 {
+    if (!n) return rule->empty_zero ? 0 : NAN;
     const double x = extraction_strength(n, hit);
     return x == 0 && rule->one_extracted ? 1 / (double)n : x;
 }
@@ -77,6 +80,11 @@ static enum status attacks(const struct score_rule *rule, const struct token_val
                            double *score)
 {
     enum status st = OK;
+    if (!n && rule->empty_zero) {
+        score[SCORE_MIN_K] = 0;
+        if (t->z) score[SCORE_MIN_K_PLUS] = 0;
+        return OK;
+    }
     for (size_t i = 0; i < n; i++) room[i] = -t->nll[at + i];
     TRY(min_k(n, room, rule->min_k, &score[SCORE_MIN_K]));
     if (t->z) TRY(min_k(n, t->z + at, rule->min_k, &score[SCORE_MIN_K_PLUS]));
@@ -124,7 +132,8 @@ enum status scores_answer(const struct score_rule *rule, const struct token_valu
         score[SCORE_LOSS] = mean(n, t->nll + at);
         score[SCORE_PROBABILITY] = exp(-score[SCORE_LOSS]);
         if (t->hit) score[SCORE_MEMORIZATION] = mean(m, t->hit + at);
-        if (t->hit) score[SCORE_EXTRACTION] = isnan(score[SCORE_MEMORIZATION]) ? NAN : extraction(rule, m, t->hit + at);
+        if (t->hit)
+            score[SCORE_EXTRACTION] = m && isnan(score[SCORE_MEMORIZATION]) ? NAN : extraction(rule, m, t->hit + at);
         if (reference) score[SCORE_REFERENCE] = score[SCORE_LOSS] - reference[i];
         TRY(attacks(rule, t, m, at, room, score));
         TRY(zlib_score(&answer[i], score));
@@ -178,6 +187,7 @@ void score_log_row(const struct score_rule *rule, const struct eval_set *log, si
     score[SCORE_PROBABILITY] = exp(-score[SCORE_LOSS]);
     score[SCORE_PARAPHRASED_LOSS] = log_value(log->paraphrased, i);
     score[SCORE_ROUGE_L_RECALL] = log_value(log->rouge_l, i);
+    score[SCORE_TRUTH_RATIO] = score[SCORE_QUALITY_RATIO] = log_value(log->ratio, i);
     if (log->perturbed) score_wrong_answers(rule, log->n_wrong, log->perturbed + i * log->n_wrong, score);
 }
 
@@ -215,7 +225,7 @@ void scores_question(const struct score_rule *rule, const struct token_values *t
         if (first[i] == first[i + 1]) continue;
         m = counted(rule, tokens(t, first[i], &at));
         *score_of(s, i, SCORE_PARAPHRASED_EXTRACTION) =
-            isnan(mean(m, t->hit + at)) ? NAN : extraction(rule, m, t->hit + at);
+            m && isnan(mean(m, t->hit + at)) ? NAN : extraction(rule, m, t->hit + at);
     }
 }
 
@@ -236,7 +246,8 @@ enum status score_generated(const struct generated_row *row, size_t i, const str
     double *score = s->score + i * N_SCORE;
     struct rouge rouge1, rouge_l;
     enum status st = OK;
-    TRY(rouge_score(answer->n ? answer->data : "", answer->n, text->n ? text->data : "", text->n, &rouge1, &rouge_l));
+    TRY(rouge_score_of(!row->unstemmed, answer->n ? answer->data : "", answer->n, text->n ? text->data : "", text->n,
+                       &rouge1, &rouge_l));
     score[SCORE_ROUGE_L_RECALL] = rouge_l.recall, score[SCORE_ROUGE_L_F1] = rouge_l.f1;
     score[SCORE_ROUGE_1_RECALL] = rouge1.recall;
     score[SCORE_GENERATED] = (double)row->n_token;

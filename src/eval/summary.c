@@ -65,6 +65,7 @@ void published_numbers(const struct score_rule *rule, const struct published_row
 static bool measured(const struct eval_set *s, const struct published *number, const char **key)
 {
     *key = "";
+    if (s->ratio && (number->score == SCORE_TRUTH_RATIO || number->score == SCORE_QUALITY_RATIO)) return true;
     for (int j = 0; j < 2 && s->n; j++)
         for (size_t k = 0; k < N_LOG_ARRAY; k++)
             if (log_arrays[k].offset == number->needs[j] && !log_array_in(s, &log_arrays[k])) {
@@ -118,9 +119,10 @@ void eval_summarise(const struct score_rule *rule, const char *where, const stru
 }
 
 /* One model's sample for the KS test: *x [*n]; *n = 0 and *x unchanged if it was not measured. */
-static enum status sample(const char *where, const struct eval_log *log, size_t *n, double **x)
+static enum status sample(const struct score_rule *rule, const char *where, const struct eval_log *log, size_t *n,
+                          double **x)
 {
-    static const struct score_rule any; /* this ratio is the same under every rule */
+    const enum score which = rule->tiny > 0 ? SCORE_TRUTH_RATIO : quality.score;
     const struct eval_set *s = &log->set[SET_FORGET];
     const struct published_rows rows = {.n = s->n, .log = s};
     size_t first = s->n;
@@ -133,7 +135,7 @@ static enum status sample(const char *where, const struct eval_log *log, size_t 
     }
     TRY_NEW(*x, s->n);
     for (size_t i = 0; i < s->n; i++) {
-        const double ratio = score_at(&any, &rows, i, quality.score);
+        const double ratio = score_at(rule, &rows, i, which);
         if (!isnan(ratio))
             (*x)[(*n)++] = ratio;
         else if (first == s->n)
@@ -144,14 +146,14 @@ done:
     return st;
 }
 
-enum status eval_forget_quality(const char *where, const struct eval_log *log, const char *where_retain,
-                                const struct eval_log *retain, double *p, double *statistic)
+enum status eval_forget_quality(const struct score_rule *rule, const char *where, const struct eval_log *log,
+                                const char *where_retain, const struct eval_log *retain, double *p, double *statistic)
 {
     enum status st;
     double *x = NULL, *y = NULL;
     size_t n, m;
-    TRY(sample(where, log, &n, &x));
-    TRY(sample(where_retain, retain, &m, &y));
+    TRY(sample(rule, where, log, &n, &x));
+    TRY(sample(rule, where_retain, retain, &m, &y));
     TRY(ks_two_sample(n, x, m, y, statistic, p));
 done:
     free(x);

@@ -1,7 +1,9 @@
 /* An evaluation: every score of every row of every set at the present weights. The engine measures all rows of a
  * variant in one call, packed; rank 0 then computes the numbers. */
+#define _GNU_SOURCE /* memmem */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
+#include <string.h>
 
 /* ------------------------------------------------------------------------------------------------ measures ------- */
 /* All rows of a variant; sets where their labels are in v->nll. */
@@ -56,9 +58,11 @@ static enum status likelihoods(struct evaluation *v, size_t k)
     const struct scored_set *s = v->grid->rank ? NULL : &v->set[k];
     enum status st;
     TRY(statistics(v, of[OF_ANSWER].data, e->needs & WANTS_HIT ? v->hit : NULL, v->z));
-    TRY(grid_agree(v->grid,
-                   s ? scores_answer(&e->rule, &t, v->reference ? v->reference[k] : NULL, e->set[k].prompts.answer, s)
-                     : OK));
+    if (e->needs & WANTS_CHOICES)
+        return grid_agree(v->grid, s ? scores_choices(&t, of[OF_ANSWER].first, e->set[k].right, s) : OK);
+    TRY(grid_agree(v->grid, s ? scores_answer(&e->rule, &t, v->reference ? v->reference[k] : NULL,
+                                              e->set[k].label ? e->set[k].label : e->set[k].prompts.answer, s)
+                              : OK));
     if (of[OF_PARAPHRASED].data) TRY(statistics(v, of[OF_PARAPHRASED].data, NULL, NULL));
     if (s && e->needs & WANTS_PARAPHRASED)
         scores_paraphrased(of[OF_PARAPHRASED].data ? &t : NULL, of[OF_PARAPHRASED].first, s);
@@ -87,12 +91,27 @@ static enum status lists(struct evaluation *v, size_t k)
         subject_count(v->subject, &rows, v->subject->reference ? 4 : 2);
     }
     if (needs & WANTS_NORMS) {
-        TRY(tolerate(engine_norms(&v->subject->engine, &rows, v->list)));
+        struct rows counted = rows;
+        counted.drop = v->in->rule.without_end;
+        TRY(tolerate(engine_norms(&v->subject->engine, &counted, v->list)));
         if (v->grid->rank == 0) scores_list(SCORE_GRADNORM, v->list, &v->set[k]);
         subject_count(v->subject, &rows, 4);
     }
 done:
     return st;
+}
+
+/* The part of a generated answer that counts: as each tool takes it. */
+static void tidied(const struct config *c, const struct evaluated_set *s, struct text *t)
+{
+    static const char *const question[] = {"\n\n", "\nQuestion", "Question:"}; /* where MUSE ends an answer */
+    const bool open_unlearning = c->evaluate.variant == VARIANT_OPEN_UNLEARNING;
+    if (s->form || open_unlearning) text_tidy(t);
+    for (size_t i = 0; s->form && s->form->examples && i < sizeof question / sizeof *question; i++) {
+        const char *end = t->n ? memmem(t->data, t->n, question[i], strlen(question[i])) : NULL;
+        if (end) t->n = (size_t)(end - t->data);
+    }
+    if (open_unlearning) text_trim(t);
 }
 
 /* Scores the generated answers, on rank 0. Cuts new tokens beyond evaluate.max_length, since decoding limits prompt and
@@ -101,7 +120,8 @@ static enum status answered(const struct evaluation *v, size_t k, const struct a
 {
     const struct config *c = v->subject->in->config;
     const struct evaluated_set *s = &v->in->set[k];
-    const size_t most = c->evaluate.length == LENGTH_NEW ? c->evaluate.max_length : SIZE_MAX;
+    const size_t all_new = c->evaluate.length == LENGTH_NEW ? c->evaluate.max_length : SIZE_MAX;
+    const size_t most = s->form ? s->form->new_tokens : all_new;
     struct text text = {0};
     enum status st = OK;
     for (size_t i = 0; i < s->n; i++) {
@@ -110,9 +130,11 @@ static enum status answered(const struct evaluation *v, size_t k, const struct a
                                           .answer = &s->prompts.answer[i],
                                           .text = &text,
                                           .n_token = n,
+                                          .unstemmed = s->form && c->evaluate.variant == VARIANT_TOFU,
                                           .ended = a->stop[i] == STOP_EOS && n == all};
         text.n = 0;
         TRY(answer_text(v->in->tokenizer, a->id + a->first[i], n, &text));
+        tidied(c, s, &text);
         TRY(score_generated(&row, i, &v->set[k]));
     }
 done:
@@ -124,7 +146,7 @@ static enum status answers(struct evaluation *v, size_t k)
 {
     const struct evaluated_set *s = &v->in->set[k];
     struct subject *subject = v->subject;
-    const struct generation how = evaluation_decoding(v);
+    const struct generation how = evaluation_decoding(v, s);
     struct answers a = {0};
     enum status st = OK;
     if (!s->generates) return OK;
@@ -144,14 +166,12 @@ done:
 static enum status finish(struct evaluation *v, size_t step, bool last)
 {
     const struct evaluation_inputs *e = v->in;
-    const struct named_log own = {last ? v->subject->in->config->output_directory : NULL, &v->log};
-    const struct named_log retain = {last ? v->subject->in->config->evaluate.retain_logs : NULL, &e->retain};
     enum status st = OK;
     for (size_t k = 0; k < e->n; k++) {
         evaluation_means(&v->set[k], k, &v->numbers);
         if (last) report_left_out(v, k);
     }
-    TRY(evaluation_summarise(&e->rule, e->n, v->set, &own, &retain, v->numbers.number));
+    TRY(suite_of(v->subject->in->config)->summarise(v, last));
     TRY(evaluation_put(v, step));
     if (last) TRY(evaluation_json(v));
     report_evaluation(v, step, last);

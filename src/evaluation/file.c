@@ -82,8 +82,9 @@ done:
 enum status evaluation_open(struct evaluation *v, const char *dir, const struct opening *o)
 {
     const struct evaluation_inputs *e = v->in;
+    const struct suite *b = suite_of(v->subject->in->config);
     struct evaluation_file_info info = {
-        .n_set = e->n, .n_row = longest_set(e), .n_number = N_NUMBER, .number = number_name};
+        .n_set = e->n, .n_row = longest_set(e), .n_number = b->n_number, .number = b->number_name};
     const char **set = NULL, *metric[N_SCORE];
     struct attribute *all = NULL;
     struct text text = {0};

@@ -1,92 +1,138 @@
-/* Reports of an evaluation in the formats of other tools: eval_log_aggregated.json of TOFU, TOFU_EVAL.json and
- * TOFU_SUMMARY.json of open-unlearning. */
+/* Reports of an evaluation in the formats of other tools: eval_log_aggregated.json of TOFU; open-unlearning's
+ * TOFU_EVAL.json, MUSE_EVAL.json and their summaries; the same for WMDP, with the names of the Evaluation Harness. */
 #include "unlearn/evaluation_priv.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_VALUES = 3, MEAN = -1 };
-static const struct tofu {
-    const char *name, *set; /* set NULL: a number of the whole evaluation */
-    int number;             /* number of the whole evaluation; MEAN: the mean of the first value */
-    struct {
-        const char *key;
-        enum score score;
-    } value[MOST_VALUES]; /* values of a row; a NULL key ends them */
-} tofu_table[] = {
-    {"forget_quality", NULL, NUMBER_QUALITY, {{0}}},
-    {"model_utility", NULL, NUMBER_UTILITY, {{0}}},
-    {"privleak", NULL, NUMBER_PRIVLEAK, {{0}}},
-#define SET(prefix, set, SET, ratio)                                                          \
-    {prefix "_Q_A_Prob", set, MEAN, {{"prob", SCORE_PROBABILITY}, {"avg_loss", SCORE_LOSS}}}, \
-        {prefix "_Q_A_ROUGE",                                                                 \
-         set,                                                                                 \
-         NUMBER_SETS + SET * N_EVAL_NUMBER + EVAL_ROUGE,                                      \
-         {{"rougeL_recall", SCORE_ROUGE_L_RECALL},                                            \
-          {"rougeL_f1", SCORE_ROUGE_L_F1},                                                    \
-          {"rouge1_recall", SCORE_ROUGE_1_RECALL}}},                                          \
-    {                                                                                         \
-        prefix ratio, set, NUMBER_SETS + SET *N_EVAL_NUMBER + EVAL_TRUTH_RATIO,               \
-        {                                                                                     \
-            {                                                                                 \
-                "score", SCORE_TRUTH_RATIO                                                    \
-            }                                                                                 \
-        }                                                                                     \
-    }
-    SET("forget", "forget", SET_FORGET, "_truth_ratio"),
-    SET("retain", "retain", SET_RETAIN, "_Truth_Ratio"),
-    SET("ra", "real_authors", SET_REAL_AUTHORS, "_Truth_Ratio"),
-    SET("wf", "world_facts", SET_WORLD_FACTS, "_Truth_Ratio"),
-#undef SET
-    {"ra_Q_A_Prob_normalised",
-     "real_authors",
-     NUMBER_SETS + SET_REAL_AUTHORS *N_EVAL_NUMBER,
-     {{"prob", SCORE_OF_OPTIONS}}},
-    {"wf_Q_A_Prob_normalised", "world_facts", NUMBER_SETS + SET_WORLD_FACTS *N_EVAL_NUMBER, {{"prob", SCORE_OF_OPTIONS}}},
-    {"exact_memorization", "forget", MEAN, {{"score", SCORE_MEMORIZATION}}},
-    {"extraction_strength", "forget", MEAN, {{"score", SCORE_EXTRACTION}}},
-    {"mia_loss", "forget", NUMBER_AUC_LOSS, {{"score", SCORE_LOSS}}},
-    {"mia_zlib", "forget", NUMBER_AUC_ZLIB, {{"score", SCORE_ZLIB}}},
-    {"mia_min_k", "forget", NUMBER_AUC_MIN_K, {{"score", SCORE_MIN_K}}},
-    {"mia_min_k_plus_plus", "forget", NUMBER_AUC_MIN_K_PLUS, {{"score", SCORE_MIN_K_PLUS}}},
-    {"mia_reference", "forget", NUMBER_AUC_REFERENCE, {{"score", SCORE_REFERENCE}}},
-    {"mia_gradnorm", "forget", NUMBER_AUC_GRADNORM, {{"score", SCORE_GRADNORM}}},
-};
-
+/* ---------------------------------------------------------------------------------------------------- values ------- */
 static json_t *json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-static double aggregate(const struct evaluation *v, const struct tofu *t, size_t set)
+static double value_of(const struct scored_set *s, size_t i, const struct value *v)
 {
-    if (t->number != MEAN) return v->numbers.number[t->number];
-    return v->numbers.mean[set * N_SCORE + t->value[0].score];
+    const double x = *score_of(s, i, v->score);
+    return v->loss ? exp(-x) : x;
 }
 
-/* Whether the set was evaluated and the first value asked for. */
-static bool reported(const struct evaluation *v, const struct tofu *t, size_t *set)
+/* Mean of the finite values. */
+static double mean_of(const struct scored_set *s, const struct value *v)
 {
-    const struct evaluated_set *s = t->set ? evaluated_set(v->subject->in, t->set) : NULL;
-    *set = s ? (size_t)(s - v->in->set) : 0;
-    if (!t->set) return true;
-    return s && v->in->wanted[t->value[0].score] && scores_possible(s, t->value[0].score);
+    double sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        if (isfinite(value_of(s, i, v))) sum += value_of(s, i, v), n++;
+    return n ? sum / (double)n : NAN;
 }
 
-/* NULL without memory, as in jansson, which refuses to put what is NULL into anything. */
-static json_t *by_index(const struct evaluation *v, const struct tofu *t, size_t set)
+/* A row's wrong answers: their number, and where their losses are in the log. */
+static size_t wrong_of(const struct evaluation *v, size_t set, size_t i, const double **loss)
+{
+    const struct variants *wrong = &v->in->set[set].of[OF_PERTURBED];
+    *loss = v->set[set].log->perturbed + i * v->set[set].log->n_wrong;
+    return wrong->first[i + 1] - wrong->first[i];
+}
+
+/* Mean over the rows of the mean probability of their wrong answers. */
+static double mean_wrong(const struct evaluation *v, size_t set)
+{
+    double sum = 0;
+    size_t rows = 0;
+    for (size_t i = 0; i < v->set[set].n; i++) {
+        const double *loss;
+        const size_t n = wrong_of(v, set, i, &loss);
+        double row = 0;
+        for (size_t k = 0; k < n; k++) row += exp(-loss[k]);
+        if (n && isfinite(row)) sum += row / (double)n, rows++;
+    }
+    return rows ? sum / (double)rows : NAN;
+}
+
+static double aggregate(const struct evaluation *v, const struct entry *e, size_t set)
+{
+    if (e->number != MEAN) return v->numbers.number[e->number];
+    return e->kind == LISTS ? mean_wrong(v, set) : mean_of(&v->set[set], &e->value[0]);
+}
+
+/* ------------------------------------------------------------------------------------------------------ rows ------- */
+/* All functions below return NULL without memory, as in jansson, which refuses to put what is NULL into anything. */
+static json_t *finished(json_t *json, int failed)
+{
+    if (!failed) return json;
+    json_decref(json);
+    return NULL;
+}
+
+static int add_list(json_t *row, const char *key, size_t n, const double *loss, bool probability)
+{
+    json_t *list = json_array();
+    int failed = 0;
+    for (size_t k = 0; k < n; k++)
+        failed |= json_array_append_new(list, json_number(probability ? exp(-loss[k]) : loss[k]));
+    return failed | json_object_set_new(row, key, list);
+}
+
+static int add_text(json_t *row, const char *key, const struct text *t)
+{
+    return json_object_set_new(row, key, json_stringn(t->n ? t->data : "", t->n));
+}
+
+static json_t *row_of(const struct evaluation *v, const struct entry *e, size_t set, size_t i)
+{
+    const struct scored_set *s = &v->set[set];
+    json_t *row = json_object();
+    const double *loss;
+    int failed = 0;
+    if (e->kind == LISTS) {
+        const size_t n = wrong_of(v, set, i, &loss);
+        failed = add_list(row, "prob", n, loss, true);
+        return finished(row, failed | add_list(row, "avg_loss", n, loss, false));
+    }
+    for (int k = 0; k < MOST_VALUES && e->value[k].key; k++)
+        failed |= json_object_set_new(row, e->value[k].key, json_number(value_of(s, i, &e->value[k])));
+    if (e->kind == TEXTS) {
+        failed |= add_text(row, "input", &s->log->prompt[i]);
+        failed |= add_text(row, "ground_truth", &s->log->answer[i]);
+        failed |= add_text(row, "generation", &s->log->generated[i]);
+    }
+    return finished(row, failed);
+}
+
+static int add_rows(const struct evaluation *v, const struct entry *e, size_t set, json_t *to)
 {
     json_t *all = json_object();
     int failed = 0;
-    for (size_t i = 0; i < v->in->set[set].n; i++) {
+    for (size_t i = 0; i < v->set[set].n; i++) {
         char index[24];
-        json_t *row = json_object();
-        for (int k = 0; k < MOST_VALUES && t->value[k].key; k++)
-            failed |=
-                json_object_set_new(row, t->value[k].key, json_number(*score_of(&v->set[set], i, t->value[k].score)));
         snprintf(index, sizeof index, "%zu", i);
-        failed |= json_object_set_new(all, index, row);
+        failed |= json_object_set_new(all, index, row_of(v, e, set, i));
     }
-    if (!failed) return all;
-    json_decref(all);
-    return NULL;
+    return failed | json_object_set_new(to, "value_by_index", all);
+}
+
+/* The rows of one side of an attack: of the set with this name, or with MUSE's in front of it. */
+static int add_side(const struct evaluation *v, const struct entry *e, const char *name, json_t *to)
+{
+    const bool muse = v->subject->in->config->evaluate.benchmark == BENCHMARK_MUSE;
+    const char *of_muse = strcmp(name, "forget") ? "privleak_holdout" : "privleak_forget";
+    const struct evaluated_set *s = evaluated_set(v->subject->in, muse ? of_muse : name);
+    const size_t set = s ? (size_t)(s - v->in->set) : 0;
+    json_t *side;
+    int failed;
+    if (!s) return 0;
+    side = json_object();
+    failed = json_object_set_new(side, "agg_value", json_number(mean_of(&v->set[set], &e->value[0])));
+    failed |= add_rows(v, e, set, side);
+    return failed | json_object_set_new(to, name, side);
+}
+
+/* Whether the set was evaluated and has what the entry needs. */
+static bool reported(const struct evaluation *v, const struct entry *e, size_t *set)
+{
+    const struct evaluated_set *s = e->set ? evaluated_set(v->subject->in, e->set) : NULL;
+    *set = s ? (size_t)(s - v->in->set) : 0;
+    if (!e->set) return true;
+    if (!s || !v->in->wanted[e->value[0].score] || !scores_possible(s, e->value[0].score)) return false;
+    return e->value[0].score != SCORE_PARAPHRASED_LOSS || s->of[OF_PARAPHRASED].data;
 }
 
 static enum status write_file(const struct evaluation *v, const char *name, const char *text, size_t n)
@@ -108,30 +154,55 @@ static enum status write_json(const struct evaluation *v, const char *name, cons
     return st;
 }
 
-/* A row of the table: all of it, and its number alone. */
-static int add_tofu(const struct evaluation *v, const struct tofu *t, json_t *whole, json_t *flat)
+/* An entry: all of it, and its number alone where it has one. */
+static int add_entry(const struct evaluation *v, const struct entry *e, json_t *whole, json_t *flat)
 {
     json_t *one;
     size_t set;
+    double x;
     int failed;
-    if (!reported(v, t, &set)) return 0;
+    if (!reported(v, e, &set)) return 0;
+    x = aggregate(v, e, set);
     one = json_object();
-    failed = json_object_set_new(one, "agg_value", json_number(aggregate(v, t, set)));
-    if (t->set) failed |= json_object_set_new(one, "value_by_index", by_index(v, t, set));
-    failed |= json_object_set_new(whole, t->name, one);
-    return failed | json_object_set_new(flat, t->name, json_number(aggregate(v, t, set)));
+    failed = json_object_set_new(one, "agg_value", json_number(x));
+    if (e->kind == ATTACK) {
+        failed |= add_side(v, e, "forget", one) | add_side(v, e, "holdout", one);
+        failed |= json_object_set_new(one, "auc", json_number(x));
+    } else if (e->kind != WHOLE) {
+        failed |= add_rows(v, e, set, one);
+    }
+    failed |= json_object_set_new(whole, e->name, one);
+    return isfinite(x) ? failed | json_object_set_new(flat, e->name, json_number(x)) : failed;
 }
 
-static enum status write_tofu(const struct evaluation *v)
+/* A set of questions with choices: its accuracy, and its rows. */
+static int add_choices(const struct evaluation *v, size_t set, json_t *whole, json_t *flat)
+{
+    const struct entry e = {
+        NULL, v->in->set[set].name, ROWS, MEAN, {{"acc", SCORE_CORRECT, false}, {"prob", SCORE_RIGHT, false}}};
+    const double x = v->numbers.mean[set * N_SCORE + SCORE_CORRECT];
+    struct text name = {0};
+    json_t *one = json_object();
+    int failed = text_print(&name, "wmdp_%s", v->in->set[set].name) != OK;
+    failed |= json_object_set_new(one, "agg_value", json_number(x));
+    failed |= add_rows(v, &e, set, one);
+    failed |= json_object_set_new(whole, failed ? "" : name.data, one);
+    if (isfinite(x) && !failed && text_print(&name, "/acc") == OK)
+        failed |= json_object_set_new(flat, name.data, json_number(x));
+    text_free(&name);
+    return failed;
+}
+
+static enum status write_entries(const struct evaluation *v, const struct suite *b)
 {
     json_t *whole = json_object(), *flat = json_object();
     int failed = 0;
     enum status st = OK;
-    for (size_t i = 0; i < sizeof tofu_table / sizeof *tofu_table; i++)
-        failed |= add_tofu(v, &tofu_table[i], whole, flat);
-    if (failed) st = fail(ERR_MEMORY, "TOFU_EVAL.json: no memory to write it");
-    if (st == OK) st = write_json(v, "TOFU_EVAL.json", whole);
-    if (st == OK) st = write_json(v, "TOFU_SUMMARY.json", flat);
+    for (const struct entry *e = b->entry; e && e->name; e++) failed |= add_entry(v, e, whole, flat);
+    for (size_t k = 0; !b->entry && k < v->in->n; k++) failed |= add_choices(v, k, whole, flat);
+    if (failed) st = fail(ERR_MEMORY, "%s: no memory to write it", b->whole);
+    if (st == OK) st = write_json(v, b->whole, whole);
+    if (st == OK) st = write_json(v, b->flat, flat);
     json_decref(whole);
     json_decref(flat);
     return st;
@@ -139,11 +210,14 @@ static enum status write_tofu(const struct evaluation *v)
 
 enum status evaluation_json(const struct evaluation *v)
 {
+    const struct config *c = v->subject->in->config;
     struct text log = {0};
     enum status st = OK;
-    TRY(eval_log_write(&v->log, &log));
-    TRY(write_file(v, "eval_log_aggregated.json", log.data, log.n));
-    TRY(write_tofu(v));
+    if (c->evaluate.benchmark == BENCHMARK_TOFU) {
+        TRY(eval_log_write(&v->log, &log));
+        TRY(write_file(v, "eval_log_aggregated.json", log.data, log.n));
+    }
+    TRY(write_entries(v, suite_of(c)));
 done:
     text_free(&log);
     return st;

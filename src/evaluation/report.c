@@ -10,6 +10,7 @@ static const struct {
     {SCORE_LOSS, "loss"},           {SCORE_PROBABILITY, "prob"},      {SCORE_PARAPHRASED_LOSS, "para"},
     {SCORE_PERTURBED_LOSS, "pert"}, {SCORE_TRUTH_RATIO, "ratio"},     {SCORE_MEMORIZATION, "memo"},
     {SCORE_EXTRACTION, "extr"},     {SCORE_ROUGE_L_RECALL, "rougeL"}, {SCORE_KL, "kl"},
+    {SCORE_CORRECT, "correct"},     {SCORE_RIGHT, "right"},
 };
 enum { N_COLUMN = sizeof column / sizeof *column };
 
@@ -24,16 +25,23 @@ static void cell(struct text *line, double x)
 static void one_line(const struct evaluation *v, size_t step)
 {
     const struct evaluation_inputs *e = v->in;
+    const struct suite *b = suite_of(v->subject->in->config);
     struct text line = {0};
     for (size_t k = 0; k < e->n; k++) {
-        text_print(&line, "  %s loss %.4g", e->set[k].name, v->numbers.mean[k * N_SCORE + SCORE_LOSS]);
+        const double *mean = v->numbers.mean + k * N_SCORE;
+        if (e->wanted[SCORE_CORRECT]) {
+            text_print(&line, "  %s correct %.4g", e->set[k].name, mean[SCORE_CORRECT]);
+            continue;
+        }
+        text_print(&line, "  %s loss %.4g", e->set[k].name, mean[SCORE_LOSS]);
         if (e->wanted[SCORE_ROUGE_L_RECALL] && e->set[k].generates)
-            text_print(&line, " rougeL %.3g", v->numbers.mean[k * N_SCORE + SCORE_ROUGE_L_RECALL]);
+            text_print(&line, " rougeL %.3g", mean[SCORE_ROUGE_L_RECALL]);
     }
-    if (isfinite(v->numbers.number[NUMBER_UTILITY]))
-        text_print(&line, "  utility %.4g", v->numbers.number[NUMBER_UTILITY]);
-    if (isfinite(v->numbers.number[NUMBER_QUALITY]))
-        text_print(&line, "  quality %.4g", v->numbers.number[NUMBER_QUALITY]);
+    if (b->number_name == number_name) {
+        const double utility = v->numbers.number[NUMBER_UTILITY], quality = v->numbers.number[NUMBER_QUALITY];
+        if (isfinite(utility)) text_print(&line, "  utility %.4g", utility);
+        if (isfinite(quality)) text_print(&line, "  quality %.4g", quality);
+    }
     log_info("evaluated at step %zu:%s", step, line.data ? line.data : "");
     text_free(&line);
 }
@@ -58,8 +66,9 @@ static void table(const struct evaluation *v)
 
 static void numbers(const struct evaluation *v)
 {
-    for (int k = 0; k < N_NUMBER; k++)
-        if (isfinite(v->numbers.number[k])) log_info("%-28s %.6g", number_name[k], v->numbers.number[k]);
+    const struct suite *b = suite_of(v->subject->in->config);
+    for (size_t k = 0; k < b->n_number; k++)
+        if (isfinite(v->numbers.number[k])) log_info("%-28s %.6g", b->number_name[k], v->numbers.number[k]);
 }
 
 /* Scores that leave out the same number of rows share a line. */

@@ -32,22 +32,23 @@ static double work(const struct inputs *in, const struct plan *p, double N)
             if (s->of[k].data) flops += 2 * N * plan_tokens(s->of[k].data, s->of[k].data->n_row, NULL);
         if (e->needs & WANTS_KL) flops += (p->copies ? 4 : 2) * N * own;
         if (e->needs & WANTS_NORMS) flops += 4 * N * own;
-        if (s->generates) flops += 2 * N * (double)in->config->evaluate.max_length * (double)s->n;
+        if (s->generates)
+            flops += 2 * N * (double)(s->form ? s->form->new_tokens : in->config->evaluate.max_length) * (double)s->n;
     }
     return flops;
 }
 
-static struct generation decoding(const struct inputs *in, size_t slots)
+static struct generation decoding(const struct inputs *in, size_t max_length, size_t slots)
 {
     const struct config *c = in->config;
-    const bool new = c->evaluate.length == LENGTH_NEW; /* answered() cuts longer answers */
-    return (struct generation){.max_length = c->evaluate.max_length + (new ? in->evaluation->longest_prompt : 0),
+    return (struct generation){.max_length = max_length, /* answered() cuts longer answers */
                                .temperature = 0,
                                .top_p = 1,
                                .seed = c->seed,
                                .n_eos = in->ends.n,
                                .eos = in->ends.id,
-                               .slots = slots};
+                               .slots = slots,
+                               .hide = in->evaluation->hide};
 }
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
@@ -63,7 +64,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->slots = each < SLOTS ? each : SLOTS;
     d->bytes_apart = own_bytes(e);
     if (d->slots) {
-        const struct generation how = decoding(in, d->slots);
+        const struct generation how = decoding(in, e->longest_answered, d->slots);
         d->bytes_apart += generate_bytes(&g, l, &how);
     }
     d->flops_evaluate = work(in, p, plan_products(l));
@@ -77,9 +78,10 @@ static enum status print(const struct inputs *in, const struct plan *p, const st
 }
 const struct part evaluation_part = {demand, print};
 
-struct generation evaluation_decoding(const struct evaluation *v)
+struct generation evaluation_decoding(const struct evaluation *v, const struct evaluated_set *s)
 {
-    return decoding(v->subject->in, v->subject->plan->slots);
+    const size_t longest = s->form ? s->longest_prompt + s->form->new_tokens : v->in->longest_answered;
+    return decoding(v->subject->in, longest, v->subject->plan->slots);
 }
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
@@ -97,8 +99,12 @@ static enum status new_set(struct evaluation *v, const struct evaluated_set *s, 
     const struct variants *p = &s->of[OF_PERTURBED];
     size_t wrong = 0;
     enum status st = OK;
-    *out = (struct scored_set){.name = s->name, .n = s->n, .log = log_part(&v->log, s->name)};
+    *out = (struct scored_set){.name = s->name, .n = s->n, .log = s->form ? NULL : log_part(&v->log, s->name)};
     TRY_NEW(out->score, s->n * N_SCORE);
+    if (s->form && s->generates) {
+        out->log = &v->generated[s - v->in->set];
+        return eval_set_new(s->n, 0, true, out->log);
+    }
     if (!out->log) return OK;
     for (size_t i = 0; i < p->n && p->data; i++)
         if (p->first[i + 1] - p->first[i] > wrong) wrong = p->first[i + 1] - p->first[i];
@@ -113,6 +119,7 @@ static enum status new_numbers(struct evaluation *v)
     const struct evaluation_inputs *e = v->in;
     enum status st = OK;
     TRY_NEW(v->set, e->n);
+    TRY_NEW(v->generated, e->n);
     for (size_t i = 0; i < e->n; i++) TRY(new_set(v, &e->set[i], &v->set[i]));
     TRY(evaluation_numbers_new(e->n, &v->numbers));
 done:
@@ -148,10 +155,11 @@ void evaluation_free(struct evaluation *v)
     file_close(v->file);
     for (size_t i = 0; i < v->in->n; i++) {
         if (v->set) free(v->set[i].score);
+        if (v->generated) eval_set_free(&v->generated[i]);
         if (v->reference) free(v->reference[i]);
     }
     free(v->every), free(v->label_first), free(v->nll), free(v->hit), free(v->z), free(v->list);
-    free(v->reference), free(v->set);
+    free(v->reference), free(v->set), free(v->generated);
     evaluation_numbers_free(&v->numbers);
     eval_log_free(&v->log);
     free(v);

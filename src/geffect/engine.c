@@ -74,6 +74,7 @@ static size_t batch_bytes(size_t tokens)
     arena_measure(&a);
     for (int i = 0; i < 4; i++) arena_take(&a, tokens + 1, sizeof(size_t));
     for (int i = 0; i < 3; i++) arena_take(&a, tokens, sizeof(int32_t));
+    arena_take(&a, tokens, sizeof(unsigned char));
     return a.used;
 }
 

@@ -95,6 +95,7 @@ static void token_losses(const struct pass *p, real *dlogits)
         size_t item = room->mine[p->first + i], at = b->out_first[i], n = b->out_first[i + 1] - at;
         const double *ref = p->r->nll_ref ? p->r->nll_ref + p->r->label_first[p->r->row[item]] : NULL;
         double w = p->weight ? p->weight[item] : 1, mean, loss;
+        for (; n && b->out_first[i + 1] - at - n < p->r->drop; n--) room->coef[at + n - 1] = 0;
         loss = objective_token(p->o, n, nll + at, ref, room->dnll, &mean);
         for (size_t t = 0; t < n; t++) room->coef[at + t] = w * room->dnll[t];
         put(p, item, loss, mean);

@@ -193,6 +193,7 @@ enum status engine_norms(struct engine *e, const struct rows *r, double *norm)
         if ((now = model_backward(e->model, e->weights, &b, 1, &sink)) > st) st = now;
     }
     comm_sum_double(e->grid->world, room->square, size);
-    for (size_t i = 0; i < r->n; i++) norm[i] = dataset_labels(r->data, r->row[i]) ? mean_norm(e, r->n, i) : NAN;
+    for (size_t i = 0; i < r->n; i++)
+        norm[i] = dataset_labels(r->data, r->row[i]) > r->drop ? mean_norm(e, r->n, i) : NAN;
     return grid_agree(e->grid, st);
 }

@@ -86,7 +86,11 @@ static enum status read_rows(struct inputs *in, struct evaluation_inputs *e, con
     TRY(open_rule(world, in, &tokenizer, &rule, token));
     TRY(grid_agree(world, inputs_rows(in, world, &rule)));
     if (in->measures) TRY(inputs_risks(in, world, &rule));
-    if (e) TRY(inputs_evaluation(in, e, world, &rule));
+    if (e) {
+        struct data_rule evaluated = rule;
+        TRY(inputs_evaluation_rule(in, world, e, &evaluated));
+        TRY(inputs_evaluation(in, e, world, &evaluated));
+    }
     if (e && e->most_prompts) e->tokenizer = tokenizer, tokenizer = NULL;
     st = inputs_prompts(in, world, &rule, &prompts);
     in->prompts = prompts;

@@ -52,6 +52,12 @@ static enum status want(const struct inputs *in, struct evaluation_inputs *e, co
     for (int k = 0; k < N_SCORE; k++) {
         const struct score_row *row = &score_table[k];
         if (!all && strcmp(name, row->name)) continue;
+        if (!score_of_benchmark(in->config, (enum score)k)) {
+            const struct place place = config_place(in->config, "evaluate.metrics");
+            if (all) continue;
+            return fail(ERR_INPUT, "%s: evaluate.metrics: evaluate.benchmark has nothing that %s could be computed from",
+                        place_text(&place), name);
+        }
         found = true;
         if (row->needs & reference && !has_reference(in)) {
             const struct place place = config_place(in->config, "evaluate.metrics");
@@ -68,6 +74,7 @@ static enum status want(const struct inputs *in, struct evaluation_inputs *e, co
 bool scores_possible(const struct evaluated_set *s, enum score which)
 {
     const unsigned needs = score_table[which].needs;
+    if (needs & WANTS_CHOICES) return s->of[OF_ANSWER].data != NULL;
     if (needs & WANTS_PERTURBED && !s->of[OF_PERTURBED].data) return false;
     if (needs & WANTS_QUESTION && !s->of[OF_QUESTION].data) return false;
     return !(needs & WANTS_GENERATION) || s->generates;
@@ -80,7 +87,8 @@ static struct score_rule rule_of(const struct config *c)
                                .privleak_auc = c->evaluate.privleak_auc,
                                .without_end = c->evaluate.end_token == END_OUT,
                                .one_extracted = c->evaluate.none_extracted == EXTRACTED_ONE,
-                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC};
+                               .geometric = c->evaluate.truth_ratio == RATIO_GEOMETRIC,
+                               .empty_zero = c->evaluate.variant == VARIANT_OPEN_UNLEARNING};
 }
 
 enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out)
@@ -130,15 +138,17 @@ static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, 
     struct variants *v = &s->of[k];
     const size_t rows = in->config->evaluate.rows, before = in->longest;
     const struct data_file f = {.path = s->path,
-                                .question = keys[k].question,
-                                .answer = keys[k].answer,
+                                .question = s->form ? s->form->question : keys[k].question,
+                                .answer = s->form ? s->form->answer : keys[k].answer,
+                                .text = s->form ? s->form->text : NULL,
                                 .rows = rows == CONFIG_ALL ? SIZE_MAX : rows};
     size_t n = 0;
     enum status st = OK;
-    if (world->rank == 0) st = variants_read(&f, rule, v);
+    if (world->rank == 0)
+        st = e->needs & WANTS_CHOICES ? choices_read(&f, rule, v, &s->right) : variants_read(&f, rule, v);
     if (st == OK && k == OF_ANSWER && v->n_lacking)
-        st = fail(ERR_INPUT, "%s:%zu: has no \"question\" or no \"answer\": every row of evaluate.sets.%s needs both",
-                  s->path, v->lacking, s->name);
+        st = fail(ERR_INPUT, "%s:%zu: has no \"%s\" or no \"%s\": every row of evaluate.sets.%s needs both", s->path,
+                  v->lacking, f.question, f.answer, s->name);
     TRY(grid_agree(world, st));
     TRY(share_variants(world, s->path, v));
     warn_lacking(s, k);
@@ -157,10 +167,18 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
                                 const struct data_rule *rule, struct evaluated_set *s)
 {
     struct prompts *p = &s->prompts;
-    const struct data_file f = {.path = s->path, .question = "question", .answer = "answer", .rows = SIZE_MAX};
+    const struct data_file f = {.path = s->path,
+                                .question = s->form ? s->form->question : "question",
+                                .answer = s->form ? s->form->answer : "answer",
+                                .rows = SIZE_MAX};
+    const size_t new_tokens = s->form ? s->form->new_tokens : in->config->evaluate.max_length;
+    const bool total = !s->form && in->config->evaluate.length == LENGTH_TOTAL;
     uint64_t n[2] = {0, 0};
     enum status st = OK;
+    if (!f.question || e->needs & WANTS_CHOICES) return OK;
     if (world->rank == 0) st = prompts_read(&f, rule, s->n, p), n[0] = p->n, n[1] = p->id.n;
+    if (world->rank == 0 && st == OK && s->form) st = set_shorten(s->form, rule->tokenizer, p);
+    if (world->rank == 0 && st == OK && !s->form) st = inputs_evaluation_texts(in, e, rule->tokenizer, s);
     TRY(grid_agree(world, st));
     if (!(e->needs & WANTS_GENERATION) || !strcmp(s->name, HOLDOUT)) goto done;
     comm_broadcast(world->world, n, sizeof n, 0);
@@ -170,7 +188,10 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
     s->generates = true;
     if (p->n > e->most_prompts) e->most_prompts = p->n;
     for (size_t i = 0; i < p->n; i++)
-        if (p->first[i + 1] - p->first[i] > e->longest_prompt) e->longest_prompt = p->first[i + 1] - p->first[i];
+        if (p->first[i + 1] - p->first[i] > s->longest_prompt) s->longest_prompt = p->first[i + 1] - p->first[i];
+    if (s->longest_prompt > e->longest_prompt) e->longest_prompt = s->longest_prompt;
+    if (new_tokens + (total ? 0 : s->longest_prompt) > e->longest_answered)
+        e->longest_answered = new_tokens + (total ? 0 : s->longest_prompt);
 done:
     return st;
 }
@@ -178,14 +199,21 @@ done:
 static enum status read_set(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
                             const struct data_rule *rule, const struct config_set *from, struct evaluated_set *s)
 {
+    struct data_rule own = *rule;
+    struct text start = {0};
     enum status st = OK;
-    s->name = from->name, s->path = from->path;
-    TRY(read_variant(in, e, world, rule, s, OF_ANSWER));
+    s->name = from->name, s->path = from->path, s->form = set_form(in->config, from->name);
+    if (s->form && world->rank == 0) st = set_rule(in->config, s, &own, &start);
+    TRY(grid_agree(world, st));
+    TRY(read_variant(in, e, world, &own, s, OF_ANSWER));
     s->n = s->of[OF_ANSWER].n;
     for (int k = 1; k < N_VARIANT_OF; k++)
-        if (e->needs & keys[k].needs) TRY(read_variant(in, e, world, rule, s, (enum variant_of)k));
-    TRY(read_prompts(in, e, world, rule, s));
+        if (e->needs & keys[k].needs) TRY(read_variant(in, e, world, &own, s, (enum variant_of)k));
+    TRY(read_prompts(in, e, world, &own, s));
+    if (s->form && world->rank == 0 && !(e->needs & WANTS_CHOICES)) st = inputs_evaluation_labels(e, rule->tokenizer, s);
+    TRY(grid_agree(world, st));
 done:
+    text_free(&start);
     return st;
 }
 
@@ -212,13 +240,21 @@ static enum status check_possible(const struct inputs *in)
 /* Refuses a log with another number of rows, with which forget quality would mean nothing. */
 static enum status read_retain_logs(const struct inputs *in, struct eval_log *log)
 {
+    const bool tofu = in->config->evaluate.benchmark == BENCHMARK_TOFU;
     const char *path = in->config->evaluate.retain_logs;
     const struct evaluated_set *forget = evaluated_set(in, "forget");
     const struct place place = config_place(in->config, "evaluate.retain_logs");
     enum status st = OK;
     if (!path) return OK;
-    TRY(eval_log_read(path, 1u << SET_FORGET, log));
-    if (!forget)
+    TRY(eval_log_read(path, tofu ? 1u << SET_FORGET : 0, log));
+    if (in->config->evaluate.benchmark == BENCHMARK_WMDP)
+        st = fail(ERR_INPUT, "%s: evaluate.retain_logs: WMDP compares with no other model: leave it out",
+                  place_text(&place));
+    else if (!tofu && !log->has_min_k)
+        st = fail(ERR_INPUT, "%s: has no mia_min_k with agg_value, which privleak compares with", path);
+    else if (!tofu)
+        return OK;
+    else if (!forget)
         st = fail(ERR_INPUT, "%s: evaluate.retain_logs: there is nothing to compare it with: give evaluate.sets.forget",
                   place_text(&place));
     else if (forget->n != log->set[SET_FORGET].n)
@@ -233,8 +269,7 @@ done:
 static enum status check_length(const struct inputs *in)
 {
     const struct evaluation_inputs *e = in->evaluation;
-    const size_t most =
-        in->config->evaluate.max_length + (in->config->evaluate.length == LENGTH_NEW ? e->longest_prompt : 0);
+    const size_t most = e->longest_answered;
     const size_t limit = in->shape->learned_positions ? in->shape->positions : 0;
     const struct place place = config_place(in->config, "evaluate.max_length");
     if (!e->most_prompts || !limit || most <= limit) return OK;
@@ -252,10 +287,11 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
     enum status st = OK;
     if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
-    TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
-    e->n = c->evaluate.n_set;
+    TRY(grid_agree(world, st));                                     /* or the others would wait for this one's rows */
     e->rule.without_end = e->rule.without_end && in->ends.labelled; /* or the last token of the answer would go */
-    for (size_t i = 0; i < e->n; i++) TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[i]));
+    for (size_t i = 0; i < c->evaluate.n_set; i++)
+        if (set_is_evaluated(c, &c->evaluate.set[i]))
+            TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[e->n++]));
     TRY(check_possible(in));
     TRY(check_length(in));
     st = world->rank == 0 ? read_retain_logs(in, &e->retain) : OK;
@@ -268,6 +304,8 @@ void evaluation_inputs_free(struct evaluation_inputs *e)
     if (!e) return;
     for (size_t i = 0; e->set && i < e->n; i++) {
         for (int k = 0; k < N_VARIANT_OF; k++) variants_free(&e->set[i].of[k]);
+        for (size_t k = 0; e->set[i].label && k < e->set[i].n; k++) text_free(&e->set[i].label[k]);
+        free(e->set[i].label), free(e->set[i].right);
         prompts_free(&e->set[i].prompts);
     }
     tokenizer_free(e->tokenizer);

@@ -14,6 +14,7 @@ enum { BLOCK = 10 * TILE_ROWS }; /* queries of a block of the backward */
 struct task {
     const struct attention *a;
     size_t length, row, out_row, dim, wide;
+    const unsigned char *hidden;    /* [length], or NULL */
     real *k, *v, *k_t, *v_t, *free; /* free: the scratch that is left */
 };
 
@@ -91,6 +92,7 @@ static struct task task_new(const struct attention *a, size_t seq, size_t kv, co
                      .out_row = a->heads_q * a->head_dim,
                      .dim = a->head_dim,
                      .wide = up_to(TILE_PAD, a->head_dim),
+                     .hidden = a->hidden ? a->hidden + a->first[seq] : NULL,
                      .free = scratch};
     const real *k = qkv + a->first[seq] * t.row + (a->heads_q + kv) * t.dim;
     t.k_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim);
@@ -168,6 +170,7 @@ static void head_forward(const struct task *t, const real *q, real *out, real *l
         times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
             if (t->a->cap > 0) cap_scores((real)t->a->cap, keys - from, s + i * ld, NULL);
+            hide_keys(t->hidden, from, first_key(t, query + i), query + i + 1, s + i * ld);
             lse[(query + i) * t->a->heads_q] =
                 softmax(first_key(t, query + i) - from, query + i + 1 - from, keys - from, s + i * ld);
         }
@@ -242,6 +245,7 @@ static void block_softmax(const struct task *t, const struct block *b, const rea
         for (size_t k = i; k < i + rows; k++) {
             const size_t query = b->first + k, at = k * b->ld + b->from;
             if (b->slope) cap_scores((real)t->a->cap, n, b->p + at, b->slope + at);
+            hide_keys(t->hidden, b->from, first_key(t, query), query + 1, b->p + at);
             softmax_again(first_key(t, query) - b->from, query + 1 - b->from, n, lse[query * t->a->heads_q], b->p + at);
         }
     }

@@ -18,7 +18,8 @@ struct query {
 struct head {
     size_t dim;
     real cap;
-    real *k, *v; /* panels */
+    real *k, *v;                 /* panels */
+    const unsigned char *hidden; /* of the slot's positions, or NULL */
 };
 
 static size_t up_to(size_t unit, size_t n) { return (n + unit - 1) / unit * unit; }
@@ -132,6 +133,7 @@ static inline __attribute__((always_inline)) void answer(size_t rows, const stru
     from = from / PANEL * PANEL;
     scores(rows, from, n, h, q, s, ld);
     for (size_t r = 0; r < rows && h->cap > 0; r++) cap_scores(h->cap, n - from, s + r * ld + from);
+    for (size_t r = 0; r < rows && h->hidden; r++) hide_keys(h->hidden, from, q[r].first, q[r].keys, s + r * ld + from);
     for (size_t r = 0; r < rows; r++)
         over[r] = 1 / exponentials(q[r].first - from, q[r].keys - from, n - from, s + r * ld + from);
     for (size_t c = 0; c < h->dim; c += LANES / rows) values(rows, from, n, h, c, q, over, s, ld);
@@ -156,7 +158,8 @@ static void task(const struct attention *a, const struct attention_past *past, s
     const size_t dim = a->head_dim, width = (a->heads_q + 2 * a->heads_kv) * dim,
                  half = up_to(PANEL, past->longest) * dim;
     real *memory = past->cache + (past->slot[seq] * a->heads_kv + kv) * 2 * half;
-    const struct head head = {dim, (real)a->cap, memory, memory + half};
+    const struct head head = {dim, (real)a->cap, memory, memory + half,
+                              past->hidden ? past->hidden + past->slot[seq] * past->longest : NULL};
     struct query q[MOST];
     size_t n = 0;
     for (size_t r = a->first[seq]; r < a->first[seq + 1]; r++) {

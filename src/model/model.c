@@ -173,6 +173,7 @@ struct attention model_attention(const struct model *m, const struct batch *b, s
                               .kv_of = m->kv_of,
                               .scale = 1.0 / sqrt(s->query_scalar > 0 ? s->query_scalar : (double)s->head_dim),
                               .cap = s->score_cap,
+                              .hidden = b ? b->hidden : NULL,
                               .window = s->blocks ? shape_window(s, layer - 1) : 0};
 }
 

@@ -8,13 +8,15 @@
 struct cache {
     struct arena arena;
     size_t slots, longest;
-    real **block; /* [blocks] this process's heads of all slots */
+    real **block;          /* [blocks] this process's heads of all slots */
+    unsigned char *hidden; /* [slots][longest] of batches that hide keys */
 };
 
 static void take(struct arena *a, const struct layout *l, struct cache *c)
 {
     const struct attention at = {.heads_kv = l->kv_count, .head_dim = l->shape->head_dim};
     c->block = arena_take(a, l->shape->blocks, sizeof *c->block);
+    c->hidden = arena_take(a, c->slots * c->longest, 1);
     for (size_t i = 0; i < l->shape->blocks; i++) {
         real *block = arena_take(a, attention_cache(&at, c->slots, c->longest), sizeof(real));
         if (c->block) c->block[i] = block;
@@ -49,16 +51,31 @@ void cache_free(struct cache *c)
     free(c);
 }
 
+static const int32_t *places(const struct batch *b) { return b->place ? b->place : b->position; }
+
+/* Notes which keys of the batch are hidden, for the queries to come. */
+static void keep_hidden(struct cache *c, const struct batch *b)
+{
+    for (size_t i = 0; i < b->n_seq; i++)
+        for (size_t r = b->first[i]; r < b->first[i + 1]; r++)
+            c->hidden[b->item[i] * c->longest + (size_t)places(b)[r]] = b->hidden[r];
+}
+
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k)
 {
     const struct attention at = model_attention(m, b, layer);
-    const struct attention_past past = {m->cache->longest, b->item, b->position, m->cache->block[layer - 1]};
+    const struct attention_past past = {.longest = m->cache->longest,
+                                        .slot = b->item,
+                                        .position = places(b),
+                                        .hidden = b->hidden ? m->cache->hidden : NULL,
+                                        .cache = m->cache->block[layer - 1]};
     attention_cached(&at, &past, k->qkv, k->att, m->scratch);
 }
 
 void model_step(struct model *m, struct state *weights, struct cache *c, const struct batch *b)
 {
     assert(b->longest <= c->longest && b->n_seq <= c->slots && c->longest <= m->most.longest);
+    if (b->hidden) keep_hidden(c, b);
     m->cache = c;
     decoder_logits(m, weights, b);
     m->cache = NULL;

@@ -16,19 +16,12 @@
 static const char PROOF[] = "input.yaml", LOG[] = "run.log", MODEL[] = "model", TEMPORARY[] = ".tmp";
 
 /* Every file that this program writes: nothing else is ever moved or removed. Each is NAME.tmp for a moment. */
-static const char *const written[] = {"geffect.h5",
-                                      "train.h5",
-                                      "evaluation.h5",
-                                      "generations.jsonl",
-                                      "run.log",
-                                      "eval_log_aggregated.json",
-                                      "TOFU_EVAL.json",
-                                      "TOFU_SUMMARY.json",
-                                      "geffect.h5.before",
-                                      "train.h5.before",
-                                      "evaluation.h5.before",
-                                      RUN_FINISHED,
-                                      "input.yaml"};
+static const char *const written[] = {"geffect.h5",        "train.h5",          "evaluation.h5",
+                                      "generations.jsonl", "run.log",           "eval_log_aggregated.json",
+                                      "TOFU_EVAL.json",    "TOFU_SUMMARY.json", "MUSE_EVAL.json",
+                                      "MUSE_SUMMARY.json", "WMDP_EVAL.json",    "WMDP_SUMMARY.json",
+                                      "geffect.h5.before", "train.h5.before",   "evaluation.h5.before",
+                                      RUN_FINISHED,        "input.yaml"};
 static const char *const written_model[] = {"model.safetensors",
                                             "model-[0-9]*-of-[0-9]*.safetensors",
                                             "model.safetensors.index.json",

@@ -1,6 +1,7 @@
 /* A hash of every input value that affects results, independent of its spelling and place: two inputs that give the
  * same lines run the same computation. */
 #include "unlearn/plan.h"
+#include <math.h>
 #include <string.h>
 
 /* Adds an objective with all digits of its parameters. */
@@ -61,8 +62,12 @@ static enum status evaluation(const struct inputs *in, struct text *t)
     if (!in->evaluation) return OK;
     TRY(text_print(t, "\nevaluate %zu %zu %d %d %d %d %.17g %.17g", c->evaluate.every, c->evaluate.max_length,
                    (int)c->evaluate.end_token, (int)c->evaluate.none_extracted, (int)c->evaluate.truth_ratio,
-                   (int)c->evaluate.length, c->evaluate.min_k, c->evaluate.privleak_auc));
-    for (int k = 0; k < N_SCORE; k++) TRY(text_print(t, " %d", in->evaluation->wanted[k]));
+                   (int)c->evaluate.length, c->evaluate.min_k,
+                   isnan(c->evaluate.privleak_auc) ? 0.5 : c->evaluate.privleak_auc));
+    for (int k = 0; k < SCORE_CORRECT; k++) TRY(text_print(t, " %d", in->evaluation->wanted[k]));
+    if (c->evaluate.benchmark != BENCHMARK_TOFU || c->evaluate.variant == VARIANT_OPEN_UNLEARNING)
+        TRY(text_print(t, " benchmark %d variant %d hides %zu", (int)c->evaluate.benchmark, (int)c->evaluate.variant,
+                       in->evaluation->hide));
     for (size_t i = 0; i < in->evaluation->n; i++) TRY(text_print(t, " %s", in->evaluation->set[i].name));
 done:
     return st;
