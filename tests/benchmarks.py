@@ -199,10 +199,31 @@ def wmdp(checks):
             checks.check(all(list(got[n, "correct"]) == [x[0] for x in want[n]] for n in WMDP), f"{what}: right answers", str(want))
 
 
+def template_has_no_say(checks):
+    """Texts, and what stands before and behind them, are the benchmark's: data.template changes no figure."""
+    templates = {"qa": "qa", "plain": "plain", "own": {"question_start": "[", "answer_end": "]", "bos": "never", "eos": "never",
+                                                       "end_token": "out", "trim": "always"}}
+    for benchmark, sets, more in (("muse", MUSE, {"variant": "open_unlearning"}), ("muse", MUSE, {}), ("wmdp", WMDP, {})):
+        want = None
+        for name, template in templates.items():
+            what = f"{benchmark} {more.get('variant', '')} beside the template {name}"
+            directory = checks.directory / what.replace(" ", "-")
+            directory.mkdir()
+            made = {**settings(benchmark, sets, **more), "data": {"template": template}}
+            done = run_input(made, 1, precisions()[-1], directory)
+            if not checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
+                continue
+            got, number = read(directory / "out")
+            want = want or (got, number)
+            same = all(np.array_equal(got[k], want[0][k], equal_nan=True) for k in want[0])
+            same = same and np.array_equal([*number.values()], [*want[1].values()], equal_nan=True)
+            checks.check(same, f"{what}: other figures than beside qa", f"{number}, not {want[1]}")
+
+
 def main():
     checks = Checks("benchmarks")
     checks.need(MODEL)
-    for part in (muse, retrained, wmdp):
+    for part in (muse, retrained, wmdp, template_has_no_say):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

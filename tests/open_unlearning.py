@@ -96,9 +96,20 @@ def golden(checks):
                 what = f"{name}, {precision}, data {ranks // tensor} x tensor {tensor}"
                 directory = checks.directory / what.replace(" ", "-").replace(",", "")
                 directory.mkdir()
-                done = run_input(settings(name, ranks, tensor), ranks, precision, directory, timeout=300)
+                done = run_input(settings(name, ranks, tensor), ranks, precision, directory, timeout=900)
                 if checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-2000:]):
                     compared(checks, what, directory / "out", GOLDEN / expected)
+
+
+def named_template(checks):
+    """The chat model with the named template in place of its texts: the same figures and texts."""
+    directory = checks.directory / "named"
+    directory.mkdir()
+    made = settings("chat")
+    made["data"]["template"] = {"name": "llama3", "system": "You are a helpful assistant.", "date": "10 Apr 2025"}
+    done = run_input(made, 1, precisions()[-1], directory, timeout=900)
+    if checks.check(done.returncode == 0, f"named template: exit status {done.returncode}", done.stderr[-2000:]):
+        compared(checks, "chat by the template llama3", directory / "out", GOLDEN / "chat/expected")
 
 
 def own_log(checks):
@@ -189,7 +200,7 @@ def odd_rows(checks):
 def main():
     checks = Checks("open-unlearning")
     checks.need(GOLDEN)
-    for part in (golden, own_log, odd_rows):
+    for part in (golden, named_template, own_log, odd_rows):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

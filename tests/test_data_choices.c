@@ -43,13 +43,14 @@ static const struct template asked = {.question_start = "Of x.\n\n", .question_e
 static enum status read_choices(const char *content, bool bare, struct variants *v, size_t **right)
 {
     const struct data_file f = {.path = path, .rows = SIZE_MAX};
+    const enum adding around = bare ? ADD_NEVER : ADD_AUTO;
     const struct data_rule r = {.tokenizer = bytes,
                                 .template = asked,
                                 .max_length = 500,
                                 .eos = -1,
                                 .vocabulary = 200,
-                                .front = bare ? ADD_NEVER : ADD_AUTO,
-                                .end = bare ? ADD_NEVER : ADD_AUTO};
+                                .front = around,
+                                .end = around};
     put(content);
     return choices_read(&f, &r, v, right);
 }

@@ -122,7 +122,7 @@ static struct dataset *read_beyond(size_t max_length, int32_t eos)
     struct data_rule r = rule(max_length, eos);
     struct data_file f = rows_of(file);
     struct dataset *d = NULL;
-    r.eos_beyond = true;
+    r.end_beyond = true, r.end = ADD_ALWAYS;
     write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}"); /* a prompt of 5 tokens, 8 in all */
     assert_int_equal(dataset_read(&f, &r, &d), OK);
     return d;
@@ -147,6 +147,40 @@ static void the_end_may_be_added_to_what_was_cut(void **state)
     dataset_free(d);
     d = read_beyond(6, -1);
     ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    dataset_free(d);
+}
+
+/* With the template's own end "e" = 5, which is cut or not, and labels of the answer alone. */
+static void an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer(void **state)
+{
+    struct data_rule r = rule(8, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    r.template.answer_end = "e";
+    r.end_beyond = true, r.end = ADD_ALWAYS, r.end_unlabelled = true;
+    write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}");
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, EOS), LIST(X, X, X, X, X, 27, 3, 4, X));
+    assert_int_equal(d->end[0], 1);
+    dataset_free(d);
+    r.max_length = 6;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, EOS), LIST(X, X, X, X, X, 27, X));
+    assert_int_equal(d->end[0], 1);
+    dataset_free(d);
+    r.max_length = 9;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, 5, EOS), LIST(X, X, X, X, X, 27, 3, 4, X, X));
+    assert_int_equal(d->end[0], 2);
+    dataset_free(d);
+    r.eos = 5; /* the template's end is the end token */
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27, 3, 4, 5), LIST(X, X, X, X, X, 27, 3, 4, X));
+    dataset_free(d);
+    r.end = ADD_NEVER, r.max_length = 6;
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 28, 1, 2, 29, 27), LIST(X, X, X, X, X, 27));
+    assert_int_equal(d->end[0], 0);
     dataset_free(d);
 }
 
@@ -193,7 +227,7 @@ static void prompts_end_where_the_model_begins(void **state)
     assert_string_equal(p.question[0].data, "ab");
     assert_string_equal(p.answer[1].data, "e");
     prompts_free(&p);
-    r.eos_beyond = true, r.max_length = 4;
+    r.end_beyond = true, r.max_length = 4;
     assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
     assert_int_equal(p.first[1], 4);
     assert_int_equal(p.first[2], 7);
@@ -473,6 +507,7 @@ int main(void)
         cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
         cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
         cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
+        cmocka_unit_test(an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
         cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(plain_text_is_labelled_throughout),

@@ -18,19 +18,19 @@ static struct example example(size_t n_seq, const size_t *first, size_t heads_q,
     };
 }
 
-static struct example limited(struct example o, double cap, size_t window)
-{
-    o.a.cap = cap, o.a.window = window;
-    return o;
-}
-
-/* Whether the query sees the key: keys up to its own that are not hidden, or its own if there is none. */
+/* Whether the query sees the key: keys from the window's first up to its own that are not hidden, or its own if there is none. */
 static bool sees(const struct example *o, size_t from, size_t row, size_t key)
 {
     bool any = false;
     if (!o->a.hidden) return true;
     for (size_t k = from; k <= row; k++) any = any || !o->a.hidden[k];
     return any ? !o->a.hidden[key] : key == row;
+}
+
+static struct example limited(struct example o, double cap, size_t window)
+{
+    o.a.cap = cap, o.a.window = window;
+    return o;
 }
 
 /* One query of one head, the slow way; returns lse */
@@ -142,6 +142,24 @@ static void hidden_keys_are_seen_by_no_query_that_sees_another(void **state)
     backward_agrees(hiding(example(4, few, 4, 2, 4, shared)), 3);
     backward_agrees(hiding(example(4, few, 4, 3, 4, skipping)), 2);
     backward_agrees(hiding(example(1, several, 2, 1, 3, single)), 2);
+}
+
+/* A hidden key stays hidden however its score is capped; a query whose window holds hidden keys alone sees its own. */
+static void hidden_keys_of_capped_scores_and_windows_agree_with_the_slow_way(void **state)
+{
+    const size_t first[] = {0, 1, 1, 8, 73, 74, 138, 338}, few[] = {0, 1, 7, 7, 12}, one[] = {0, 150};
+    static const size_t window[] = {0, 1, 3, 64, 65, 100, 400};
+    for (size_t i = 0; i < sizeof window / sizeof *window; i++) {
+        const struct example plain = hiding(limited(example(7, first, 4, 2, 16, shared), 0, window[i]));
+        const struct example capped = hiding(limited(example(7, first, 4, 2, 5, uneven), 0.7, window[i]));
+        forward_agrees(&plain);
+        forward_agrees(&capped);
+    }
+    backward_agrees(hiding(limited(example(4, few, 4, 4, 3, own), 0.5, 0)), 1);
+    backward_agrees(hiding(limited(example(4, few, 4, 2, 4, shared), 1.5, 3)), 3);
+    backward_agrees(hiding(limited(example(4, few, 4, 3, 4, skipping), 0.2, 1)), 2);
+    backward_agrees(hiding(limited(example(1, one, 2, 1, 2, single), 0.6, 70)), 2);
+    backward_agrees(hiding(limited(example(1, one, 1, 1, 2, own), 0, 5)), 1);
 }
 
 static void backwards_agree_with_differences(void **state)
@@ -267,12 +285,15 @@ static void remembered_keys_give_what_the_whole_sequence_gives_however_it_is_cut
         example(6, first, 1, 1, 80, own),
         example(0, first, 4, 4, 8, own),
         example(6, first, 4, 3, 8, skipping),
+        hiding(example(6, first, 4, 2, 16, shared)),
+        hiding(example(6, first, 4, 1, 1, single)),
         limited(example(6, first, 4, 2, 16, shared), 0.7, 0),
         limited(example(6, first, 4, 2, 5, uneven), 0, 1),
         limited(example(6, first, 4, 1, 7, single), 0.4, 70),
-        hiding(example(6, first, 4, 2, 16, shared)),
-        hiding(limited(example(6, first, 4, 2, 16, shared), 0.7, 40)),
-        hiding(example(6, first, 4, 1, 1, single)),
+        hiding(limited(example(6, first, 4, 2, 16, shared), 0.7, 0)),
+        hiding(limited(example(6, first, 4, 2, 5, uneven), 0, 1)),
+        hiding(limited(example(6, first, 4, 2, 5, uneven), 0, 3)),
+        hiding(limited(example(6, first, 4, 1, 7, single), 0.4, 70)),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const struct example *o = &all[i];
@@ -302,8 +323,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_length_head_and_group_agrees_with_the_slow_way),
         cmocka_unit_test(backwards_agree_with_differences),
-        cmocka_unit_test(capped_scores_and_windows_agree_with_the_slow_way),
         cmocka_unit_test(hidden_keys_are_seen_by_no_query_that_sees_another),
+        cmocka_unit_test(capped_scores_and_windows_agree_with_the_slow_way),
+        cmocka_unit_test(hidden_keys_of_capped_scores_and_windows_agree_with_the_slow_way),
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),

@@ -194,7 +194,7 @@ enum status config_write(const struct config *c, struct text *out);
 /** What stands in the way of going on with a run: the first key that is not what it was and that may not change, in words;
  *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere.          Local. */
 enum status config_changed(const struct config *now, const struct config *then, struct text *out);
-/** Whether a fixed key ("train.batch_size") was written, in the input or on the command line.                      Local. */
+/** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
 bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);

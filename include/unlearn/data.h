@@ -57,9 +57,9 @@ struct data_rule { /* how text becomes tokens, the same for all files of a run *
     /* auto: eos is appended where it fits, unless the template has own tokens or its end ends with it. always: where it does
      * not stand there. */
     enum adding end;
+    bool end_beyond; /* max_length cuts prompts too, and does not count eos, which follows a row that is cut as well */
     bool end_unlabelled; /* the template's answer_end and the token appended are read, but not predicted */
     size_t vocabulary;   /* rows of the embedding: a larger id is ERR_INPUT */
-    bool eos_beyond;     /* prompts and rows are cut at max_length, then eos is appended to every row that lacks it */
     size_t hide;         /* 1 + the token that attention does not see as a key; 0: none */
 };
 /** Appends the tokens of text [n] with what the rule adds in front and the tokenizer behind; own: the text is made by the

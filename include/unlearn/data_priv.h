@@ -12,6 +12,7 @@ enum status lines_open(const char *path, struct lines *l);
 bool lines_next(struct lines *l, const char **line, size_t *n);
 void lines_close(struct lines *l);
 
+/* -------------------------------------------------------------------------------------- a data set, row by row ----- */
 struct builder { /* {0} is empty */
     const struct data_rule *rule;
     const char *path; /* of the file, as number is the line in it: for messages */

@@ -46,6 +46,7 @@ bool is_tofu_eval(const json_t *root); /* whether it has the layout of TOFU_EVAL
 enum status tofu_eval_read(const char *path, json_t *root, unsigned needed, struct eval_log *log);
 /** null, or NaN and Infinity as Python writes them. */
 bool json_is_missing(const json_t *json);
+const char *json_not_number(const json_t *json); /* what is wrong with it; NULL: it is a number, or a missing one */
 
 /* What follows from one row; NaN where a value it needs is missing. */
 double row_mean_wrong(const struct eval_set *s, size_t i); /* mean nll of the wrong answers */

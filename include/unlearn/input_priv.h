@@ -37,6 +37,8 @@ struct special_token {
 /** What the tokenizer's files say of its beginning and end token; a text that is no token of it is left out with a warning. */
 enum status special_read(const char *dir, const struct tokenizer *t, struct special_token token[N_SPECIAL]);
 void special_free(struct special_token token[N_SPECIAL]);
+/** The text of the padding token that they name; none is added where they name none. */
+enum status special_padding(const char *dir, struct text *out);
 /** Fills *e; s NULL: there is no config.json. */
 enum status ends_read(const char *dir, const struct shape *s, const struct special_token *eos, struct ends *e);
 /** Warns where rows have no end token, where nothing ends answers, and where other tokens end them than rows. On rank 0. */

@@ -102,7 +102,7 @@ struct attention {
     double scale;                /* factor of q.k, usually 1/sqrt(head_dim) */
     double cap;                  /* scores s become cap tanh(s / cap); 0: they stay */
     size_t window;               /* a query sees that many keys, itself the last; 0: all */
-    const unsigned char *hidden; /* [n] 1: as a key the row is seen by no query, its own included; a query without any
+    const unsigned char *hidden; /* [n] 1: as a key the row is seen by no query, its own included; a query that sees no
                                     other key sees its own; NULL: none is hidden; borrowed */
 };
 size_t attention_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */

@@ -100,15 +100,15 @@ static inline real row_max(size_t n, const real *x)
     return most;
 }
 
-/* s: the scores of keys from `from` on. Sets those of hidden keys to -infinity; a query sees the keys first ... n-1, and if
- * all of them are hidden, its own, the last. */
-static inline void hide_keys(const unsigned char *hidden, size_t from, size_t first, size_t n, real *s)
+/* Of the keys `first` ... end-1 that a query sees, sets the scores s of hidden ones to -infinity; if all of them are hidden,
+ * the last, which is the query's own, is seen. */
+static inline void hide_keys(const unsigned char *hidden, size_t first, size_t end, real *s)
 {
     bool any = false;
     if (!hidden) return;
-    for (size_t c = first; c < n; c++) any = any || !hidden[c];
-    for (size_t c = first; c < n; c++)
-        if (hidden[c] && (any || c + 1 < n)) s[c - from] = -INFINITY;
+    for (size_t c = first; c < end; c++) any = any || !hidden[c];
+    for (size_t c = first; c < end; c++)
+        if (hidden[c] && (any || c + 1 < end)) s[c] = -INFINITY;
 }
 
 /* ------------------------------------------------------------------------------------------------------ exp ----- */

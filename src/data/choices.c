@@ -5,17 +5,13 @@
 
 enum { FEWEST = 2, MOST = 26 };
 
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-/* The question without blanks at its ends, and the choices behind their letters. */
+/* The question without white space at its ends, and the choices behind their letters. */
 static enum status write_question(const json_t *question, json_t *choices, struct text *out)
 {
-    const char *s = json_string_value(question);
     size_t n = json_string_length(question), i;
+    const char *s = text_strip(json_string_value(question), &n);
     json_t *one;
     enum status st = OK;
-    while (n && is_blank(s[n - 1])) n--;
-    while (n && is_blank(*s)) s++, n--;
     out->n = 0;
     TRY(text_add(out, s, n));
     json_array_foreach(choices, i, one)

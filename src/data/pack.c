@@ -65,7 +65,7 @@ enum status dataset_unpack(const unsigned char *bytes, size_t n, struct dataset 
     if (h.n_row >= SIZE_MAX / sizeof *d->first || !h.n_path)
         return fail(ERR_INTERNAL, "a packed dataset has wrong sizes");
     TRY_NEW(d, 1);
-    d->n_row = h.n_row, d->n_line = h.n_line, d->n_cut = h.n_cut, d->n_unlabelled = h.n_unlabelled, d->hash = h.hash,
+    d->n_row = h.n_row, d->n_line = h.n_line, d->n_cut = h.n_cut, d->n_unlabelled = h.n_unlabelled, d->hash = h.hash;
     d->hide = h.hide;
     TRY(take(bytes, n, &at, h.n_row + 1, sizeof *d->first, (void **)&d->first));
     TRY(take(bytes, n, &at, h.n_token, sizeof *d->id, (void **)&d->id));

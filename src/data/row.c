@@ -76,15 +76,15 @@ enum status builder_encode(struct builder *b, bool own, struct ids *out)
 /* ----------------------------------------------------------------------------------------------------- rows ------ */
 static bool has_end(const struct template *t) { return t->answer_end && *t->answer_end; }
 
-/* Whether an end token follows the n tokens of a row, the last of which is `last`. */
+/* Whether an end token follows the n tokens that a row has before it is cut; `last` is the last one of those that stay. */
 static bool ends(const struct data_rule *r, bool own, int32_t last, size_t n)
 {
-    if (r->eos < 0 || r->end == ADD_NEVER) return false;
-    if (r->eos_beyond) return last != r->eos;
-    if (n >= r->max_length) return false;
+    if (r->eos < 0 || r->end == ADD_NEVER || (n >= r->max_length && !r->end_beyond)) return false;
     if (r->end == ADD_AUTO && own && r->template.own_tokens) return false;
     return !(last == r->eos && (r->end == ADD_ALWAYS || (own && has_end(&r->template))));
 }
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Closes the row whose tokens from `first` on stand in b->id: cut, end token, labels, checks. From token n_body on it is end. */
 static enum status row_close(struct builder *b, bool own, size_t first, size_t n_prompt, size_t n_body)
@@ -95,11 +95,10 @@ static enum status row_close(struct builder *b, bool own, size_t first, size_t n
     size_t n = b->id.n - first, labelled = 0;
     if (n > r->max_length) {
         b->id.n = first + r->max_length;
+        n_prompt = least(n_prompt, r->max_length), n_body = least(n_body, r->max_length);
         d->n_cut++;
     }
-    if (r->eos_beyond && n_prompt > r->max_length) n_prompt = r->max_length;
-    if (n <= r->max_length || r->eos_beyond)
-        if (ends(r, own, n ? b->id.data[b->id.n - 1] : -1, n)) TRY(ids_add(&b->id, r->eos));
+    if (ends(r, own, n ? b->id.data[b->id.n - 1] : -1, n)) TRY(ids_add(&b->id, r->eos));
     n = b->id.n - first;
     if (!n) return fail(ERR_INPUT, "%s:%zu: the row has no tokens", b->path, b->number);
     for (size_t i = 0; i < n; i++) {

@@ -41,29 +41,10 @@ void text_tidy(struct text *t)
     if (t->data) t->data[t->n] = 0;
 }
 
-/* Bytes of the white space that s [n] begins with (first) or ends with; 0: none. */
-static size_t space(const char *s, size_t n, bool first)
-{
-    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
-                                       "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
-    const unsigned char one = n ? (unsigned char)s[first ? 0 : n - 1] : 'x';
-    const char *three = n < 3 ? NULL : first ? s : s + n - 3;
-    if (one == ' ' || (one >= '\t' && one <= '\r') || (one >= 0x1c && one <= 0x1f)) return 1;
-    for (size_t k = 0; k < sizeof wide / sizeof *wide; k++) {
-        const size_t m = strlen(wide[k]);
-        if (m <= n && !memcmp(first ? s : s + n - m, wide[k], m)) return m;
-    }
-    return three && !memcmp(three, "\xe2\x80", 2) && (unsigned char)three[2] >= 0x80 && (unsigned char)three[2] <= 0x8a
-               ? 3
-               : 0;
-}
-
 void text_trim(struct text *t)
 {
-    size_t from = 0, n;
-    while ((n = space(t->data, t->n, false))) t->n -= n;
-    while ((n = space(t->data + from, t->n - from, true))) from += n;
+    const char *s = text_strip(t->data, &t->n);
     if (!t->data) return;
-    memmove(t->data, t->data + from, t->n -= from);
+    memmove(t->data, s, t->n);
     t->data[t->n] = 0;
 }

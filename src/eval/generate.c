@@ -167,21 +167,21 @@ done:
 
 /* --------------------------------------------------------------------------------------------------------- a step ----- */
 /* A hidden token stands at position 1, as transformers has it; what it says matters where it is a prompt's last. */
-static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place, bool asked)
+static void add_row(struct decoding *d, struct slot *slot, int32_t id, size_t place, bool hidden)
 {
     struct batch *b = &d->batch;
-    const bool hidden = asked && (size_t)id + 1 == d->how->hide;
     b->id[b->n_row] = id;
     b->position[b->n_row] = hidden ? 1 : (int32_t)slot->visible++;
     if (b->place) b->place[b->n_row] = (int32_t)place, b->hidden[b->n_row] = hidden;
     b->n_row++;
 }
 
-/* Whether the sequence has just become so long that the model turns all of it by other frequencies: it is read again. */
+/* Whether the sequence has just become so long that the model turns all of it by other frequencies: it is read again. What
+ * is long are positions, so hidden ids do not count; the ids that are not read yet are the answer's, which are all visible. */
 static bool reads_again(const struct decoding *d, const struct slot *slot)
 {
     const size_t from = d->layout->shape->long_from;
-    return from && slot->read && slot->visible <= from && slot->visible + slot->length - slot->read > from;
+    return from && slot->read && slot->visible <= from && slot->visible + (slot->length - slot->read) > from;
 }
 
 /* Adds to the batch what slot s has not read yet: its newest id, or a whole prompt; or again all of its ids. */
@@ -191,11 +191,11 @@ static void add_sequence(struct decoding *d, size_t s)
     struct slot *slot = &d->slot[s];
     const size_t prompt = length_of(d, slot->prompt), first = reads_again(d, slot) ? 0 : slot->read;
     if (!first) slot->visible = 0;
-    for (size_t t = first; t < slot->length; t++)
-        if (t < prompt)
-            add_row(d, slot, d->id[d->first[slot->prompt] + t], t, true);
-        else
-            add_row(d, slot, d->answer[d->answer_at[slot->prompt] + t - prompt], t, false);
+    for (size_t t = first; t < slot->length; t++) {
+        const bool asked = t < prompt;
+        const int32_t id = asked ? d->id[d->first[slot->prompt] + t] : d->answer[d->answer_at[slot->prompt] + t - prompt];
+        add_row(d, slot, id, t, asked && (size_t)id + 1 == d->how->hide);
+    }
     slot->read = slot->length;
     if (slot->read > b->longest) b->longest = slot->read;
     b->item[b->n_seq++] = s;

@@ -23,7 +23,14 @@ static enum status wrong(const struct reader *r, const char *key, const char *ro
 bool json_is_missing(const json_t *json)
 {
     const char *odd = json_odd(json);
-    return json_is_null(json) || (odd && !strpbrk(odd, "0123456789"));
+    return json_is_null(json) || (odd && *odd != '"' && !strpbrk(odd, "0123456789"));
+}
+
+const char *json_not_number(const json_t *json)
+{
+    const char *odd = json_odd(json);
+    if (json_is_number(json) || json_is_missing(json)) return NULL;
+    return odd && *odd != '"' ? "is a number too large to be read" : "is not a number";
 }
 
 static enum status row_number(const struct reader *r, const char *key, const char *name, int64_t *out)
@@ -67,9 +74,8 @@ static enum status find_rows(struct reader *r, json_t *part, const char *key, js
 
 static enum status number(const struct reader *r, const char *key, const char *row, json_t *json, double *out)
 {
-    if (!json_is_number(json) && !json_is_missing(json))
-        return wrong(r, key, row,
-                     json_odd(json) && *json_odd(json) != '"' ? "is a number too large to be read" : "is not a number");
+    const char *fault = json_not_number(json);
+    if (fault) return wrong(r, key, row, fault);
     *out = json_is_missing(json) ? NAN : json_number_value(json);
     return OK;
 }

@@ -88,9 +88,8 @@ static enum status find_rows(struct reader *r, json_t *root, const struct entry 
 
 static enum status number(const struct reader *r, const struct entry *e, const char *row, const json_t *json, double *out)
 {
-    if (json && !json_is_number(json) && !json_is_missing(json))
-        return wrong(r, e, row,
-                     json_odd(json) && *json_odd(json) != '"' ? "is a number too large to be read" : "is not a number");
+    const char *fault = json ? json_not_number(json) : NULL;
+    if (fault) return wrong(r, e, row, fault);
     *out = json_is_number(json) ? json_number_value(json) : NAN;
     return OK;
 }

@@ -109,6 +109,7 @@ enum status set_rule(const struct config *c, const struct evaluated_set *s, stru
 {
     const struct set_form *f = s->form;
     enum status st = OK;
+    rule->front = ADD_AUTO, rule->end = rule->end_beyond ? ADD_ALWAYS : ADD_AUTO, rule->end_unlabelled = false;
     if (f == &choices) {
         TRY(subject_start(s->name, start));
         rule->template =
@@ -121,7 +122,7 @@ enum status set_rule(const struct config *c, const struct evaluated_set *s, stru
     } else {
         rule->template = (struct template){.question_start = "", .question_end = "", .answer_start = " "};
     }
-    if (!f->examples) rule->eos = -1, rule->eos_beyond = false;
+    if (!f->examples) rule->eos = -1, rule->end_beyond = false;
 done:
     return st;
 }

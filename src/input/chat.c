@@ -210,7 +210,7 @@ static bool first_file(const struct config *c, const struct data_rule *rule, str
             *f = (struct data_file){.path = d[i]->path, .question = d[i]->question, .answer = d[i]->answer, .rows = 1};
             return true;
         }
-    if (!c->evaluate.n_set || rule->template.blocks) return false;
+    if (!c->evaluate.n_set || rule->template.blocks || c->evaluate.benchmark != BENCHMARK_TOFU) return false;
     *f = (struct data_file){.path = c->evaluate.set[0].path, .question = "question", .answer = "answer", .rows = 1};
     return c->task == TASK_EVALUATE;
 }

@@ -17,20 +17,47 @@ done:
 }
 
 /* --------------------------------------------------------------------------------------- the tokenizer's own ------ */
-/* "<s>", or {"content": "<s>", ...}. */
-static const json_t *content(const json_t *map, const char *key)
+/* The files that name special tokens. As transformers: special_tokens_map.json is of old, and counts where
+ * tokenizer_config.json has no added_tokens_decoder. */
+enum { N_NAMING = 2 };
+static const char *const naming_file[N_NAMING] = {"tokenizer_config.json", "special_tokens_map.json"};
+struct naming {
+    char *path[N_NAMING];
+    json_t *json[N_NAMING];
+};
+
+static enum status naming_open(const char *dir, struct naming *n)
 {
-    const json_t *value = key_find(map, key);
-    return json_is_object(value) ? key_find(value, "content") : value;
+    enum status st = OK;
+    *n = (struct naming){0};
+    for (int i = 0; i < N_NAMING; i++) {
+        if (i && json_object_get(n->json[0], "added_tokens_decoder")) break;
+        TRY(read_optional(dir, naming_file[i], &n->path[i], &n->json[i]));
+    }
+done:
+    return st;
+}
+
+static void naming_close(struct naming *n)
+{
+    for (int i = 0; i < N_NAMING; i++) json_decref(n->json[i]), free(n->path[i]);
+}
+
+/* "<s>", or {"content": "<s>", ...}; *text NULL: the file names none. */
+static enum status content(const char *path, const json_t *map, const char *key, const json_t **text)
+{
+    const json_t *value = *text = key_find(map, key);
+    if (json_is_map(value)) *text = key_find(value, "content");
+    return !*text || json_is_string(*text) ? OK : key_wrong(path, key, *text, "the text of a token");
 }
 
 static enum status special_one(const char *path, const char *file, const json_t *map, const char *key,
                                const struct tokenizer *t, struct special_token *out)
 {
-    const json_t *text = content(map, key);
+    const json_t *text;
     int32_t id;
-    if (!text) return OK;
-    if (!json_is_string(text)) return key_wrong(path, key, text, "the text of a token");
+    enum status st = content(path, map, key, &text);
+    if (st != OK || !text) return st;
     if (!tokenizer_token(t, json_string_value(text), json_string_length(text), &id)) {
         log_warn("%s: %s: \"%.40s\" is no token of tokenizer.json: not used", path, key, json_string_value(text));
         return OK;
@@ -40,22 +67,34 @@ static enum status special_one(const char *path, const char *file, const json_t 
     return (out->text = text_copy(json_string_value(text))) ? OK : fail(ERR_MEMORY, "%s: no memory to read it", path);
 }
 
-/* As transformers: special_tokens_map.json is of old, and counts where tokenizer_config.json has no added_tokens_decoder. */
 enum status special_read(const char *dir, const struct tokenizer *t, struct special_token token[N_SPECIAL])
 {
-    static const char *const file[] = {"tokenizer_config.json", "special_tokens_map.json"};
     static const char *const key[N_SPECIAL] = {"bos_token", "eos_token"};
-    char *path[2] = {NULL, NULL};
-    json_t *json[2] = {NULL, NULL};
-    enum status st = OK;
+    struct naming n;
+    enum status st;
     for (int k = 0; k < N_SPECIAL; k++) token[k] = (struct special_token){.id = -1};
-    for (int i = 0; i < 2; i++) {
-        if (i && json_object_get(json[0], "added_tokens_decoder")) break;
-        TRY(read_optional(dir, file[i], &path[i], &json[i]));
-        for (int k = 0; k < N_SPECIAL; k++) TRY(special_one(path[i], file[i], json[i], key[k], t, &token[k]));
+    TRY(naming_open(dir, &n));
+    for (int i = 0; i < N_NAMING; i++)
+        for (int k = 0; k < N_SPECIAL; k++) TRY(special_one(n.path[i], naming_file[i], n.json[i], key[k], t, &token[k]));
+done:
+    naming_close(&n);
+    return st;
+}
+
+enum status special_padding(const char *dir, struct text *out)
+{
+    const json_t *text;
+    struct naming n;
+    enum status st;
+    TRY(naming_open(dir, &n));
+    for (int i = 0; i < N_NAMING; i++) {
+        TRY(content(n.path[i], n.json[i], "pad_token", &text));
+        if (!text) continue;
+        out->n = 0;
+        TRY(text_add(out, json_string_value(text), json_string_length(text)));
     }
 done:
-    for (int i = 0; i < 2; i++) json_decref(json[i]), free(path[i]);
+    naming_close(&n);
     return st;
 }
 

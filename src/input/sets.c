@@ -287,8 +287,9 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
     enum status st = OK;
     if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
-    TRY(grid_agree(world, st));                                     /* or the others would wait for this one's rows */
-    e->rule.without_end = e->rule.without_end && in->ends.labelled; /* or the last token of the answer would go */
+    TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
+    if (!in->ends.labelled && c->evaluate.benchmark == BENCHMARK_TOFU)
+        e->rule.without_end = false; /* or the last token of the answer would go; others do not use data.template */
     for (size_t i = 0; i < c->evaluate.n_set; i++)
         if (set_is_evaluated(c, &c->evaluate.set[i]))
             TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[e->n++]));

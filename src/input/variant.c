@@ -9,52 +9,31 @@
 
 enum { MOST_JSON = 16 << 20 };
 
-/* The text of a token that the file of a tokenizer's settings names, "" for none; a token is a text or {"content": text}. */
-static enum status named_token(const char *dir, const char *file, const char *key, struct text *out)
-{
-    char *path = NULL;
-    json_t *json = NULL;
-    const json_t *token;
-    enum status st;
-    TRY(path_join(dir, file, &path));
-    if (!file_exists(path)) goto done;
-    TRY(json_read(path, MOST_JSON, &json));
-    token = key_find(json, key);
-    if (token && json_is_map(token)) token = key_find(token, "content");
-    if (token && !json_is_string(token)) TRY(key_wrong(path, key, token, "a text, or an object with one as its content"));
-    if (token) TRY(text_add(out, json_string_value(token), json_string_length(token)));
-done:
-    json_decref(json);
-    free(path);
-    return st;
-}
-
 /* The padding token, or the end token where the tokenizer has none. A named one that is no token never occurs in a row. */
 static enum status hidden_token(const char *dir, const struct data_rule *r, size_t *hide)
 {
     struct text name = {0};
-    struct ids id = {0};
+    int32_t id;
     enum status st;
-    TRY(named_token(dir, "tokenizer_config.json", "pad_token", &name));
-    if (!name.n) TRY(named_token(dir, "special_tokens_map.json", "pad_token", &name));
-    if (name.n) TRY(tokenizer_encode(r->tokenizer, name.data, name.n, false, &id));
-    *hide = name.n ? id.n == 1 ? (size_t)id.data[0] + 1 : 0 : (size_t)(r->eos + 1);
+    TRY(special_padding(dir, &name));
+    if (!name.n)
+        *hide = (size_t)(r->eos + 1);
+    else
+        *hide = tokenizer_token(r->tokenizer, name.data, name.n, &id) ? (size_t)id + 1 : 0;
 done:
     text_free(&name);
-    ids_free(&id);
     return st;
 }
 
 /* Whether the template holds special tokens, as that of a chat does. */
 static enum status is_chat(const struct data_rule *r, bool *chat)
 {
-    const char *part[] = {r->template.question_start, r->template.question_end, r->template.prompt_end};
-    struct text all = {0}, plain = {0};
+    struct text prompt = {0}, all = {0}, plain = {0};
     struct ids id = {0};
-    enum status st = OK;
+    enum status st;
     *chat = r->template.own_tokens;
-    for (int k = 0; k < 3; k++)
-        if (part[k]) TRY(tokenizer_encode(r->tokenizer, part[k], strlen(part[k]), false, &id));
+    TRY(template_prompt(&r->template, "", 0, &prompt));
+    TRY(tokenizer_encode(r->tokenizer, prompt.n ? prompt.data : "", prompt.n, false, &id));
     for (size_t i = 0; i < id.n && !*chat; i++) {
         all.n = plain.n = 0;
         TRY(tokenizer_decode(r->tokenizer, &id.data[i], 1, false, &all));
@@ -62,7 +41,7 @@ static enum status is_chat(const struct data_rule *r, bool *chat)
         *chat = all.n && !plain.n;
     }
 done:
-    text_free(&all), text_free(&plain);
+    text_free(&prompt), text_free(&all), text_free(&plain);
     ids_free(&id);
     return st;
 }
@@ -93,7 +72,8 @@ enum status inputs_evaluation_rule(const struct inputs *in, const struct grid *w
     enum status st = OK;
     rule->max_length = c->evaluate.row_length;
     if (c->evaluate.variant != VARIANT_OPEN_UNLEARNING) return OK;
-    rule->eos_beyond = true;
+    rule->end_beyond = true;
+    if (rule->end == ADD_AUTO) rule->end = ADD_ALWAYS;
     if (world->rank == 0) {
         st = hidden_token(c->model.path, rule, &rule->hide);
         if (st == OK) st = is_chat(rule, &chat);
@@ -130,9 +110,10 @@ enum status inputs_evaluation_labels(const struct evaluation_inputs *e, const st
     enum status st = OK;
     TRY_NEW(s->label, s->n);
     for (size_t i = 0; i < s->n; i++) {
-        size_t at = d->first[i];
-        while (at < d->first[i + 1] && d->label[at] == LABEL_NONE) at++;
-        TRY(answer_text(t, d->id + at, d->first[i + 1] - at, &s->label[i]));
+        size_t at = d->first[i], end = d->first[i + 1];
+        while (at < end && d->label[at] == LABEL_NONE) at++;
+        while (end > at && d->label[end - 1] == LABEL_NONE) end--;
+        TRY(answer_text(t, d->id + at, end - at, &s->label[i]));
         if (e->tidies) text_tidy(&s->label[i]);
     }
 done:

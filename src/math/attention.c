@@ -170,7 +170,7 @@ static void head_forward(const struct task *t, const real *q, real *out, real *l
         times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
             if (t->a->cap > 0) cap_scores((real)t->a->cap, keys - from, s + i * ld, NULL);
-            hide_keys(t->hidden, from, first_key(t, query + i), query + i + 1, s + i * ld);
+            hide_keys(t->hidden, first_key(t, query + i), query + i + 1, t->free + i * ld);
             lse[(query + i) * t->a->heads_q] =
                 softmax(first_key(t, query + i) - from, query + i + 1 - from, keys - from, s + i * ld);
         }
@@ -245,7 +245,7 @@ static void block_softmax(const struct task *t, const struct block *b, const rea
         for (size_t k = i; k < i + rows; k++) {
             const size_t query = b->first + k, at = k * b->ld + b->from;
             if (b->slope) cap_scores((real)t->a->cap, n, b->p + at, b->slope + at);
-            hide_keys(t->hidden, b->from, first_key(t, query), query + 1, b->p + at);
+            hide_keys(t->hidden, first_key(t, query), query + 1, b->p + k * b->ld);
             softmax_again(first_key(t, query) - b->from, query + 1 - b->from, n, lse[query * t->a->heads_q], b->p + at);
         }
     }

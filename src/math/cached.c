@@ -133,7 +133,7 @@ static inline __attribute__((always_inline)) void answer(size_t rows, const stru
     from = from / PANEL * PANEL;
     scores(rows, from, n, h, q, s, ld);
     for (size_t r = 0; r < rows && h->cap > 0; r++) cap_scores(h->cap, n - from, s + r * ld + from);
-    for (size_t r = 0; r < rows && h->hidden; r++) hide_keys(h->hidden, from, q[r].first, q[r].keys, s + r * ld + from);
+    for (size_t r = 0; r < rows; r++) hide_keys(h->hidden, q[r].first, q[r].keys, s + r * ld);
     for (size_t r = 0; r < rows; r++)
         over[r] = 1 / exponentials(q[r].first - from, q[r].keys - from, n - from, s + r * ld + from);
     for (size_t c = 0; c < h->dim; c += LANES / rows) values(rows, from, n, h, c, q, over, s, ld);

@@ -173,17 +173,24 @@ struct attention model_attention(const struct model *m, const struct batch *b, s
                               .kv_of = m->kv_of,
                               .scale = 1.0 / sqrt(s->query_scalar > 0 ? s->query_scalar : (double)s->head_dim),
                               .cap = s->score_cap,
-                              .hidden = b ? b->hidden : NULL,
-                              .window = s->blocks ? shape_window(s, layer - 1) : 0};
+                              .window = s->blocks ? shape_window(s, layer - 1) : 0,
+                              .hidden = b ? b->hidden : NULL};
+}
+
+/* Whether a row of the sequence stands so far behind that the model turns all of it by other frequencies. */
+static bool is_long(const struct batch *b, size_t i, size_t long_from)
+{
+    for (size_t r = b->first[i]; r < b->first[i + 1]; r++)
+        if ((size_t)b->position[r] >= long_from) return true;
+    return false;
 }
 
 void model_turn(struct model *m, const struct batch *b)
 {
     const size_t long_from = m->layout->shape->long_from;
     for (size_t i = 0; i < b->n_seq && long_from; i++) {
-        const size_t end = b->first[i + 1];
-        const bool is_long = end > b->first[i] && (size_t)b->position[end - 1] >= long_from;
-        for (size_t r = b->first[i]; r < end; r++) m->turn[r] = b->position[r] + (is_long ? (int32_t)m->most.longest : 0);
+        const int32_t beyond = is_long(b, i, long_from) ? (int32_t)m->most.longest : 0;
+        for (size_t r = b->first[i]; r < b->first[i + 1]; r++) m->turn[r] = b->position[r] + beyond;
     }
 }
 
