@@ -65,7 +65,7 @@ def copied(source, target):
 
 
 def processes(pid):
-    """The program's, of which mpirun may be the parent."""
+    """Those that mpirun has started."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -73,7 +73,7 @@ def processes(pid):
                 found.append(int(directory.name))
         except OSError:
             pass
-    return found or [pid]
+    return found
 
 
 def paired(work, a):
@@ -87,12 +87,12 @@ def paired(work, a):
         saved = re.match(r"(checkpoint-\d+) saved in ([0-9.]+) s", line)
         if not saved:
             continue
-        for pid in processes(p.pid):
+        for pid in processes(p.pid) if start else [p.pid]:
             os.kill(pid, signal.SIGSTOP)
         newest = work / "out" / saved[1]
         size = sum(f.stat().st_size for f in newest.rglob("*") if f.is_file())
         pairs.append((float(saved[2]), copied(newest, work / "copy")))
-        for pid in processes(p.pid):
+        for pid in processes(p.pid) if start else [p.pid]:
             os.kill(pid, signal.SIGCONT)
     if p.wait():
         raise SystemExit(f"exit status {p.returncode}")

@@ -40,6 +40,7 @@ static inline struct dataset *made_rows(uint64_t seed, size_t n, size_t vocabula
     d->first = calloc(n + 1, sizeof *d->first);
     d->id = calloc(n * 32, sizeof *d->id);
     d->label = calloc(n * 32, sizeof *d->label);
+    d->end = calloc(n, sizeof *d->end);
     for (size_t i = 0, t = 0; i < n; i++) {
         size_t length = 3 + random_below(seed, STREAM_TEST, i, 20);
         for (size_t k = 0; k < length; k++, t++) {

@@ -1,6 +1,7 @@
 /* A state -> an HF directory. World rank 0 makes the files with their headers; then every data rank writes a run of the
- * tensors, each into its place: its tensor ranks send its first one what they count as theirs, some rows of the file at a
- * time, so that no process ever holds a whole tensor for this. A failed write ends the writing, not the messages.     */
+ * tensors, each into its place: its tensor ranks write what they count as theirs, where that is whole rows as the file
+ * wants them; else they send it to the first one, some rows of the file at a time, so that no process ever holds a whole
+ * tensor for this. A failed write ends the writing, not the messages.                                                  */
 #include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static const char *const carried[] = {"generation_config.json",
 /* Rows first ... first+n-1 of one tensor in the file at a time. The writer of a data rank is its first tensor rank. */
 struct gather {
     const struct grid *grid;
-    struct layout **of;   /* [tensor_size] the writer's: everybody's layout */
+    struct layout **of;   /* [tensor_size] everybody's layout */
     real *rows, *parcel;  /* [room] whole rows, the writer's; what one rank has of them */
     unsigned char *bytes; /* [room] elements as they are stored, the writer's */
     size_t room;
@@ -38,12 +39,12 @@ static enum status gather_new(size_t buffer, const struct grid *g, const struct 
     *out = (struct gather){.grid = g, .room = buffer};
     for (size_t i = 0; i < l->n_param; i++)
         if (param_file_cols(&l->param[i]) > out->room) out->room = param_file_cols(&l->param[i]);
+    TRY_NEW(out->of, (size_t)g->tensor_size);
+    for (int t = 0; t < g->tensor_size; t++) TRY(layout_new(l->shape, t, g->tensor_size, &out->of[t]));
     TRY_NEW(out->parcel, out->room);
     if (!is_writer(g)) goto done;
     TRY_NEW(out->rows, out->room);
     TRY_NEW(out->bytes, out->room * storage_size(storage));
-    TRY_NEW(out->of, (size_t)g->tensor_size);
-    for (int t = 0; t < g->tensor_size; t++) TRY(layout_new(l->shape, t, g->tensor_size, &out->of[t]));
 done:
     return st;
 }
@@ -264,11 +265,30 @@ done:
     return st;
 }
 
-/* One process has the whole tensor, row after row, and in memory it is what the file wants: nothing is to be copied. */
-static bool as_in_file(const struct gather *g, enum storage storage, const struct param *p)
+/* Every process has whole rows of tensor i, and in memory they are what the file wants: nothing is to be sent or copied. A
+ * process alone writes from end to end, so there the rows have to follow each other as well. */
+static bool as_in_file(const struct gather *g, enum storage storage, size_t i)
 {
-    return g->grid->tensor_size == 1 && !p->transposed && p->n_piece == 1 && p->own_count == p->rows &&
-           p->col_count == p->cols && storage == (sizeof(real) == 8 ? STORE_F64 : STORE_F32);
+    if (storage != (sizeof(real) == 8 ? STORE_F64 : STORE_F32)) return false;
+    for (int t = 0; t < g->grid->tensor_size; t++) {
+        const struct param *p = &g->of[t]->param[i];
+        if (p->transposed || p->col_count != p->cols) return false;
+    }
+    return g->grid->tensor_size > 1 || g->of[0]->param[i].n_piece == 1;
+}
+
+/* The rows that this process counts as its own, as many at a time as follow each other in the file. */
+static enum status write_own(struct export_part *out, const struct param *p, uint64_t at, size_t row_bytes,
+                             const real *own)
+{
+    const size_t end = p->own_first + p->own_count;
+    enum status st = OK;
+    for (size_t i = p->own_first, n; i < end && st == OK; i += n) {
+        const size_t row = param_global_row(p, i);
+        for (n = 1; i + n < end && param_global_row(p, i + n) == row + n;) n++;
+        st = export_part_bytes(out, at + row * row_bytes, own + i * p->col_count, n * row_bytes);
+    }
+    return st;
 }
 
 /* One tensor: gathers always, writes as long as st is OK. */
@@ -278,10 +298,10 @@ static enum status write_tensor(struct export_part *out, const struct gather *g,
     const size_t rows = param_part_rows(p), cols = param_file_cols(p), most = g->room / cols;
     const size_t row_bytes = cols * storage_size(plan->storage);
     char name[64];
-    if (is_writer(g->grid) && st == OK)
+    const bool all_write = as_in_file(g, plan->storage, i);
+    if ((all_write || is_writer(g->grid)) && st == OK)
         st = export_part_open(out, file_name(plan, plan->file_of[i], name), &plan->header[plan->file_of[i]]);
-    if (as_in_file(g, plan->storage, p))
-        return st == OK ? export_part_bytes(out, plan->at[i], own, rows * row_bytes) : st;
+    if (all_write) return st == OK ? write_own(out, p, plan->at[i], row_bytes, own) : st;
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
@@ -329,13 +349,13 @@ static enum status write_noted(size_t buffer, uint64_t file, const char *dir, co
     enum status st = OK;
     const struct layout *l = weights->layout;
     struct export e = {.fd = -1, .written = written};
-    struct export_part part = {.dir = dir, .fd = -1, .written = g->data_size == 1 && g->rank == 0 ? written : NULL};
+    struct export_part part = {.dir = dir, .fd = -1, .written = g->size == 1 ? written : NULL};
     struct plan plan = {0};
     struct gather room = {0};
     TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
     TRY(grid_agree(g, plan_new(l, storage, file, g->data_size, &plan)));
     if (!g->rank && (st = export_open(dir, &e)) == OK) st = write_small(&e, source, l->shape, storage);
-    if (is_writer(g) && st == OK) st = begin_files(&e, &plan, l, !g->rank);
+    if (st == OK) st = begin_files(&e, &plan, l, !g->rank);
     TRY(grid_agree(g, st));
     TRY(grid_agree(g, write_share(&part, &room, &plan, weights)));
     TRY(grid_agree(g, g->rank ? OK : finish(&e, &plan, l)));
