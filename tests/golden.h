@@ -44,6 +44,7 @@ static inline struct dataset *h5_dataset(hid_t file, const char *set)
     char name[128];
     d->path = strdup(set);
     d->first = calloc(1024, sizeof *d->first);
+    d->end = calloc(1024, sizeof *d->end);
     d->id = calloc(1 << 16, sizeof *d->id);
     d->label = calloc(1 << 16, sizeof *d->label);
     for (;; d->n_row++) {
