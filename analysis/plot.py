@@ -67,7 +67,7 @@ def draw_risks(a, run):
     a.set_title("risks", fontsize=10, loc="left")
     a.set_ylabel("nat per token")
     a.set_xlabel("step")
-    a.legend(frameon=False, fontsize=9)
+    a.legend(loc="best", frameon=False, fontsize=9)
 
 
 def draw(run):
@@ -88,7 +88,7 @@ def draw(run):
         a.set_axisbelow(True)
         a.spines[["top", "right"]].set_visible(False)
         a.margins(x=0.01)
-        a.xaxis.set_major_locator(MaxNLocator(integer=True))
+        a.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -358,8 +358,8 @@ static enum status read_value(struct config *c, const struct row *row, const str
         return read_switch(row, node, to);
     case TEXT:
     case PATH:
-    case WORD:
-        return read_text(row, node, to);
+    case WORD:                           /* the record keeps it, unless it is `unkept`, whose rows have numbers alone */
+        return read_text(row, node, to); // NOLINT(clang-analyzer-unix.Malloc)
     case WORDS:
         return read_words(row, node, record);
     case SETTINGS:

@@ -50,7 +50,7 @@ enum status surrogates_join(const char *text, size_t n, char **out)
     for (size_t i = 0; i < n;) {
         if (is_pair(text + i, n - i, &character)) {
             to += sprintf(to, "\\U%08x", character); /* shorter than the pair */
-            i += 2 * ESCAPE;
+            i += (size_t)2 * ESCAPE;
             continue;
         }
         if (text[i] == '\\') *to++ = text[i++]; /* what it escapes begins nothing */

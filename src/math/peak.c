@@ -73,9 +73,13 @@ double math_peak_rate(void)
     const double LONG = 3e-3,
                  MOST = 0.2; /* seconds: one loop, so long that waking a team costs nothing; all loops, for valgrind */
     const struct widest w = widest();
+    const double lanes = (double)w.bytes / sizeof(real);
     double seconds, least = INFINITY, spent = 0;
     size_t n = 1 << 12;
     while (once(w, n, false) < LONG) n *= 2; /* one thread: a team would wait for other programs' threads */
-    for (int i = 0; i < TIMES && spent < MOST; i++, spent += seconds) least = fmin(least, seconds = once(w, n, true));
-    return 2.0 * N_CHAIN * (double)(w.bytes / sizeof(real)) * (double)n * math_threads_now() / least;
+    for (int i = 0; i < TIMES && spent < MOST; i++) {
+        spent += seconds = once(w, n, true);
+        least = fmin(least, seconds);
+    }
+    return 2.0 * N_CHAIN * lanes * (double)n * math_threads_now() / least;
 }

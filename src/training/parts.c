@@ -10,7 +10,8 @@ static size_t part_size(const struct training *t, size_t n)
 {
     const struct config *c = t->subject->in->config;
     if (c->train.combine == COMBINE_GLOBAL) return n;
-    return n == t->subject->timetable->batch ? c->train.batch_size : n / c->train.accumulation;
+    if (n == t->subject->timetable->batch) return c->train.batch_size;
+    return n > c->train.accumulation ? n / c->train.accumulation : 1;
 }
 
 static size_t part_count(const struct training *t, size_t n)

@@ -146,7 +146,7 @@ static enum status plan_new(const struct layout *l, enum storage storage, uint64
     TRY_NEW(plan->header, plan->n_file);
     for (size_t i = 0; i < l->n_param; i++) { /* runs of about equal bytes, by the middle of each tensor */
         const uint64_t n = bytes_of(plan, &l->param[i]);
-        plan->data_rank[i] = (int)((double)(before + n / 2) / (double)plan->total * data_size);
+        plan->data_rank[i] = (int)(((double)before + 0.5 * (double)n) / (double)plan->total * data_size);
         before += n;
     }
 done:
