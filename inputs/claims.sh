@@ -61,6 +61,7 @@ simnpo     simnpo
 satimp     satimp
 ceu        ceu
 undial     undial
+pdu        pdu
 dpo        dpo"
 # trained only, with kl
 with_kl="
