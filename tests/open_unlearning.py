@@ -19,7 +19,7 @@ CHAT = {"question_start": "<|start_header_id|>system<|end_header_id|>\n\nCutting
         "question_end": "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "answer_start": ""}
 MODELS = {"retained": ("retained", "mid", PLAIN, "expected/retained"), "mid": ("mid", "retained", PLAIN, "expected/mid"),
           "chat": ("chat/model", "chat/reference", CHAT, "chat/expected")}
-LAYOUTS = {"double": [(1, 1), (2, 2)], "float": [(1, 1), (2, 1)]}  # ranks, tensor
+LAYOUTS = {"double": [(2, 2)], "float": [(1, 1)]}  # ranks, tensor
 MEAN = 1e-6      # relative: means, areas, summaries
 ROW = 2e-5       # their rows are float32: 1e-5 from the same rows in float64, in nats and of a probability's size
 NATS = ("mia_loss", "mia_min_k", "mia_min_k_plus_plus", "mia_reference")
