@@ -1,6 +1,7 @@
 /* How the rows of an update are weighed: as one batch, or in parts as Trainer accumulates gradients, each a batch with a mean
  * of its own; and the weight of a regulariser that follows its loss. */
 #include "unlearn/training_priv.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@ static size_t part_size(const struct training *t, size_t n)
 {
     const struct config *c = t->subject->in->config;
     if (c->train.combine == COMBINE_GLOBAL) return n;
+    assert(c->train.batch_size > 0 && c->train.accumulation > 0);
     if (n == t->subject->timetable->batch) return c->train.batch_size;
     return n > c->train.accumulation ? n / c->train.accumulation : 1;
 }
@@ -17,7 +19,7 @@ static size_t part_size(const struct training *t, size_t n)
 static size_t part_count(const struct training *t, size_t n)
 {
     const size_t size = part_size(t, n);
-    return (n + size - 1) / size;
+    return size ? (n + size - 1) / size : 0;
 }
 
 static struct rows part_rows(const struct training *t, const struct rows *all, size_t part)
