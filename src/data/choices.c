@@ -43,39 +43,39 @@ done:
     return st;
 }
 
+struct answers { /* the number of the right choice of each row; the question with its choices */
+    size_t *right, room;
+    struct text text;
+};
+
+static enum status read_group(void *context, struct builder *b, json_t *row, struct variants *v)
+{
+    struct answers *a = context;
+    enum status st;
+    TRY(memory_grow((void **)&a->right, &a->room, v->n + 1, sizeof *a->right));
+    TRY(row_add(b, row, &a->text, &a->right[v->n]));
+done:
+    return st;
+}
+
 enum status choices_read(const struct data_file *f, const struct data_rule *rule, struct variants *v, size_t **right)
 {
     enum status st;
     struct builder b = {0};
-    struct lines l = {0};
-    struct text text = {0};
-    json_t *row = NULL;
-    const char *line;
-    size_t n, room = 0, room_right = 0;
+    struct answers a = {0};
     *v = (struct variants){0};
     *right = NULL;
     TRY(builder_open(&b, f->path, rule));
-    TRY(lines_open(f->path, &l));
-    TRY(memory_grow((void **)&v->first, &room, 1, sizeof *v->first));
-    v->first[0] = 0;
-    while (v->n < f->rows && lines_next(&l, &line, &n)) {
-        b.number = l.number;
-        TRY(json_parse(f->path, l.number - 1, line, n, &row));
-        TRY(memory_grow((void **)right, &room_right, v->n + 1, sizeof **right));
-        TRY(row_add(&b, row, &text, &(*right)[v->n]));
-        json_decref(row), row = NULL;
-        TRY(memory_grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
-        v->first[++v->n] = b.d->n_row;
-    }
+    TRY(groups_read(&b, f, v, read_group, &a));
 done:
-    json_decref(row);
-    lines_close(&l);
-    text_free(&text);
+    text_free(&a.text);
     st = builder_close(&b, st, &v->data);
-    if (st == OK) v->data->hash = hash_bytes(*right, v->n * sizeof **right, v->data->hash);
-    if (st != OK) {
-        variants_free(v);
-        free(*right), *right = NULL;
+    if (st == OK) {
+        v->data->hash = hash_bytes(a.right, v->n * sizeof *a.right, v->data->hash);
+        *right = a.right;
+        return OK;
     }
+    variants_free(v);
+    free(a.right);
     return st;
 }

@@ -86,8 +86,9 @@ static json_t *value_of(json_t *row, const char *key)
 }
 
 /* A text, or each text of a list. */
-static enum status variants_of_row(struct builder *b, const struct data_file *f, json_t *row, struct variants *v)
+static enum status variants_of_row(void *file, struct builder *b, json_t *row, struct variants *v)
 {
+    const struct data_file *f = file;
     json_t *question = f->text ? NULL : value_of(row, f->question), *key = f->text ? NULL : value_of(row, f->answer),
            *one;
     size_t i;
@@ -117,32 +118,41 @@ done:
     return st;
 }
 
-enum status variants_read(const struct data_file *f, const struct data_rule *rule, struct variants *v)
+enum status groups_read(struct builder *b, const struct data_file *f, struct variants *v, group_reader *read,
+                        void *context)
 {
     enum status st;
-    struct builder b = {0};
     struct lines l = {0};
     json_t *row = NULL;
     const char *line;
     size_t n, room = 0;
-    bool none;
-    *v = (struct variants){0};
-    TRY(builder_open(&b, f->path, rule));
     TRY(lines_open(f->path, &l));
     TRY(memory_grow((void **)&v->first, &room, 1, sizeof *v->first));
     v->first[0] = 0;
     while (v->n < f->rows && lines_next(&l, &line, &n)) {
-        b.number = l.number;
+        b->number = l.number;
         TRY(json_parse(f->path, l.number - 1, line, n, &row));
-        TRY(variants_of_row(&b, f, row, v));
+        TRY(read(context, b, row, v));
         json_decref(row), row = NULL;
         TRY(memory_grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
-        v->first[++v->n] = b.d->n_row;
+        v->first[++v->n] = b->d->n_row;
     }
-    if (!v->n) st = fail(ERR_INPUT, "%s: holds no rows", f->path);
 done:
     json_decref(row);
     lines_close(&l);
+    return st;
+}
+
+enum status variants_read(const struct data_file *f, const struct data_rule *rule, struct variants *v)
+{
+    enum status st;
+    struct builder b = {0};
+    bool none;
+    *v = (struct variants){0};
+    TRY(builder_open(&b, f->path, rule));
+    TRY(groups_read(&b, f, v, variants_of_row, (void *)f));
+    if (!v->n) st = fail(ERR_INPUT, "%s: holds no rows", f->path);
+done:
     none = st == OK && !b.d->n_row;
     if (builder_close(&b, none ? ERR_INPUT : st, &v->data) != OK && !none) variants_free(v);
     return st;

@@ -19,7 +19,14 @@ const struct entry tofu_entries[] = {
      {{"prob", SCORE_PARAPHRASED_LOSS, true}, {"avg_loss", SCORE_PARAPHRASED_LOSS, false}}}
 #define OPTIONS(prefix, set, SET)                                                                                     \
     {prefix "_Q_A_Prob_normalised", set, ROWS, NUMBER_SETS + (SET) * N_EVAL_NUMBER, {{"prob", SCORE_OF_OPTIONS, false}}}
-#define MEMBERS(name, NUMBER, SCORE) {name, "forget", ATTACK, NUMBER, {{"score", SCORE, false}}}
+#define MEMBERS(name, set, NUMBER, SCORE) {name, set, ATTACK, NUMBER, {{"score", SCORE, false}}}
+#define ATTACKS(set)                                                                                                  \
+    MEMBERS("mia_loss", set, NUMBER_AUC_LOSS, SCORE_LOSS),                                                            \
+    MEMBERS("mia_zlib", set, NUMBER_AUC_ZLIB, SCORE_ZLIB),                                                            \
+    MEMBERS("mia_min_k", set, NUMBER_AUC_MIN_K, SCORE_MIN_K),                                                         \
+    MEMBERS("mia_min_k_plus_plus", set, NUMBER_AUC_MIN_K_PLUS, SCORE_MIN_K_PLUS),                                     \
+    MEMBERS("mia_reference", set, NUMBER_AUC_REFERENCE, SCORE_REFERENCE),                                             \
+    MEMBERS("mia_gradnorm", set, NUMBER_AUC_GRADNORM, SCORE_GRADNORM)
     ANSWERS("forget", "forget", SET_FORGET, "_truth_ratio"),
     PARAPHRASES("forget", "forget"),
     ANSWERS("retain", "retain", SET_RETAIN, "_Truth_Ratio"),
@@ -30,23 +37,16 @@ const struct entry tofu_entries[] = {
     OPTIONS("wf", "world_facts", SET_WORLD_FACTS),
     {"exact_memorization", "forget", ROWS, MEAN, {{"score", SCORE_MEMORIZATION, false}}},
     {"extraction_strength", "forget", ROWS, MEAN, {{"score", SCORE_EXTRACTION, false}}},
-    MEMBERS("mia_loss", NUMBER_AUC_LOSS, SCORE_LOSS),
-    MEMBERS("mia_zlib", NUMBER_AUC_ZLIB, SCORE_ZLIB),
-    MEMBERS("mia_min_k", NUMBER_AUC_MIN_K, SCORE_MIN_K),
-    MEMBERS("mia_min_k_plus_plus", NUMBER_AUC_MIN_K_PLUS, SCORE_MIN_K_PLUS),
-    MEMBERS("mia_reference", NUMBER_AUC_REFERENCE, SCORE_REFERENCE),
-    MEMBERS("mia_gradnorm", NUMBER_AUC_GRADNORM, SCORE_GRADNORM),
+    ATTACKS("forget"),
 #undef ANSWERS
 #undef PARAPHRASES
 #undef OPTIONS
-#undef MEMBERS
     {NULL, NULL, WHOLE, 0, {{0}}},
 };
 #define SIMILAR(name, set, NUMBER)                                                                                    \
     {name, set, TEXTS, NUMBER,                                                                                        \
      {{"rougeL_f1", SCORE_ROUGE_L_F1, false}, {"rougeL_recall", SCORE_ROUGE_L_RECALL, false},                         \
       {"rouge1_recall", SCORE_ROUGE_1_RECALL, false}}}
-#define MEMBERS(name, NUMBER, SCORE) {name, "privleak_forget", ATTACK, NUMBER, {{"score", SCORE, false}}}
 const struct entry muse_entries[] = {
     SIMILAR("forget_verbmem_ROUGE", "verbmem_forget", MUSE_VERBMEM),
     SIMILAR("forget_knowmem_ROUGE", "knowmem_forget", MUSE_KNOWMEM_FORGET),
@@ -54,14 +54,10 @@ const struct entry muse_entries[] = {
     {"privleak", NULL, WHOLE, NUMBER_PRIVLEAK, {{0}}},
     {"exact_memorization", "verbmem_forget", ROWS, MEAN, {{"score", SCORE_MEMORIZATION, false}}},
     {"extraction_strength", "verbmem_forget", ROWS, MEAN, {{"score", SCORE_EXTRACTION, false}}},
-    MEMBERS("mia_loss", NUMBER_AUC_LOSS, SCORE_LOSS),
-    MEMBERS("mia_zlib", NUMBER_AUC_ZLIB, SCORE_ZLIB),
-    MEMBERS("mia_min_k", NUMBER_AUC_MIN_K, SCORE_MIN_K),
-    MEMBERS("mia_min_k_plus_plus", NUMBER_AUC_MIN_K_PLUS, SCORE_MIN_K_PLUS),
-    MEMBERS("mia_reference", NUMBER_AUC_REFERENCE, SCORE_REFERENCE),
-    MEMBERS("mia_gradnorm", NUMBER_AUC_GRADNORM, SCORE_GRADNORM),
+    ATTACKS("privleak_forget"),
     {NULL, NULL, WHOLE, 0, {{0}}},
 };
 #undef SIMILAR
+#undef ATTACKS
 #undef MEMBERS
 /* clang-format on */
