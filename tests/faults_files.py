@@ -162,7 +162,7 @@ def of_another_run(scene):
     shutil.rmtree(d / "out/checkpoint-3")
     shutil.copytree(other / "out/checkpoint-3", d / "out/checkpoint-3")
     scene.ended("checkpoint of another run", start_with(d, ["--restart"]).wait(), 1, "checkpoint-3", "seed")
-    for name, old, new, word in (("later format", '"format": 1', '"format": 2', "format"),
+    for name, old, new, word in (("later format", '"format": 2', '"format": 3', "format"),
                                  ("other byte order", '"byte_order": "little"', '"byte_order": "big"', "byte order"),
                                  ("other precision", '"precision": "float32"', '"precision": "float64"', "float64")):
         d = scene.new("checkpoint of " + name, scene.stopped())

@@ -47,7 +47,8 @@ static void check(const json_t *manifest)
     const json_t *files = json_object_get(manifest, "files"), *entry;
     const char *name;
     must(json_integer_value(json_object_get(manifest, "step")) == STEP);
-    must(json_integer_value(json_object_get(manifest, "format")) == FORMAT);
+    must(json_integer_value(json_object_get(manifest, "format")) == FORMAT ||
+         json_integer_value(json_object_get(manifest, "format")) == FORMAT_OF_ONE_PART);
     must(json_is_string(json_object_get(manifest, "input")) && json_is_object(json_object_get(manifest, "content")));
     must(json_integer_value(json_object_get(manifest, "log_bytes")) >= 0);
     json_object_foreach((json_t *)files, name, entry)

@@ -3,10 +3,11 @@
 #include "model_files.h"
 #include "signed.h"
 #include "unlearn/restart_priv.h"
+#include <sys/stat.h>
 
 enum { STEP = 4 };
 static const char sound_text[] =
-    "{\"format\": 1, \"step\": 4, \"log_bytes\": 100, \"input\": \"model: {path: M}\", \"states\": [\"weights\"], "
+    "{\"format\": 2, \"step\": 4, \"log_bytes\": 100, \"input\": \"model: {path: M}\", \"states\": [\"weights\"], "
     "\"numbers\": {\"update\": 4}, \"files\": {}, \"content\": {\"model.path\": \"0123456789abcdef\"}}";
 
 /* manifest.json with these members instead (a JSON object; a null one goes), read. */
@@ -72,7 +73,15 @@ static void what_is_missing_or_of_another_type_makes_it_unsound(void **state)
         {"{\"content\": null}", "content"},
         {"{\"files\": {\"../x/y\": {}}}", "../x/y"},
         {"{\"files\": {\"/dev/zero\": {}}}", "/dev/zero"},
-        {"{\"files\": {\"weights/x\": {\"bytes\": 0, \"xxh3\": \"\"}}}", "weights/x"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 0, \"parts\": []}}}", "weights/x"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 0, \"parts\": {}}}}", "no sound"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 0}}}", "no sound"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 2, \"parts\": [[3, \"\"], [-1, \"\"]]}}}", "no sound"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 0, \"parts\": [[9223372036854775807, \"\"], [9223372036854775807, "
+         "\"\"], [2, "
+         "\"\"]]}}}",
+         "no sound"},
+        {"{\"files\": {\"weights/x\": {\"bytes\": 2, \"parts\": [[1, \"\"]]}}}", "no sound"},
     };
     struct text why = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -87,7 +96,7 @@ static void what_is_missing_or_of_another_type_makes_it_unsound(void **state)
 
 static void another_kind_is_an_error(void **state)
 {
-    static const char *const cases[][2] = {{"{\"format\": 2}", "format 2"},
+    static const char *const cases[][2] = {{"{\"format\": 3}", "format 3"},
                                            {"{\"format\": 0}", "format 0"},
                                            {"{\"format\": -1}", "format -1"},
                                            {"{\"precision\": \"float16\"}", "float16"},
@@ -103,10 +112,45 @@ static void another_kind_is_an_error(void **state)
     text_free(&why);
 }
 
+/* Of a file in parts, one of them empty, and of one as format 1 has it; then each with a byte, a hash or a length changed. */
+static void files_are_what_their_parts_say(void **state)
+{
+    static const char content[] = "0123456789";
+    char directory[256], path[512];
+    struct text why = {0};
+    json_t *parts = json_pack("[[I, o], [i, o], [I, o]]", (json_int_t)3, hash_json(hash_bytes(content, 3, 0)), 0,
+                              hash_json(0), (json_int_t)7, hash_json(hash_bytes(content + 3, 7, 0)));
+    json_t *entry = json_pack("{s:i, s:O}", "bytes", 10, "parts", parts);
+    json_t *old = json_pack("{s:i, s:o}", "bytes", 10, "xxh3", hash_json(hash_bytes(content, 10, 0)));
+    scratch_directory(directory);
+    snprintf(path, sizeof path, "%s/weights", directory);
+    assert_int_equal(mkdir(path, 0777), 0);
+    write_file(path, "x", content, 10);
+    assert_true(file_sound(directory, "weights/x", entry, &why));
+    assert_true(file_sound(directory, "weights/x", old, &why));
+    write_file(path, "y", "0123456780", 10);
+    assert_false(file_sound(directory, "weights/y", entry, &why));
+    assert_non_null(strstr(why.data, "from byte 3 on"));
+    assert_false(file_sound(directory, "weights/y", old, &why));
+    write_file(path, "z", content, 9);
+    assert_false(file_sound(directory, "weights/z", entry, &why));
+    assert_non_null(strstr(why.data, "has 9 bytes"));
+    json_array_set_new(json_array_get(parts, 0), 1, hash_json(1));
+    assert_false(file_sound(directory, "weights/x", entry, &why));
+    assert_non_null(strstr(why.data, "from byte 0 on"));
+    json_array_set_new(json_array_get(parts, 0), 0, json_integer(4)); /* no longer adds up */
+    assert_false(file_sound(directory, "weights/x", entry, &why));
+    json_decref(parts), json_decref(entry), json_decref(old);
+    text_free(&why);
+    remove_directory(path);
+    remove_directory(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_manifest_is_sound),
+        cmocka_unit_test(files_are_what_their_parts_say),
         cmocka_unit_test(what_is_missing_or_of_another_type_makes_it_unsound),
         cmocka_unit_test(another_kind_is_an_error),
     };

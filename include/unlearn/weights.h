@@ -29,17 +29,17 @@ void weights_random(const struct shape *s, uint64_t seed, struct state *weights)
  *                                                                                               Collective over grid. */
 enum status weights_write(const char *dir, const char *source, const struct grid *g, struct state *weights,
                           enum storage storage);
-/* Files that were written, with what they must hold. {0} is empty. */
+/* Runs of bytes that were written to files of a directory, hashed on their way. {0} is empty. */
 struct written {
-    struct written_file {
-        char *path; /* owned */
-        uint64_t bytes, hash;
-    } * file;
+    struct written_part {
+        char file[64];
+        uint64_t at, bytes, hash;
+    } * part;
     size_t n, room;
 };
-/** weights_write() without a source that adds its files to `written`, on rank 0.                   Collective over grid. */
+/** weights_write() without a source. `written`, empty, gets on rank 0 all parts of all files: by name, from start to end.
+ *                                                                                                Collective over grid. */
 enum status weights_write_hashed(const char *dir, const struct grid *g, struct state *weights, enum storage storage,
                                  struct written *written);
-const struct written_file *written_find(const struct written *w, const char *path); /* NULL: not among them */
 void written_free(struct written *w);
 #endif

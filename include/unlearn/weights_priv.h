@@ -68,13 +68,15 @@ struct export_part {
     const char *dir; /* borrowed */
     char name[64];
     int fd;
-    struct written *written; /* borrowed; NULL: nobody asks, or others write into the same files */
-    struct file_hash hash;
+    struct written *written; /* borrowed; NULL: nobody asks */
+    struct file_hash hash;   /* of the run of bytes being written, */
+    uint64_t at;             /* which begins here */
 };
-/** Of a file that begins with `header`; it stays open where it is the same again. */
-enum status export_part_open(struct export_part *p, const char *name, const struct text *header);
+enum status export_part_open(struct export_part *p, const char *name); /* it stays open where it is the same again */
 enum status export_part_bytes(struct export_part *p, uint64_t at, const void *bytes, size_t n);
 enum status export_part_close(struct export_part *p); /* on the disk; where none is open, nothing */
+/** What all processes have written, in order of files and places, to rank 0; the others have none then. Collective over grid. */
+enum status written_gather(const struct grid *g, struct written *w);
 
 /* weights_read and weights_write with buffers and files of given sizes. At least a row of a tensor fits in a buffer, and a
  * tensor in a file, whatever the size.                                                            Collective over grid. */

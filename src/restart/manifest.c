@@ -1,14 +1,9 @@
 /* manifest.json of a checkpoint: what it holds, with the size and the hash of every file, and what run it is of. */
 #include "unlearn/restart_priv.h"
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { MOST_MANIFEST = 16 << 20, CHUNK = HASH_CHUNK };
+enum { MOST_MANIFEST = 64 << 20 };
 static const char MANIFEST[] = "manifest.json", ITSELF[] = "xxh3";
 
 static const char *precision(void) { return sizeof(real) == 8 ? "float64" : "float32"; }
@@ -28,21 +23,6 @@ enum status state_directory(const char *dir, const char *name, char **path)
 }
 
 /* ------------------------------------------------------------------------------------------------------ hashes ----- */
-static json_t *hex(uint64_t hash)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
-    return json_string(text);
-}
-
-static bool hex_is(const json_t *json, uint64_t hash)
-{
-    json_t *other = hex(hash);
-    const bool same = json && json_equal(json, other);
-    json_decref(other);
-    return same;
-}
-
 static uint64_t hash_sets(const struct inputs *in)
 {
     const struct evaluation_inputs *e = in->evaluation;
@@ -88,31 +68,10 @@ enum status manifest_content(const struct subject *s, json_t **out)
     };
     int failed = !(*out = json_object());
     for (size_t i = 0; i < sizeof content / sizeof *content && !failed; i++)
-        failed = json_object_set_new(*out, content[i].key, hex(content[i].hash));
+        failed = json_object_set_new(*out, content[i].key, hash_json(content[i].hash));
     if (!failed) return OK;
     json_decref(*out), *out = NULL;
     return fail(ERR_MEMORY, "memory: cannot allocate the list of what was read");
-}
-
-/* Of a file, in chunks, each seeded with the hash so far. */
-static enum status hash_file(const char *path, uint64_t *size, uint64_t *hash)
-{
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    unsigned char *chunk = memory_new(CHUNK, 1);
-    size_t n = 0;
-    ssize_t some = 1;
-    *size = *hash = 0;
-    while (fd >= 0 && chunk && some) {
-        some = read(fd, chunk + n, CHUNK - n);
-        if (some < 0 && errno == EINTR) continue;
-        if (some < 0) break;
-        n += (size_t)some, *size += (size_t)some;
-        if (n == CHUNK || (!some && n)) *hash = hash_bytes(chunk, n, *hash), n = 0;
-    }
-    free(chunk);
-    if (fd >= 0) close(fd);
-    if (fd >= 0 && chunk && !some) return OK;
-    return fail(ERR_IO, "%s: cannot be read: %s", path, chunk ? strerror(errno) : "no memory");
 }
 
 /* The hash of the manifest itself, of all but this one member: compact, keys in order, as any JSON library can write it. */
@@ -123,54 +82,15 @@ static enum status hash_manifest(json_t *manifest, json_t **out)
     if (own) json_object_del(manifest, ITSELF);
     text = json_text(manifest, JSON_COMPACT | JSON_SORT_KEYS);
     if (own) json_object_set_new(manifest, ITSELF, own);
-    *out = text ? hex(hash_bytes(text, strlen(text), 0)) : NULL;
+    *out = text ? hash_json(hash_bytes(text, strlen(text), 0)) : NULL;
     free(text);
     return *out ? OK : fail(ERR_MEMORY, "memory: cannot allocate the text of a manifest");
 }
 
 /* ------------------------------------------------------------------------------------------------------ writing ----- */
-static enum status add_file(json_t *files, const char *dir, const char *sub, const char *name,
-                            const struct written *written)
-{
-    struct text path = {0}, full = {0};
-    const struct written_file *known;
-    uint64_t size, hash;
-    enum status st;
-    TRY(text_print(&path, "%s/%s", sub, name));
-    TRY(text_print(&full, "%s/%s", dir, path.data));
-    if ((known = written_find(written, full.data))) /* hashed on its way to the file: what is on the disk must be that */
-        size = known->bytes, hash = known->hash;
-    else
-        TRY(hash_file(full.data, &size, &hash));
-    if (json_object_set_new(files, path.data, json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3", hex(hash))))
-        st = fail(ERR_MEMORY, "%s: no memory for its list of files", dir);
-done:
-    text_free(&path);
-    text_free(&full);
-    return st;
-}
-
-static enum status add_files(json_t *files, const char *dir, const char *sub, const struct written *written)
-{
-    enum status st = OK;
-    char *path = NULL;
-    struct dirent *entry;
-    DIR *list = NULL;
-    TRY(path_join(dir, sub, &path));
-    if (!(list = opendir(path))) {
-        st = fail(ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
-        goto done;
-    }
-    while ((entry = readdir(list)))
-        if (entry->d_name[0] != '.') TRY(add_file(files, dir, sub, entry->d_name, written));
-done:
-    if (list) closedir(list);
-    free(path);
-    return st;
-}
-
 /* What was saved: names of the states' directories and their files; numbers. */
-static enum status add_saved(json_t *manifest, const char *dir, struct training *t, const struct written *written)
+static enum status add_saved(json_t *manifest, const char *dir, struct training *t,
+                             const struct written written[MOST_SAVED])
 {
     struct saved saved[MOST_SAVED];
     const size_t n = training_saved(t, saved);
@@ -185,7 +105,7 @@ static enum status add_saved(json_t *manifest, const char *dir, struct training 
         }
         failed |= json_array_append_new(states, json_string(saved[i].name));
         TRY(state_directory("", saved[i].name, &path));
-        TRY(add_files(files, dir, path + 1, written)); /* without the slash */
+        TRY(files_add(files, dir, path + 1, &written[i])); /* without the slash */
         free(path), path = NULL;
     }
 done:
@@ -217,7 +137,7 @@ static enum status put(json_t *manifest, const char *key, json_t *value)
 }
 
 enum status manifest_write(const char *dir, struct training *t, size_t step, size_t log_bytes,
-                           const struct result_rows *rows, const struct written *written)
+                           const struct result_rows *rows, const struct written written[MOST_SAVED])
 {
     json_t *manifest = NULL, *content = NULL, *itself = NULL;
     struct text input = {0};
@@ -250,33 +170,6 @@ done:
 }
 
 /* ------------------------------------------------------------------------------------------------------ reading ----- */
-/* No path that leads out of the checkpoint. */
-static bool inside(const char *name)
-{
-    const char *slash = strchr(name, '/');
-    return slash && slash != name && !strchr(slash + 1, '/') && name[0] != '.' && slash[1] && slash[1] != '.';
-}
-
-static bool file_sound(const char *dir, const char *name, const json_t *entry, struct text *why)
-{
-    struct text path = {0};
-    const json_t *bytes = json_object_get(entry, "bytes");
-    uint64_t size = 0, hash = 0;
-    bool sound = false;
-    if (!inside(name) || text_print(&path, "%s/%s", dir, name) != OK) {
-        text_print(why, "%s: is no name of a file in a checkpoint", name);
-    } else if (hash_file(path.data, &size, &hash) != OK) {
-        text_print(why, "%s", fail_message());
-        fail_clear();
-    } else if (!json_is_integer(bytes) || (uint64_t)json_integer_value(bytes) != size) {
-        text_print(why, "%s: has %llu bytes, not as many as were written", path.data, (unsigned long long)size);
-    } else if (!(sound = hex_is(json_object_get(entry, "xxh3"), hash))) {
-        text_print(why, "%s: its content is not what was written (checksum)", path.data);
-    }
-    text_free(&path);
-    return sound;
-}
-
 static bool all_there(const char *path, const json_t *manifest, size_t step, struct text *why)
 {
     static const struct {
@@ -316,7 +209,8 @@ static enum status check_kind(const char *path, const json_t *manifest)
     const json_t *format = json_object_get(manifest, "format");
     const char *real_type = json_string_value(json_object_get(manifest, "precision"));
     const char *order = json_string_value(json_object_get(manifest, "byte_order"));
-    if (json_is_integer(format) && json_integer_value(format) != FORMAT)
+    if (json_is_integer(format) && json_integer_value(format) != FORMAT &&
+        json_integer_value(format) != FORMAT_OF_ONE_PART)
         return fail(ERR_INPUT, "%s: has format %lld, this program knows %d: go on with the program that wrote it", path,
                     (long long)json_integer_value(format), FORMAT);
     if (real_type && strcmp(real_type, precision()))

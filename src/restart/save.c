@@ -30,7 +30,7 @@ static enum status begin(const char *temporary)
     return fail(ERR_IO, "%s: cannot be made: %s", temporary, strerror(errno));
 }
 
-static enum status write_states(struct training *t, const char *dir, struct written *written)
+static enum status write_states(struct training *t, const char *dir, struct written written[MOST_SAVED])
 {
     const enum storage storage = sizeof(real) == 8 ? STORE_F64 : STORE_F32;
     struct saved saved[MOST_SAVED];
@@ -40,7 +40,7 @@ static enum status write_states(struct training *t, const char *dir, struct writ
     for (size_t i = 0; i < n; i++) {
         if (!saved[i].state) continue;
         TRY(grid_agree(t->subject->grid, state_directory(dir, saved[i].name, &path)));
-        TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, storage, written));
+        TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, storage, &written[i]));
         output_sync_names(path);
         free(path), path = NULL;
     }
@@ -70,7 +70,7 @@ done:
 
 /* Rank 0: from here on it counts. */
 static enum status commit(struct training *t, const char *temporary, const char *path, const char *output, size_t step,
-                          size_t log_bytes, const struct result_rows *rows, const struct written *written)
+                          size_t log_bytes, const struct result_rows *rows, const struct written written[MOST_SAVED])
 {
     enum status st;
     TRY(manifest_write(temporary, t, step, log_bytes, rows, written));
@@ -91,7 +91,7 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes, cons
     const struct grid *g = t->subject->grid;
     const char *output = t->subject->in->config->output_directory;
     struct text path = {0}, temporary = {0};
-    struct written written = {0};
+    struct written written[MOST_SAVED] = {0};
     enum phase before = phase_enter(PHASE_OUTPUT);
     enum status st;
     TRY(grid_agree(g, check_finite(t, step)));
@@ -99,12 +99,12 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes, cons
     if (st == OK) st = text_print(&temporary, "%s.tmp", path.data);
     if (st == OK && g->rank == 0) st = begin(temporary.data);
     TRY(grid_agree(g, st));
-    TRY(write_states(t, temporary.data, &written));
-    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes, rows, &written) : OK;
+    TRY(write_states(t, temporary.data, written));
+    st = g->rank == 0 ? commit(t, temporary.data, path.data, output, step, log_bytes, rows, written) : OK;
     TRY(grid_agree(g, st));
 done:
     if (st != OK && g->rank == 0 && temporary.data) checkpoint_remove(temporary.data);
-    written_free(&written);
+    for (size_t i = 0; i < MOST_SAVED; i++) written_free(&written[i]);
     text_free(&path);
     text_free(&temporary);
     phase_enter(before);

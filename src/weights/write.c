@@ -212,17 +212,14 @@ done:
 /* Every file with its header, on rank 0; where the tensors stand, on every writer. */
 static enum status begin_files(struct export *e, struct plan *plan, const struct layout *l, bool first)
 {
-    struct written *written = e->written;
     char name[64];
     enum status st = OK;
-    e->written = NULL; /* these files are not complete yet */
     for (size_t file = 0; file < plan->n_file; file++) {
         struct text *header = &plan->header[file];
         TRY(header_text(plan, file, l, header));
         if (first) TRY(export_text(e, file_name(plan, file, name), header->data, header->n));
     }
 done:
-    e->written = written;
     return st;
 }
 
@@ -266,7 +263,7 @@ done:
 }
 
 /* Every process has whole rows of tensor i, and in memory they are what the file wants: nothing is to be sent or copied. A
- * process alone writes from end to end, so there the rows have to follow each other as well. */
+ * process alone puts rows that do not follow each other in order first, which makes one run of bytes. */
 static bool as_in_file(const struct gather *g, enum storage storage, size_t i)
 {
     if (storage != (sizeof(real) == 8 ? STORE_F64 : STORE_F32)) return false;
@@ -300,7 +297,7 @@ static enum status write_tensor(struct export_part *out, const struct gather *g,
     char name[64];
     const bool all_write = as_in_file(g, plan->storage, i);
     if ((all_write || is_writer(g->grid)) && st == OK)
-        st = export_part_open(out, file_name(plan, plan->file_of[i], name), &plan->header[plan->file_of[i]]);
+        st = export_part_open(out, file_name(plan, plan->file_of[i], name));
     if (all_write) return st == OK ? write_own(out, p, plan->at[i], row_bytes, own) : st;
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
@@ -349,7 +346,7 @@ static enum status write_noted(size_t buffer, uint64_t file, const char *dir, co
     enum status st = OK;
     const struct layout *l = weights->layout;
     struct export e = {.fd = -1, .written = written};
-    struct export_part part = {.dir = dir, .fd = -1, .written = g->size == 1 ? written : NULL};
+    struct export_part part = {.dir = dir, .fd = -1, .written = written};
     struct plan plan = {0};
     struct gather room = {0};
     TRY(grid_agree(g, gather_new(buffer, g, l, storage, &room)));
@@ -359,6 +356,7 @@ static enum status write_noted(size_t buffer, uint64_t file, const char *dir, co
     TRY(grid_agree(g, st));
     TRY(grid_agree(g, write_share(&part, &room, &plan, weights)));
     TRY(grid_agree(g, g->rank ? OK : finish(&e, &plan, l)));
+    if (written) TRY(written_gather(g, written));
 done:
     export_end(&e);
     file_hash_end(&part.hash);
