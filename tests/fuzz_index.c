@@ -67,12 +67,21 @@ static struct layout *prepare(void)
     return l;
 }
 
+/* Whether a file may have the parameter under this name. */
+static bool may_be(const char *name, const struct layout *l, const struct param *p, bool headless)
+{
+    const char *one;
+    for (size_t i = 0; (one = param_file_name(l, p, headless, i)); i++)
+        if (!strcmp(name, one)) return true;
+    return false;
+}
+
 static void check(const struct checkpoint *c, const struct layout *l, bool headless)
 {
     must(c->n_file >= 1 && c->n_file <= 2);
     for (size_t i = 0; i < l->n_param; i++) {
         if (headless && l->param[i].role == ROLE_HEAD && !c->at[i]) continue;
-        must(c->at[i] && c->file_of[i] < c->n_file && !strcmp(c->at[i]->name, l->param[i].name));
+        must(c->at[i] && c->file_of[i] < c->n_file && may_be(c->at[i]->name, l, &l->param[i], headless));
         must(safetensors_find(c->file[c->file_of[i]], c->at[i]->name) == c->at[i]);
     }
 }

@@ -1,9 +1,10 @@
-/* fuzz: files of JSON Lines, as every reader of rows takes them: rows, plain text, answers under another key, prompts,
- * refusals. What is accepted has ids that the model knows, and goes from one process to another as it is. */
+/* fuzz: files of JSON Lines, as every reader of rows takes them: rows, plain text, answers under another key, choices,
+ * prompts, refusals. What is accepted has ids that the model knows, and goes from one process to another as it is. */
 #define _GNU_SOURCE
 #include "fuzz_json.h"
 #include "unlearn/data.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -68,6 +69,20 @@ static void read_variants(const struct data_file *f, const struct data_rule *rul
     variants_free(&v);
 }
 
+/* As many right choices as rows, each among its row's. */
+static void read_choices(const struct data_file *f, const struct data_rule *rule)
+{
+    struct variants v = {0};
+    size_t *right = NULL;
+    if (accepted(choices_read(f, rule, &v, &right))) {
+        must(v.n && !v.first[0] && v.data && v.first[v.n] == v.data->n_row);
+        for (size_t i = 0; i < v.n; i++) must(right[i] < v.first[i + 1] - v.first[i]);
+        check(v.data);
+    }
+    variants_free(&v);
+    free(right);
+}
+
 /* Of the JSON of one line. */
 size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t most, unsigned seed)
 {
@@ -94,6 +109,7 @@ static void read_all(const char *path, const struct data_rule *rule)
     }
     dataset_free(d);
     read_variants(&f, rule);
+    read_choices(&f, rule);
     if (accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d))) check(d);
     dataset_free(d);
     f.text = "question";

@@ -79,7 +79,7 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
     for (size_t i = 0; i < l->n_param; i++) {
         const struct param *p = &l->param[i];
         const json_t *name = NULL;
-        const char *key;
+        const char *key = NULL;
         for (size_t k = 0; !name && (key = param_file_name(l, p, headless || l->shape->tied, k)); k++)
             name = json_object_get(map, key);
         if (!name) {
@@ -91,8 +91,7 @@ static enum status find_in_index(struct checkpoint *c, const char *dir, const ch
             goto done;
         }
         TRY(open_file(c, dir, json_string_value(name), &c->file_of[i]));
-        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, find(c->file[c->file_of[i]], l, p, headless || l->shape->tied),
-                   headless));
+        TRY(settle(c, c->file[c->file_of[i]]->path, l, i, safetensors_find(c->file[c->file_of[i]], key), headless));
     }
 done:
     return st;
