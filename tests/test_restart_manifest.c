@@ -94,6 +94,23 @@ static void what_is_missing_or_of_another_type_makes_it_unsound(void **state)
     text_free(&why);
 }
 
+static void what_is_no_object_is_unsound(void **state)
+{
+    static const char *const cases[] = {"\"input\"", "7", "null", "[]", "true"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct text why = {0};
+        json_t *got = NULL;
+        char directory[256];
+        bool sound = true;
+        scratch_directory(directory);
+        write_file(directory, "manifest.json", cases[i], strlen(cases[i]));
+        assert_int_equal(manifest_read(directory, STEP, &got, &sound, &why), OK);
+        assert_true(!sound && !got && why.n);
+        text_free(&why);
+        remove_directory(directory);
+    }
+}
+
 static void another_kind_is_an_error(void **state)
 {
     static const char *const cases[][2] = {{"{\"format\": 3}", "format 3"},
@@ -150,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_manifest_is_sound),
+        cmocka_unit_test(what_is_no_object_is_unsound),
         cmocka_unit_test(files_are_what_their_parts_say),
         cmocka_unit_test(what_is_missing_or_of_another_type_makes_it_unsound),
         cmocka_unit_test(another_kind_is_an_error),

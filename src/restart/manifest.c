@@ -195,6 +195,7 @@ static enum status unchanged(const char *path, json_t *manifest, bool *same, str
     json_t *itself = NULL;
     enum status st;
     *same = false;
+    if (!json_is_object(manifest)) return text_print(why, "%s: is not a JSON object", path);
     TRY(hash_manifest(manifest, &itself));
     if (!(*same = json_equal(itself, json_object_get(manifest, ITSELF))))
         st = text_print(why, "%s: its content is not what was written (checksum)", path);
