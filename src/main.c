@@ -1,7 +1,7 @@
 /* unlearn: the command line, the start and the end of a process, one task, one exit status for all.
  * The story itself is in task/unlearn.c. */
+#include "unlearn/blas.h"
 #include "unlearn/config.h"
-#include "unlearn/math.h"
 #include "unlearn/parallel.h"
 #include "unlearn/task.h"
 #include <signal.h>

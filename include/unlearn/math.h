@@ -1,42 +1,16 @@
-/* math: products, norms, rotary, attention, activations, cross-entropy; each forward beside its backward. The only room
- * that calls BLAS, and the only one that looks at single elements of weights and activations. No messages.
+/* math: norms, rotary, attention, activations, cross-entropy; each forward beside its backward. The only room that looks at
+ * single elements of weights and activations. No messages.
  *
  * Shapes are written in memory order, rows first. n = rows (positions of a packed batch), J = deltas stacked as rows:
  * a backward takes dy [J][n][...] for ONE forward x [n][...], so row r of objective j stands at j*n + r.
  * Every function is Local and cannot fail; sizes of zero are legal and do nothing.                                   */
 #ifndef UNLEARN_MATH_H
 #define UNLEARN_MATH_H
-#include "unlearn/core.h"
-
-/* ----------------------------------------------------------------------------------- the library's kernels ----- */
-/** The first call of main(), before MPI and before any thread. If OpenBLAS does not know this processor and uses
- *  kernels with narrower vectors than it has, restarts the program once with OPENBLAS_CORETYPE set to what the
- *  processor supports; a value set by the user is left alone. The new kernels are used only if test products agree with
- *  plain loops. Processes on equal nodes decide alike.
- *  \return OK, whichever kernels are used; ERR_INTERNAL: products are wrong, and a second restart failed */
-enum status math_start(char **argv);
-const char *math_kernels(void); /* kernels in use, who chose them, what the processor has: one line, static */
-/* If products are much slower than the processor allows: how slow, and what to do; else NULL. Measures for 0.05 s. */
-const char *math_warning(void);
-
-/* --------------------------------------------------------------------------------------------------- threads ----- */
-void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
-int math_threads_now(void);
-const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
+#include "unlearn/blas.h"
 
 /* -------------------------------------------------------------------------------------------------- products ----- */
-/* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
-void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
-/* The same; no row's result depends, bit for bit, on the other rows or on threads. Fast for few rows. */
+/* linear_forward() where no row's result depends, bit for bit, on the other rows or on threads. Fast for few rows. */
 void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
-/* dx = beta dx + dy W */
-void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
-                           real *dx, size_t ldx);
-/* dw += dy^T x */
-void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
-                            real *dw);
-double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
-double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
 void math_add(size_t n, const real *x, real *y);                            /* y += x */

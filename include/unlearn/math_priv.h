@@ -1,28 +1,10 @@
-/* math, inside the room: the one matrix product, an exp that vectorises, sums in double, when a second thread pays. */
+/* math, inside the room: an exp that vectorises, sums in double. */
 #ifndef UNLEARN_MATH_PRIV_H
 #define UNLEARN_MATH_PRIV_H
 #include "unlearn/math.h"
 #include <math.h>
 #include <string.h>
 
-/* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
-#ifndef WORTH_A_TEAM
-#define WORTH_A_TEAM ((size_t)1 << 15)
-#endif
-/* Whether there are several threads to share work; false inside a parallel region. */
-bool team_free(void);
-/* Whether n elements are worth waking the team. Code that mostly has few elements asks before it opens a parallel
- * region, because even a region of one thread costs a system call. */
-static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
-
-static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-/* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to
- * BLAS exceeds `most` (BLAS counts in int). */
-void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
-                 const real *b, size_t ldb, real beta, real *c, size_t ldc);
-void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
-          size_t ldb, real beta, real *c, size_t ldc);
 /* C [m][n] = A B or, if add, C += A B, on the calling thread: A(i, l) = a[i a_row + l a_col], B [k][n] with row length
  * ldb. Reads columns of B up to n rounded up to TILE_PAD. Fastest when m is a multiple of TILE_ROWS and B lies in few
  * cache lines. */

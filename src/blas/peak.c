@@ -1,6 +1,7 @@
 /* The processor's peak rate: multiply-adds of its widest vectors in registers, on all threads at once. The program asks
  * the processor which vectors it has, and does not rely on the compiler's options. */
-#include "unlearn/math_priv.h"
+#include "unlearn/blas.h"
+#include <math.h>
 #include <omp.h>
 
 /* Independent chains: enough to keep all multiply-add units busy, and two registers remain free. */

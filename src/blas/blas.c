@@ -1,9 +1,10 @@
 /* The linear layer y = x W^T and its two backward products, by CBLAS; the threads of OpenMP and of BLAS.
  *      dx = dy W        dW = dy^T x                                                                                   */
-#include "unlearn/math_priv.h"
+#include "unlearn/blas.h"
 #include <assert.h>
 #include <cblas.h>
 #include <limits.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 
@@ -136,8 +137,7 @@ double math_gemm_rate(size_t n)
     real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
     double best = INFINITY, spent = 0;
     if (a && b && c) {
-        math_fill(n * n, (real)0.5, a);
-        math_fill(n * n, (real)0.25, b);
+        for (size_t i = 0; i < n * n; i++) a[i] = (real)0.5, b[i] = (real)0.25;
         for (int i = 0; i <= TIMES && (i < 2 || spent < ENOUGH); i++) { /* the first warms up */
             double start = clock_seconds(), seconds;
             gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);

@@ -3,11 +3,13 @@
  * only when the library is loaded: the program sets it and restarts itself, once, before it starts MPI or threads. BLIS
  * aborts if it is given kernels that it was built without, so its choice is left alone. */
 #define _GNU_SOURCE
-#include "unlearn/math_priv.h"
+#include "unlearn/blas.h"
 #include <cblas.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 #include <sys/auxv.h>
 #include <unistd.h>

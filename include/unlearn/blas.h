@@ -1,0 +1,53 @@
+/* blas: products by the BLAS library: its kernels, threads, the linear layer's three products, what rates it reaches. The only
+ * room that calls BLAS. Every function is Local and, but for math_start(), cannot fail; sizes of zero are legal.       */
+#ifndef UNLEARN_BLAS_H
+#define UNLEARN_BLAS_H
+#include "unlearn/core.h"
+
+/* ----------------------------------------------------------------------------------- the library's kernels ----- */
+/** The first call of main(), before MPI and before any thread. If OpenBLAS does not know this processor and uses
+ *  kernels with narrower vectors than it has, restarts the program once with OPENBLAS_CORETYPE set to what the
+ *  processor supports; a value set by the user is left alone. The new kernels are used only if test products agree with
+ *  plain loops. Processes on equal nodes decide alike.
+ *  \return OK, whichever kernels are used; ERR_INTERNAL: products are wrong, and a second restart failed */
+enum status math_start(char **argv);
+const char *math_kernels(void); /* kernels in use, who chose them, what the processor has: one line, static */
+/* If products are much slower than the processor allows: how slow, and what to do; else NULL. Measures for 0.05 s. */
+const char *math_warning(void);
+
+/* --------------------------------------------------------------------------------------------------- threads ----- */
+void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
+int math_threads_now(void);
+const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
+
+/* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
+#ifndef WORTH_A_TEAM
+#define WORTH_A_TEAM ((size_t)1 << 15)
+#endif
+/* Whether there are several threads to share work; false inside a parallel region. */
+bool team_free(void);
+/* Whether n elements are worth waking the team. Code that mostly has few elements asks before it opens a parallel
+ * region, because even a region of one thread costs a system call. */
+static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* -------------------------------------------------------------------------------------------------- products ----- */
+/* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
+void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+/* dx = beta dx + dy W */
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
+                           real *dx, size_t ldx);
+/* dw += dy^T x */
+void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
+                            real *dw);
+double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
+double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
+
+/* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to
+ * BLAS exceeds `most` (BLAS counts in int). */
+void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                 const real *b, size_t ldb, real beta, real *c, size_t ldc);
+void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
+          size_t ldb, real beta, real *c, size_t ldc);
+#endif
