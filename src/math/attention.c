@@ -109,13 +109,13 @@ static size_t first_key(const struct task *t, size_t query)
 /* The same, rounded down to a panel: scores of this query and of later ones are computed from here on. */
 static size_t first_panel(const struct task *t, size_t query) { return first_key(t, query) / TILE_PANEL * TILE_PANEL; }
 
-/* y [n][from ... keys, padded] = x [n][dim] times panels; rows of y are ld apart */
+/* y [n][from ... keys, padded] = x [n][dim] times panels, or += where `add`; rows of y are ld apart */
 static void times_panels(const struct task *t, size_t n, const real *x, size_t ldx, size_t from, size_t keys,
-                         const real *panels, real *y, size_t ld)
+                         const real *panels, bool add, real *y, size_t ld)
 {
     for (size_t first = from; first < keys; first += TILE_PANEL)
         small_product(n, smaller(TILE_PANEL, up_to(TILE_PAD, keys - first)), t->dim, x, ldx, 1, panels + first * t->dim,
-                      TILE_PANEL, false, y + first, ld);
+                      TILE_PANEL, add, y + first, ld);
 }
 
 /* Sets scores from n up to a multiple of TILE_PAD to -infinity, whose exp is 0, so that loops have no remainder. */
@@ -167,7 +167,7 @@ static void head_forward(const struct task *t, const real *q, real *out, real *l
     for (size_t query = 0; query < t->length; query += TILE_ROWS) {
         const size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows, from = first_panel(t, query);
         real *s = t->free + from;
-        times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, t->free, ld);
+        times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, false, t->free, ld);
         for (size_t i = 0; i < rows; i++) {
             if (t->a->cap > 0) cap_scores((real)t->a->cap, keys - from, s + i * ld, NULL);
             hide_keys(t->hidden, first_key(t, query + i), query + i + 1, t->free + i * ld);
@@ -241,7 +241,7 @@ static void block_softmax(const struct task *t, const struct block *b, const rea
 {
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         const size_t rows = smaller(TILE_ROWS, b->rows - i), keys = b->first + i + rows, n = keys - b->from;
-        times_panels(t, rows, q + (b->first + i) * t->row, t->row, b->from, keys, t->k_t, b->p + i * b->ld, b->ld);
+        times_panels(t, rows, q + (b->first + i) * t->row, t->row, b->from, keys, t->k_t, false, b->p + i * b->ld, b->ld);
         for (size_t k = i; k < i + rows; k++) {
             const size_t query = b->first + k, at = k * b->ld + b->from;
             if (b->slope) cap_scores((real)t->a->cap, n, b->p + at, b->slope + at);
@@ -259,7 +259,7 @@ static void block_backward(const struct task *t, const struct block *b, const re
     for (size_t i = 0; i < b->rows; i += TILE_ROWS) {
         size_t rows = smaller(TILE_ROWS, b->rows - i), query = b->first + i, keys = query + rows;
         real *ds = b->ds + i * b->ld + b->from;
-        times_panels(t, rows, dout + query * t->out_row, t->out_row, b->from, keys, t->v_t, ds - b->from, b->ld);
+        times_panels(t, rows, dout + query * t->out_row, t->out_row, b->from, keys, t->v_t, false, ds - b->from, b->ld);
         for (size_t k = 0; k < rows; k++) {
             const size_t at = (query + k) * t->out_row, row = (i + k) * b->ld + b->from;
             real mean = (real)row_dot(t->dim, dout + at, out + at);
@@ -322,6 +322,71 @@ void attention_backward(const struct attention *a, size_t J, size_t n, const rea
         for (size_t j = 0; j < J && !add; j++) { /* no query head uses these keys */
             zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + k_at, t.row);
             zero_rows(t.length, t.dim, dqkv + j * n * t.row + row + v_at, t.row);
+        }
+    }
+}
+
+/* ---- tangent */
+
+/* The keys and values of one direction beside those of the task: K'^T in panels, V' in padded rows. */
+struct direction {
+    const real *q, *k_t, *v;
+};
+
+/* In place of the scores' derivatives ds [n] those of the softmax p [n]. */
+static void softmax_tangent(size_t n, const real *restrict p, const real *restrict slope, real *restrict ds)
+{
+    if (slope)
+        for (size_t c = 0; c < n; c++) ds[c] *= slope[c];
+    const real mean = (real)row_dot(n, p, ds);
+#pragma omp simd
+    for (size_t c = 0; c < n; c++) ds[c] = p[c] * (ds[c] - mean);
+}
+
+static void head_tangent(const struct task *t, const struct direction *d, const real *q, const real *lse, real *out)
+{
+    const size_t ld = up_to(TILE_PANEL, t->length);
+    real *p = t->free, *ds = p + TILE_ROWS * ld, *slope = t->a->cap > 0 ? ds + TILE_ROWS * ld : NULL;
+    for (size_t query = 0; query < t->length; query += TILE_ROWS) {
+        const size_t rows = smaller(TILE_ROWS, t->length - query), keys = query + rows, from = first_panel(t, query);
+        const size_t n = keys - from;
+        times_panels(t, rows, q + query * t->row, t->row, from, keys, t->k_t, false, p, ld);
+        times_panels(t, rows, d->q + query * t->row, t->row, from, keys, t->k_t, false, ds, ld);
+        times_panels(t, rows, q + query * t->row, t->row, from, keys, d->k_t, true, ds, ld);
+        for (size_t i = 0; i < rows; i++) {
+            const size_t at = i * ld + from;
+            if (slope) cap_scores((real)t->a->cap, n, p + at, slope + at);
+            hide_keys(t->hidden, first_key(t, query + i), query + i + 1, p + i * ld);
+            softmax_again(first_key(t, query + i) - from, query + i + 1 - from, n, lse[(query + i) * t->a->heads_q],
+                          p + at);
+            softmax_tangent(n, p + at, slope ? slope + at : NULL, ds + at);
+        }
+        small_product(rows, t->dim, n, ds + from, ld, 1, t->v + from * t->wide, t->wide, false, out + query * t->out_row,
+                      t->out_row);
+        small_product(rows, t->dim, n, p + from, ld, 1, d->v + from * t->wide, t->wide, true, out + query * t->out_row,
+                      t->out_row);
+    }
+}
+
+void attention_tangent(const struct attention *a, size_t K, size_t n, const real *qkv, const real *lse, const real *tqkv,
+                       real *tout, real *scratch)
+{
+    const size_t tasks = a->n_seq * a->heads_q, per_thread = task_scratch(a, longest_of(a));
+#pragma omp parallel for schedule(dynamic) if (tasks > 1)
+    for (size_t i = 0; i < tasks; i++) {
+        const size_t seq = i / a->heads_q, h = i % a->heads_q, kv = (size_t)a->kv_of[h], at = a->first[seq];
+        struct task t = task_new(a, seq, kv, qkv, scratch + (size_t)omp_get_thread_num() * per_thread);
+        const size_t key = (a->heads_q + kv) * t.dim, value = key + a->heads_kv * t.dim;
+        real *k_t = take(&t, up_to(TILE_PANEL, t.length) * t.dim), *v = take(&t, t.length * t.wide);
+        t.v = take(&t, t.length * t.wide);
+        pack_rows(&t, t.length, qkv + at * t.row + value, t.row, t.v);
+        for (size_t k = 0; k < K; k++) {
+            const real *row = tqkv + (k * n + at) * t.row;
+            const struct direction d = {row + h * t.dim, k_t, v};
+            pack_columns(&t, (real)a->scale, row + key, k_t);
+            pack_rows(&t, t.length, row + value, t.row, v);
+            head_tangent(&t, &d, qkv + at * t.row + h * t.dim, lse + at * a->heads_q + h,
+                         tout + (k * n + at) * t.out_row + h * t.dim);
         }
     }
 }

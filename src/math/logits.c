@@ -214,3 +214,23 @@ void logits_moment(size_t n, size_t v, const real *logits, const double *lse, co
 #pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
     for (size_t k = 0; k < n; k++) sum[k] = row_moment(v, logits + k * v, lse[k], about ? about[k] : 0, power);
 }
+
+static double row_mean(size_t v, const real *z, double lse, const real *t)
+{
+    const struct split m = split(lse);
+    real e[PIECE];
+    double total = 0;
+    for (size_t first = 0; first < v; first += PIECE) {
+        const size_t here = smaller(PIECE, v - first);
+#pragma omp simd
+        for (size_t c = 0; c < here; c++) e[c] = real_exp(z[first + c] - m.high - m.low);
+        total += row_dot(here, e, t + first);
+    }
+    return total;
+}
+
+void logits_mean(size_t K, size_t n, size_t v, const real *logits, const double *lse, const real *t, double *mean)
+{
+#pragma omp parallel for schedule(static) if (K * n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < K * n; k++) mean[k] = row_mean(v, logits + k % n * v, lse[k % n], t + k * v);
+}
