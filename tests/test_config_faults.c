@@ -214,7 +214,6 @@ static void what_is_for_later_says_so(void **state)
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
 
-        {"geffect: {tokens: true}", "in.yaml:3:19", "not built yet"},
         {"geffect: {curvature: true}", "in.yaml:3:22", "geffect.curvature: \"true\" is not built yet; only false is"},
         {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
 

@@ -39,6 +39,7 @@ struct demand {
     size_t objectives; /* most objectives stacked in one backward; 0: no backward */
     size_t directions; /* most gradients for engine_effects() */
     size_t norms;      /* tokens of the longest row for engine_norms(); 0: never called */
+    size_t tangents;   /* most directions for engine_tokens() */
     /* memory */
     size_t states;      /* number of states: weights, gradients and so on */
     char named[96];     /* their names, such as ", gradient, moments" */

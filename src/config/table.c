@@ -193,7 +193,8 @@ const struct row config_table[] = {
      .help = "inner products of all gradients and the update; auto: with fidelity", .choices = "auto|true|false"},
     {"geffect.standard_error", SWITCH, AT(geffect.standard_error), "false",
      .help = "of every effect's total, over the rows of its risk"},
-    {"geffect.tokens", SWITCH, NOWHERE, "false", .help = "effects of single tokens", .flags = LATER},
+    {"geffect.tokens", CHOICE, AT(geffect.tokens), "false",
+     .help = "effects of single tokens, in tokens.h5: of the answers, or of refusals", .choices = "false|true|refusals"},
     {"geffect.curvature", SWITCH, NOWHERE, "false", .help = "second-order terms", .flags = LATER},
     {"geffect.pairs", SWITCH, NOWHERE, "false", .help = "effects of pairs of instances", .flags = LATER},
 
