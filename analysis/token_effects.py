@@ -5,9 +5,10 @@ effect on a risk, and what any objective of token likelihoods would do with othe
     token_effects.py FILE                          the tokens of largest effect on each risk, with the text around them
     token_effects.py FILE --sweep wga alpha=0.1,1,5 total effects on each risk for every setting and step
     token_effects.py FILE --text 3                 the answer of row 3, each token with its effects
+    token_effects.py FILE --picture FILE.png       the answers of largest effect, each token in the colour of its effect
 
 An objective L(nll_1, ..., nll_n) has on its row the effect sum_t dL/dnll_t d_t, d_t = <grad R, grad nll_t>: the file's
-token_effect. Negative: a step on the objective raises the risk. Needs h5py and numpy.
+token_effect. d_t > 0: what makes the token less likely raises the risk. Needs h5py and numpy, for pictures matplotlib.
 """
 import argparse
 import itertools
@@ -129,14 +130,63 @@ def row_text(tokens, at, row):
               f"  {json.dumps(tokens.text[i], ensure_ascii=False)}")
 
 
+def lay_out(texts, width):
+    """(line, column) of each text on lines of `width` characters, broken before a text that begins with a space."""
+    places, line, column = [], 0, 0
+    for text in texts:
+        if column and column + len(text) > width:
+            line, column = line + 1, 0
+        places.append((line, column))
+        column += len(text)
+    return places, line + 1
+
+
+def picture(tokens, at, rows, path, width=64):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    shown = {i: [tokens.text[t].replace("\n", "↵") for t in range(tokens.rows[i].start, tokens.rows[i].stop)] for i in rows}
+    placed = {i: lay_out(texts, width) for i, texts in shown.items()}
+    height = sum(n + 0.6 for _, n in placed.values())
+    figure, axes = plt.subplots(1, len(tokens.risks), squeeze=False, layout="constrained",
+                                figsize=(0.075 * width * len(tokens.risks) + 1.2, 0.24 * height + 1.0))
+    for k, a in enumerate(axes[0]):
+        a.set(xlim=(-5, width), ylim=(height, -0.8), title=f"risk “{tokens.risks[k]}”")
+        a.axis("off")
+        most = max(np.abs(tokens.effect[at, k, tokens.rows[i]]).max() for i in rows)
+        color, y = plt.cm.ScalarMappable(plt.Normalize(-most, most), "PuOr_r"), 0.0
+        for i in rows:
+            a.text(-0.7, y, str(i), ha="right", va="center", fontsize=7, color="0.4")
+            for text, (line, column), d in zip(shown[i], placed[i][0], tokens.effect[at, k, tokens.rows[i]]):
+                a.add_patch(Rectangle((column, y + line - 0.45), len(text), 0.9, facecolor=color.to_rgba(d), linewidth=0))
+                for c, letter in enumerate(text):
+                    a.text(column + c + 0.5, y + line, letter, ha="center", va="center", fontsize=7, family="monospace",
+                           color="white" if abs(d) > 0.7 * most else "black")
+            y += placed[i][1] + 0.6
+        figure.colorbar(color, ax=a, location="bottom", aspect=50, pad=0.01).set_label(
+            "⟨∇R, ∇nll of the token⟩ (nat²); right of 0: forgetting the token raises the risk", fontsize=8)
+    figure.suptitle(f"effects of single tokens at step {tokens.steps[at]}; at the left the row of the forget file", fontsize=9)
+    figure.savefig(path, dpi=160)
+    print(path)
+
+
+def worst_rows(tokens, at, n):
+    """The rows with the largest sum of absolute effects on the last risk, in order of the file."""
+    size = {i: np.abs(tokens.effect[at, -1, part]).sum() for i, part in tokens.rows.items()}
+    return sorted(sorted(size, key=size.get)[-n:])
+
+
 def main():
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="tokens.h5, of a run that is finished or not")
     parser.add_argument("--sweep", nargs="+", metavar=("OBJECTIVE", "NAME=VALUES"), help="with a value of each parameter")
     parser.add_argument("--text", type=int, metavar="ROW", help="one answer, token by token")
+    parser.add_argument("--picture", metavar="PICTURE", help="PNG, PDF or SVG")
     parser.add_argument("--step", type=int, help="a measured step (default: the last)")
-    parser.add_argument("--top", type=int, default=10, help="how many tokens (default: 10)")
+    parser.add_argument("--top", type=int, default=10, help="how many tokens, of a picture rows (default: 10)")
     parser.add_argument("--json", action="store_true", help="of --sweep, for programs")
     a = parser.parse_args()
     try:
@@ -146,6 +196,8 @@ def main():
         at = len(tokens.steps) - 1 if a.step is None else list(tokens.steps).index(a.step)
         if a.sweep:
             sweep(tokens, a.sweep[0], a.sweep[1:], a.json)
+        elif a.picture:
+            picture(tokens, at, worst_rows(tokens, at, a.top), a.picture)
         elif a.text is not None:
             row_text(tokens, at, a.text)
         else:
