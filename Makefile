@@ -101,9 +101,15 @@ $(VERSIONED): EXTRA = -include $B/version.h
 
 # ----------------------------------------------------------------------------------------- what a bare machine needs
 DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
-            libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev libcmocka-dev \
-            python3 python3-venv clang clang-format valgrind git
-deps:                           # installs Debian's packages; elsewhere says what to do
+            libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
+DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
+DEBIAN_LINT = clang clang-format libomp-dev         # and for the lint
+APT_LOG   = build/apt.log
+# Percents on the screen from apt's own status lines, all else into a file; the exit status is apt's.
+APT       = { $$as apt-get update -q && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+            --no-install-recommends -o APT::Status-Fd=3 $$lack; }
+PERCENT   = awk -F: '$$1 == "pmstatus" { p = int($$3 / 20) * 20; if (p > was) { print "make deps: " p " %"; fflush(); was = p } }'
+deps:                           # installs Debian's packages to build and run; elsewhere says what to do
 	@if ! command -v apt-get >/dev/null; then \
 	   echo 'make deps: this is no Debian or Ubuntu: INSTALL names the packages of other systems'; exit 0; fi; \
 	 lack=; for p in $(DEBIAN); do \
@@ -111,8 +117,9 @@ deps:                           # installs Debian's packages; elsewhere says wha
 	 test -n "$$lack" || exit 0; \
 	 if [ `id -u` = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else \
 	   echo "make deps: not root and no sudo: have somebody run  apt-get install$$lack"; exit 1; fi; \
-	 echo "make deps: installing$$lack"; \
-	 $$as apt-get update -q && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$lack
+	 echo "make deps: installing$$lack"; mkdir -p build; \
+	 st=`{ { { $(APT) 3>&1 >&5 2>&5; echo $$? >&4; } | $(PERCENT) >&2; } 4>&1; } 5>$(APT_LOG)`; \
+	 test "$$st" = 0 || { tail -n 5 $(APT_LOG); echo "make deps: apt-get failed; all of its output: $(APT_LOG)"; exit 1; }
 venv: $(VENV)/ready             # Python's packages for the end-to-end tests
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
@@ -124,7 +131,7 @@ AGAIN     = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFL
 PRECISIONS = $(if $(VARIANT),float,float double)
 ONLY      =
 test:                           # everything a bare machine needs, then all tests; ONLY="name ..." for some of them
-	@$(AGAIN) deps || echo 'make test: going on with what is installed'
+	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST)' || echo 'make test: going on with what is installed'
 	@for p in $(PRECISIONS); do $(AGAIN) PRECISION=$$p all tests || exit 1; done
 	@$(AGAIN) venv || echo 'make test: no Python packages: the end-to-end tests are skipped'
 	@SHARED='$(SHARED)' VENV='$(VENV)' VARIANT='$(VARIANT)' PRECISIONS='$(PRECISIONS)' tests/run.sh $(ONLY)
@@ -138,6 +145,7 @@ test-faults:                    # kills, broken disks, damaged files, hostile in
 
 FORMATTED = $(wildcard src/*.c src/*/*.c include/*/*.h tests/*.c tests/*.h)
 lint:                           # format, rooms, scripts, and no warning of gcc or clang in either precision
+	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT)' || echo 'make lint: going on with what is installed'
 	clang-format --dry-run -Werror $(FORMATTED)
 	sh tests/lint_rooms.sh
 	@for f in .ci/run tests/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
@@ -148,9 +156,9 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	 done; done
 
 # --------------------------------------------------------------------------------------------------------- analysers
-DEBIAN_ANALYSE = cppcheck clang-tidy libomp-dev     # beside those of `make deps`
+DEBIAN_ANALYSE = cppcheck clang-tidy                # beside those of the lint
 analyse:                        # analysers of gcc and clang, clang-tidy, cppcheck, threads, valgrind: fails on any finding
-	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_ANALYSE)' || echo 'make analyse: going on with what is installed'
+	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT) $(DEBIAN_ANALYSE)' || echo 'make analyse: going on with what is installed'
 	@MAKE='$(AGAIN)' SHARED='$(SHARED)' sh tests/analyse.sh $(ONLY)
 AS_COMPILED = -std=gnu11 -fopenmp -D_GNU_SOURCE= $(INC) $(filter -I%,$(shell $(CC) -show)) -DREAL=$(PRECISION) -DREAL_$(PRECISION)
 tidied: $(patsubst %.c,$B/%.tidy,$(sort $(wildcard src/*.c src/*/*.c)))
