@@ -195,6 +195,17 @@ done:
     return st;
 }
 
+/* Rows are only added: the library keeps the chunks of the last ones, not a megabyte of each field as it does by itself. */
+static enum status column_access(const struct creation *c, const struct column *column, hid_t *out)
+{
+    enum { SLOTS = 521 }; /* a prime, some times the chunks of a row */
+    enum status st = OK;
+    TRY_HDF(*out = H5Pcreate(H5P_DATASET_ACCESS), c->path, column->name);
+    if (column->growing) TRY_HDF(H5Pset_chunk_cache(*out, SLOTS, column->chunk_bytes, 1), c->path, column->name);
+done:
+    return st;
+}
+
 static enum status find_axes(const struct creation *c, const struct field *field, struct column *column, size_t *axis)
 {
     for (column->n_axis = 0; column->n_axis < FIELD_AXES && field->axis[column->n_axis]; column->n_axis++) {
@@ -215,7 +226,7 @@ static enum status find_axes(const struct creation *c, const struct field *field
 static enum status create_column(const struct creation *c, const struct field *field, struct column *column)
 {
     enum status st = OK;
-    hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
+    hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID, access = H5I_INVALID_HID;
     const hid_t types[] = {[FIELD_DOUBLE] = H5T_IEEE_F64LE, [FIELD_INT64] = H5T_STD_I64LE, [FIELD_TEXT] = c->text};
     const hid_t type = types[field->type];
     hsize_t now[FIELD_AXES], most[FIELD_AXES];
@@ -232,8 +243,9 @@ static enum status create_column(const struct creation *c, const struct field *f
     for (int i = 0; i < column->n_axis; i++) now[i] = most[i] = column->size[i];
     if (column->growing) now[0] = 0, most[0] = H5S_UNLIMITED;
     TRY(column_properties(c, column, &create));
+    TRY(column_access(c, column, &access));
     TRY_HDF(space = H5Screate_simple(column->n_axis, now, most), c->path, field->name);
-    TRY_HDF(column->data = H5Dcreate2(c->file, field->name, type, space, H5P_DEFAULT, create, H5P_DEFAULT), c->path,
+    TRY_HDF(column->data = H5Dcreate2(c->file, field->name, type, space, H5P_DEFAULT, create, access), c->path,
             field->name);
     for (int i = 0; i < column->n_axis; i++)
         TRY_HDF(H5DSattach_scale(column->data, c->scale[axis[i]], (unsigned)i), c->path, field->name);
@@ -242,6 +254,7 @@ static enum status create_column(const struct creation *c, const struct field *f
     TRY(describe(c, column->data, field->long_name, field->units, field->equation));
 done:
     if (space >= 0) H5Sclose(space);
+    if (access >= 0) H5Pclose(access);
     if (create >= 0) H5Pclose(create);
     return st;
 }
