@@ -2,12 +2,11 @@
  * The table checks names, types and ranges; what needs a file or a model is checked by task/plan.c.                  */
 #ifndef UNLEARN_CONFIG_H
 #define UNLEARN_CONFIG_H
-#include "unlearn/core.h"
+#include "unlearn/yaml.h"
 
 #define CONFIG_AUTO SIZE_MAX       /* "auto": the program chooses */
 #define CONFIG_ALL  (SIZE_MAX - 1) /* "all" */
 #define CONFIG_NULL (SIZE_MAX - 2) /* not given */
-#define CONFIG_MOST 1048576        /* bytes of an input file */
 
 enum task { TASK_FINETUNE, TASK_UNLEARN, TASK_GEFFECT, TASK_EVALUATE, TASK_GENERATE };
 enum preset { PRESET_NONE, PRESET_OPEN_UNLEARNING, PRESET_TOFU, PRESET_PAPER };
@@ -39,10 +38,6 @@ enum ratio_mean { RATIO_AUTO, RATIO_ARITHMETIC, RATIO_GEOMETRIC };
 enum length_of { LENGTH_AUTO, LENGTH_TOTAL, LENGTH_NEW };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
-struct place {        /* where a value was written; line 0: nowhere (a default) */
-    const char *file; /* borrowed from the config; "command line: key=value" (and line 0) for an override */
-    size_t line, column;
-};
 struct config_model { /* a model of a trajectory */
     char *path;
     size_t step;
@@ -208,6 +203,4 @@ enum status config_nearest(const char *choices, const char *word, struct text *o
 enum status config_presets(struct text *out);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
-/** "FILE:LINE:COLUMN" of a place, or the file alone; static, overwritten by the next call. */
-const char *place_text(const struct place *p);
 #endif

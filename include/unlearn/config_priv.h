@@ -1,34 +1,7 @@
-/* config, private: the tree that a text becomes, and the table of keys that gives it its meaning. */
+/* config, private: the table of keys that gives a tree its meaning. */
 #ifndef UNLEARN_CONFIG_PRIV_H
 #define UNLEARN_CONFIG_PRIV_H
 #include "unlearn/config.h"
-
-/* ------------------------------------------------------------------------------------------ tree: tree.c ----- */
-enum node_kind { NODE_SCALAR, NODE_MAP, NODE_LIST };
-enum node_style { STYLE_PLAIN, STYLE_QUOTED, STYLE_BLOCK }; /* only plain scalars can be numbers, true, false, null */
-
-struct node {
-    enum node_kind kind;
-    enum node_style style;
-    char *key, *text; /* owned: its key where it stands in a mapping; the value of a scalar */
-    size_t breaks;    /* line breaks that end folded or literal text, and are not in `text` */
-    struct place key_place, place;
-    struct node *child, *next; /* owned: the first of its own, and the one after it in its parent */
-    struct node *last;         /* borrowed: the last of its own */
-};
-/** One YAML document of `n` bytes (JSON is YAML's flow style). Refused: duplicate keys, anchors, aliases, foreign tags,
- *  NUL, more than 32 levels, more than one document. `where` names the text in messages and is borrowed by the places;
- *  positions false: places carry no line (a command line has none), and an empty text is null.                  Local. */
-enum status tree_parse(const char *where, const char *text, size_t n, bool positions, struct node **out);
-/** A copy of `text` with the pairs of escapes that stand for one character joined, where it is JSON and has any; else *out
- *  is NULL.                                                                                                      Local. */
-enum status surrogates_join(const char *text, size_t n, char **out);
-enum status node_new(enum node_kind kind, const struct place *place, struct node **out);
-void node_free(struct node *node); /* and all that follow it; NULL is fine */
-void node_append(struct node *parent, struct node *child);
-struct node *node_find(const struct node *map, const char *key); /* NULL where there is none, or map is NULL */
-bool node_is_null(const struct node *node);
-size_t node_count(const struct node *parent);
 
 /* --------------------------------------------------------------------------------------- values: value.c ----- */
 /* Return NULL, or what is wrong with s in a few words ("" where nothing more helpful can be said). */

@@ -5,17 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *place_text(const struct place *p)
-{
-    static char text[1024];
-    const char *file = p->file ? p->file : "input";
-    if (p->line > 0)
-        snprintf(text, sizeof text, "%.900s:%zu:%zu", file, p->line, p->column);
-    else
-        snprintf(text, sizeof text, "%.900s", file);
-    return text;
-}
-
 static size_t row_of(const char *key)
 {
     size_t i = 0;

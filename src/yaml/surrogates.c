@@ -1,6 +1,6 @@
 /* JSON writes a character beyond 16 bits as two escapes, \ud83d\ude00, where YAML wants one, \U0001f600. Only in what is
  * JSON as a whole: there every backslash stands in double quotes, and begins an escape.                             */
-#include "unlearn/config_priv.h"
+#include "unlearn/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

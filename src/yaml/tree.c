@@ -1,6 +1,6 @@
 /* A YAML document as a tree of nodes with places, from libyaml's events. libyaml itself takes duplicate keys, endless
  * aliases, unlimited depth and stops silently before a second document: all of that is refused here.               */
-#include "unlearn/config_priv.h"
+#include "unlearn/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,17 @@ struct builder {
     size_t level, documents;
     struct node *key; /* owned: read, and its value not yet */
 };
+
+const char *place_text(const struct place *p)
+{
+    static char text[1024];
+    const char *file = p->file ? p->file : "input";
+    if (p->line > 0)
+        snprintf(text, sizeof text, "%.900s:%zu:%zu", file, p->line, p->column);
+    else
+        snprintf(text, sizeof text, "%.900s", file);
+    return text;
+}
 
 void node_free(struct node *node)
 {
