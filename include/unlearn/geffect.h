@@ -115,7 +115,7 @@ struct pairs_limits { /* on a process */
  *  read.                                                                                                        Local. */
 enum status pairs_new(const struct engine *e, const struct pairs_limits *most, struct pairs **out, size_t *bytes);
 void pairs_free(struct pairs *w);
-size_t pairs_token_bytes(const struct layout *l); /* kept of each token of a block, at most */
+size_t pairs_token_bytes(const struct layout *l); /* kept of each token of a block, about */
 /** Work on as many tokens and sequences of the instances and of the block, beside their forwards and backwards. */
 double pairs_flops(const struct layout *l, size_t J, const size_t tokens[2], const size_t sequences[2]);
 

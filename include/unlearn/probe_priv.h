@@ -29,6 +29,10 @@ struct measurement {
 /** Puts a field into the current row; ranks other than 0 only agree on the status.          Collective over the job. */
 enum status measurement_put(struct measurement *m, const char *field, const double *slab);
 void measurement_report(const struct measurement *m, size_t step);
+/** Between two parts of a measurement: ERR_STOPPED if it is to stop.                        Collective over the job. */
+enum status measurement_go_on(const struct measurement *m);
+/** Behind objective j, the first that is not measured in the same passes: it reads other outputs or other rows. */
+size_t measured_together(const struct inputs *in, size_t j);
 
 /* ------------------------------------------------------------------------------------------------------- probes ----- */
 /* Something that is measured beside the effects: a file that defines NAME_probe, and a line in table.c. All functions
@@ -40,6 +44,8 @@ struct probe {
     enum status (*check)(const struct inputs *in); /* ERR_INPUT if it cannot be measured */
     /* adds what it needs in addition to the effects: states, directions, bytes, flops */
     void (*demand)(const struct inputs *in, const struct layout *l, struct demand *d);
+    /* adds a line of its own to the plan, which ends */
+    enum status (*print)(const struct inputs *in, const struct layout *l, struct text *out);
     struct field_list fields;                                      /* its fields of geffect.h5 */
     size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the fields' axes that only it has */
     enum status (*make)(const struct measurement *m, void **self); /*                                    Local. */

@@ -88,15 +88,16 @@ void pairs_free(struct pairs *w)
     free(w);
 }
 
+/* The same on all tensor ranks, however unevenly these share the model. */
 size_t pairs_token_bytes(const struct layout *l)
 {
     size_t reals = 0;
     for (size_t slot = 0; slot < slot_count(l); slot++) {
         const struct param *p = slot_param(l, slot);
         if (p->vector) continue;
-        reals += slot < l->n_param && is_table(p) ? p->col_count : p->row_count + (follows(l, p) ? 0 : p->col_count);
+        reals += slot < l->n_param && is_table(p) ? p->cols : p->rows + (follows(l, p) ? 0 : p->cols);
     }
-    return reals * sizeof(real);
+    return reals / (size_t)l->tensor_size * sizeof(real);
 }
 
 /* ------------------------------------------------------------------------------------------------- the block ------- */

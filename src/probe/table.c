@@ -4,6 +4,7 @@
 #define PROBES(X)     \
     X(gram)           \
     X(standard_error) \
+    X(pairs)          \
     X(fidelity)
 
 #define X(name) extern const struct probe name##_probe;
