@@ -21,8 +21,8 @@ struct engine_room {
     double *of_sequence;                  /* [tokens] one inner product per sequence of a pass */
     real *product;                        /* [tokens][widest_product] G x */
     const real **base;                    /* [risks] risk gradients in the layer acquired */
-    real *gram, *columns;                 /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest] */
-    real *vector, *whole;                 /* [tokens][widest]: gradients of vectors; sums over the tensor ranks */
+    real *gram, *columns;                 /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
+    real *vector, *whole;                 /* [tokens][widest_whole]: gradients of vectors; sums over the tensor ranks */
     double *square, *shared;              /* [parameters][rows] squared norms; [parameters] 1: some ranks share rows */
     size_t n_product, n_columns, n_whole; /* sizes in reals; code that writes there asserts that it fits */
 };
@@ -56,7 +56,7 @@ void shared_find(const struct engine *e, double *shared);
 const real *shared_sum(const struct engine *e, const struct param *p, size_t n, const real *x, size_t ld, real *all);
 
 /** Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
-size_t widest_columns(const struct layout *l);
+size_t widest_whole(const struct layout *l);
 /** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row. */
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */

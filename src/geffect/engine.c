@@ -21,7 +21,7 @@ static size_t widest_product(const struct layout *l)
 }
 
 /* Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
-size_t widest_columns(const struct layout *l)
+size_t widest_whole(const struct layout *l)
 {
     const struct shape *s = l->shape;
     size_t kv = s->kv_heads * s->head_dim, local = widest_product(l);
@@ -32,7 +32,7 @@ size_t widest_columns(const struct layout *l)
 static void take_norms(struct arena *a, struct engine *e, struct engine_room *room)
 {
     const struct layout *l = e->layout;
-    const size_t longest = room->most.norms, widest = widest_columns(l);
+    const size_t longest = room->most.norms, widest = widest_whole(l);
     room->n_columns = longest * widest;
     room->n_whole = e->tokens * widest;
     room->gram = arena_take(a, 2 * longest * longest, sizeof *room->gram);

@@ -54,7 +54,7 @@ static void take_all(struct arena *a, const struct engine *e, struct pairs *w)
     }
     w->cut = arena_take(a, e->tokens + 1, sizeof *w->cut);
     w->tile = arena_take(a, (size_t)2 * PAIR_TILE * PAIR_TILE, sizeof *w->tile);
-    w->vector = arena_take(a, PAIR_VECTORS * widest_columns(e->layout), sizeof *w->vector);
+    w->vector = arena_take(a, PAIR_VECTORS * widest_whole(e->layout), sizeof *w->vector);
     w->whole = arena_take(a, e->tokens * widest_shared(e), sizeof *w->whole);
     w->shared = arena_take(a, e->layout->n_param, sizeof *w->shared);
 }
