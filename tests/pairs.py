@@ -2,6 +2,7 @@
 
 On the small model of measures.py, drawn from the seed, so nothing but the repository is needed."""
 import json
+import subprocess
 import sys
 
 import h5py
@@ -118,6 +119,29 @@ def training(checks, place):
     checks.check(error and "geffect.pairs" in error, "other pairs are refused", str(error))
 
 
+def who_pays(checks, place):
+    """analysis/pairs.py: the most negative effects, with the questions of the files."""
+    got = place.run(checks, "who pays", place.settings(geffect={"pairs": "retain"}))
+    script = [sys.executable, str(ROOT / "analysis/pairs.py"), "out/geffect.h5"]
+    done = subprocess.run([*script, "--json", "--rows", "2", "--payers", "3"], cwd=place.directory, capture_output=True, text=True)
+    if not got or not checks.check(done.returncode == 0, "who pays: exit status", done.stderr):
+        return
+    said, effect = json.loads(done.stdout), got["pair_effect"][0, 0].sum(0)
+    total = effect @ got["pair_weight"]
+    expected = [int(i) for i in np.argsort(total)[:2] if total[i] < 0]
+    checks.check([r["row"] for r in said["rows"]] == expected, "who pays: the costliest rows", f"{said['rows']} {total}")
+    for r in said["rows"]:
+        payers = [int(p) for p in np.argsort(effect[r["row"]])[:3] if effect[r["row"], p] < 0]
+        checks.check([p["row"] for p in r["pays"]] == payers, f"who pays for {r['row']}", f"{r['pays']}")
+        checks.near(f"who pays for {r['row']}", {"effects": ([p["effect"] for p in r["pays"]], effect[r["row"], payers]),
+                    "groups": ([sum(p["groups"].values()) for p in r["pays"]], effect[r["row"], payers])}, 1e-12)
+        checks.check(r["text"] == json.loads(place.forget[r["row"]])["question"] and all(
+            p["text"] == json.loads(place.retain[p["row"]])["question"] for p in r["pays"]), f"questions of {r['row']}", f"{r}")
+    for words, option in (("no objective ga", ["--objective", "ga"]), ("no step 7", ["--step", "7"])):
+        done = subprocess.run([*script, *option], cwd=place.directory, capture_output=True, text=True)
+        checks.check(done.returncode == 1 and words in done.stderr, f"who pays: {words}", done.stderr)
+
+
 def plan(checks, place):
     """--check tells memory and work before anything runs."""
     said = {}
@@ -172,7 +196,7 @@ def main():
         for precision in precisions():
             golden(checks, precision, model, *{"double": (2, 2), "float": (1, 1)}[precision])
     if "double" in precisions():
-        for part in (values_of_the_reference, rows, symmetric, training, plan):
+        for part in (values_of_the_reference, rows, symmetric, training, who_pays, plan):
             part(checks, place)
     checks.finish()
 
