@@ -6,7 +6,7 @@
 
 /* relative to the largest of a layer; between layouts the order of sums differs alone. Float: products of sums of some hundred
  * products, which cancel where two rows have little in common. */
-static const double TOL = sizeof(real) == 8 ? 1e-8 : 5e-4, TOL_LAYOUT = sizeof(real) == 8 ? 1e-10 : 5e-4;
+static const double TOL = sizeof(real) == 8 ? 1e-8 : 1e-4, TOL_LAYOUT = sizeof(real) == 8 ? 1e-10 : 1e-4;
 static const char *const models[] = {"llama",    "llama3",   "mistral", "qwen2",  "phi",
                                      "gpt_neox", "stablelm", "phi3",    "gemma2", "gemma3"};
 enum {
