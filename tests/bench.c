@@ -1,9 +1,11 @@
-/* make bench: a training step and an effect pass on three shapes, as one JSON line each, so that runs can be compared.
+/* make bench: a training step, an effect pass and pairs on three shapes, as one JSON line each, so that runs can be compared.
  *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, TENSOR of them tensor
  * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Flops are nominal: 6 N for a token of a step,
  * (2 + 2K + 2J) N for one of an effect pass with K = 2 risks and J objectives; N = all parameters but the input embedding.
  *      ratio      flops / seconds / (products of the same process, best of five of a 2048-cube, times the processes)
  *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
+ * Pairs are effects of the 40 on each of PAIR_ROWS rows. `loop_seconds`: with every gradient formed when a pair needs it, from LOOP
+ * rows; `stored_seconds`: with each formed once and those of the 40 all kept (stored_mb), which large models have no room for.
  * Tokens are those of SHARED/bench/tokens.json or, where it is absent, made ones of the same lengths. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
@@ -156,6 +158,116 @@ static void token_effects(struct bench *b)
     must(engine_tokens(&b->engine, 0, NULL, &rows, K, b->risk, b->token, NULL, b->effect));
 }
 
+/* ----------------------------------------------------------------------------------------------------- pairs ----- */
+enum { PAIR_ROWS = 64, LOOP = 1, GROUPS = 1 };
+
+static void phases(const struct bench *b)
+{
+    if (b->grid->rank || !getenv("PHASES")) return;
+    for (int p = 0; p < N_PHASE; p++)
+        fprintf(stderr, "%-20s %.3f\n", phase_text((enum phase)p), phase_seconds((enum phase)p));
+}
+
+static void pairs_open(struct bench *b, struct pairs **w, struct rows *r, struct rows *with)
+{
+    const size_t room = ((size_t)512 << 20) / pairs_token_bytes(b->layout), all = b->train->first[PAIR_ROWS];
+    struct pairs_limits most = {.rows = PAIR_ROWS, .tokens = room < TOKENS ? TOKENS : room};
+    if (most.tokens > all) most.tokens = all;
+    most.outputs = most.tokens, most.sequences = PAIR_ROWS;
+    *r = (struct rows){.data = b->forget, .n = b->forget->n_row, .row = b->every};
+    *with = (struct rows){.data = b->train, .n = PAIR_ROWS, .row = b->every};
+    must(pairs_new(&b->engine, &most, w, NULL));
+}
+
+static void all_pairs(struct bench *b, struct pairs *w, const struct rows *r, const struct rows *with, double *out)
+{
+    struct objective ga;
+    const size_t size = GROUPS * r->n * with->n, blocks = pairs_share(w, &b->engine, with);
+    size_t *group = calloc(slot_count(b->layout), sizeof *group);
+    objective_find("ga", &ga);
+    memset(out, 0, size * sizeof *out);
+    for (size_t k = 0; k < blocks; k++) {
+        must(pairs_keep(w, k));
+        must(pairs_add(w, 1, &ga, r, GROUPS, group, out));
+    }
+    comm_sum_double(b->grid->world, out, size);
+    free(group);
+}
+
+static double dot(struct bench *b, const struct state *x, const struct state *y)
+{
+    double *e = calloc(b->layout->n_param, sizeof *e), sum = 0;
+    state_dot(x, y, e);
+    for (size_t i = 0; i < b->layout->n_param; i++) sum += e[i];
+    free(e);
+    return sum;
+}
+
+static void one_gradient(struct bench *b, const char *name, const struct rows *r, size_t i, struct state *to)
+{
+    struct objective o;
+    struct rows one = *r;
+    double weight = 1, loss;
+    one.n = 1, one.row = r->row + i;
+    objective_find(name, &o);
+    math_fill(b->layout->size, 0, to->data);
+    must(engine_gradient(&b->engine, &o, &one, &weight, to, &loss));
+}
+
+/* Seconds of both loops over all pairs, from those of LOOP rows p with all instances; checks the pairs against them. */
+static void loops(struct bench *b, const struct rows *r, const struct rows *with, const double *out, double seconds[2])
+{
+    double formed = 0, products = 0, worst = 0, scale = 0, began;
+    const double n = (double)r->n, m = (double)with->n;
+    for (size_t p = 0; p < LOOP; p++) {
+        one_gradient(b, "nll", with, p, b->risk[0]);
+        for (size_t i = 0; i < r->n; i++) {
+            double e;
+            began = clock_seconds();
+            one_gradient(b, "ga", r, i, b->gradient);
+            formed += clock_seconds() - began, began = clock_seconds();
+            e = dot(b, b->gradient, b->risk[0]);
+            products += clock_seconds() - began;
+            worst = fmax(worst, fabs(e - out[i * with->n + p])), scale = fmax(scale, fabs(e));
+        }
+    }
+    if (!(worst <= 1e-3 * scale)) fprintf(stderr, "bench: pairs differ from the loop by %.2g of %.2g\n", worst, scale);
+    formed /= LOOP * n, products /= LOOP * n;
+    seconds[0] = m * (formed + n * (formed + products));
+    seconds[1] = (m + n) * formed + m * n * products;
+}
+
+static void pairs(struct bench *b, int n)
+{
+    struct pairs *w;
+    struct rows r, with;
+    double *out, best = INFINITY, loop[2] = {NAN, NAN};
+    const char *precision = sizeof(real) == 8 ? "float64" : "float32";
+    pairs_open(b, &w, &r, &with);
+    out = calloc(GROUPS * r.n * with.n, sizeof *out);
+    for (int i = 0; i < n; i++) {
+        double seconds = -clock_seconds();
+        all_pairs(b, w, &r, &with, out);
+        seconds += clock_seconds();
+        comm_max_double(b->grid->world, &seconds, 1);
+        best = fmin(best, seconds);
+    }
+    pairs_free(w);
+    phases(b);
+    if (b->grid->size == 1) loops(b, &r, &with, out, loop); /* more processes have nothing to share of a single row */
+    if (b->grid->rank == 0)
+        printf("{\"what\": \"pairs\", \"shape\": \"%s\", \"ranks\": %d, \"tensor\": %d, \"threads\": %d, "
+               "\"pairs\": %zu, \"least\": %.4f, ",
+               b->name, b->grid->size, b->tensor, b->threads, r.n * with.n, best);
+    if (b->grid->size == 1)
+        printf("\"loop_seconds\": %.2f, \"times\": %.2f, \"stored_seconds\": %.2f, \"stored_times\": %.2f, "
+               "\"stored_mb\": %.0f, ",
+               loop[0], loop[0] / best, loop[1], loop[1] / best, (double)(r.n * b->layout->size * sizeof(real)) / 1e6);
+    if (b->grid->rank == 0) printf("\"precision\": \"%s\"}\n", precision);
+    fflush(stdout);
+    free(out);
+}
+
 static double tokens(const struct dataset *d, size_t n) { return (double)d->first[n]; }
 
 /* Median of the repetitions' seconds; the worst process counts. */
@@ -182,13 +294,6 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
            seconds[0], (double)sequences / median, gflop / median, rate[0] / 1e9, gflop * 1e9 / median / rate[0],
            rate[1] / 1e9, gflop * 1e9 / median / rate[1], sizeof(real) == 8 ? "float64" : "float32");
     fflush(stdout);
-}
-
-static void phases(const struct bench *b)
-{
-    if (b->grid->rank || !getenv("PHASES")) return;
-    for (int p = 0; p < N_PHASE; p++)
-        fprintf(stderr, "%-20s %.3f\n", phase_text((enum phase)p), phase_seconds((enum phase)p));
 }
 
 /* Of all forget rows; the work per token and parameter. */
@@ -238,6 +343,7 @@ int main(int argc, char **argv)
         report(&b, work[w].what, b.forget->n_row, tokens(b.forget, b.forget->n_row), work[w].factor, n, seconds);
         phases(&b);
     }
+    pairs(&b, n < 2 ? n : 2);
     free(seconds);
     parallel_end();
     return 0;

@@ -215,12 +215,28 @@ static void what_is_for_later_says_so(void **state)
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
 
         {"geffect: {curvature: true}", "in.yaml:3:22", "geffect.curvature: \"true\" is not built yet; only false is"},
-        {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
 
         {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
         {"geffect: {estimator: moving_average, fidelity: true}", "in.yaml:3:22", "geffect.fidelity needs full"},
+    };
+    REFUSE(cases, BASE);
+}
+
+static void pairs_say_which_rows_and_are_never_left_out_in_silence(void **state)
+{
+    static const struct wrong cases[] = {
+        {"geffect: {pairs: retian}", "in.yaml:3:18", "did you mean retain?"},
+        {"geffect: {pairs: 3}", "in.yaml:3:18", "expected false | retain | forget | true"},
+        {"geffect: {pairs: [retain]}", "in.yaml:3:18", "or a plain with"},
+        {"geffect: {pairs: {with: retain, row: 3}}", "in.yaml:3:33", "did you mean \"rows\"?"},
+        {"geffect: {pairs: {with: retain, rows: 0}}", "in.yaml:3:39", "1 or more, or auto, or all"},
+        {"geffect: {pairs: {rows: 3}}", "in.yaml:3:25", "of which file"},
+        {"geffect: {every: 0, pairs: true}", "in.yaml:3:28", "geffect.every of 1 or more"},
+        {"task: finetune\ngeffect: {pairs: true}", "in.yaml:4:18", "nothing is measured: choose task"},
+        {"task: evaluate\nevaluate: {sets: {forget: F}}\ngeffect: {pairs: {with: forget}}", "in.yaml:5:25",
+         "nothing is measured"},
     };
     REFUSE(cases, BASE);
 }
@@ -330,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_wrong_kind_of_value_is_refused_with_the_right_one),
         cmocka_unit_test(what_a_task_needs_must_be_there),
         cmocka_unit_test(what_is_for_later_says_so),
+        cmocka_unit_test(pairs_say_which_rows_and_are_never_left_out_in_silence),
         cmocka_unit_test(a_trajectory_is_refused_where_it_is_none),
         cmocka_unit_test(what_is_no_plain_yaml_is_refused_with_its_line),
         cmocka_unit_test(a_wrong_override_is_refused_by_its_own_words),

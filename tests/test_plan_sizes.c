@@ -67,6 +67,22 @@ static void a_probe_brings_its_own_demand(void **state)
     assert_near(b.all.flops_update, a.all.flops_update, 0);
 }
 
+/* pairs with all 20 retain rows, of which the risk reads 4: a longer list, a block, and the instances once for it. */
+static void pairs_bring_their_block_and_their_work(void **state)
+{
+    static const char *const with[] = {"geffect.pairs={with: retain, rows: all}", NULL}, *const without[] = {NULL},
+                             *const three[] = {"geffect.pairs={with: retain, rows: all}",
+                                               "geffect.objectives=[npo, ga, wga]", NULL};
+    const struct plan a = plan_of(without, 1), b = plan_of(with, 1), c = plan_of(three, 1);
+    assert_true(a.engine.rows < 20);
+    assert_int_equal(b.engine.rows, 20);
+    assert_int_equal(b.all.states, a.all.states);
+    assert_true(b.all.bytes - a.all.bytes > 5 * 6 * 20 * sizeof(double));
+    assert_true(b.all.flops_measure > 1.5 * a.all.flops_measure);
+    assert_true(c.all.flops_measure > b.all.flops_measure);
+    assert_near(b.all.flops_update, a.all.flops_update, 0);
+}
+
 static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
 {
     assert_int_equal(plan_of(auto_layout, 2).data, 2);
@@ -80,6 +96,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_kinds_of_memory_add_up),
         cmocka_unit_test(tensor_ranks_share_the_states),
         cmocka_unit_test(a_probe_brings_its_own_demand),
+        cmocka_unit_test(pairs_bring_their_block_and_their_work),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -32,12 +32,16 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
                              *const error[] = {"geffect.standard_error=true", NULL},
                              *const fidelity[] = {"geffect.fidelity=true", NULL},
                              *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
+                             *const pairs[] = {"geffect.pairs=forget", NULL},
+                             *const none_of_it[] = {"geffect.pairs=false", NULL},
                              *const never[] = {"geffect={every: 0, gram: true, standard_error: true}", NULL};
     check(none, " 0", 0);
     check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
     check(error, " standard_error", 0);
     check(fidelity, " gram fidelity", SHOWS_STEP | SHOWS_REGULARIZER);
     check(alone, " fidelity", SHOWS_STEP);
+    check(pairs, " pairs", 0);
+    check(none_of_it, " 0", 0);
     check(never, " 0", 0);
 }
 

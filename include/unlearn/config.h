@@ -27,6 +27,7 @@ enum normalisation { NORM_TOKEN_MEAN, NORM_SEQUENCE_SUM };
 enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
+enum pairs_with { PAIRS_NONE, PAIRS_RETAIN, PAIRS_FORGET, PAIRS_TRUE }; /* PAIRS_TRUE becomes PAIRS_RETAIN */
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
 enum tokens_key { TOKENS_FALSE, TOKENS_TRUE, TOKENS_REFUSALS };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
@@ -146,6 +147,10 @@ struct config {
         bool fidelity, standard_error;
         enum gram_key gram;
         enum tokens_key tokens;
+        struct {
+            enum pairs_with with;
+            size_t rows; /* CONFIG_AUTO, CONFIG_ALL */
+        } pairs;
     } geffect;
     struct {
         size_t every, rows, max_length;

@@ -117,6 +117,35 @@ enum status engine_losses(struct engine *e, const struct objective *o, const str
  *  gradient is formed: |dW|^2 = sum over t, u of (delta_t . delta_u) (x_t . x_u).              Collective over grid. */
 enum status engine_norms(struct engine *e, const struct rows *r, double *norm);
 
+/* ------------------------------------------------------------------------- effects of instances on instances ----- */
+struct pairs;         /* some rows p of one side, with inputs and deltas of every use of a tensor; opaque */
+struct pairs_limits { /* on a process */
+    size_t rows;      /* of the whole list */
+    size_t tokens, outputs, sequences; /* of a block */
+};
+/** Makes the buffers, or with out NULL only counts their bytes (may be NULL). Of e only layout, tokens and the grid's size are
+ *  read.                                                                                                        Local. */
+enum status pairs_new(const struct engine *e, const struct pairs_limits *most, struct pairs **out, size_t *bytes);
+void pairs_free(struct pairs *w);
+size_t pairs_token_bytes(const struct layout *l); /* kept of each token of a block, about */
+/** Work on as many tokens and sequences of the instances and of the block, beside their forwards and backwards. */
+double pairs_flops(const struct layout *l, size_t J, const size_t tokens[2], const size_t sequences[2]);
+
+/** Shares the rows of `with` (borrowed from now on) among the data ranks and cuts each share into blocks. Returns the most
+ *  blocks of any process: each is to be kept in turn, by all.                                  Collective over grid. */
+size_t pairs_share(struct pairs *w, struct engine *e, const struct rows *with);
+/** One forward and backward over the rows of a block, by their mean nll; uses and lists of the engine are overwritten.
+ *                                                                                              Collective over grid. */
+enum status pairs_keep(struct pairs *w, size_t block);
+/** For all J objectives, which want the same outputs, every listed instance i and every row p of the block that is kept,
+ *      out[j][group[slot]][i][p] += <grad_slot L_j(s_i), grad nll(s_p)>    nll(s_p): the mean over the labels of p
+ *  this process's share: comm_sum_double() over the job completes it. Of a tied embedding each use of i's meets both of p's.
+ *                                                                                              Collective over grid.
+ *  \param[in]  group  [n_slot] below G
+ *  \param[out] out    [J][G][r->n][with->n] */
+enum status pairs_add(struct pairs *w, size_t J, const struct objective *o, const struct rows *r, size_t G,
+                      const size_t *group, double *out);
+
 /* A slot is one use of a tensor: one per parameter, in the layout's order; with tied embeddings the last slot is the
  * head's use of the embedding. */
 size_t slot_count(const struct layout *l);

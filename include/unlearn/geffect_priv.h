@@ -48,6 +48,16 @@ struct kept {
 void kept_give(struct engine *e, const struct dataset *d, size_t p, const struct batch *b, enum outputs which,
                size_t layer, real *value, double *lse);
 
+/* A rank may be the only one to keep its rows of a tensor while others share theirs. All ranks take part in the sums, so
+ * each must know which tensors are shared anywhere: */
+/** shared [n_param]: 1 for those, else 0.                                                 Collective over tensor ranks. */
+void shared_find(const struct engine *e, double *shared);
+/** Sums the partial sums of all tensor ranks: x [n][ld], whose first columns are this process's rows of p (NULL: it has
+ *  none), becomes all [n][p->rows]. Returns where this process's rows begin in it.         Collective over tensor ranks. */
+const real *shared_sum(const struct engine *e, const struct param *p, size_t n, const real *x, size_t ld, real *all);
+
+/** Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
+size_t widest_whole(const struct layout *l);
 /** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row. */
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
@@ -67,4 +77,47 @@ enum status pass_forward(struct engine *e, size_t J, const struct objective *o, 
  *                                                                                         Collective over tensor ranks. */
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                  const struct batch *b, const double *weight, double *loss, double *mean_weight);
+
+/* ----------------------------------------------------------------------------------------------------- pairs ----- */
+enum {
+    PAIR_TILE = 512,       /* rows of a pass, and of a block, whose products are formed together: they fit a cache */
+    PAIR_FORMED = 1 << 20, /* reals for the gradients of rows by some of a matrix's rows, of each side */
+    PAIR_VECTORS = 16      /* sequences whose gradients of vectors are formed together */
+};
+struct pair_use {   /* what a block keeps of one use of a parameter */
+    size_t in, out; /* columns of x, of dy; in 0: of the same use as the parameter before it, or nothing is kept of x */
+    real *x, *dy; /* matrix: [rows][in], [rows][out]; table: dy [rows][out]; vector: its gradients dy [sequences][out] */
+};
+struct pairs {
+    struct pairs_limits most;
+    struct arena own;
+    struct engine engine; /* whose grid is `alone` */
+    struct grid alone;    /* this process's tensor ranks as if there were no other data ranks */
+    const struct grid *grid;
+    const struct rows *with;
+    struct pair_use *use; /* [n_slot]; owned */
+    /* the rows of `with` that this process has, in blocks */
+    size_t n_mine, n_block;
+    size_t *mine, *start; /* [rows] place in `with`; [rows + 1] */
+    /* the block kept */
+    size_t n_seq;
+    size_t *place, *row; /* [sequences] place in `with`, row of the data set */
+    size_t *first[2];    /* [sequences + 1] rows of each sequence, among all rows and among outputs */
+    int32_t *id[2];      /* [tokens] token ids, positions */
+    /* scratch */
+    size_t *cut;     /* [tokens of a pass + 1] */
+    real *tile;      /* [2][PAIR_TILE][PAIR_TILE] */
+    real *formed[2]; /* [PAIR_FORMED] */
+    real *vector;    /* [PAIR_VECTORS][widest vectors side by side] */
+    real *whole;     /* [tokens of a pass][widest shared rows] */
+    double *shared;  /* [n_param] */
+};
+/** Where a block has the use of p in layer `use`. */
+struct pair_use *pair_use(const struct pairs *w, size_t use, const struct param *p);
+/** Whether the gradients of single rows, of which a matrix [out][in] has as many as these, are formed; else the products of
+ *  their tokens are. *flops (may be NULL): of the cheaper way. */
+bool pairs_formed(size_t in, size_t out, size_t J, const size_t rows[2], const size_t sequences[2], double *flops);
+/** v [rows]: gradient of a vector, or of vectors side by side, by sequence q of the cut, from deltas of one loss; xhat NULL:
+ *  of a bias. `width` is a multiple of `rows` where heads share a norm's weight.                                    Local. */
+void pair_vector(const struct cut *c, size_t q, size_t rows, size_t width, const real *xhat, const real *dy, real *v);
 #endif

@@ -109,6 +109,7 @@ struct inputs { /* owns all that it points to */
     size_t n_measured;
     const struct risk *risk; /* [K] */
     size_t n_risk;
+    const struct risk *paired; /* geffect.pairs: the rows p of a pair, without a name; NULL: no pairs */
     const struct direction *direction;
     size_t n_direction;
     const bool *frozen; /* [parameters, in a layout's order] train.freeze; NULL: none */

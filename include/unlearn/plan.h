@@ -94,6 +94,8 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** Most tokens of a pass of updates and measurements. */
+size_t plan_pass_tokens(const struct inputs *in);
 /** Most tokens of any pass of updates, measurements and evaluations. */
 size_t plan_most_tokens(const struct plan *p);
 /** Tokens of n rows; row NULL: of the first n rows. */

@@ -45,6 +45,8 @@ struct tokens {
 };
 enum status tokens_open(const struct measurement *m, void *self, const char *dir, const struct opening *o);
 enum status tokens_put(struct tokens *t); /* into the current row */
+/** Between two parts of a measurement: ERR_STOPPED if it is to stop.                        Collective over the job. */
+enum status measurement_go_on(const struct measurement *m);
 
 /* ------------------------------------------------------------------------------------------------------- probes ----- */
 /* Something that is measured beside the effects: a file that defines NAME_probe, and a line in table.c. All functions
@@ -56,6 +58,8 @@ struct probe {
     enum status (*check)(const struct inputs *in); /* ERR_INPUT if it cannot be measured */
     /* adds what it needs in addition to the effects: states, directions, bytes, flops */
     void (*demand)(const struct inputs *in, const struct layout *l, struct demand *d);
+    /* adds a line of its own to the plan, which ends */
+    enum status (*print)(const struct inputs *in, const struct layout *l, struct text *out);
     struct field_list fields;                                      /* its fields of geffect.h5 */
     size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the fields' axes that only it has */
     enum status (*make)(const struct measurement *m, void **self); /*                                    Local. */

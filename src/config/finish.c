@@ -132,6 +132,21 @@ static enum status check_measurement(const struct config *c)
     return OK;
 }
 
+/* What is asked for is never left out in silence: with pairs a measurement may take many times as long. */
+static enum status finish_pairs(struct config *c)
+{
+    const struct place place =
+        config_place(c, c->geffect.pairs.with == PAIRS_NONE ? "geffect.pairs.rows" : "geffect.pairs.with");
+    if (c->geffect.pairs.with == PAIRS_TRUE) c->geffect.pairs.with = PAIRS_RETAIN;
+    if (c->geffect.pairs.with == PAIRS_NONE && c->geffect.pairs.rows != CONFIG_AUTO)
+        return fail(ERR_INPUT, "%s: geffect.pairs.rows: of which file? Give also geffect.pairs.with: retain or forget",
+                    place_text(&place));
+    if (c->geffect.pairs.with == PAIRS_NONE || c->task == TASK_GEFFECT || (c->task == TASK_UNLEARN && c->geffect.every))
+        return OK;
+    return fail(ERR_INPUT, "%s: geffect.pairs: nothing is measured: %s, or leave geffect.pairs out", place_text(&place),
+                c->task == TASK_UNLEARN ? "give geffect.every of 1 or more" : "choose task unlearn or geffect");
+}
+
 static enum status finish_models(struct config *c)
 {
     for (size_t i = 0; i < c->model.n_at; i++) {
@@ -175,6 +190,7 @@ enum status config_finish(struct config *c)
     }
     TRY(check_refusals(c));
     TRY(check_measurement(c));
+    TRY(finish_pairs(c));
     finish_variant(c);
     TRY(check_sets(c));
     TRY(check_names(c));

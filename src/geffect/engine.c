@@ -21,7 +21,7 @@ static size_t widest_product(const struct layout *l)
 }
 
 /* Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
-static size_t widest_whole(const struct layout *l)
+size_t widest_whole(const struct layout *l)
 {
     const struct shape *s = l->shape;
     size_t kv = s->kv_heads * s->head_dim, local = widest_product(l);

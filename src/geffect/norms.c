@@ -30,13 +30,8 @@ static bool is_shared(const struct norms *s, const struct param *p)
  * none), becomes [n][p->rows]. Returns where the rows begin that this process counts. */
 static const real *whole(const struct norms *s, const struct param *p, size_t n, const real *x, size_t ld)
 {
-    real *all = s->e->room->whole;
     assert(n * p->rows <= s->e->room->n_whole);
-    math_fill(n * p->rows, 0, all);
-    for (size_t t = 0; t < n && p->row_count; t++)
-        math_copy(p->row_count, x + t * ld, all + t * p->rows + p->piece[0].first);
-    comm_sum_real(s->e->grid->tensor, all, n * p->rows);
-    return p->own_count ? all + p->piece[0].first + p->own_first : all;
+    return shared_sum(s->e, p, n, x, ld, s->e->room->whole) + (p->own_count ? p->own_first : 0);
 }
 
 /* Squared norm of the gradient of matrix p by sequence q; the scratch is for the longest row. */
@@ -143,15 +138,6 @@ static void embed(void *context, size_t use, const struct param *p, const struct
 
 static void no_layer(void *context, size_t layer) {}
 
-/* A rank may be the only one to keep its rows of a tensor while others share theirs. All ranks take part in the sums,
- * so each must know which tensors are shared anywhere. */
-static void find_shared(struct engine *e)
-{
-    const struct layout *l = e->layout;
-    for (size_t i = 0; i < l->n_param; i++) e->room->shared[i] = l->param[i].shared;
-    comm_max_double(e->grid->tensor, e->room->shared, l->n_param);
-}
-
 /* The mean over the tensors of the file. Rounding may leave a square slightly below 0. */
 static double mean_norm(const struct engine *e, size_t n, size_t i)
 {
@@ -181,7 +167,7 @@ enum status engine_norms(struct engine *e, const struct rows *r, double *norm)
     enum status st = OK, now;
     objective_find("nll", &nll);
     memset(room->square, 0, size * sizeof *room->square);
-    find_shared(e);
+    shared_find(e, room->shared);
     passes_cut(e, r, OUTPUTS_LABELLED);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;

@@ -135,20 +135,20 @@ done:
     return grid_agree(world, st);
 }
 
+static void risk_end(const struct risk *k) { dataset_free(k->own), free(k->row), free(k->weight), free(k->label_first); }
+
 void inputs_decay_all(const struct inputs *in) { ((struct config *)in->config)->optimizer.decay = DECAY_ALL; }
 
 /* This function and the one above alone may cast const away from the inputs. */
 void inputs_free(const struct inputs *in)
 {
     if (!in) return;
-    for (size_t k = 0; k < in->n_risk; k++) {
-        dataset_free(in->risk[k].own);
-        free(in->risk[k].row), free(in->risk[k].weight), free(in->risk[k].label_first);
-    }
+    for (size_t k = 0; k < in->n_risk; k++) risk_end(&in->risk[k]);
+    if (in->paired) risk_end(in->paired);
     for (size_t j = 0; in->label && j < in->n_measured; j++) free((char *)in->label[j]);
     for (size_t i = 0; i < in->n_direction; i++) free(in->direction[i].u);
     free((void *)in->label), free((void *)in->risk), free((void *)in->measured), free((void *)in->regularizer);
-    free((void *)in->frozen), free((void *)in->direction);
+    free((void *)in->frozen), free((void *)in->direction), free((void *)in->paired);
     if (in->train != in->forget) dataset_free((struct dataset *)in->train);
     dataset_free((struct dataset *)in->forget);
     dataset_free((struct dataset *)in->retain);

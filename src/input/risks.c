@@ -60,6 +60,42 @@ done:
     return st;
 }
 
+/* The first risk on this set; NULL: none. */
+static const struct risk *risk_on(const struct inputs *in, const struct dataset *d)
+{
+    for (size_t k = 0; k < in->n_risk; k++)
+        if (in->risk[k].data == d) return &in->risk[k];
+    return NULL;
+}
+
+/* The rows of geffect.pairs, weighted as a risk's. */
+static enum status pair_rows(struct inputs *in)
+{
+    const struct config *c = in->config;
+    const struct place place = config_place(c, "geffect.pairs.rows");
+    const struct dataset *d = c->geffect.pairs.with == PAIRS_FORGET ? in->forget : in->retain;
+    const struct risk *risk = c->geffect.pairs.rows == CONFIG_AUTO ? risk_on(in, d) : NULL;
+    const bool number = c->geffect.pairs.rows != CONFIG_AUTO && c->geffect.pairs.rows != CONFIG_ALL;
+    const size_t n = risk ? risk->n : number ? c->geffect.pairs.rows : d->n_row;
+    size_t labels = 0;
+    struct risk *k = NULL;
+    enum status st = OK;
+    if (c->geffect.pairs.with == PAIRS_NONE) return OK;
+    if (n > d->n_row)
+        return fail(ERR_INPUT, "%s: geffect.pairs.rows: %zu, but %s has %zu: give at most as many, or all",
+                    place_text(&place), n, d->path, d->n_row);
+    TRY_NEW(k, 1);
+    in->paired = k, k->name = "pairs", k->data = d;
+    TRY(take_rows(k, 0, d->n_row, n, RISK_SPREAD));
+    for (size_t i = 0; i < n && risk; i++) k->row[i] = risk->row[i];
+    for (size_t i = 0; i < n; i++) labels += dataset_labels(d, k->row[i]);
+    st = labels ? risk_weights(c, k)
+                : fail(ERR_INPUT, "%s: geffect.pairs: none of its rows has a labelled token; raise data.max_length",
+                       d->path);
+done:
+    return st;
+}
+
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule)
 {
     const struct config *c = in->config;
@@ -70,15 +106,10 @@ enum status inputs_risks(struct inputs *in, const struct grid *world, const stru
     st = grid_agree(world, st);
     for (size_t k = 0; k < in->n_risk && st == OK; k++)
         st = grid_agree(world, one_risk(in, world, &c->geffect.risk[k], rule, &list[k]));
-    return st;
+    return st == OK ? grid_agree(world, pair_rows(in)) : st;
 }
 
-const struct risk *inputs_regularized(const struct inputs *in)
-{
-    for (size_t k = 0; k < in->n_risk; k++)
-        if (in->risk[k].data == in->retain) return &in->risk[k];
-    return NULL;
-}
+const struct risk *inputs_regularized(const struct inputs *in) { return risk_on(in, in->retain); }
 
 struct rows risk_rows(const struct risk *k)
 {

@@ -109,6 +109,13 @@ done:
 
 static uint64_t mix(uint64_t h, uint64_t value) { return hash_bytes(&value, sizeof value, h); }
 
+static uint64_t mix_risk(uint64_t h, const struct risk *k)
+{
+    h = mix(h, k->data->hash);
+    h = hash_bytes(k->weight, k->n * sizeof *k->weight, h);
+    return hash_bytes(k->row, k->n * sizeof *k->row, h);
+}
+
 uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t weights, uint64_t reference)
 {
     struct text t = {0};
@@ -123,11 +130,8 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
     for (size_t i = 0; i < in->n_direction; i++)
         h = hash_bytes(in->direction[i].u, in->shape->hidden * sizeof *in->direction[i].u, h);
     if (in->retain) h = mix(h, in->retain->hash);
-    for (size_t k = 0; k < in->n_risk; k++) {
-        h = mix(h, in->risk[k].data->hash);
-        h = hash_bytes(in->risk[k].weight, in->risk[k].n * sizeof *in->risk[k].weight, h);
-        h = hash_bytes(in->risk[k].row, in->risk[k].n * sizeof *in->risk[k].row, h);
-    }
+    for (size_t k = 0; k < in->n_risk; k++) h = mix_risk(h, &in->risk[k]);
+    if (in->paired) h = mix_risk(h, in->paired);
     for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
         for (int k = 0; k < N_VARIANT_OF; k++)
             if (in->evaluation->set[i].of[k].data) h = mix(h, in->evaluation->set[i].of[k].data->hash);

@@ -58,11 +58,16 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
 }
 
 /* --------------------------------------------------------------------------------------------------- passes ------- */
+size_t plan_pass_tokens(const struct inputs *in)
+{
+    const size_t asked = in->config->parallel.tokens;
+    return larger(asked == CONFIG_AUTO ? PASS_TOKENS : asked, larger(in->longest, in->longest_pair));
+}
+
 static void pass_tokens(const struct inputs *in, struct plan *p)
 {
     const struct evaluation_inputs *e = in->evaluation;
-    const size_t asked = in->config->parallel.tokens;
-    p->tokens = larger(asked == CONFIG_AUTO ? PASS_TOKENS : asked, larger(in->longest, in->longest_pair));
+    p->tokens = plan_pass_tokens(in);
     p->tokens_evaluated = larger(p->tokens, e ? e->longest : 0);
     if (!in->trains && !in->measures) p->tokens = p->tokens_evaluated;
 }

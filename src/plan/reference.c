@@ -60,6 +60,7 @@ static void want(struct kept *k, const struct inputs *in, struct timetable *s, c
     if (n->regularizer && retain) kept_want(k, l, retain->n, retain->row);
     for (size_t i = 0; i < rows && !n->regularizer; i++) row[i] = i;
     if (!n->regularizer) kept_want(k, l, rows, row);
+    if (!n->regularizer && in->paired) kept_want_all(k); /* every process has all instances for its own rows p */
 }
 
 static enum status add(struct reference *r, const struct inputs *in, struct timetable *s, const struct layout *l,

@@ -24,8 +24,7 @@ void measurement_interruptible(struct measurement *m, bool (*ask)(void *context)
     m->ask = ask, m->context = context;
 }
 
-/* Called between two parts of a measurement: ERR_STOPPED if it is to stop. */
-static enum status go_on(const struct measurement *m)
+enum status measurement_go_on(const struct measurement *m)
 {
     return m->ask && m->ask(m->context) ? fail(ERR_STOPPED, "the measurement was stopped") : OK;
 }
@@ -51,7 +50,7 @@ static enum status risk_gradients(struct measurement *m)
     for (size_t k = 0; k < in->n_risk; k++) {
         const struct risk *risk = &in->risk[k];
         const struct rows rows = risk_rows(risk);
-        TRY(go_on(m));
+        TRY(measurement_go_on(m));
         math_fill(s->layout->size, 0, m->risk_gradient[k]->data);
         TRY(engine_risk(&s->engine, &rows, risk->weight, m->risk_gradient[k], m->risk_nll));
         TRY(state_reduce(s->grid, m->risk_gradient[k]));
@@ -141,7 +140,7 @@ static enum status all_objectives(struct measurement *m)
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct rows rows = subject_forget(m->subject, &in->measured[j]);
         end = measured_together(in, j);
-        TRY(go_on(m));
+        TRY(measurement_go_on(m));
         TRY(effects(m, j, end - j, &in->measured[j], &rows));
     }
     add_slots(m, in->n_measured, in->forget->n_row);
@@ -186,7 +185,7 @@ static enum status all_regularizers(struct measurement *m)
         const struct objective *o = &in->regularizer[i].objective;
         const struct rows rows = subject_rows(m->subject, in->retain, retain->n, retain->row);
         const char *const name = objective_name(o);
-        TRY(go_on(m));
+        TRY(measurement_go_on(m));
         TRY(effects(m, 0, 1, o, &rows));
         add_slots(m, 1, rows.n);
         TRY(check_effects(m, 1, &name, &rows));
@@ -206,7 +205,7 @@ enum status measure(struct measurement *m, const struct update *u)
     TRY(all_regularizers(m));
     for (size_t i = 0; i < n_probe; i++)
         if (m->probe[i] && probe_table[i]->before) {
-            TRY(go_on(m));
+            TRY(measurement_go_on(m));
             TRY(probe_table[i]->before(m, m->probe[i], u));
         }
 done:

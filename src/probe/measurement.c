@@ -36,6 +36,7 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
     p->demand(in, l, &own);
     if (d->directions < own.directions) d->directions = own.directions;
     if (d->tangents < own.tangents) d->tangents = own.tangents;
+    if (d->rows < own.rows) d->rows = own.rows;
     d->states += own.states;
     d->bytes += own.bytes;
     d->flops_measure += own.flops_measure;
@@ -60,7 +61,19 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->states += shows & SHOWS_REGULARIZER && in->n_regularizer > 1;
     if (shows & SHOWS_STEP) add_name(d, ", step");
 }
-const struct part measurement_part = {demand, NULL};
+static enum status print(const struct inputs *in, const struct plan *p, const struct demand *d, struct text *out)
+{
+    struct layout *l = NULL;
+    enum status st = OK;
+    if (!in->measures) return OK;
+    TRY(layout_new(in->shape, 0, p->tensor, &l));
+    for (size_t i = 0; i < n_probe; i++)
+        if (probe_table[i]->wanted(in) && probe_table[i]->print) TRY(probe_table[i]->print(in, l, out));
+done:
+    layout_free(l);
+    return st;
+}
+const struct part measurement_part = {demand, print};
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
 /* Makes the labels of the files' `layer` axis, and the layer to which each use of a tensor is added. */

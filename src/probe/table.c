@@ -5,6 +5,7 @@
     X(gram)           \
     X(standard_error) \
     X(tokens)         \
+    X(pairs)          \
     X(fidelity)
 
 #define X(name) extern const struct probe name##_probe;
