@@ -86,6 +86,15 @@ def rows(checks, place):
             checks.near(f"{what}: weights", {"weights": (got["pair_weight"], share)}, 1e-12)
 
 
+def fewer_rows_than_processes(checks, place):
+    """Some processes have no row, yet take part in every message."""
+    got = [place.run(checks, f"two rows, {ranks} ranks", place.settings(ranks, tensor, geffect={
+        "objectives": ["ga", "po"], "pairs": {"with": "retain", "rows": 2}}), ranks) for ranks, tensor in ((1, 1), (4, 1), (6, 2))]
+    if all(got):
+        for more in got[1:]:
+            checks.near("two rows, more processes", {"pairs": (more["pair_effect"], got[0]["pair_effect"])}, 1e-10)
+
+
 def symmetric(checks, place):
     """Of ga on the rows themselves: minus the Gram matrix of the rows' gradients."""
     got = place.run(checks, "pairs of forget rows", place.settings(geffect={"objectives": ["ga"], "pairs": "forget"}))
@@ -196,7 +205,7 @@ def main():
         for precision in precisions():
             golden(checks, precision, model, *{"double": (2, 2), "float": (1, 1)}[precision])
     if "double" in precisions():
-        for part in (values_of_the_reference, rows, symmetric, training, who_pays, plan):
+        for part in (values_of_the_reference, rows, fewer_rows_than_processes, symmetric, training, who_pays, plan):
             part(checks, place)
     checks.finish()
 
