@@ -4,7 +4,8 @@
 #define PROBES(X)     \
     X(gram)           \
     X(standard_error) \
-    X(fidelity)
+    X(fidelity)       \
+    X(guard) /* last: it ends what the others look at */
 
 #define X(name) extern const struct probe name##_probe;
 PROBES(X)
