@@ -32,12 +32,17 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
                              *const error[] = {"geffect.standard_error=true", NULL},
                              *const fidelity[] = {"geffect.fidelity=true", NULL},
                              *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
+                             *const rest[] = {"guard.freeze=1", NULL}, *const budget[] = {"guard.retain=1", NULL},
+                             *const project[] = {"guard.project=1", NULL},
                              *const never[] = {"geffect={every: 0, gram: true, standard_error: true}", NULL};
     check(none, " 0", 0);
     check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
     check(error, " standard_error", 0);
     check(fidelity, " gram fidelity", SHOWS_STEP | SHOWS_REGULARIZER);
     check(alone, " fidelity", SHOWS_STEP);
+    check(rest, " guard", 0);
+    check(budget, " guard", 0);
+    check(project, " 0", 0); /* acts on gradients, not on measurements */
     check(never, " 0", 0);
 }
 
