@@ -206,6 +206,19 @@ def layouts(checks, precision):
             checks.check((now["project_cosine"] < 0).any() and now["layer_rests"].sum() > 2, f"{what}: it acts", f"{now['project_cosine']}")
 
 
+def digests(checks):
+    """The same guard in other words has the same digest, another one another; the plan says what it will do."""
+    def of(guard, **sections):
+        done = run_input(settings(guard=guard, checkpoint={"every": 2}, **sections), 1, precisions()[0], checks.directory, ["--check"])
+        return done.stdout.splitlines()[-1], [x for x in done.stdout.splitlines() if x.startswith("guard  ")]
+    same = [of(g)[0] for g in ({"retain": 0.5}, {"retain": {"budget": 5e-1, "do": "stop", "limits": "rise"}, "freeze": 0, "risk": None})]
+    others = [of(g)[0] for g in ({}, {"retain": 0.25}, {"retain": {"budget": 0.5, "of": "predicted"}}, {"freeze": 1}, {"freeze": 2}, {"project": 1},
+                                 {"retain": {"budget": 0.5, "do": "step_back"}}, {"retain": {"budget": 0.5, "limits": "value"}}, {"project": 0.5})]
+    checks.check(same[0] == same[1] and same[0].startswith("digest: "), "the digest of one guard in two spellings", str(same))
+    checks.check(len({*same, *others}) == 1 + len(others), "digests of other guards", str(others))
+    checks.check(of({})[1] == [] and "stops where retain is beyond 0.5 nats above the start" in of({"retain": 0.5})[1][0], "the plan's line")
+
+
 def refused(checks):
     shutil.rmtree(checks.directory / "run", ignore_errors=True)
     for what, sections, words in (
@@ -228,6 +241,7 @@ def refused(checks):
 def main():
     checks = Checks("guard")
     refused(checks)
+    digests(checks)
     if "double" in precisions():
         plain = Unguarded(checks)
         checks.check((np.diff(plain.risk) > 1e-3).all(), "the retain risk rises with every update", f"{plain.risk}")

@@ -60,6 +60,7 @@ struct action {
     bool (*wanted)(const struct config *c);
     enum status (*check)(const struct inputs *in); /* ERR_INPUT: it cannot be done */
     void (*demand)(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d);
+    enum status (*say)(const struct inputs *in, struct text *out); /* what it will do, for the plan */
     enum status (*make)(struct training *t);                /*                                             Local. */
     enum status (*objective)(struct training *t, size_t i); /* t->gradient is the objective's: nothing is added yet.
                                                                                              Collective over the job. */
@@ -74,6 +75,7 @@ extern const struct action freeze_action, project_action, budget_action;
 enum status guard_new(struct training *t); /* t->guard, where something is wanted. Local. */
 void guard_free(struct guard *g);
 void guard_demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d);
+enum status guard_print(const struct inputs *in, const struct plan *p, const struct demand *d, struct text *out);
 size_t guard_saved(const struct training *t, struct saved *saved);
 /** The moments of an update at which actions look on; each does nothing without a guard. */
 void guard_begin(struct training *t);

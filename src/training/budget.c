@@ -39,6 +39,15 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     if (predicts(in)) d->bytes += optim_scratch(l) * sizeof(real) + l->n_param * sizeof(double);
 }
 
+static enum status say(const struct inputs *in, struct text *out)
+{
+    static const char *const limits[] = {"nats above the start", "nats", "times the start"};
+    const struct config *c = in->config;
+    return text_print(out, "%s where %s%s is beyond %g %s", c->guard.act == ACT_STEP_BACK ? "steps back" : "stops",
+                      in->risk[guard_risk(in)].name, predicts(in) ? ", as predicted," : "", c->guard.budget,
+                      limits[c->guard.limits]);
+}
+
 static void set(uint64_t *bits, double value) { memcpy(bits, &value, sizeof value); }
 
 static double get(uint64_t bits)
@@ -126,6 +135,7 @@ const struct action budget_action = {.key = "guard.retain.budget",
                                      .wanted = wanted,
                                      .check = check,
                                      .demand = demand,
+                                     .say = say,
                                      .make = make,
                                      .measured = measured,
                                      .saved = saved};

@@ -58,6 +58,12 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->bytes += ((1 + in->n_regularizer) * l->n_param + l->n_layer) * sizeof(double);
 }
 
+static enum status say(const struct inputs *in, struct text *out)
+{
+    return text_print(out, "between measurements at most %zu layers rest, whose effect on %s is worst",
+                      in->config->guard.layers, in->risk[guard_risk(in)].name);
+}
+
 static enum status make(struct training *t)
 {
     enum status st = OK;
@@ -147,6 +153,7 @@ const struct action freeze_action = {.key = "guard.freeze.layers",
                                      .wanted = wanted,
                                      .check = check,
                                      .demand = demand,
+                                     .say = say,
                                      .make = make,
                                      .objective = objective,
                                      .regularizer = regularizer,

@@ -113,6 +113,21 @@ void guard_demand(const struct inputs *in, const struct timetable *s, const stru
         }
 }
 
+enum status guard_print(const struct inputs *in, const struct plan *p, const struct demand *d, struct text *out)
+{
+    const char *between = "guard      ";
+    enum status st = OK;
+    for (size_t i = 0; i < N_ACTION; i++) {
+        if (!wanted(in, i)) continue;
+        TRY(text_print(out, "%s", between));
+        TRY(table[i]->say(in, out));
+        between = "; ";
+    }
+    if (*between == ';') TRY(text_print(out, "\n"));
+done:
+    return st;
+}
+
 /* --------------------------------------------------------------------------------------------------------- new ----- */
 enum status guard_new(struct training *t)
 {

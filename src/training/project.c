@@ -28,6 +28,13 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
                            (double)in->retain->n_row;
 }
 
+static enum status say(const struct inputs *in, struct text *out)
+{
+    const double share = in->config->guard.project;
+    return text_print(out, "forget off retain gradient, of %s%s", is_regularizer(in) ? "gd's rows" : "rows of its own",
+                      share < 1 ? ", their running mean" : "");
+}
+
 static enum status make(struct training *t)
 {
     struct guard *g = t->guard;
@@ -108,6 +115,7 @@ static size_t saved(struct guard *g, struct saved *saved)
 const struct action project_action = {.key = "guard.project",
                                       .wanted = wanted,
                                       .demand = demand,
+                                      .say = say,
                                       .make = make,
                                       .objective = objective,
                                       .regularizer = regularizer,

@@ -38,7 +38,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
 }
-const struct part training_part = {demand, NULL};
+const struct part training_part = {demand, guard_print};
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
 static size_t higher(size_t layer, const struct objective *o)
