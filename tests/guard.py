@@ -108,6 +108,11 @@ def steps_back(checks, plain):
         ended(checks, "step back", out, plain, 5, 4, 2)
         left = sorted(p.name for p in out.glob("checkpoint-*"))  # 2 was spared while 4 was not known to be within
         checks.check(left == ["checkpoint-2", "checkpoint-4"], "step back: which checkpoints are left", f"{left}")
+    longer = settings(guard=guard, checkpoint={"every": 2, "keep": 1}, train={"steps": STEPS + 1})
+    out = go(checks, "step back, longer", longer, options=["--restart"])
+    if out:
+        ended(checks, "step back, a restart with more updates comes there again", out, plain, 5, 4, 2)
+        checks.check("from out/checkpoint-4" in (out / "run.log").read_text(), "step back, longer: from where it had stepped back to")
     guard = {"retain": {"budget": plain.budget(4), "do": "step_back"}}
     out = go(checks, "step back, keep 1", settings(guard=guard, checkpoint={"every": 2, "keep": 1}))
     if out:  # the checkpoint at hand is the one beyond the budget: the one before it had to be spared

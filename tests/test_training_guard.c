@@ -91,7 +91,12 @@ static void the_forget_gradient_loses_what_spoils_the_retain_gradient(void **sta
     assert_near(dot(t, t->gradient, t->guard->retain) / length / sqrt(squares), 0, sizeof(real) == 8 ? 1e-15 : 1e-7);
     assert_true(unlike(t->gradient, 1, forget, -product / squares, retain) < TOL);
     assert_near(t->update.norm, sqrt(length * length - product * product / squares), TOL);
-    assert_int_equal(training_update(t, 0, false), OK); /* does not project again: the product would not be 0 before it */
+    assert_int_equal(training_update(t, 0, true), OK);
+    assert_int_equal(training_gradient(t, 1), OK); /* the next update has a projection of its own */
+    assert_true(dot(t, t->gradient, t->guard->retain) < -0.1 * length * sqrt(squares));
+    assert_int_equal(training_update(t, 1, true), OK);
+    assert_near(dot(t, t->gradient, t->guard->retain) / length / sqrt(squares), 0, sizeof(real) == 8 ? 1e-14 : 1e-6);
+    assert_true(t->update.cosine < -0.1);
     free(forget), free(retain);
     end(&r);
 }
