@@ -1,9 +1,9 @@
 """What the guard's actions did: a Markdown table of the runs of inputs/guard.sh.
 
-    guard.py DIRECTORY [--forgotten 1.0]
+    guard.py DIRECTORY [--forgotten 0.5]
 
 Each run is DIRECTORY/OBJECTIVE-ACTION with geffect.h5 and evaluation/evaluation.h5. `same forgetting`: the retain risk at the
-first measured step whose forget risk is at least so many nats, between the two steps by a straight line."""
+first measured step whose forget risk is at least so many nats, on a straight line from the step before."""
 import argparse
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ def at_forgetting(risk, forgotten):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("directory", type=Path)
-    arguments.add_argument("--forgotten", type=float, default=1.0)
+    arguments.add_argument("--forgotten", type=float, default=0.5)
     chosen = arguments.parse_args()
     number = lambda x: f"{x:.3f}" if x is not None and abs(x) < 100 else "-" if x is None else f"{x:.3g}"
     print("| objective | guard | updates | forget risk | retain risk | most ever | same forgetting | utility |\n|---|---|---|---|---|---|---|---|")

@@ -18,9 +18,9 @@ ga-gd   objective={"name":"ga","regularizer":"gd"} optimizer.lr=5e-5
 ga      objective={"name":"ga"} optimizer.lr=5e-5'
 actions='
 none
-stop       guard={"retain":0.05}
-step_back  guard={"retain":{"budget":0.05,"do":"step_back"}} checkpoint.every=2
-predicted  guard={"retain":{"budget":0.05,"of":"predicted"}}
+stop       guard={"retain":0.05} geffect.every=1
+step_back  guard={"retain":{"budget":0.05,"do":"step_back"}} geffect.every=1 checkpoint.every=1
+predicted  guard={"retain":{"budget":0.05,"of":"predicted"}} geffect.every=1
 freeze     guard={"freeze":2}
 project    guard={"project":1}
 mean       guard={"project":0.8}'

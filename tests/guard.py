@@ -9,7 +9,7 @@ from harness import ROOT, TOLERANCE, Checks, error, labels, precisions, run_inpu
 
 DEMO = ROOT / "inputs/demo"
 STEPS, RETAIN = 6, 1  # the risk that is guarded
-LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 2)]}  # ranks, tensor
+LAYOUTS = {"double": [(1, 1), (2, 1), (4, 1), (2, 2), (4, 2)], "float": [(1, 1), (2, 2)]}  # ranks, tensor
 
 
 def settings(ranks=1, tensor=1, **sections):
