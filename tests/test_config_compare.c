@@ -40,7 +40,23 @@ static void what_must_stay_is_named_with_both_values(void **state)
     check("optimizer: {betas: [0.8, 0.9]}", "", "optimizer.betas is not what it was: now [0.9, 0.999], then [0.8, 0.9]");
     check("", "geffect: {resolution: tensor}", "geffect.resolution is not what it was: now tensor, then layer");
     check("", "geffect: {objectives: [npo, ga]}", "geffect.objectives is not what it was");
+    check("guard: {project: 1}", "guard: {project: 0.5}", "guard.project is not what it was: now 0.5, then 1");
+    check("guard: {retain: 0.5}", "guard: {retain: {budget: 0.5, do: step_back}}",
+          "guard.retain.do is not what it was: now step_back, then stop");
     check("", "geffect: {risks: {all: {data: forget}}}", "geffect.risks is not what it was");
+}
+
+/* When it is measured decides nothing, unless a guard acts on it. */
+static void a_guard_holds_the_steps_that_are_measured(void **state)
+{
+    static const char *const guard[] = {"guard: {retain: 0.5}\n", "guard: {freeze: 2}\n"};
+    char then[256], now[256];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(then, sizeof then, "%sgeffect: {every: 2}", guard[i]);
+        snprintf(now, sizeof now, "%sgeffect: {every: 3}\ncheckpoint: {every: 6}\ntrain: {steps: 9}", guard[i]);
+        check(then, now, "geffect.every is not what it was: now 3, then 2");
+    }
+    check("guard: {project: 1}\ngeffect: {every: 2}", "guard: {project: 1}\ngeffect: {every: 3}", "");
 }
 
 static void a_parameter_of_the_objective_is_named(void **state)
@@ -67,6 +83,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_may_change_is_not_named),
         cmocka_unit_test(what_must_stay_is_named_with_both_values),
+        cmocka_unit_test(a_guard_holds_the_steps_that_are_measured),
         cmocka_unit_test(a_parameter_of_the_objective_is_named),
     };
     return cmocka_run_group_tests_name("config: changes", tests, NULL, NULL);

@@ -207,6 +207,25 @@ static void what_a_task_needs_must_be_there(void **state)
     REFUSE(cases, "");
 }
 
+static void a_guard_that_says_nonsense_is_refused(void **state)
+{
+    static const struct wrong cases[] = {
+        {"guard: {stop: 3}", "in.yaml:3:9", "unknown key \"stop\" in guard"},
+        {"guard: {frieze: 3}", "in.yaml:3:9", "did you mean \"freeze\"?"},
+        {"guard: {retain: {budget: 0}}", "in.yaml:3:26", "guard.retain.budget: expected a number above 0, or auto"},
+        {"guard: {retain: -0.5}", "in.yaml:3:17", "guard.retain.budget: expected a number above 0"},
+        {"guard: {retain: {budget: 1, do: step_bak}}", "in.yaml:3:33", "did you mean step_back?"},
+        {"guard: {retain: {budget: 1, of: guessed}}", "in.yaml:3:33", "measured | predicted"},
+        {"guard: {retain: {budget: 1, limits: rises}}", "in.yaml:3:37", "did you mean rise?"},
+        {"guard: {freeze: -1}", "in.yaml:3:17", "guard.freeze.layers"},
+        {"guard: {freeze: {layer: 1}}", "in.yaml:3:18", "did you mean \"layers\"?"},
+        {"guard: {project: true}", "in.yaml:3:18", "guard.project: expected a number, 0 to 1"},
+        {"guard: {project: 1.5}", "in.yaml:3:18", "expected a number, 0 to 1"},
+        {"guard: stop", "in.yaml:3:8", "guard: expected a mapping"},
+    };
+    REFUSE(cases, BASE);
+}
+
 static void what_is_for_later_says_so(void **state)
 {
     static const struct wrong cases[] = {
@@ -216,7 +235,6 @@ static void what_is_for_later_says_so(void **state)
 
         {"geffect: {curvature: true}", "in.yaml:3:22", "geffect.curvature: \"true\" is not built yet; only false is"},
 
-        {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
         {"geffect: {estimator: moving_average, fidelity: true}", "in.yaml:3:22", "geffect.fidelity needs full"},
@@ -345,6 +363,7 @@ int main(void)
         cmocka_unit_test(an_unknown_key_is_named_with_the_nearest),
         cmocka_unit_test(a_wrong_kind_of_value_is_refused_with_the_right_one),
         cmocka_unit_test(what_a_task_needs_must_be_there),
+        cmocka_unit_test(a_guard_that_says_nonsense_is_refused),
         cmocka_unit_test(what_is_for_later_says_so),
         cmocka_unit_test(pairs_say_which_rows_and_are_never_left_out_in_silence),
         cmocka_unit_test(a_trajectory_is_refused_where_it_is_none),

@@ -135,6 +135,23 @@ static void a_template_has_settings_beside_its_name_or_parts(void **state)
     config_free(c);
 }
 
+static void a_guard_is_off_unless_it_is_asked_for(void **state)
+{
+    struct config *c = read_text("model: {path: M}\ndata: {forget: F, retain: R}\n");
+    assert_null(c->guard.risk);
+    assert_true(isnan(c->guard.budget) && c->guard.act == ACT_AUTO && c->guard.of == OF_MEASURED);
+    assert_true(c->guard.limits == LIMITS_RISE && c->guard.layers == 0 && c->guard.project == 0);
+    config_free(c);
+    c = read_text("model: {path: M}\ndata: {forget: F, retain: R}\nguard: {retain: 0.5, freeze: 2, project: 0.8}\n");
+    assert_true(c->guard.budget == 0.5 && c->guard.act == ACT_STOP && c->guard.layers == 2 && c->guard.project == 0.8);
+    config_free(c);
+    c = read_text("model: {path: M}\ndata: {forget: F, retain: R}\nguard: {risk: kept, freeze: {layers: 1}, retain: "
+                  "{budget: 1.5, limits: ratio, of: predicted, do: step_back}}\n");
+    assert_string_equal(c->guard.risk, "kept");
+    assert_true(c->guard.limits == LIMITS_RATIO && c->guard.of == OF_PREDICTED && c->guard.act == ACT_STEP_BACK);
+    config_free(c);
+}
+
 static void sections_may_be_left_empty_and_files_null(void **state)
 {
     struct config *c = read_text("task: finetune\nmodel: {path: M}\ndata: {forget: null, retain: R, idk: ~}\n"
@@ -453,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_bare_name_to_measure_takes_the_settings_of_the_objective),
         cmocka_unit_test(a_template_in_parts_has_no_name_and_empty_parts),
         cmocka_unit_test(a_template_has_settings_beside_its_name_or_parts),
+        cmocka_unit_test(a_guard_is_off_unless_it_is_asked_for),
         cmocka_unit_test(sections_may_be_left_empty_and_files_null),
         cmocka_unit_test(null_means_not_given_for_every_key),
         cmocka_unit_test(null_means_not_given_inside_lists_and_names),

@@ -163,6 +163,44 @@ static void sgd_steps_down_the_gradient_and_decays(void **state)
     assert_true(all_agree(m.grid, worst <= TOL));
 }
 
+/* <direction, weights after - weights before>, of the update that follows, and nothing is changed by asking. */
+static void an_update_is_predicted_without_being_made(void **state)
+{
+    static double w[20000], g[20000];
+    const enum optim_kind kind[2] = {OPTIM_ADAMW, OPTIM_SGD};
+    struct optim_settings set = usual;
+    real *scratch = malloc(optim_scratch(m.layout) * sizeof *scratch);
+    double *dot = malloc(m.layout->n_param * sizeof *dot);
+    bool *frozen = calloc(m.layout->n_param, sizeof *frozen), same = true;
+    set.weight_decay = 0.3, set.clip = 0.5, set.frozen = frozen, frozen[2] = true;
+    for (int k = 0; k < 2; k++) {
+        struct optim *o;
+        set.kind = kind[k];
+        assert_int_equal(optim_new(&set, m.layout, &o), OK);
+        assert_int_equal(optim_decay_matrices(o, m.layout, 0), OK);
+        draw(w, g);
+        for (int t = 0; t < 3; t++) {
+            double asked = 0, made = 0;
+            optim_predict(o, m.gradient, 2, m.weights, m.gradient, scratch, dot);
+            for (size_t i = 0; i < m.layout->size; i++) same = same && (t || (double)m.weights->data[i] == w[i]);
+            for (size_t i = 0; i < m.layout->size; i++) w[i] = (double)m.weights->data[i];
+            optim_update(o, m.gradient, 2, m.weights);
+            for (size_t p = 0; p < m.layout->n_param; p++) {
+                const struct param *q = &m.layout->param[p];
+                const size_t first = q->offset + q->own_first * q->col_count;
+                for (size_t i = first; i < first + q->own_count * q->col_count; i++)
+                    made += g[i] * ((double)m.weights->data[i] - w[i]);
+                asked += dot[p];
+            }
+            same = same && asked < 0 && fabs(asked / made - 1) < (sizeof(real) == 8 ? 1e-12 : 1e-4);
+        }
+        same = same && dot[2] == 0;
+        optim_free(o);
+    }
+    free(scratch), free(dot), free(frozen);
+    assert_true(all_agree(m.grid, same));
+}
+
 static void a_rate_of_zero_changes_nothing(void **state)
 {
     static double w[20000], g[20000];
@@ -236,6 +274,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_gradient_beyond_clip_is_scaled_to_it),
         cmocka_unit_test(a_gradient_within_clip_stays),
         cmocka_unit_test(sgd_steps_down_the_gradient_and_decays),
+        cmocka_unit_test(an_update_is_predicted_without_being_made),
         cmocka_unit_test(a_rate_of_zero_changes_nothing),
         cmocka_unit_test(the_norm_counts_every_element_of_the_model_once),
         cmocka_unit_test(a_warm_up_begins_at_zero_and_reaches_the_rate),

@@ -83,6 +83,28 @@ static void pairs_bring_their_block_and_their_work(void **state)
     assert_near(b.all.flops_update, a.all.flops_update, 0);
 }
 
+/* project: the retain gradient, its mean, and a pass over as many retain rows as an update has forget rows, unless gd has
+ * made it; the others only lists. */
+static void a_guard_brings_its_own_demand(void **state)
+{
+    static const char *const none[] = {"objective.regularizer=[]", NULL}, *const gd[] = {
+                                                                              "objective.regularizer=[{name: gd}]", NULL};
+    const char *const newest[] = {none[0], "guard.project=1", NULL}, *const mean[] = {none[0], "guard.project=0.5", NULL};
+    const char *const served[] = {gd[0], "guard.project=1", NULL};
+    const char *const lists[] = {gd[0], "guard={freeze: 1, retain: {budget: 1, of: predicted}}", NULL};
+    const struct plan a = plan_of(none, 1), b = plan_of(gd, 1), p = plan_of(served, 1), l = plan_of(lists, 1);
+    assert_int_equal(plan_of(newest, 1).all.states, a.all.states + 1);
+    assert_int_equal(plan_of(mean, 1).all.states, a.all.states + 2);
+    assert_near(plan_of(newest, 1).all.flops_update, b.all.flops_update, 1e-15);
+    assert_true(b.all.flops_update > 1.1 * a.all.flops_update);
+    assert_int_equal(p.all.states, b.all.states + 1);
+    assert_near(p.all.flops_update, b.all.flops_update, 0);
+    assert_int_equal(l.all.states, b.all.states);
+    assert_true(l.bytes >
+                b.bytes + 3 * 1024 * 128 * sizeof(real)); /* three times the embedding: the update is tried there */
+    assert_true(l.bytes < b.bytes + 4 * 1024 * 128 * sizeof(real));
+}
+
 static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
 {
     assert_int_equal(plan_of(auto_layout, 2).data, 2);
@@ -97,6 +119,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tensor_ranks_share_the_states),
         cmocka_unit_test(a_probe_brings_its_own_demand),
         cmocka_unit_test(pairs_bring_their_block_and_their_work),
+        cmocka_unit_test(a_guard_brings_its_own_demand),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

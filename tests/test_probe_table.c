@@ -34,6 +34,8 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
                              *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
                              *const pairs[] = {"geffect.pairs=forget", NULL},
                              *const none_of_it[] = {"geffect.pairs=false", NULL},
+                             *const rest[] = {"guard.freeze=1", NULL}, *const budget[] = {"guard.retain=1", NULL},
+                             *const project[] = {"guard.project=1", NULL},
                              *const never[] = {"geffect={every: 0, gram: true, standard_error: true}", NULL};
     check(none, " 0", 0);
     check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
@@ -42,6 +44,9 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
     check(alone, " fidelity", SHOWS_STEP);
     check(pairs, " pairs", 0);
     check(none_of_it, " 0", 0);
+    check(rest, " guard", 0);
+    check(budget, " guard", 0);
+    check(project, " 0", 0); /* acts on gradients, not on measurements */
     check(never, " 0", 0);
 }
 

@@ -37,6 +37,9 @@ enum end_token { END_AUTO, END_IN, END_OUT };
 enum none_extracted { EXTRACTED_AUTO, EXTRACTED_ZERO, EXTRACTED_ONE };
 enum ratio_mean { RATIO_AUTO, RATIO_ARITHMETIC, RATIO_GEOMETRIC };
 enum length_of { LENGTH_AUTO, LENGTH_TOTAL, LENGTH_NEW };
+enum guard_limits { LIMITS_RISE, LIMITS_VALUE, LIMITS_RATIO };
+enum guard_of { OF_MEASURED, OF_PREDICTED };
+enum guard_act { ACT_AUTO, ACT_STOP, ACT_STEP_BACK };
 enum precision { PRECISION_FLOAT32, PRECISION_BFLOAT16 };
 
 struct config_model { /* a model of a trajectory */
@@ -179,6 +182,15 @@ struct config {
         bool export;
         enum export_dtype dtype;
     } checkpoint;
+    struct {
+        char *risk;    /* NULL: the first on data.retain */
+        double budget; /* NAN: none */
+        enum guard_limits limits;
+        enum guard_of of;
+        enum guard_act act; /* never auto where there is a budget */
+        size_t layers;      /* 0: none is frozen */
+        double project;     /* 0: no projection */
+    } guard;
     enum precision precision;
     struct config_private *private; /* owned text and places */
 };

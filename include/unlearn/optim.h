@@ -38,4 +38,10 @@ double optim_scale(const struct optim_settings *set, double norm);
 /** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; layer by layer.
  *  A frozen parameter does not decay either.                                                                    Local. */
 void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights);
+/** The change to first order that this update will make, but without making it: dot [n_param] = <direction, weights after -
+ *  weights before> of each parameter, this process's share: sum over the tensor ranks to complete. scratch has
+ *  optim_scratch() reals.                                                                                       Local. */
+void optim_predict(const struct optim *o, const struct state *gradient, double norm, const struct state *weights,
+                   const struct state *direction, real *scratch, double *dot);
+size_t optim_scratch(const struct layout *l);
 #endif

@@ -137,8 +137,8 @@ enum status directory_spares_model(const char *out, const char *path, const char
 enum status checkpoints_list(const char *path, size_t **step, size_t *n);
 /** Removes one, never through a link, and nothing but files of the names that this program writes. */
 void checkpoint_remove(const char *path);
-/** Removes all but the newest so many; all that are newer than step `newest`. */
-void checkpoints_keep(const char *path, size_t keep);
+/** Removes all but the newest so many, and but that of step `spared` (SIZE_MAX: none); all that are newer than step `newest`. */
+void checkpoints_keep(const char *path, size_t keep, size_t spared);
 void checkpoints_drop(const char *path, size_t newest);
 
 /** Sees the names in a directory onto the disk; file systems that cannot do it need not. */

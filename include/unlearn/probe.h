@@ -32,9 +32,9 @@ enum status measurement_close(struct measurement *m);
  *  incomplete. ask() is Collective over the job. */
 void measurement_interruptible(struct measurement *m, bool (*ask)(void *context), void *context);
 
-/** Measures a row at the present weights. u: the update that follows, its gradient complete; NULL: none.
+/** Measures a row at the present weights, those after `step` updates. u: the update that follows, its gradient complete; NULL: none.
  *                                                                                           Collective over the job. */
-enum status measure(struct measurement *m, const struct update *u);
+enum status measure(struct measurement *m, size_t step, const struct update *u);
 /** After the update: measures what it did, then commits and reports the row of this step. u NULL: there was none.
  *                                                                                           Collective over the job. */
 enum status measure_end(struct measurement *m, size_t step, const struct update *u);

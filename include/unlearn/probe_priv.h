@@ -8,6 +8,7 @@ enum { MOST_PROBES = 16, MOST_AXES = 4 };
 struct measurement {
     struct subject *subject;    /* borrowed, as is training */
     struct training *training;  /* NULL: nothing is trained */
+    size_t step;                /* that is measured */
     struct file *file;          /* geffect.h5; rank 0 only, NULL elsewhere */
     bool (*ask)(void *context); /* whether to stop; NULL: never stop */
     void *context;
@@ -63,6 +64,8 @@ struct probe {
     struct field_list fields;                                      /* its fields of geffect.h5 */
     size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the fields' axes that only it has */
     enum status (*make)(const struct measurement *m, void **self); /*                                    Local. */
+    void (*objectives)(const struct measurement *m, void *self);   /* the effects of all objectives are there; those of
+                                                                    regularisers will take their place       Local. */
     enum status (*before)(struct measurement *m, void *self,
                           const struct update *u); /* Collective over the job, as is after */
     enum status (*after)(struct measurement *m, void *self, const struct update *u); /* u NULL: no update was made */

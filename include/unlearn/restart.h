@@ -35,4 +35,7 @@ enum status restart_describe(const struct restart *r, const struct plan *p, stru
 enum status restart_check(const struct restart *r, const struct subject *s);
 /** What was saved, on this layout.                                                              Collective over the job. */
 enum status restart_load(const struct restart *r, struct training *t);
+/** The weights alone, of the checkpoint of this step in the run's directory DIR. ERR_IO: it is not sound any more.
+ *                                                                                              Collective over the job. */
+enum status restart_weights(const char *dir, size_t step, struct training *t);
 #endif

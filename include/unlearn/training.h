@@ -11,7 +11,8 @@ struct update {                     /* the numbers of one update; NaN: there was
     double norm, norm_of_objective; /* 2-norms of the gradients */
     double *norm_of_part;           /* [n_regularizer] of their gradients times their weights */
     double rate, seconds;
-    double dual; /* the dual weight at its beginning; NaN: none */
+    double dual;   /* the dual weight at its beginning; NaN: none */
+    double cosine; /* of forget and retain gradient, before the one is projected off the other; NaN: guard.project is 0 */
     size_t tokens;
 };
 enum training_extra {                       /* what a measurement reads of an update */
@@ -30,6 +31,7 @@ struct training {
     double *factor;                 /* [longest list] of each part of a batch: its weight in the update */
     uint64_t dual;                  /* the bits of a regulariser's weight that is a dual variable */
     double dual_next;               /* what it becomes when the update is made */
+    struct guard *guard;            /* NULL: nothing guards */
     struct update update;           /* the latest one */
     struct file *file;              /* train.h5, rank 0 only */
     double started;                 /* clock at the first update of this process */
@@ -50,9 +52,45 @@ enum status training_update(struct training *t, size_t i, bool shown);
 /** After the last update: sets the numbers of t->update to NaN.                                               Local. */
 void training_ended(struct training *t);
 
+/* ------------------------------------------------------------------------------------------------------ guard ----- */
+/* What acts on measurements and gradients, docs/GUARD.md: layers rest, the forget gradient is projected, a budget ends
+ * the run. */
+enum verdict { GO_ON, STOP_RUN, STEP_BACK };
+struct seen { /* what a measurement shows the guard; equal on every process but for its gradient */
+    size_t step;
+    double risk;                  /* the guarded risk, in nats */
+    const struct state *gradient; /* of it, complete */
+    const double *effect;         /* [layout->n_layer] of the objective trained on it, summed over weighted instances */
+    bool updates;                 /* an update follows, whose gradient is t->gradient */
+};
+struct guarded { /* what it said of the measurement before */
+    enum verdict verdict;
+    double value, limit; /* what the budget compares, in nats; NaN: there is no budget */
+    size_t model;        /* updates of the model that the run leaves if the verdict is to end it */
+    const double *rests; /* [layout->n_layer] 1: the layer gets no updates until the next measurement, 0: it gets them */
+};
+/** ERR_INPUT: what the input asks of the guard cannot be done.                                                   Local. */
+enum status guard_check(const struct inputs *in);
+/** Whether it acts on measurements, of the risk guard_risk(in). */
+bool guard_measures(const struct inputs *in);
+/** The number of the risk that is guarded; in->n_risk: there is none. */
+size_t guard_risk(const struct inputs *in);
+/** The number of the objective trained among those measured; in->n_measured: it is not among them. */
+size_t guard_objective(const struct inputs *in);
+/** After a measurement and before the update: decides, and returns what; borrowed.          Collective over the job. */
+const struct guarded *training_guard(struct training *t, const struct seen *seen);
+/** What it said last; without a guard that the run goes on. */
+struct guarded training_guarded(const struct training *t);
+/** The state after `step` updates, as it is now, is that of a checkpoint.                                        Local. */
+void training_checkpointed(struct training *t, size_t step);
+/** The step of the checkpoint that a run may yet step back to; SIZE_MAX: there is none. */
+size_t training_pinned(const struct training *t);
+
+/* ------------------------------------------------------------------------------------------------------ saved ----- */
 /* What must be saved and restored so that a run continues as if it had not stopped: the weights, the optimiser's
- * moments, the number of updates made, a dual weight. Rows and random draws follow from the input and that number. */
-enum { MOST_SAVED = 8 };
+ * moments, the number of updates made, a dual weight, what the guard remembers. Rows and random draws follow from the
+ * input and that number. */
+enum { MOST_SAVED = 16 };
 struct saved {
     const char *name;
     struct state *state; /* NULL: the member is a number */

@@ -1,5 +1,6 @@
 /* What a restart may find changed: two configurations key by key, as they are written. */
 #include "unlearn/config_priv.h"
+#include <math.h>
 #include <string.h>
 
 static bool one_line(const struct text *t) { return t->n && strchr(t->data, '\n') == t->data + t->n - 1; }
@@ -34,13 +35,20 @@ static enum status changed_setting(const struct row *row, const struct config *i
     return OK;
 }
 
+/* When it is measured decides nothing but where a guard acts on what was. */
+static bool is_free(const struct row *row, const struct config *c)
+{
+    const bool guarded = !isnan(c->guard.budget) || c->guard.layers;
+    return row->flags & FREE && !(guarded && !strcmp(row->path, "geffect.every"));
+}
+
 static enum status changed(const struct row *row, const struct config *now, const struct config *then, struct text *out)
 {
     struct text a = {0}, b = {0};
     enum status st;
     TRY(row_write(row, now, &a));
     TRY(row_write(row, then, &b));
-    if (row->flags & FREE || !strcmp(a.data, b.data)) goto done;
+    if (is_free(row, then) || !strcmp(a.data, b.data)) goto done;
     TRY(text_print(out, "%s is not what it was", row->path));
     if (one_line(&a) && one_line(&b)) TRY(text_print(out, ": now %s, then %s", value_of(&a), value_of(&b)));
 done:

@@ -191,6 +191,7 @@ enum status config_finish(struct config *c)
     TRY(check_refusals(c));
     TRY(check_measurement(c));
     TRY(finish_pairs(c));
+    if (!isnan(c->guard.budget) && c->guard.act == ACT_AUTO) c->guard.act = ACT_STOP;
     finish_variant(c);
     TRY(check_sets(c));
     TRY(check_names(c));

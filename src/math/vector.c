@@ -17,6 +17,12 @@ void math_add(size_t n, const real *x, real *y)
     for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+void math_add_scaled(size_t n, real a, const real *x, real *y)
+{
+#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
 void math_fill(size_t n, real value, real *x)
 {
 #pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)

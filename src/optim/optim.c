@@ -75,6 +75,18 @@ double optim_scale(const struct optim_settings *set, double norm)
     return set->clip > 0 && norm > set->clip ? set->clip / norm : 1;
 }
 
+/* m and v NULL: plain SGD */
+static void update_param(const struct optim *o, const struct adamw *a, double scale, size_t i, size_t n, const real *g,
+                         real *m, real *v, real *w)
+{
+    struct adamw own = *a;
+    if (o->decays && !o->decays[i]) own.decay = 0;
+    if (m)
+        adamw_update(&own, n, g, scale, m, v, w);
+    else
+        sgd_update(own.lr, own.decay, n, g, scale, w);
+}
+
 static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, struct state *gradient,
                          struct state *weights)
 {
@@ -83,31 +95,62 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
     real *m = o->m ? state_acquire(o->m, layer) : NULL, *v = o->v ? state_acquire(o->v, layer) : NULL;
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
         const struct param *p = &l->param[i];
-        size_t n = p->row_count * p->col_count, at = p->offset;
-        struct adamw own = *a;
+        const size_t at = p->offset;
         if (o->set.frozen && o->set.frozen[i]) continue;
-        if (o->decays && !o->decays[i]) own.decay = 0;
-        if (m)
-            adamw_update(&own, n, g + at, scale, m + at, v + at, w + at);
-        else
-            sgd_update(own.lr, own.decay, n, g + at, scale, w + at);
+        update_param(o, a, scale, i, p->row_count * p->col_count, g + at, m ? m + at : NULL, v ? v + at : NULL, w + at);
     }
     if (m) state_commit(o->m, layer), state_commit(o->v, layer);
     state_release(gradient, layer);
     state_commit(weights, layer);
 }
 
-void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights)
+/* What the next update is, of a parameter that all of it concerns. */
+static struct adamw next_update(const struct optim *o)
 {
     const struct optim_settings *s = &o->set;
+    return (struct adamw){.lr = optim_rate(s, o->done),
+                          .beta1 = s->beta1,
+                          .beta2 = s->beta2,
+                          .eps = s->eps,
+                          .decay = s->weight_decay,
+                          .step = o->done + 1};
+}
+
+size_t optim_scratch(const struct layout *l)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < l->n_param; i++) {
+        const size_t n = l->param[i].row_count * l->param[i].col_count;
+        if (most < n) most = n;
+    }
+    return 3 * most;
+}
+
+/* The update is made in the scratch, by the code that makes it in earnest. */
+void optim_predict(const struct optim *o, const struct state *gradient, double norm, const struct state *weights,
+                   const struct state *direction, real *scratch, double *dot)
+{
+    const struct layout *l = weights->layout;
+    const struct adamw a = next_update(o);
+    for (size_t i = 0; i < l->n_param; i++) {
+        const struct param *p = &l->param[i];
+        const size_t n = p->row_count * p->col_count, at = p->offset, own = p->own_first * p->col_count;
+        real *w = scratch, *m = o->m ? w + n : NULL, *v = o->v ? w + 2 * n : NULL;
+        dot[i] = 0;
+        if (o->set.frozen && o->set.frozen[i]) continue;
+        math_copy(n, weights->data + at, w);
+        if (m) math_copy(n, o->m->data + at, m), math_copy(n, o->v->data + at, v);
+        update_param(o, &a, optim_scale(&o->set, norm), i, n, gradient->data + at, m, v, w);
+        math_add_scaled(n, -1, weights->data + at, w);
+        dot[i] = math_dot(p->own_count * p->col_count, direction->data + at + own, w + own);
+    }
+}
+
+void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights)
+{
     enum phase before = phase_enter(PHASE_OPTIMISER);
-    double scale = optim_scale(s, norm);
-    struct adamw a = {.lr = optim_rate(s, o->done),
-                      .beta1 = s->beta1,
-                      .beta2 = s->beta2,
-                      .eps = s->eps,
-                      .decay = s->weight_decay,
-                      .step = o->done + 1};
+    const double scale = optim_scale(&o->set, norm);
+    const struct adamw a = next_update(o);
     for (size_t layer = 0; layer < weights->layout->n_layer; layer++)
         update_layer(o, &a, scale, layer, gradient, weights);
     o->done++;

@@ -84,21 +84,22 @@ void checkpoint_remove_at(int at, const char *name)
 
 void checkpoint_remove(const char *path) { checkpoint_remove_at(AT_FDCWD, path); }
 
-/* Those of the steps first ... end-1 in the order of the list. */
-static void remove_some(const char *path, const size_t *step, size_t first, size_t end)
+/* Those of the steps first ... end-1 in the order of the list, but for the one that is spared. */
+static void remove_some(const char *path, const size_t *step, size_t first, size_t end, size_t spared)
 {
     for (size_t i = first; i < end; i++) {
         struct text one = {0};
+        if (step[i] == spared) continue;
         if (text_print(&one, "%s/%s%zu", path, PREFIX, step[i]) == OK) checkpoint_remove(one.data);
         text_free(&one);
     }
 }
 
-void checkpoints_keep(const char *path, size_t keep)
+void checkpoints_keep(const char *path, size_t keep, size_t spared)
 {
     size_t *step = NULL, n = 0;
     if (checkpoints_list(path, &step, &n) != OK) fail_clear();
-    if (step && n > keep) remove_some(path, step, 0, n - keep);
+    if (step && n > keep) remove_some(path, step, 0, n - keep, spared);
     free(step);
 }
 
@@ -107,6 +108,6 @@ void checkpoints_drop(const char *path, size_t newest)
     size_t *step = NULL, n = 0, first = 0;
     if (checkpoints_list(path, &step, &n) != OK) fail_clear();
     while (first < n && step[first] <= newest) first++;
-    remove_some(path, step, first, n);
+    remove_some(path, step, first, n, SIZE_MAX);
     free(step);
 }

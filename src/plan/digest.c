@@ -20,6 +20,21 @@ static enum status dual(const struct config_objective *r, struct text *t)
                       (int)r->dual.update);
 }
 
+/* Says nothing where there is none, so that older digests stay. */
+static enum status guard(const struct inputs *in, struct text *t)
+{
+    const struct config *c = in->config;
+    enum status st = OK;
+    if (!isnan(c->guard.budget))
+        TRY(text_print(t, "budget %.17g %d %d %d %zu\n", c->guard.budget, (int)c->guard.limits, (int)c->guard.of,
+                       (int)c->guard.act, c->guard.act == ACT_STEP_BACK ? c->checkpoint.every : 0));
+    if (c->guard.layers) TRY(text_print(t, "rest %zu\n", c->guard.layers));
+    if (c->guard.project > 0) TRY(text_print(t, "project %.17g\n", c->guard.project));
+    if (c->guard.risk) TRY(text_print(t, "guarded %s\n", c->guard.risk));
+done:
+    return st;
+}
+
 static enum status settings(const struct inputs *in, const char *measured, struct text *t)
 {
     const struct config *c = in->config;
@@ -44,6 +59,7 @@ static enum status settings(const struct inputs *in, const char *measured, struc
         TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
                        c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));
     }
+    if (in->trains) TRY(guard(in, t));
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
         TRY(text_print(t, " %d %d%s", (int)c->geffect.normalisation, (int)c->geffect.estimator, measured));

@@ -47,12 +47,12 @@ done:
 }
 
 /* This process's part of <a, b> over the parameters that are not frozen. */
-static double moving_dot(const struct subject *s, const struct state *a, const struct state *b, double *dot)
+static double moving_dot(const struct training *t, const struct state *a, const struct state *b, double *dot)
 {
-    const bool *frozen = s->in->frozen;
+    const bool *frozen = t->optim->set.frozen;
     double sum = 0;
     state_dot(a, b, dot);
-    for (size_t i = 0; i < s->layout->n_param; i++)
+    for (size_t i = 0; i < a->layout->n_param; i++)
         if (!frozen || !frozen[i]) sum += dot[i];
     return sum;
 }
@@ -63,8 +63,8 @@ static void predict(const struct measurement *m, struct fidelity *f, const struc
     const struct training *t = m->training;
     const size_t K = s->in->n_risk;
     for (size_t k = 0; k < K; k++) {
-        const double batch = moving_dot(s, m->risk_gradient[k], t->gradient, f->dot);
-        f->predicted[k] = moving_dot(s, m->risk_gradient[k], t->step, f->dot);
+        const double batch = moving_dot(t, m->risk_gradient[k], t->gradient, f->dot);
+        f->predicted[k] = moving_dot(t, m->risk_gradient[k], t->step, f->dot);
         f->plain[k] = -u->rate * optim_scale(&t->optim->set, u->norm) * batch;
     }
     comm_sum_double(s->grid->tensor, f->predicted, K);

@@ -196,11 +196,14 @@ done:
 }
 
 /* ------------------------------------------------------------------------------------------------------ row ------- */
-enum status measure(struct measurement *m, const struct update *u)
+enum status measure(struct measurement *m, size_t step, const struct update *u)
 {
     enum status st;
+    m->step = step;
     TRY(risk_gradients(m));
     TRY(all_objectives(m));
+    for (size_t i = 0; i < n_probe; i++)
+        if (m->probe[i] && probe_table[i]->objectives) probe_table[i]->objectives(m, m->probe[i]);
     TRY(put_objectives(m, u ? u->loss : NAN));
     TRY(all_regularizers(m));
     for (size_t i = 0; i < n_probe; i++)

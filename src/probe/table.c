@@ -6,7 +6,8 @@
     X(standard_error) \
     X(tokens)         \
     X(pairs)          \
-    X(fidelity)
+    X(fidelity)       \
+    X(guard) /* last: it ends what the others look at */
 
 #define X(name) extern const struct probe name##_probe;
 PROBES(X)

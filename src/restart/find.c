@@ -187,3 +187,37 @@ done:
     phase_enter(before);
     return st;
 }
+
+/* Rank 0. */
+static enum status still_sound(const char *path, size_t step)
+{
+    struct text why = {0};
+    json_t *manifest = NULL;
+    bool sound;
+    enum status st;
+    TRY(manifest_read(path, step, &manifest, &sound, &why));
+    if (!sound) st = fail(ERR_IO, "%s: cannot be stepped back to, it is damaged: %s", path, why.data ? why.data : "");
+done:
+    json_decref(manifest);
+    text_free(&why);
+    return st;
+}
+
+enum status restart_weights(const char *dir, size_t step, struct training *t)
+{
+    const struct grid *g = t->subject->grid;
+    const char *const name = t->subject->weights->name;
+    struct text path = {0};
+    char *weights = NULL;
+    enum phase before = phase_enter(PHASE_READ);
+    enum status st = text_print(&path, "%s/checkpoint-%zu", dir, step);
+    if (st == OK) st = state_directory(path.data, name, &weights);
+    if (st == OK && g->rank == 0) st = still_sound(path.data, step);
+    TRY(grid_agree(g, st));
+    TRY(weights_read(weights, g, t->subject->weights, NULL));
+done:
+    free(weights);
+    text_free(&path);
+    phase_enter(before);
+    return st;
+}

@@ -81,7 +81,7 @@ static enum status commit(struct training *t, const char *temporary, const char 
         goto done;
     }
     output_sync_names(output);
-    checkpoints_keep(output, t->subject->in->config->checkpoint.keep);
+    checkpoints_keep(output, t->subject->in->config->checkpoint.keep, training_pinned(t));
 done:
     return st;
 }

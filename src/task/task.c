@@ -24,6 +24,7 @@ static enum status make_plan(const struct inputs *in, struct timetable *s, const
     enum status st;
     *p = (struct plan){0};
     TRY(check_blas(in));
+    TRY(guard_check(in));
     TRY(probes_check(in));
     TRY(plan_layout(in, s, &m, p));
     math_threads(p->threads);
@@ -124,6 +125,7 @@ static enum status load(struct run *r)
     TRY(restart_check(r->restart, r->subject));
     TRY(check_step(r));
     TRY(restart_load(r->restart, r->training));
+    training_checkpointed(r->training, r->restart->step);
 done:
     return st;
 }

@@ -32,6 +32,7 @@ static enum status save(struct run *r, size_t step)
     enum status st;
     TRY(run_sync(r));
     TRY(restart_save(r->training, step, r->log_bytes, &rows));
+    training_checkpointed(r->training, step);
     stop_saved(&r->stop, clock_seconds() - began);
     log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
 done:
@@ -54,7 +55,7 @@ done:
 /* A measurement, and which model it is of where a value is not finite. */
 static enum status measure_at(struct run *r, size_t step, const char *model, const struct update *u)
 {
-    enum status st = measure(r->measurement, u);
+    enum status st = measure(r->measurement, step, u);
     if (st == ERR_STOPPED) { /* the row is not complete: a restart measures it again */
         fail_clear();
         return stop_at(r, step);
@@ -62,14 +63,33 @@ static enum status measure_at(struct run *r, size_t step, const char *model, con
     return st == ERR_NUMERIC ? not_finite(r, step, model) : st;
 }
 
-/* The row of a measured step is complete when its update is made; where that fails, with nothing of the update. */
+static bool measured_at(const struct run *r, size_t t)
+{
+    return r->measurement && timetable_measured(r->in->config, r->subject->timetable, t);
+}
+
+static bool ended(const struct run *r) { return training_guarded(r->training).verdict != GO_ON; }
+
+/* An evaluation that is due at step t. The last row is that of the model that the run leaves: where a guard may end the run
+ * at this step, the evaluation waits until it has not. */
+static enum status evaluate_at(struct run *r, size_t t, bool decided)
+{
+    const bool waits = measured_at(r, t) && guard_measures(r->in);
+    if (!r->evaluation || !timetable_evaluated(r->in->config, t) || waits != decided) return OK;
+    return evaluate(r->evaluation, t, false);
+}
+
+/* The row of a measured step is complete when its update is made; where that fails, or a guard ends the run, with nothing
+ * of the update. */
 static enum status update_and_measure(struct run *r, size_t t)
 {
     const struct subject *s = r->subject;
-    const bool measured = r->measurement && timetable_measured(r->in->config, s->timetable, t);
+    const bool measured = measured_at(r, t);
     const struct update *u = &r->training->update;
     enum status st = OK, end = OK;
     if (measured) TRY(measure_at(r, t, NULL, u));
+    if (ended(r)) return measure_end(r->measurement, t, NULL);
+    TRY(evaluate_at(r, t, true));
     st = grid_agree(s->grid, training_update(r->training, t, measured));
     if (measured) end = measure_end(r->measurement, t, st == OK ? u : NULL);
     if (st == OK && (st = end) == ERR_NUMERIC) st = not_finite(r, t + 1, NULL);
@@ -83,6 +103,7 @@ static enum status one_update(struct run *r, size_t t)
     if ((st = training_gradient(r->training, t)) == ERR_NUMERIC) st = not_finite(r, t, NULL);
     TRY(st);
     TRY(update_and_measure(r, t));
+    if (ended(r)) goto done;
     TRY(grid_agree(r->subject->grid, training_put(r->training, t)));
     training_report(r->training, t);
 done:
@@ -113,18 +134,20 @@ static bool saved_after(const struct run *r, size_t step)
     return every > 0 && (step % every == 0 || step == r->subject->timetable->updates);
 }
 
-static enum status all_updates(struct run *r)
+/* *made: updates that were made, all of them unless a guard has ended the run. */
+static enum status all_updates(struct run *r, size_t *made)
 {
-    const size_t first = r->restart ? r->restart->step : 0;
     enum status st = OK;
     r->log_bytes = log_bytes();
-    for (size_t t = first; t < r->subject->timetable->updates; t++) {
+    for (size_t t = *made; t < r->subject->timetable->updates; t++) {
         if (stop_asked(&r->stop, true) != STOP_NOT) {
             st = stop_at(r, t);
             goto done;
         }
-        if (r->evaluation && timetable_evaluated(r->in->config, t)) TRY(evaluate(r->evaluation, t, false));
+        TRY(evaluate_at(r, t, false));
         TRY(one_update(r, t));
+        if (ended(r)) goto done;
+        *made = t + 1;
         r->log_bytes = log_bytes();
         if (saved_after(r, t + 1)) TRY(save(r, t + 1));
         r->log_bytes = log_bytes();
@@ -133,17 +156,34 @@ done:
     return st;
 }
 
+/* What a guard that has ended the run leaves: the state of now, as a checkpoint too where there are any, or that of an
+ * earlier checkpoint, from which a longer run would go on. */
+static enum status leave(struct run *r, size_t made)
+{
+    const struct guarded said = training_guarded(r->training);
+    const size_t pinned = training_pinned(r->training);
+    const struct config *c = r->in->config;
+    enum status st = OK;
+    if (said.verdict == STOP_RUN && c->checkpoint.every && made < r->subject->timetable->updates && !saved_after(r, made))
+        TRY(save(r, made));
+    if (said.verdict != STEP_BACK) goto done;
+    TRY(pinned == SIZE_MAX ? subject_next(r->subject, 0) : restart_weights(c->output_directory, pinned, r->training));
+    if (r->subject->grid->rank == 0) checkpoints_drop(c->output_directory, said.model);
+done:
+    return st;
+}
+
 enum status unlearn(struct run *r)
 {
     enum status st = OK;
-    size_t T;
+    size_t T = r->restart ? r->restart->step : 0;
     if (!r->training) return measure_models(r);
-    T = r->subject->timetable->updates;
-    TRY(all_updates(r));
-    if (r->measurement) {
+    TRY(all_updates(r, &T));
+    if (r->measurement && !ended(r)) {
         TRY(measure_at(r, T, NULL, NULL));
         TRY(measure_end(r->measurement, T, NULL));
     }
+    if (ended(r)) TRY(leave(r, T));
     training_ended(r->training);
     TRY(grid_agree(r->subject->grid, training_put(r->training, T)));
     if (r->evaluation) TRY(evaluate(r->evaluation, T, true));

@@ -11,6 +11,16 @@ static const struct field dual_table[] = {
      "weight of the regulariser whose weight is a dual variable, at the beginning of this update",
      "max(0, weight + step_size (loss - eps))"},
 };
+static const struct field project_table[] = {
+    {"project_cosine",
+     {"step"},
+     FIELD_DOUBLE,
+     "1",
+     "cosine of the objective's gradient and the retain gradient before guard.project; below 0 the update is made "
+     "without "
+     "the part of the former along the latter",
+     "<f, r> / |f| |r| over what moves; f <- f - <f, r>/|r|^2 r where <f, r> < 0 (arXiv 2503.09117)"},
+};
 static const struct field train_table[] = {
     {"loss",
      {"step"},
@@ -54,11 +64,14 @@ enum status train_file_create(const char *path, const struct train_file_info *in
                               .long_name = "update, from 0; the last row is the state after the last one",
                               .units = "1",
                               .unlimited = true};
-    const struct field_list list[] = {{train_table, sizeof train_table / sizeof *train_table}, {dual_table, 1}};
+    struct field_list list[3] = {{train_table, sizeof train_table / sizeof *train_table}};
+    size_t n = 1;
+    if (info->dual) list[n++] = (struct field_list){dual_table, 1};
+    if (info->projects) list[n++] = (struct field_list){project_table, 1};
     const struct file_tables tables = {.title = "updates of a training run",
                                        .n_axis = 1,
                                        .axis = &axis,
-                                       .n_list = info->dual ? 2 : 1,
+                                       .n_list = n,
                                        .list = list,
                                        .objective = info->objective,
                                        .n_name = info->n_regularizer,
@@ -77,6 +90,7 @@ enum status training_open(struct training *t, const char *dir, const struct open
                                    .attribute = o->attribute};
     enum status st = OK;
     info.dual = !isnan(dual_weight(t));
+    info.projects = in->config->guard.project > 0;
     TRY_NEW(names, in->n_regularizer);
     for (size_t k = 0; k < in->n_regularizer; k++) names[k] = objective_name(&in->regularizer[k].objective);
     info.regularizer = names;
@@ -120,6 +134,7 @@ enum status training_put(struct training *t, size_t i)
     TRY(file_put(t->file, "tokens", &tokens));
     TRY(file_put(t->file, "seconds", &u->seconds));
     if (!isnan(dual_weight(t))) TRY(file_put(t->file, "dual_weight", &u->dual));
+    if (file_has(t->file, "project_cosine")) TRY(file_put(t->file, "project_cosine", &u->cosine));
     TRY(file_commit(t->file, (int64_t)i));
 done:
     return st;

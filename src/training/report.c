@@ -21,6 +21,7 @@ void training_report(const struct training *t, size_t i)
     if (t->subject->grid->rank) return;
     for (size_t k = 0; k < in->n_regularizer; k++)
         text_print(&parts, "  %s %.5g", objective_name(&in->regularizer[k].objective), u->part[k]);
+    if (!isnan(u->cosine)) text_print(&parts, "  cosine %.3g", u->cosine);
     if (!isnan(u->dual)) text_print(&parts, "  weight %.5g", u->dual);
     log_info("update %5zu/%zu  loss %.6g  %s %.5g%s  lr %.3g  |g| %.4g  %.0f tokens/s  left %s", i + 1, updates, u->loss,
              objective_name(&in->objective), u->objective, parts.data ? parts.data : "", u->rate, u->norm,

@@ -36,8 +36,9 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->states = 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0) + parts;
     snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
+    guard_demand(in, s, l, d);
 }
-const struct part training_part = {demand, NULL};
+const struct part training_part = {demand, guard_print};
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
 static size_t higher(size_t layer, const struct objective *o)
@@ -112,6 +113,7 @@ enum status training_new(struct subject *s, unsigned extra, struct training **ou
         if (dual_of(in, k)) dual_set(t, in->regularizer[k].weight);
     TRY_NEW(t->update.part, in->n_regularizer);
     TRY_NEW(t->update.norm_of_part, in->n_regularizer);
+    TRY(guard_new(t));
     *out = t, t = NULL;
 done:
     training_free(t);
@@ -124,6 +126,7 @@ void training_free(struct training *t)
 {
     if (!t) return;
     file_close(t->file);
+    guard_free(t->guard);
     optim_free(t->optim);
     if (t->regularizer != t->part) state_free(t->regularizer);
     state_free(t->part);
@@ -147,5 +150,5 @@ size_t training_saved(struct training *t, struct saved saved[MOST_SAVED])
     size_t n = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) /* plain SGD has no moments */
         if (all[i].state || all[i].number) saved[n++] = all[i];
-    return n;
+    return n + guard_saved(t, saved + n);
 }

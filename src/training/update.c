@@ -19,7 +19,7 @@ static enum status part_gradient(struct training *t, const struct objective *o, 
     enum status st;
     part_weights(t, o, rows, t->factor, t->weight);
     TRY(subject_gradient(s, o, rows, t->weight, gradient, t->loss));
-    *norm = optim_norm(s->grid, s->in->frozen, gradient);
+    *norm = optim_norm(s->grid, guard_still(t), gradient);
     *scaled = weighted(t, rows->n);
     part_weights(t, o, rows, NULL, t->weight);
     *loss = weighted(t, rows->n);
@@ -51,6 +51,7 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
         same_factor(t, reg->batch, reg->weight);
     TRY(part_gradient(t, &reg->objective, &rows, t->part, &u->norm_of_part[k], &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
+    guard_regularizer_formed(t, k);
     math_add(size, t->part->data, t->gradient->data);
     if (t->regularizer != t->part) {
         if (k == 0) math_fill(size, 0, t->regularizer->data);
@@ -74,6 +75,7 @@ enum status training_gradient(struct training *t, size_t i)
     double scaled;
     enum status st;
     if (!t->made) t->started = began;
+    guard_begin(t);
     timetable_rows(s->timetable, i, t->batch_row);
     same_factor(t, rows.n, factor);
     TRY(part_gradient(t, &in->objective, &rows, t->gradient, &u->norm_of_objective, &u->objective, &scaled));
@@ -82,8 +84,9 @@ enum status training_gradient(struct training *t, size_t i)
     u->norm = u->norm_of_objective;
     u->rate = optim_rate(&t->optim->set, i);
     u->tokens = (size_t)rows_tokens(&rows);
+    TRY(guard_objective_formed(t, i));
     for (size_t k = 0; k < in->n_regularizer; k++) TRY(add_regularizer(t, i, k));
-    if (in->n_regularizer) u->norm = optim_norm(s->grid, in->frozen, t->gradient);
+    if (in->n_regularizer) u->norm = optim_norm(s->grid, guard_still(t), t->gradient);
     u->seconds = clock_seconds() - began;
 done:
     return st;
@@ -113,10 +116,12 @@ enum status training_update(struct training *t, size_t i, bool shown)
     struct update *u = &t->update;
     const double began = clock_seconds();
     enum status st = OK;
+    guard_rectify(t);
     if (!isfinite(u->norm) || !isfinite(u->loss)) return diverged(t, i);
     if (step) math_copy(size, weights->data, step->data);
     optim_update(t->optim, t->gradient, u->norm, weights);
     TRY(dual_updated(t, i));
+    guard_updated(t);
     u->seconds += clock_seconds() - began;
     t->made++;
     if (step) { /* theta_t becomes theta_t+1 - theta_t */
@@ -131,5 +136,5 @@ void training_ended(struct training *t)
 {
     struct update *u = &t->update;
     for (size_t k = 0; k < t->subject->in->n_regularizer; k++) u->part[k] = u->norm_of_part[k] = NAN;
-    u->loss = u->objective = u->norm = u->norm_of_objective = u->rate = u->seconds = u->dual = NAN;
+    u->loss = u->objective = u->norm = u->norm_of_objective = u->rate = u->seconds = u->dual = u->cosine = NAN;
 }
