@@ -139,7 +139,7 @@ void optim_predict(const struct optim *o, const struct state *gradient, double n
         dot[i] = 0;
         if (o->set.frozen && o->set.frozen[i]) continue;
         math_copy(n, weights->data + at, w);
-        if (m) math_copy(n, o->m->data + at, m), math_copy(n, o->v->data + at, v);
+        if (m && v) math_copy(n, o->m->data + at, m), math_copy(n, o->v->data + at, v);
         update_param(o, &a, optim_scale(&o->set, norm), i, n, gradient->data + at, m, v, w);
         math_add_scaled(n, -1, weights->data + at, w);
         dot[i] = math_dot(p->own_count * p->col_count, direction->data + at + own, w + own);

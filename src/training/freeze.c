@@ -26,7 +26,7 @@ static enum status check_layers(const struct inputs *in)
     enum status st = OK;
     TRY(layout_new(in->shape, 0, 1, &l));
     n = movable(in, l);
-    if (l->n_layer > 64 * GUARD_WORDS)
+    if ((l->n_layer + 63) / 64 > GUARD_WORDS)
         st = fail(ERR_INPUT, "%s: guard.freeze: the model has %zu layers, more than %d: leave it out", place_text(&place),
                   l->n_layer, 64 * GUARD_WORDS);
     else if (in->config->guard.layers >= n)

@@ -31,14 +31,17 @@ size_t guard_risk(const struct inputs *in)
     return in->n_risk;
 }
 
+static bool same(const struct objective *a, const struct objective *b)
+{
+    bool same = a->row == b->row && a->direction == b->direction;
+    for (size_t i = 0; i < MAX_PARAMETER; i++) same = same && a->parameter[i] == b->parameter[i];
+    return same;
+}
+
 size_t guard_objective(const struct inputs *in)
 {
-    for (size_t j = 0; j < in->n_measured; j++) {
-        const struct objective *o = &in->measured[j];
-        if (o->row == in->objective.row && o->direction == in->objective.direction &&
-            !memcmp(o->parameter, in->objective.parameter, sizeof o->parameter))
-            return j;
-    }
+    for (size_t j = 0; j < in->n_measured; j++)
+        if (same(&in->measured[j], &in->objective)) return j;
     return in->n_measured;
 }
 
