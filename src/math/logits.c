@@ -214,3 +214,47 @@ void logits_moment(size_t n, size_t v, const real *logits, const double *lse, co
 #pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
     for (size_t k = 0; k < n; k++) sum[k] = row_moment(v, logits + k * v, lse[k], about ? about[k] : 0, power);
 }
+
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+static double row_along(size_t v, const real *z, const real *tz, struct split l)
+{
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (size_t i = 0; i < v; i++) total += (double)real_exp(z[i] - l.high - l.low) * tz[i];
+    return total;
+}
+
+void logits_along(size_t n, size_t v, const real *logits, const double *lse, const real *tlogits, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) sum[k] = row_along(v, logits + k * v, tlogits + k * v, split(lse[k]));
+}
+
+void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                             const double *coef, const struct logits_tangents *t, real *tdlogits)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real *z = logits + k * v, *tz = t->logits + k * v;
+        const real c = (real)coef[k], tc = t->coef ? (real)t->coef[k] : 0, mean = (real)t->lse[k];
+        const struct split l = split(lse[k]);
+        const size_t at = label_at(id[k], first, v);
+        real *dz = tdlogits + k * v;
+        if (id[k] < 0) {
+            memset(dz, 0, v * sizeof *dz);
+            continue;
+        }
+#pragma omp simd
+        for (size_t i = 0; i < v; i++) dz[i] = real_exp(z[i] - l.high - l.low) * (c * (tz[i] - mean) + tc);
+        if (at < v) dz[at] -= tc;
+    }
+}
+
+void logits_cap_backward_tangent(size_t n, size_t v, double cap, const real *z, const real *tz, const real *dz, real *tdz)
+{
+    const real c = (real)cap;
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++)
+#pragma omp simd
+        for (size_t i = k * v; i < (k + 1) * v; i++) tdz[i] -= dz[i] * 2 * (z[i] / c) * (tz[i] / c);
+}
