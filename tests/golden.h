@@ -91,8 +91,15 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
 /* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
 {
-    const struct model_limits most = {tokens, tokens, tokens, tokens, J, true, true};
-    const struct engine_limits rows = {.rows = 64, .objectives = J, .risks = K, .norms = tokens};
+    const struct model_limits most = {.rows = tokens,
+                                      .outputs = tokens,
+                                      .sequences = tokens,
+                                      .longest = tokens,
+                                      .objectives = J,
+                                      .aside = true,
+                                      .hidden = true,
+                                      .tangents = K};
+    const struct engine_limits rows = {.rows = 64, .objectives = J, .risks = K, .norms = tokens, .tangents = K};
     if (poison) {
         TEST_OK(state_poison(g->weights));
         TEST_OK(state_poison(g->reference));

@@ -128,7 +128,7 @@ struct twin {
 
 static void twin_open(struct scene *s, struct twin *t)
 {
-    const struct model_limits most = {LONGEST, LONGEST, 1, LONGEST, 0, false, false};
+    const struct model_limits most = {.rows = LONGEST, .outputs = LONGEST, .sequences = 1, .longest = LONGEST};
     memset(t, 0, sizeof *t);
     for (size_t i = 0; i < LONGEST; i++) t->position[i] = (int32_t)i, t->out_row[i] = i, t->out_id[i] = -1;
     TEST_OK(model_new(s->layout, s->grid, &most, &t->model, NULL));
@@ -342,7 +342,7 @@ static void steps_may_be_cut(struct scene *s)
 {
     enum { N = 11, BESIDE = 4 };
     const struct layout *l = s->layout;
-    const struct model_limits most = {3 * N, 2, 2, N, 0, false, false};
+    const struct model_limits most = {.rows = 3 * N, .outputs = 2, .sequences = 2, .longest = N};
     const size_t some = s->shape->long_from ? s->shape->long_from : N,
                  n = s->how.max_length < some ? s->how.max_length : some;
     real *want = calloc(l->word_count, sizeof *want);

@@ -385,7 +385,7 @@ static void tangents_of_cross_entropy_and_cap_agree_with_differences(void **stat
     for (size_t k = 0; k < TROWS; k++) max[0][k] = fmax(max[0][k], max[1][k]);
     for (int p = 0; p < 2; p++) logits_sum(TROWS, p ? TWORDS - TCUT : TCUT, z[p], max[0], sum[p]);
     for (size_t k = 0; k < TROWS; k++) lse[k] = max[0][k] + log(sum[0][k] + sum[1][k]);
-    for (int p = 0; p < 2; p++) logits_along(TROWS, p ? TWORDS - TCUT : TCUT, z[p], lse, tz[p], tlse[p]);
+    for (int p = 0; p < 2; p++) logits_mean(1, TROWS, p ? TWORDS - TCUT : TCUT, z[p], lse, tz[p], tlse[p]);
     for (size_t k = 0; k < TROWS; k++) tlse[0][k] += tlse[1][k];
     for (int p = 0; p < 2; p++) {
         const size_t first = p ? TCUT : 0, v = p ? TWORDS - TCUT : TCUT;

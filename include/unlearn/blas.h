@@ -35,6 +35,8 @@ static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
 void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+/* y += x W^T */
+void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
                            real *dx, size_t ldx);

@@ -27,6 +27,7 @@ struct engine_limits {
     size_t objectives; /* largest J of any call */
     size_t risks;      /* largest K of any call */
     size_t norms;      /* tokens of the longest row for engine_norms(); 0: never called */
+    size_t tangents;   /* largest K of engine_tokens(); 0: never called */
 };
 /* Rows of a data set, with the reference's nll of every label where an objective needs it. With `pair`, a row stands
  * for two sequences of the same pass, its answer and its refusal, and its loss and effects are those of the pair. */
@@ -72,6 +73,17 @@ enum status engine_risk(struct engine *e, const struct rows *r, const double *we
  *  \param[out] loss, mean_weight  [J][n] */
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                            struct state *const *risk, double *e_out, double *loss, double *mean_weight);
+
+/** Derivatives along K directions, by forward mode: of the nll of every labelled token, and of the losses of J objectives that
+ *  want the same outputs. Along a risk's gradient they are the effects <grad R_k, grad nll_t> and <grad R_k, grad L_j(s_i)>,
+ *  which engine_effects() has by layers.                                                       Collective over grid.
+ *  \param[in]  direction [K] complete states
+ *  \param[out] token  [K][labels] at label_first of each row, other entries 0; NULL: not asked for. J > 0 objectives must want
+ *                     all labelled outputs then, and no pairs
+ *  \param[out] nll    [labels] likewise, of the tokens themselves; may be NULL where token is
+ *  \param[out] along  [J][K][n] complete on every process, as the others */
+enum status engine_tokens(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
+                          struct state *const *direction, double *token, double *nll, double *along);
 
 /* ----------------------------------------------------------------------------- values of the reference, kept ----- */
 struct kept; /* logits or a hidden state of the reference at every output of some rows */

@@ -13,17 +13,18 @@ struct engine_room {
     size_t *mine, *row; /* [2 rows] of each sequence of this process: its place in the list; its row of the data set */
     size_t *start;      /* [2 rows + 1] passes: sequences start[p] ... start[p+1]-1 */
     size_t n_mine, n_pass;
-    size_t tokens;                        /* most tokens of a pass that fit; e->tokens may be smaller later */
-    double *loss;                         /* [rows] losses that engine_risk() does not return */
-    double *dnll, *coef, *share, *lse;    /* [tokens] one value per output of a pass */
-    int32_t *id;                          /* [tokens] a token id per output, in place of the batch's */
-    double (*best)[2];                    /* [tokens] largest logit of each output, and its token id */
-    double *of_sequence;                  /* [tokens] one inner product per sequence of a pass */
-    real *product;                        /* [tokens][widest_product] G x */
-    const real **base;                    /* [risks] risk gradients in the layer acquired */
-    real *gram, *columns;                 /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
-    real *vector, *whole;                 /* [tokens][widest_whole]: gradients of vectors; sums over the tensor ranks */
-    double *square, *shared;              /* [parameters][rows] squared norms; [parameters] 1: some ranks share rows */
+    size_t tokens;                     /* most tokens of a pass that fit; e->tokens may be smaller later */
+    double *loss;                      /* [rows] losses that engine_risk() does not return */
+    double *dnll, *coef, *share, *lse; /* [tokens] one value per output of a pass */
+    int32_t *id;                       /* [tokens] a token id per output, in place of the batch's */
+    double (*best)[2];                 /* [tokens] largest logit of each output, and its token id */
+    double *of_sequence;               /* [tokens] one inner product per sequence of a pass */
+    real *product;                     /* [tokens][widest_product] G x */
+    double *tangent, *along;           /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
+    const real **base;                 /* [risks] risk gradients in the layer acquired */
+    real *gram, *columns;              /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
+    real *vector, *whole;              /* [tokens][widest_whole]: gradients of vectors; sums over the tensor ranks */
+    double *square, *shared;           /* [parameters][rows] squared norms; [parameters] 1: some ranks share rows */
     size_t n_product, n_columns, n_whole; /* sizes in reals; code that writes there asserts that it fits */
 };
 

@@ -129,6 +129,11 @@ void attention_backward_tangent(const struct attention *a, const struct attentio
                                 const real *dout, real *tdqkv, real *scratch);
 size_t attention_tangent_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 
+/* Derivatives of `out` along K directions: tout [K][n][heads_q*head_dim] from tqkv [K][n][...], those of qkv.
+ *      tS = scale (tQ K^T + Q tK^T)     tP = P (tS - rowsum(P tS))     tO = tP V + P tV */
+void attention_tangent(const struct attention *a, size_t K, size_t n, const real *qkv, const real *lse, const real *tqkv,
+                       real *tout, real *scratch);
+
 /* ----------------------------------------------------------------------------------------------- activations ----- */
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, N_ACTIVATION };
 /* gated: up [n][2f] = gate columns then up columns, y = act(gate) * up; plain: up [n][f], y = act(up) */
@@ -136,6 +141,9 @@ void activation_forward(enum activation act, bool gated, size_t n, size_t f, con
 /* dup [J][n][2f or f] from dy [J][n][f] */
 void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
                          real *dup);
+/* Derivatives of y along K directions: ty [K][n][f] from tup [K][n][2f or f], those of up */
+void activation_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, const real *up, const real *tup,
+                        real *ty);
 
 /* tdup [n][2f or f] += the derivative of activation_backward(dy) along tup [n][2f or f] */
 void activation_backward_tangent(enum activation act, bool gated, size_t n, size_t f, const real *up, const real *tup,
@@ -183,8 +191,6 @@ int32_t logits_draw(size_t v, const real *z, double temperature, double top_p, d
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                      const double *coef, real *dlogits);
-/* Along tlogits [n][v]: sum[k] = this slice's share of the tangent of lse, sum_v softmax(logits) tlogits. */
-void logits_along(size_t n, size_t v, const real *logits, const double *lse, const real *tlogits, double *sum);
 /* tdlogits = the tangent of logits_backward() along those of the logits, their lse (whole) and of coef; coef NULL: it stays. */
 struct logits_tangents {
     const real *logits;
@@ -208,6 +214,9 @@ struct logits_target {
  * sum_v q (log q - log p); dlogits[k] = coef[k] (p - q), the same for both. dlogits is neither of the inputs. */
 void logits_toward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                    const struct logits_target *t, const double *coef, double *loss, real *dlogits);
+/* mean [K][n] = this slice's share of sum_v p t, p = exp(logits - lse): the derivative of lse along directions in which the
+ * logits have the derivatives t [K][n][v]. */
+void logits_mean(size_t K, size_t n, size_t v, const real *logits, const double *lse, const real *t, double *mean);
 /* sum[k] = this slice's share of sum_v p (log p - about[k])^power, power 1 or 2; about NULL: 0. Power 1 gives the mean
  * of log p under p, power 2 with about = mean its variance; mean of squares minus squared mean would lose digits. */
 void logits_moment(size_t n, size_t v, const real *logits, const double *lse, const double *about, int power,

@@ -128,9 +128,11 @@ struct sink sink_gradient(struct gradient_sink *g);
 /* Largest batch that a model's workspace is made for. */
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
-    size_t objectives; /* J stacked in one backward; 0: forwards only, which keep nothing for a backward */
-    bool aside;        /* also keeps results of another forward (the reference's) */
-    bool hidden;       /* losses may act on hidden states */
+    size_t objectives;  /* J stacked in one backward; 0: forwards only, which keep nothing for a backward */
+    bool aside;         /* also keeps results of another forward (the reference's) */
+    bool hidden;        /* losses may act on hidden states */
+    size_t tangents;    /* most directions of model_tangents(); needs objectives */
+    bool keep_tangents; /* of every block, for a backward that reads them; else all blocks share one set */
 };
 struct model; /* layout, rotary tables, workspace; weights come with every call */
 /** Makes the workspace, or with out NULL only counts its bytes (may be NULL).                                    Local. */
@@ -177,6 +179,12 @@ void model_step(struct model *m, struct state *weights, struct cache *c, const s
 real *model_dlogits(struct model *m);
 /** [n_out][d]: where the caller instead writes loss j's derivative by hidden state `layer`, for the next backward. */
 real *model_dhidden(struct model *m, const struct batch *b, size_t j, size_t layer);
+/** Derivatives of the last forward along K directions, states as the weights: of its nll, complete, nll [K][n_out] (NULL: not
+ *  asked for), and of J losses, whose derivatives the caller wrote to model_dlogits or model_dhidden: along [J][K][n_seq],
+ *  by sequence, this process's share: their sum over the tensor ranks is whole. nll needs logits: a forward that was not
+ *  stopped at a hidden state.                                                        Collective over the tensor ranks. */
+void model_tangents(struct model *m, struct state *weights, const struct batch *b, size_t K,
+                    struct state *const *direction, double *nll, size_t J, double *along);
 /** Backward of J losses through the last forward, from model_dlogits or model_dhidden. Passes every use of a tensor to
  *  the sink, except in layers above the highest one that a loss acts on.           Collective over the tensor ranks. */
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,

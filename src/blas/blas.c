@@ -118,6 +118,11 @@ void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, 
     gemm(false, true, n, out, in, 1, x, ldx, w, in, 0, y, ldy);
 }
 
+void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
+{
+    gemm(false, true, n, out, in, 1, x, ldx, w, in, 1, y, ldy);
+}
+
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
                            real *dx, size_t ldx)
 {

@@ -62,6 +62,8 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->id = arena_take(a, e->tokens, sizeof *room->id);
     room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
+    room->tangent = arena_take(a, room->most.tangents * e->tokens, sizeof *room->tangent);
+    room->along = arena_take(a, room->most.objectives * room->most.tangents * e->tokens, sizeof *room->along);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->n_product, sizeof *room->product);
     if (room->most.norms) take_norms(a, e, room);

@@ -141,6 +141,35 @@ void activation_backward(enum activation act, bool gated, size_t J, size_t n, si
     for (size_t r = 0; r < n; r++) row_backward(act, gated, J, n, f, r, up, dy, dup);
 }
 
+/* Values and slopes once for all K directions; where it is not gated, the slope alone multiplies. */
+static void row_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, size_t r, const real *up,
+                        const real *tup, real *ty)
+{
+    enum { PIECE = 256 };
+    real value[PIECE], slope[PIECE];
+    const size_t ld = gated ? 2 * f : f;
+    for (size_t c = 0; c < f; c += PIECE) {
+        const size_t m = smaller(PIECE, f - c);
+        const real *times = up + r * ld + f + c; /* read only where it is gated */
+        table[act].points(m, up + r * ld + c, value, slope);
+        for (size_t k = 0; k < K; k++) {
+            const real *from = tup + (k * n + r) * ld + c;
+            real *to = ty + (k * n + r) * f + c;
+            if (gated)
+                for (size_t i = 0; i < m; i++) to[i] = slope[i] * from[i] * times[i] + value[i] * from[f + i];
+            else
+                multiply(m, from, slope, to);
+        }
+    }
+}
+
+void activation_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, const real *up, const real *tup,
+                        real *ty)
+{
+#pragma omp parallel for schedule(static) if (K * n * f > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++) row_tangent(act, gated, K, n, f, r, up, tup, ty);
+}
+
 /* ------------------------------------------------------------------------------------------------ tangents ------- */
 /* Second derivatives; s' = s (1 - s) of the logistic function. */
 static inline real silu_curve(real x)
@@ -178,8 +207,8 @@ static void (*const curves[N_ACTIVATION])(size_t n, const real *x, real *curve) 
     [ACT_SILU] = silu_curves, [ACT_GELU] = gelu_curves, [ACT_GELU_TANH] = gelu_tanh_curves, [ACT_RELU] = relu_curves};
 
 /* A row; the gate's columns stand before those that it multiplies. */
-static void row_tangent(enum activation act, bool gated, size_t f, const real *restrict up, const real *restrict tup,
-                        const real *restrict dy, real *restrict tdup)
+static void row_backward_tangent(enum activation act, bool gated, size_t f, const real *restrict up,
+                                 const real *restrict tup, const real *restrict dy, real *restrict tdup)
 {
     enum { PIECE = 256 };
     real value[PIECE], slope[PIECE], curve[PIECE];
@@ -203,5 +232,6 @@ void activation_backward_tangent(enum activation act, bool gated, size_t n, size
 {
     const size_t ld = gated ? 2 * f : f;
 #pragma omp parallel for schedule(static) if (n * f > WORTH_A_TEAM)
-    for (size_t r = 0; r < n; r++) row_tangent(act, gated, f, up + r * ld, tup + r * ld, dy + r * f, tdup + r * ld);
+    for (size_t r = 0; r < n; r++)
+        row_backward_tangent(act, gated, f, up + r * ld, tup + r * ld, dy + r * f, tdup + r * ld);
 }

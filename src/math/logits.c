@@ -215,21 +215,27 @@ void logits_moment(size_t n, size_t v, const real *logits, const double *lse, co
     for (size_t k = 0; k < n; k++) sum[k] = row_moment(v, logits + k * v, lse[k], about ? about[k] : 0, power);
 }
 
-/* ------------------------------------------------------------------------------------------------ tangents ------- */
-static double row_along(size_t v, const real *z, const real *tz, struct split l)
+static double row_mean(size_t v, const real *z, double lse, const real *t)
 {
+    const struct split m = split(lse);
+    real e[PIECE];
     double total = 0;
-#pragma omp simd reduction(+ : total)
-    for (size_t i = 0; i < v; i++) total += (double)real_exp(z[i] - l.high - l.low) * tz[i];
+    for (size_t first = 0; first < v; first += PIECE) {
+        const size_t here = smaller(PIECE, v - first);
+#pragma omp simd
+        for (size_t c = 0; c < here; c++) e[c] = real_exp(z[first + c] - m.high - m.low);
+        total += row_dot(here, e, t + first);
+    }
     return total;
 }
 
-void logits_along(size_t n, size_t v, const real *logits, const double *lse, const real *tlogits, double *sum)
+void logits_mean(size_t K, size_t n, size_t v, const real *logits, const double *lse, const real *t, double *mean)
 {
-#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
-    for (size_t k = 0; k < n; k++) sum[k] = row_along(v, logits + k * v, tlogits + k * v, split(lse[k]));
+#pragma omp parallel for schedule(static) if (K * n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < K * n; k++) mean[k] = row_mean(v, logits + k % n * v, lse[k % n], t + k * v);
 }
 
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
 void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                              const double *coef, const struct logits_tangents *t, real *tdlogits)
 {

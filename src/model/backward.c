@@ -207,10 +207,9 @@ static void add_seeds(const struct pass *p, size_t layer)
     }
 }
 
-/* Where the backward starts: the highest hidden state that a loss acts on, or blocks + 1 if one acts on the logits. */
-static size_t highest(const struct model *m, size_t J)
+size_t decoder_highest(const struct model *m, size_t J)
 {
-    size_t layer = 0;
+    size_t layer = J ? 0 : m->layout->shape->blocks + 1;
     for (size_t j = 0; j < J; j++) {
         if (!m->hidden_layer || !m->hidden_layer[j]) return m->layout->shape->blocks + 1;
         if (m->hidden_layer[j] > layer) layer = m->hidden_layer[j];
@@ -245,7 +244,7 @@ enum status model_backward(struct model *m, struct state *weights, const struct 
 {
     struct pass p = {.m = m, .b = b, .sink = sink, .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
     const struct layout *l = m->layout;
-    const size_t blocks = l->shape->blocks, from = highest(m, J);
+    const size_t blocks = l->shape->blocks, from = decoder_highest(m, J);
     enum phase before = phase_enter(PHASE_BACKWARD);
     assert(J >= 1 && J <= m->most.objectives);
     top(&p, weights, from);

@@ -1,5 +1,5 @@
 /* The decoder's workspace: what one forward keeps for its backward, and the scratch of both. All rows are packed batch
- * rows; widths are this process's share. Private to forward.c, backward.c, step.c, qk_norm.c and model.c. */
+ * rows; widths are this process's share. Private to the room's files. */
 #ifndef UNLEARN_DECODER_H
 #define UNLEARN_DECODER_H
 #include "unlearn/model_priv.h"
@@ -16,6 +16,12 @@ struct block_kept {        /* what a forward keeps of one block, each [rows] */
     real *mid;             /* [d] after attention; parallel residual: unused */
     real *mean2, *r2;      /* statistics of the second norm */
     real *up;              /* [gated ? 2f : f] input of the activation */
+};
+/* Derivatives of what block_kept has, along K directions: [K][rows][...]. */
+struct block_tangent {
+    real *x, *qkv, *att, *mid, *up;
+    real *raw[2];      /* queries [heads][head_dim] and keys [kv heads][head_dim] before their norm; where there is one */
+    real *out1, *out2; /* where a norm comes after them */
 };
 struct model {
     const struct layout *layout; /* borrowed */
@@ -40,6 +46,11 @@ struct model {
     real *xhat;                                       /* [rows][d] */
     real *q1, *q2, *q_mean;                           /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
     double *q_sum;                                    /* [J][rows] */
+    struct block_tangent *tangent;                    /* [blocks]; one set of buffers for all, or kept */
+    real **base;                                      /* [K] directions in the layer acquired */
+    real *tx, *ta, *tpart, *tpart2, *tact, *thelp;    /* [K][rows][d], tact [f]: as x, a, part, xhat, act; scratch */
+    real *tg, *th, *tlogits;                          /* [K][outputs][d] x2, [words]: as g, h, logits */
+    double *tsum, *along;                             /* [2 K][outputs]; [outputs] of sequences */
 };
 
 /* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also
@@ -49,6 +60,13 @@ void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct
 void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
                       const struct block_kept *k);
 
+/* The derivatives of that forward along K directions at m->base, from those of the rows of q, k, v in t, in place.
+ *                                                                                  Collective over the tensor ranks. */
+void qk_norm_tangent(struct model *m, size_t n, size_t K, real *base, size_t layer, const struct block_kept *k,
+                     const struct block_tangent *t);
+
+/* The highest hidden state that one of J losses acts on, or blocks + 1 if one acts on the logits, or there is none. */
+size_t decoder_highest(const struct model *m, size_t J);
 /* The forward up to the logits of the output rows. */
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
 /* Attention in one layer for the rows of a step. */

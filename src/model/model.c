@@ -72,10 +72,50 @@ static void take_backward(struct arena *a, struct model *m)
     m->datt = arena_take(a, J * n * m->att, sizeof(real));
 }
 
-/* Scratch of the norm of queries and keys, for forward and backward. */
+static void take_block_tangent(struct arena *a, const struct model *m, struct block_tangent *t)
+{
+    const struct layout *l = m->layout;
+    const size_t n = m->most.tangents * m->most.rows;
+    t->x = arena_take(a, n * m->d, sizeof(real));
+    t->qkv = arena_take(a, n * m->qkv, sizeof(real));
+    t->att = arena_take(a, n * m->att, sizeof(real));
+    t->mid = l->shape->parallel_residual ? NULL : arena_take(a, n * m->d, sizeof(real));
+    t->up = arena_take(a, n * m->up, sizeof(real));
+    t->out1 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    t->out2 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    for (int i = 0; i < 2 && l->shape->qk_norm; i++)
+        t->raw[i] = arena_take(a, n * (i ? l->kv_count : l->head_count) * l->shape->head_dim, sizeof(real));
+}
+
+static void take_tangents(struct arena *a, struct model *m)
+{
+    const size_t n = m->most.tangents * m->most.rows, n_out = m->most.tangents * m->most.outputs;
+    struct block_tangent none;
+    m->tangent = arena_take(a, m->layout->shape->blocks, sizeof *m->tangent);
+    for (size_t i = 0; i < m->layout->shape->blocks; i++)
+        if (i == 0 || m->most.keep_tangents)
+            take_block_tangent(a, m, m->tangent ? &m->tangent[i] : &none);
+        else if (m->tangent)
+            m->tangent[i] = m->tangent[0];
+    m->base = arena_take(a, m->most.tangents, sizeof *m->base);
+    m->tx = arena_take(a, n * m->d, sizeof(real));
+    m->ta = arena_take(a, n * m->d, sizeof(real));
+    m->tpart = arena_take(a, n * m->d, sizeof(real));
+    m->tpart2 = m->layout->shape->parallel_residual ? arena_take(a, n * m->d, sizeof(real)) : m->tpart;
+    m->thelp = arena_take(a, n * m->d, sizeof(real));
+    m->tact = arena_take(a, n * m->f, sizeof(real));
+    m->tg = arena_take(a, n_out * m->d, sizeof(real));
+    m->th = arena_take(a, n_out * m->d, sizeof(real));
+    m->tlogits = arena_take(a, n_out * m->words, sizeof(real));
+    m->tsum = arena_take(a, 2 * n_out, sizeof(double));
+    m->along = arena_take(a, m->most.sequences, sizeof(double));
+}
+
+/* Scratch of the norm of queries and keys, for forward, backward and tangents. */
 static void take_norm(struct arena *a, struct model *m)
 {
     size_t n = m->most.rows, J = m->most.objectives ? m->most.objectives : 1;
+    if (m->most.tangents > J) J = m->most.tangents;
     m->q1 = arena_take(a, J * n * m->att, sizeof(real));
     m->q2 = arena_take(a, J * n * m->att, sizeof(real));
     m->q_mean = arena_take(a, n * m->layout->head_count, sizeof(real));
@@ -109,6 +149,7 @@ static void take_all(struct arena *a, struct model *m)
     take_outputs(a, m);
     if (m->most.objectives) take_backward(a, m);
     if (l->shape->qk_norm) take_norm(a, m);
+    if (m->most.tangents) take_tangents(a, m);
 }
 
 static void fill_tables(struct model *m)

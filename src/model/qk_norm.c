@@ -1,4 +1,4 @@
-/* Norms of queries and keys before they rotate, forward beside backward:
+/* Norms of queries and keys before they rotate, forward beside backward and tangent:
  *      y = xhat w (+ b)        over each head, with one w for all heads or one per head, in memory [heads][head_dim];
  *      y = xhat (1 + w)        where the family's norms are so;
  *                              or over all heads together, whose squares are then summed over the tensor ranks
@@ -97,5 +97,60 @@ void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *s
     for (int i = 0; i < 2; i++) {
         const struct half h = half_of(m, layer, i);
         backward(m, &h, c, sink, base, layer, k->qk_hat[i], k->qk_r[i]);
+    }
+}
+
+/* What is complete in every column, of those columns alone that this process counts. */
+static void keep_own(const struct half *h, size_t n, real *x)
+{
+    const size_t first = h->weight->own_first, end = first + h->weight->own_count;
+    for (size_t r = 0; r < n && (first || end < h->width); r++) {
+        math_fill(first, 0, x + r * h->width);
+        math_fill(h->width - end, 0, x + r * h->width + end);
+    }
+}
+
+/* m->q2 = derivatives of xhat from those of x in m->q1, for which every process has all columns of its heads. */
+static void hat_tangent(struct model *m, const struct half *h, size_t n, size_t K, const real *hat, const real *r)
+{
+    const struct shape *s = m->layout->shape;
+    const size_t N = K * n;
+    if (s->qk_norm == QK_WHOLE) {
+        math_copy(N * h->width, m->q1, m->q2);
+        keep_own(h, N, m->q2);
+        norm_part_along(K, n, h->width, hat, m->q2, m->q_sum);
+        sum_ranks(m, m->q_sum, N);
+        math_copy(N * h->width, m->q1, m->q2);
+        norm_part_backward(K, n, h->width, h->weight->rows, 0, h->width, hat, r, m->q_sum, m->q2);
+    } else {
+        math_fill(N * h->width, 0, m->q2);
+        norm_backward(s->norm, K, n * h->heads, s->head_dim, hat, r, NULL, m->q1, m->q2);
+    }
+}
+
+static void tangent(struct model *m, const struct half *h, size_t n, size_t K, real *base, const real *hat, const real *r,
+                    real *raw, real *qkv)
+{
+    const struct shape *s = m->layout->shape;
+    const size_t times = n * (h->width / h->rows), size = n * h->width;
+    columns_take(K * n, h->width, qkv + h->at, m->qkv, m->q1);
+    math_copy(K * size, m->q1, raw);
+    hat_tangent(m, h, n, K, hat, r);
+    rows_scale(K * times, h->rows, m->q2, base + h->weight->offset, m->q1);
+    if (s->norm == NORM_RMS_OFFSET) math_add(K * size, m->q2, m->q1);
+    for (size_t k = 0; k < K; k++) {
+        rows_scale(times, h->rows, hat, m->base[k] + h->weight->offset, m->q2);
+        math_add(size, m->q2, m->q1 + k * size);
+        if (h->bias) bias_add(times, h->rows, m->base[k] + h->bias->offset, m->q1 + k * size, h->rows);
+    }
+    columns_put(K * n, h->width, m->q1, qkv + h->at, m->qkv);
+}
+
+void qk_norm_tangent(struct model *m, size_t n, size_t K, real *base, size_t layer, const struct block_kept *k,
+                     const struct block_tangent *t)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct half h = half_of(m, layer, i);
+        tangent(m, &h, n, K, base, k->qk_hat[i], k->qk_r[i], t->raw[i], t->qkv);
     }
 }

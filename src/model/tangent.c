@@ -1,0 +1,306 @@
+/* Derivatives of the decoder's forward along K directions of its weights (forward-mode differentiation): block by block in
+ * the order of the forward, from what it has kept. For y = x W^T and direction G:  y' = x' W^T + x G^T. Where a Jacobian
+ * is symmetric - that of xhat, of a cap - the backward's kernel is the tangent's. K directions are stacked as rows. */
+#include "decoder.h"
+#include <assert.h>
+#include <string.h>
+
+struct pass {
+    struct model *m;
+    const struct batch *b;
+    size_t K, layer, J;
+    struct state *weights, *const *direction;
+    real *w;       /* the layer acquired; the directions' are at m->base */
+    double *along; /* [J][K][n_seq] */
+};
+
+static void acquire(struct pass *p, size_t layer)
+{
+    p->w = state_acquire(p->weights, layer);
+    for (size_t k = 0; k < p->K; k++) p->m->base[k] = state_acquire(p->direction[k], layer);
+}
+
+static void release(struct pass *p, size_t layer)
+{
+    for (size_t k = 0; k < p->K; k++) state_release(p->direction[k], layer);
+    state_release(p->weights, layer);
+}
+
+/* ty [K][n][out] from tx [K][n][in] and x [n][in] */
+static void linear(const struct pass *p, size_t n, size_t out, size_t in, enum role role, const real *x, const real *tx,
+                   real *ty)
+{
+    const struct layout *l = p->m->layout;
+    linear_forward(p->K * n, out, in, tx, in, tensor(l, p->w, p->layer, role), ty, out);
+    for (size_t k = 0; k < p->K; k++)
+        linear_add(n, out, in, x, in, tensor(l, p->m->base[k], p->layer, role), ty + k * n * out, out);
+}
+
+/* Adds the directions' biases; nothing where there are none. */
+static void bias(const struct pass *p, size_t n, size_t d, enum role role, real *ty)
+{
+    const struct param *b = layout_find(p->m->layout, p->layer, role);
+    for (size_t k = 0; k < p->K && b; k++) bias_add(n, d, p->m->base[k] + b->offset, ty + k * n * d, d);
+}
+
+/* ty [K][n][d] of y = norm(x) from tx; N_ROLE: no bias */
+static void norm(const struct pass *p, size_t n, enum role weight, enum role of_bias, const real *x, const real *mean,
+                 const real *r, const real *tx, real *ty)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const enum norm_kind kind = l->shape->norm;
+    const size_t d = m->d, offset = layout_find(l, p->layer, weight)->offset;
+    norm_hat(kind, n, d, x, mean, r, m->xhat);
+    math_fill(p->K * n * d, 0, m->thelp);
+    norm_backward(kind, p->K, n, d, m->xhat, r, NULL, tx, m->thelp);
+    rows_scale(p->K * n, d, m->thelp, p->w + offset, ty);
+    if (kind == NORM_RMS_OFFSET) math_add(p->K * n * d, m->thelp, ty);
+    for (size_t k = 0; k < p->K; k++) {
+        rows_scale(n, d, m->xhat, m->base[k] + offset, m->thelp);
+        math_add(n * d, m->thelp, ty + k * n * d);
+    }
+    if (of_bias != N_ROLE) bias(p, n, d, of_bias, ty);
+}
+
+/* Recomputes m->a = norm(x), and its derivatives m->ta. */
+static void norm_both(const struct pass *p, enum role weight, enum role of_bias, const real *x, real *mean, real *r,
+                      const real *tx)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const size_t n = p->b->n_row;
+    norm_forward(l->shape->norm, n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, of_bias),
+                 l->shape->norm_eps, m->a, mean, r);
+    norm(p, n, weight, of_bias, x, mean, r, tx, m->ta);
+}
+
+/* m->tpart = this process's partial sum, from m->a and m->ta */
+static void attention_part(const struct pass *p, const struct block_kept *k, const struct block_tangent *t)
+{
+    struct model *m = p->m;
+    const struct shape *s = m->layout->shape;
+    const struct attention at = model_attention(m, p->b, p->layer);
+    const size_t n = p->b->n_row;
+    linear(p, n, m->qkv, m->d, ROLE_Q, m->a, m->ta, t->qkv);
+    if (s->qkv_bias) bias(p, n, m->qkv, ROLE_Q_BIAS, t->qkv);
+    if (s->qk_norm) qk_norm_tangent(m, n, p->K, p->w, p->layer, k, t);
+    model_rotate(m, p->b, p->layer, 1, p->K, t->qkv);
+    attention_tangent(&at, p->K, n, k->qkv, k->lse, t->qkv, t->att, m->scratch);
+    linear(p, n, m->d, m->att, ROLE_O, k->att, t->att, m->tpart);
+}
+
+static void mlp_part(const struct pass *p, const struct block_kept *k, const struct block_tangent *t, real *out)
+{
+    struct model *m = p->m;
+    const struct shape *s = m->layout->shape;
+    const size_t n = p->b->n_row;
+    linear(p, n, m->up, m->d, s->gated ? ROLE_GATE : ROLE_UP, m->a, m->ta, t->up);
+    if (s->mlp_bias) bias(p, n, m->up, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, t->up);
+    activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
+    activation_tangent(s->activation, s->gated, p->K, n, m->f, k->up, t->up, m->tact);
+    linear(p, n, m->d, m->f, ROLE_DOWN, m->act, m->tact, out);
+}
+
+/* ty = tx + the sum over tensor ranks of m->tpart (+ the bias's) */
+static void residual(const struct pass *p, const real *tx, enum role of_bias, real *ty)
+{
+    struct model *m = p->m;
+    const size_t size = p->K * p->b->n_row * m->d;
+    sum_tensor(m, m->tpart, size);
+    bias(p, p->b->n_row, m->d, of_bias, m->tpart);
+    if (ty != tx) math_copy(size, tx, ty);
+    math_add(size, m->tpart, ty);
+}
+
+/* The same where that first goes through a norm, whose input was `out`. */
+static void residual_normed(const struct pass *p, const real *tx, enum role of_bias, enum role weight, const real *out,
+                            const real *r, real *tout, real *ty)
+{
+    struct model *m = p->m;
+    const size_t n = p->b->n_row, size = p->K * n * m->d;
+    sum_tensor(m, m->tpart, size);
+    bias(p, n, m->d, of_bias, m->tpart);
+    math_copy(size, m->tpart, tout);
+    norm(p, n, weight, N_ROLE, out, NULL, r, tout, m->tpart);
+    if (ty != tx) math_copy(size, tx, ty);
+    math_add(size, m->tpart, ty);
+}
+
+static void block_sequential(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
+{
+    const bool both = p->m->layout->shape->both_norms;
+    norm_both(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
+    attention_part(p, k, t);
+    if (both)
+        residual_normed(p, t->x, ROLE_O_BIAS, ROLE_NORM1_AFTER, k->out1, k->after1, t->out1, t->mid);
+    else
+        residual(p, t->x, ROLE_O_BIAS, t->mid);
+    norm_both(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, t->mid);
+    mlp_part(p, k, t, p->m->tpart);
+    if (both)
+        residual_normed(p, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2_AFTER, k->out2, k->after2, t->out2, ty);
+    else
+        residual(p, t->mid, ROLE_DOWN_BIAS, ty);
+}
+
+static void block_post_norm(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
+{
+    struct model *m = p->m;
+    const size_t size = p->b->n_row * m->d;
+    math_copy(size, k->x, m->a);
+    math_copy(p->K * size, t->x, m->ta);
+    attention_part(p, k, t);
+    residual_normed(p, t->x, ROLE_O_BIAS, ROLE_NORM1, k->out1, k->r1, t->out1, t->mid);
+    math_copy(size, k->mid, m->a);
+    math_copy(p->K * size, t->mid, m->ta);
+    mlp_part(p, k, t, m->tpart);
+    residual_normed(p, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2, k->out2, k->r2, t->out2, ty);
+}
+
+static void block_parallel(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
+{
+    struct model *m = p->m;
+    const size_t n = p->b->n_row;
+    norm_both(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
+    attention_part(p, k, t);
+    if (!m->layout->shape->one_norm) norm_both(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2, t->x);
+    mlp_part(p, k, t, m->tpart2);
+    math_add(p->K * n * m->d, m->tpart2, m->tpart);
+    residual(p, t->x, ROLE_DOWN_BIAS, ty);
+    bias(p, n, m->d, ROLE_O_BIAS, ty);
+}
+
+static void embed(struct pass *p, real *tx)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const struct shape *s = l->shape;
+    const struct batch *b = p->b;
+    const size_t size = b->n_row * m->d;
+    acquire(p, 0);
+    for (size_t k = 0; k < p->K; k++)
+        embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, tensor(l, m->base[k], 0, ROLE_EMBED),
+                          tx + k * size);
+    sum_tensor(m, tx, p->K * size);
+    rows_clear(p->K, b->n_row, m->d, b->id, s->pad, tx); /* its row is not trained by this use of the tensor */
+    if (s->embed_scale != 1) math_scale(p->K * size, (real)s->embed_scale, tx);
+    for (size_t k = 0; k < p->K && s->learned_positions; k++) {
+        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, tensor(l, m->base[k], 0, ROLE_POSITION), m->part);
+        math_add(size, m->part, tx + k * size);
+    }
+    release(p, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------- the losses ------ */
+/* along += derivative by the outputs' values [n_out][width] times the tangents t [K][n_out][width], for loss j */
+static void add_along(const struct pass *p, size_t j, size_t width, const real *derivative, const real *t)
+{
+    const struct batch *b = p->b;
+    double *sum = p->m->along;
+    for (size_t k = 0; k < p->K; k++) {
+        double *to = p->along + (j * p->K + k) * b->n_seq;
+        memset(sum, 0, b->n_seq * sizeof *sum);
+        dots_by_sequence(b->n_seq, b->out_first, width, derivative, width, t + k * b->n_out * width, width, sum);
+        for (size_t i = 0; i < b->n_seq; i++) to[i] += sum[i];
+    }
+}
+
+/* Losses that act on the hidden state whose derivatives at the output rows are th; every tensor rank has all of it. */
+static void along_hidden(const struct pass *p, size_t layer, const real *th)
+{
+    struct model *m = p->m;
+    const size_t each = p->b->n_out * m->d;
+    for (size_t j = 0; j < p->J && m->hidden_layer && m->grid->tensor_rank == 0; j++)
+        if (m->hidden_layer[j] == layer) add_along(p, j, m->d, m->dhidden + j * each, th);
+}
+
+static void gather(const struct pass *p, const real *tx)
+{
+    struct model *m = p->m;
+    const struct batch *b = p->b;
+    for (size_t k = 0; k < p->K; k++)
+        rows_gather(b->n_out, b->out_row, m->d, tx + k * b->n_row * m->d, m->tg + k * b->n_out * m->d);
+}
+
+/* The final norm, at the output rows. */
+static void final_norm(struct pass *p)
+{
+    struct model *m = p->m;
+    p->layer = m->layout->shape->blocks + 1;
+    gather(p, m->tx);
+    acquire(p, p->layer);
+    norm(p, p->b->n_out, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->mean, m->r, m->tg, m->th);
+    release(p, p->layer);
+}
+
+static void head(struct pass *p)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const size_t n = p->b->n_out, layer = l->shape->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
+    p->layer = layer;
+    acquire(p, keeper);
+    linear(p, n, m->words, m->d, ROLE_HEAD, m->h, m->th, m->tlogits);
+    bias(p, n, m->words, ROLE_HEAD_BIAS, m->tlogits);
+    if (l->shape->logit_cap > 0) logits_cap_backward(p->K, n, m->words, l->shape->logit_cap, m->logits, m->tlogits);
+    release(p, keeper);
+}
+
+/* nll' = sum_v p_v z'_v - z'_label, from the vocabulary slices in one message. */
+static void likelihood(const struct pass *p, double *nll)
+{
+    struct model *m = p->m;
+    const struct batch *b = p->b;
+    const size_t n = b->n_out, N = p->K * n;
+    logits_mean(p->K, n, m->words, m->logits, m->lse, m->tlogits, m->tsum);
+    for (size_t k = 0; k < p->K; k++)
+        logits_pick(n, m->words, m->layout->word_first, m->tlogits + k * n * m->words, b->out_id, m->tsum + N + k * n);
+    if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, m->tsum, 2 * N);
+    for (size_t i = 0; i < N; i++) nll[i] = b->out_id[i % n] < 0 ? 0 : m->tsum[i] - m->tsum[N + i];
+}
+
+/* Above the blocks. */
+static void top(struct pass *p, double *nll)
+{
+    struct model *m = p->m;
+    const size_t blocks = m->layout->shape->blocks;
+    final_norm(p);
+    along_hidden(p, blocks, m->th);
+    if (decoder_highest(m, p->J) <= blocks) return;
+    head(p);
+    for (size_t j = 0; j < p->J; j++)
+        if (!m->hidden_layer || !m->hidden_layer[j])
+            add_along(p, j, m->words, m->dlogits + j * p->b->n_out * m->words, m->tlogits);
+    if (nll) likelihood(p, nll);
+}
+
+void model_tangents(struct model *m, struct state *weights, const struct batch *b, size_t K,
+                    struct state *const *direction, double *nll, size_t J, double *along)
+{
+    struct pass p = {.m = m, .b = b, .K = K, .J = J, .weights = weights, .direction = direction, .along = along};
+    const struct shape *s = m->layout->shape;
+    const size_t from = decoder_highest(m, J), last = from < s->blocks ? from : s->blocks;
+    enum phase before = phase_enter(PHASE_FORWARD);
+    assert(K <= m->most.tangents && m->most.objectives);
+    memset(along, 0, J * K * b->n_seq * sizeof *along);
+    embed(&p, s->blocks ? m->tangent[0].x : m->tx);
+    for (size_t i = 0; i < last; i++) {
+        const struct block_tangent *t = &m->tangent[i];
+        real *ty = i + 1 < s->blocks ? m->tangent[i + 1].x : m->tx;
+        p.layer = i + 1;
+        acquire(&p, p.layer);
+        if (s->post_norm)
+            block_post_norm(&p, &m->kept[i], t, ty);
+        else if (s->parallel_residual)
+            block_parallel(&p, &m->kept[i], t, ty);
+        else
+            block_sequential(&p, &m->kept[i], t, ty);
+        release(&p, p.layer);
+        if (i + 1 == s->blocks) continue;
+        gather(&p, ty);
+        along_hidden(&p, i + 1, m->tg);
+    }
+    if (from >= s->blocks) top(&p, nll);
+    phase_enter(before);
+}
