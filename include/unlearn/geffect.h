@@ -85,6 +85,11 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
 enum status engine_tokens(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                           struct state *const *direction, double *token, double *nll, double *along);
 
+/** product += H v: the derivative along a direction of the gradient that engine_risk() adds, this process's share;
+ *  state_reduce() completes it. The workspace must keep tangents and two objectives.             Collective over grid. */
+enum status engine_hvp(struct engine *e, const struct rows *r, const double *weight, struct state *direction,
+                       struct state *product);
+
 /* ----------------------------------------------------------------------------- values of the reference, kept ----- */
 struct kept; /* logits or a hidden state of the reference at every output of some rows */
 /** Makes an empty store. Then kept_want() announces every list (of at most `most` rows) that will be read, and

@@ -51,6 +51,9 @@ void norm_tangent(enum norm_kind kind, size_t n, size_t d, const real *xhat, con
 struct norm_tangents {
     const real *xhat, *txhat, *r, *tr, *w, *tw;
 };
+/* ty = the tangent of y = xhat w (+ b), with that of b or NULL; w and tw are not. */
+void norm_affine_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *tb,
+                         real *ty);
 /* tdx [n][d] += the derivative of norm_backward(dy) along txhat, tr and tw, dy [n][d] held; that along dy is
  * norm_backward() of the tangent of dy. The same holds for the other functions x_backward_tangent below. */
 void norm_backward_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *dy,

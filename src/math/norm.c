@@ -101,6 +101,17 @@ void norm_tangent(enum norm_kind kind, size_t n, size_t d, const real *xhat, con
         tr[i] = (real)(-(double)r[i] * r[i] * row_dot(d, tx + i * d, xhat + i * d) / (double)d);
 }
 
+void norm_affine_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *tb, real *ty)
+{
+    const real offset = offset_of(kind);
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < d; c++) {
+            const size_t at = i * d + c;
+            ty[at] = t->txhat[at] * (offset + t->w[c]) + t->xhat[at] * t->tw[c] + (tb ? tb[c] : 0);
+        }
+}
+
 struct norm_row { /* a row and its tangents; w and tw may be NULL */
     const real *xhat, *txhat, *w, *tw, *dy;
     real r, tr, offset;
