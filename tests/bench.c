@@ -81,7 +81,7 @@ static void prepare(struct bench *b, const char *config)
     json_t *root = NULL;
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
-    struct model_limits most = {TOKENS, TOKENS, TOKENS, 512, 1, false, false};
+    struct model_limits most = {.rows = TOKENS, .outputs = TOKENS, .sequences = TOKENS, .longest = 512, .objectives = 1};
     struct engine_limits rows = {.rows = 256, .objectives = 1, .risks = K};
     struct model *model;
     snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
