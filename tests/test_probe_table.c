@@ -32,12 +32,15 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
                              *const error[] = {"geffect.standard_error=true", NULL},
                              *const fidelity[] = {"geffect.fidelity=true", NULL},
                              *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
-                             *const never[] = {"geffect={every: 0, gram: true, standard_error: true}", NULL};
+                             *const curvature[] = {"geffect.curvature=true", NULL},
+                             *const never[] = {"geffect={every: 0, gram: true, standard_error: true, curvature: true}",
+                                               NULL};
     check(none, " 0", 0);
     check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
     check(error, " standard_error", 0);
     check(fidelity, " gram fidelity", SHOWS_STEP | SHOWS_REGULARIZER);
     check(alone, " fidelity", SHOWS_STEP);
+    check(curvature, " curvature", SHOWS_STEP);
     check(never, " 0", 0);
 }
 

@@ -149,6 +149,10 @@ struct config {
         enum estimator estimator;
         bool fidelity, standard_error;
         enum gram_key gram;
+        struct {
+            bool update;
+            size_t window; /* updates; 0: none */
+        } curvature;
     } geffect;
     struct {
         size_t every, rows, max_length;

@@ -85,6 +85,7 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
 enum status engine_tokens(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                           struct state *const *direction, double *token, double *nll, double *along);
 
+enum { HVP_PRODUCTS = 16 }; /* flops of engine_hvp() for each token and parameter; a gradient has 6 */
 /** product += H v: the derivative along a direction of the gradient that engine_risk() adds, this process's share;
  *  state_reduce() completes it. The workspace must keep tangents and two objectives.             Collective over grid. */
 enum status engine_hvp(struct engine *e, const struct rows *r, const double *weight, struct state *direction,

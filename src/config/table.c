@@ -194,7 +194,10 @@ const struct row config_table[] = {
     {"geffect.standard_error", SWITCH, AT(geffect.standard_error), "false",
      .help = "of every effect's total, over the rows of its risk"},
     {"geffect.tokens", SWITCH, NOWHERE, "false", .help = "effects of single tokens", .flags = LATER},
-    {"geffect.curvature", SWITCH, NOWHERE, "false", .help = "second-order terms", .flags = LATER},
+    {"geffect.curvature", SECTION, 0, "false", .help = "how risks bend along updates", .bare = "update"},
+    {"geffect.curvature.update", SWITCH, AT(geffect.curvature.update), "false", .help = "along each that is measured"},
+    {"geffect.curvature.window", COUNT, AT(geffect.curvature.window), "0",
+     .help = "updates predicted from where they began; 0: none", RANGE(0, UPDATES)},
     {"geffect.pairs", SWITCH, NOWHERE, "false", .help = "effects of pairs of instances", .flags = LATER},
 
     {"evaluate", SECTION, 0, NULL, .help = "the published scores"},

@@ -45,6 +45,8 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->objectives = larger(all->objectives, d->objectives);
         all->directions = larger(all->directions, d->directions);
         all->norms = larger(all->norms, d->norms);
+        all->tangents = larger(all->tangents, d->tangents);
+        all->keep_tangents |= d->keep_tangents;
         all->slots = larger(all->slots, d->slots);
         all->states += d->states;
         all->bytes += d->bytes;
@@ -71,13 +73,18 @@ static void limits(const struct inputs *in, struct plan *p)
 {
     const struct demand *all = &p->all;
     const struct evaluation_inputs *e = in->evaluation;
-    p->engine = (struct engine_limits){
-        .rows = all->rows, .norms = all->norms, .objectives = larger(all->objectives, 1), .risks = all->directions};
+    p->engine = (struct engine_limits){.rows = all->rows,
+                                       .norms = all->norms,
+                                       .objectives = larger(all->objectives, 1),
+                                       .risks = all->directions,
+                                       .tangents = all->tangents};
     p->model = (struct model_limits){.rows = plan_most_tokens(p),
                                      .outputs = plan_most_tokens(p),
                                      .sequences = plan_most_tokens(p),
                                      .longest = larger(in->longest, e ? e->longest : 0),
                                      .objectives = all->objectives,
+                                     .tangents = all->tangents,
+                                     .keep_tangents = all->keep_tangents,
                                      .aside = in->needs_distribution,
                                      .hidden = in->needs_hidden};
 }

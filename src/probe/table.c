@@ -4,7 +4,8 @@
 #define PROBES(X)     \
     X(gram)           \
     X(standard_error) \
-    X(fidelity)
+    X(fidelity)       \
+    X(curvature)
 
 #define X(name) extern const struct probe name##_probe;
 PROBES(X)
