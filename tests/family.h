@@ -20,8 +20,7 @@ static const char *const built_before[] = {
 };
 enum { N_BEFORE = sizeof built_before / sizeof *built_before };
 
-static bool family_keeps; /* a test sets it: room for a backward with tangents */
-struct family {           /* a random model and a few random rows */
+struct family { /* a random model and a few random rows */
     struct grid *grid;
     struct shape *shape;
     struct layout *layout;
@@ -76,9 +75,9 @@ static inline void family_open(const char *kind, int tensor, size_t n, const siz
                                       .outputs = tokens,
                                       .sequences = tokens,
                                       .longest = tokens,
-                                      .objectives = family_keeps ? 2 : 1,
+                                      .objectives = keeps_tangents ? 2 : 1,
                                       .tangents = 2,
-                                      .keep_tangents = family_keeps};
+                                      .keep_tangents = keeps_tangents};
     const struct engine_limits limits = {
         .rows = n, .objectives = 1, .risks = 1, .norms = length ? (size_t)LONGEST : (size_t)SHORT, .tangents = 2};
     *f = (struct family){.shape = shape_with(kind), .nll = golden_objective("nll", NULL, 0)};

@@ -16,7 +16,7 @@ static struct state *state(const struct family *f, const char *name)
 static void product(struct family *f, struct state *v, struct state *hv)
 {
     math_fill(f->layout->size, 0, hv->data);
-    TEST_OK(engine_hvp(&f->engine, &f->rows, f->weight, v, hv));
+    TEST_OK(engine_hvp(&f->engine, &f->nll, &f->rows, f->weight, v, hv));
     TEST_OK(state_reduce(f->grid, hv));
 }
 
@@ -111,7 +111,7 @@ int main(int argc, char **argv)
     };
     if (parallel_start(&argc, &argv) != OK) return 1;
     math_threads(1);
-    family_keeps = true;
+    keeps_tangents = true;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     parallel_end();
     return failed;

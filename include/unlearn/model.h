@@ -197,5 +197,7 @@ enum status model_backward_tangent(struct model *m, struct state *weights, const
                                    const struct sink *sink);
 /** Tangents of the logits along the directions of the last model_tangents(): [K][n_out][word_count], borrowed. */
 const real *model_tangent_logits(const struct model *m);
+/** x [n_out][d] = the tangent along the first of them of hidden state `layer` at the output rows, as model_hidden(). */
+void model_hidden_tangent(const struct model *m, const struct batch *b, size_t layer, real *x);
 const double *model_tangent_lse(const struct model *m); /* [K][n_out] of their log-sum-exp, where it gave those of nll */
 #endif

@@ -277,6 +277,15 @@ void model_hidden(const struct model *m, const struct batch *b, size_t layer, re
         rows_gather(b->n_out, b->out_row, m->d, m->kept[layer].x, x);
 }
 
+void model_hidden_tangent(const struct model *m, const struct batch *b, size_t layer, real *x)
+{
+    assert(layer >= 1 && layer <= m->layout->shape->blocks && m->most.keep_tangents);
+    if (layer == m->layout->shape->blocks)
+        math_copy(b->n_out * m->d, m->th, x);
+    else
+        rows_gather(b->n_out, b->out_row, m->d, m->tangent[layer].x, x);
+}
+
 real *model_aside_hidden(struct model *m, const struct batch *b, size_t j)
 {
     assert(m->aside_hidden && j < m->most.objectives);

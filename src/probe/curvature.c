@@ -91,10 +91,12 @@ static enum status one_risk(struct measurement *m, struct curvature *c, size_t k
     struct subject *s = m->subject;
     const struct risk *risk = &s->in->risk[k];
     const struct rows rows = risk_rows(risk);
+    struct objective nll;
     enum status st;
+    objective_find("nll", &nll);
     math_fill(s->layout->size, 0, c->product->data);
     s->engine.weights = c->start;
-    st = engine_hvp(&s->engine, &rows, risk->weight, m->training->step, c->product);
+    st = engine_hvp(&s->engine, &nll, &rows, risk->weight, m->training->step, c->product);
     s->engine.weights = s->weights;
     TRY(st);
     TRY(state_reduce(s->grid, c->product));
