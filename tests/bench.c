@@ -37,8 +37,8 @@ struct bench {
     struct optim *optim;
     struct engine engine;
     struct dataset *forget, *train;
-    size_t *every;
-    double *weight, *loss, *mean, *effect;
+    size_t *every, *label_first;
+    double *weight, *loss, *mean, *effect, *token;
 };
 
 /* Rows of `part` as [ids, tokens of the prompt]; without the file rows of the lengths' mean, prompts a third. */
@@ -81,8 +81,14 @@ static void prepare(struct bench *b, const char *config)
     json_t *root = NULL;
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
-    struct model_limits most = {.rows = TOKENS, .outputs = TOKENS, .sequences = TOKENS, .longest = 512, .objectives = 1};
-    struct engine_limits rows = {.rows = 256, .objectives = 1, .risks = K};
+    struct model_limits most = {.rows = TOKENS,
+                                .outputs = TOKENS,
+                                .sequences = TOKENS,
+                                .longest = 512,
+                                .objectives = 2,
+                                .tangents = K,
+                                .keep_tangents = true};
+    struct engine_limits rows = {.rows = 256, .objectives = 1, .risks = K, .tangents = K};
     struct model *model;
     snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
     if (json_read(path, 1 << 24, &root) != OK) fail_clear();
@@ -110,6 +116,10 @@ static void prepare(struct bench *b, const char *config)
     b->loss = calloc(256, sizeof *b->loss);
     b->mean = calloc(256, sizeof *b->mean);
     b->effect = calloc(K * slot_count(b->layout) * 256, sizeof *b->effect);
+    b->label_first = calloc(b->forget->n_row + 1, sizeof *b->label_first);
+    for (size_t i = 0; i < b->forget->n_row; i++)
+        b->label_first[i + 1] = b->label_first[i] + dataset_labels(b->forget, i);
+    b->token = calloc(K * b->label_first[b->forget->n_row], sizeof *b->token);
 }
 
 static void step(struct bench *b, size_t t)
@@ -130,6 +140,37 @@ static void effects(struct bench *b)
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("ga", &ga);
     must(engine_effects(&b->engine, 1, &ga, &rows, K, b->risk, b->effect, b->loss, b->mean));
+}
+
+/* One forward and backward of the forget rows: what tokens() and others are compared with. */
+static void gradient(struct bench *b)
+{
+    struct objective nll;
+    struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
+    objective_find("nll", &nll);
+    rows_weights(&nll, &rows, b->weight);
+    math_fill(b->layout->size, 0, b->gradient->data);
+    must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
+    must(state_reduce(b->grid, b->gradient));
+}
+
+/* Effects of single tokens on K risks. */
+static void token_effects(struct bench *b)
+{
+    struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every, .label_first = b->label_first};
+    must(engine_tokens(&b->engine, 0, NULL, &rows, K, b->risk, b->token, NULL, b->effect));
+}
+
+/* A product of a risk's Hessian and a direction. */
+static void curvature(struct bench *b)
+{
+    struct objective nll;
+    struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
+    objective_find("nll", &nll);
+    rows_weights(&nll, &rows, b->weight);
+    math_fill(b->layout->size, 0, b->gradient->data);
+    must(engine_hvp(&b->engine, &nll, &rows, b->weight, b->risk[0], b->gradient));
+    must(state_reduce(b->grid, b->gradient));
 }
 
 static double tokens(const struct dataset *d, size_t n) { return (double)d->first[n]; }
@@ -167,6 +208,16 @@ static void phases(const struct bench *b)
         fprintf(stderr, "%-20s %.3f\n", phase_text((enum phase)p), phase_seconds((enum phase)p));
 }
 
+/* Of all forget rows; the work per token and parameter. */
+static const struct {
+    const char *what;
+    void (*run)(struct bench *b);
+    double factor;
+} work[] = {{"effects", effects, 2 + 2.0 * K + 2},
+            {"gradient", gradient, 6},
+            {"tokens", token_effects, 2 + 4.0 * K},
+            {"curvature", curvature, HVP_PRODUCTS}};
+
 int main(int argc, char **argv)
 {
     struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1, .tensor = argc > 4 ? atoi(argv[4]) : 1};
@@ -198,13 +249,15 @@ int main(int argc, char **argv)
     }
     report(&b, "step", STEPS * BATCH, tokens(b.train, STEPS * BATCH), 6, n, seconds);
     phases(&b);
-    for (int i = -1; i < n; i++) {
-        double began = clock_seconds();
-        effects(&b);
-        if (i >= 0) seconds[i] = clock_seconds() - began;
+    for (size_t w = 0; w < sizeof work / sizeof *work; w++) {
+        for (int i = -1; i < n; i++) {
+            double began = clock_seconds();
+            work[w].run(&b);
+            if (i >= 0) seconds[i] = clock_seconds() - began;
+        }
+        report(&b, work[w].what, b.forget->n_row, tokens(b.forget, b.forget->n_row), work[w].factor, n, seconds);
+        phases(&b);
     }
-    report(&b, "effects", b.forget->n_row, tokens(b.forget, b.forget->n_row), 2 + 2.0 * K + 2, n, seconds);
-    phases(&b);
     free(seconds);
     parallel_end();
     return 0;

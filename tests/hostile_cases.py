@@ -507,7 +507,7 @@ def yaml_cases():
         "escape code in a path": 'output: {directory: "\\e[31m"}', "list as a key": "[1, 2]: 3", "map as a key": "{a: 1}: 3", "no value": "? ", "directive": "%YAML 9.9\n---",
         "colon in a plain text": "output: a: b", "percent": "%", "at": "@x: 1", "backtick": "`x: 1", "betas of one": "optimizer: {betas: [0.9]}",
         "betas of three": "optimizer: {betas: [0.9, 0.9, 0.9]}", "beta of one": "optimizer: {betas: [1, 0.9]}", "wrong choice": "optimizer: {schedule: step}",
-        "not built": "geffect: {tokens: true}", "guard": "guard: {loss: 1}", "unknown objective": "objective: nope", "unknown parameter": "objective: {name: npo, alpha: 1}",
+        "tokens of nothing": "geffect: {tokens: refusals}", "guard": "guard: {loss: 1}", "unknown objective": "objective: nope", "unknown parameter": "objective: {name: npo, alpha: 1}",
         "parameter out of range": "objective: {name: npo, beta: -1}", "regularizer as objective": "objective: kl", "objective as regularizer":
         "objective: {name: npo, regularizer: ga}", "empty name": 'geffect: {risks: {"": forget}}', "no risk": "geffect: {risks: {}}", "two objectives alike":
         "geffect: {objectives: [ga, ga]}", "unknown frozen": "train: {freeze: [nothing.like.it]}", "frozen number range": "train: {freeze: [layers.9-3]}",

@@ -50,6 +50,22 @@ static inline double weighted_sum(size_t n, const double *x, const real *weight)
     return sum;
 }
 
+/* <a, b> in double, and whether it is the same as another such product: a tangent is adjoint to the backward */
+static inline double product_of(size_t n, const real *a, const real *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+static inline void assert_adjoint(size_t n_out, const real *dout, const real *tout, size_t n_in, const real *din,
+                                  const real *tin)
+{
+    const double forward = product_of(n_out, dout, tout), backward = product_of(n_in, din, tin);
+    const double size = sqrt(product_of(n_out, dout, dout) * product_of(n_out, tout, tout));
+    assert_true(fabs(forward - backward) <= 10 * TOL * size);
+}
+
 /* gradient[i] = df/dx_i by central differences; x is put back */
 static inline void differences(double (*f)(const double *x, const void *more), const void *more, size_t n, double *x,
                                double *gradient)

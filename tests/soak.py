@@ -27,7 +27,7 @@ def settings(work, steps):
             "data": {"template": "qa", "max_length": 70, "forget": {"path": str(case / "forget.jsonl"), "rows": 2},
                      "retain": {"path": str(case / "retain.jsonl"), "rows": 2, "held_out": 0}},
             "objective": {"name": "npo", "regularizer": [{"name": "kl"}]}, "optimizer": {"lr": 1e-6},
-            "train": {"steps": steps, "batch_size": 2, "accumulation": 1}, "geffect": {"every": 1, "objectives": ["ga", "npo"]},
+            "train": {"steps": steps, "batch_size": 2, "accumulation": 1}, "geffect": {"every": 1, "objectives": ["ga", "npo"], "tokens": True},
             "checkpoint": {"every": 100, "keep": 2, "export": False}}
 
 

@@ -214,7 +214,6 @@ static void what_is_for_later_says_so(void **state)
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
 
-        {"geffect: {tokens: true}", "in.yaml:3:19", "not built yet"},
         {"geffect: {pairs: true}", "in.yaml:3:18", "not built yet"},
 
         {"guard: {stop: 3}", "in.yaml:3:9", "guard: stop is not built yet"},

@@ -45,7 +45,7 @@ static void activation_agrees(enum activation act, bool gated)
 {
     const size_t width = gated ? 2 * F : F;
     real *up = random_reals(1, N * width), *y = noise(N * F), *dy = random_reals(2, J * N * F),
-         *dup = noise(J * N * width);
+         *dup = noise(J * N * width), *tup = random_reals(3, 2 * N * width), *ty = noise(2 * N * F);
     double want[N * F], slope[N * 2 * F], *at;
     struct activation_case o = {act, gated, N, NULL};
     for (size_t i = 0; i < N * width; i++) up[i] *= 3;
@@ -54,12 +54,15 @@ static void activation_agrees(enum activation act, bool gated)
     plain_activation(&o, at, want);
     assert_true(error_of(N * F, y, want) < TOL);
     activation_backward(act, gated, J, N, F, up, dy, dup);
+    activation_tangent(act, gated, 2, N, F, up, tup, ty);
     for (size_t j = 0; j < J; j++) {
         o.dy = dy + j * N * F;
         differences(activation_loss, &o, N * width, at, slope);
         assert_true(error_of(N * width, dup + j * N * width, slope) < TOL_DIFFERENCE);
+        for (size_t k = 0; k < 2; k++)
+            assert_adjoint(N * F, o.dy, ty + k * N * F, N * width, dup + j * N * width, tup + k * N * width);
     }
-    free(up), free(y), free(dy), free(dup), free(at);
+    free(up), free(y), free(dy), free(dup), free(at), free(tup), free(ty);
 }
 
 static void activations_agree_with_twins_and_differences(void **state)

@@ -95,6 +95,16 @@ static void forward_agrees(const struct example *o)
     free(qkv), free(out), free(lse), free(scratch), free(at), free(want), free(want_lse);
 }
 
+/* Tangents of two directions against the backward, which differences have checked. */
+static void tangents_agree(const struct example *o, const real *qkv, const real *lse, const real *dout, const real *dqkv)
+{
+    const size_t n_out = o->n * o->out_width, n_qkv = o->n * o->width;
+    real *tqkv = random_reals(5, 2 * n_qkv), *tout = noise(2 * n_out), *scratch = scratch_for(&o->a);
+    attention_tangent(&o->a, 2, o->n, qkv, lse, tqkv, tout, scratch);
+    for (size_t k = 0; k < 2; k++) assert_adjoint(n_out, dout, tout + k * n_out, n_qkv, dqkv, tqkv + k * n_qkv);
+    free(tqkv), free(tout), free(scratch);
+}
+
 static void backward_agrees(struct example o, size_t J)
 {
     const size_t n_out = o.n * o.out_width, n_qkv = o.n * o.width;
@@ -107,6 +117,7 @@ static void backward_agrees(struct example o, size_t J)
         o.dout = dout + j * n_out;
         differences(attention_loss, &o, n_qkv, at, slope);
         assert_true(error_of(n_qkv, dqkv + j * n_qkv, slope) < TOL_DIFFERENCE);
+        tangents_agree(&o, qkv, lse, o.dout, dqkv + j * n_qkv);
     }
     free(qkv), free(out), free(lse), free(dout), free(dqkv), free(scratch), free(at), free(slope);
 }

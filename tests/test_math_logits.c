@@ -217,6 +217,31 @@ static void moments_of_two_slices_are_those_of_the_whole(void **state)
     free(z), free(low), free(high), free(at);
 }
 
+/* sum_v p t of two slices, for two directions. */
+static void means_of_two_slices_are_those_of_the_whole(void **state)
+{
+    real *z = random_reals(6, N * V), *t = random_reals(8, 2 * N * V), *part[2][3];
+    double lse[N], sum[2][2 * N], *at, *along = doubles(2 * N * V, t);
+    for (size_t c = 0; c < V; c++) z[V + c] *= 20, z[2 * V + c] *= (real)1e-3; /* nearly sure; nearly flat */
+    at = doubles(N * V, z);
+    for (size_t k = 0; k < N; k++) lse[k] = plain_lse(at + k * V);
+    for (int s = 0; s < 2; s++) {
+        const size_t first = s ? CUT : 0, n = s ? V - CUT : CUT;
+        real *both = malloc(2 * N * n * sizeof *both);
+        for (int i = 0; i < 3; i++) part[s][i] = slice(i ? t + (size_t)(i - 1) * N * V : z, first, n);
+        for (size_t k = 0; k < 2; k++) memcpy(both + k * N * n, part[s][1 + k], N * n * sizeof *both);
+        logits_mean(2, N, n, part[s][0], lse, both, sum[s]);
+        free(both);
+        for (int i = 0; i < 3; i++) free(part[s][i]);
+    }
+    for (size_t k = 0; k < 2 * N; k++) {
+        double want = 0;
+        for (size_t c = 0; c < V; c++) want += exp(at[k % N * V + c] - lse[k % N]) * along[k * V + c];
+        assert_true(fabs(sum[0][k] + sum[1][k] - want) <= 10 * TOL);
+    }
+    free(z), free(t), free(at), free(along);
+}
+
 /* The backward of (largest - mean), in two slices, against central differences. */
 static void a_peak_over_slices_agrees_with_differences(void **state)
 {
@@ -417,6 +442,7 @@ int main(void)
         cmocka_unit_test(nothing_overflows_at_ninety_nats),
         cmocka_unit_test(divergence_agrees_with_differences),
         cmocka_unit_test(moments_of_two_slices_are_those_of_the_whole),
+        cmocka_unit_test(means_of_two_slices_are_those_of_the_whole),
         cmocka_unit_test(a_peak_over_slices_agrees_with_differences),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),

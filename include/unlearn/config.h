@@ -29,6 +29,7 @@ enum risk_from { FROM_ALL, FROM_TRAINED, FROM_HELD_OUT };
 enum risk_draw { RISK_FIRST, RISK_SPREAD };
 enum estimator { ESTIMATOR_FULL, ESTIMATOR_MOVING_AVERAGE };
 enum gram_key { GRAM_AUTO, GRAM_TRUE, GRAM_FALSE };
+enum tokens_key { TOKENS_FALSE, TOKENS_TRUE, TOKENS_REFUSALS };
 enum export_dtype { DTYPE_FULL, DTYPE_FLOAT32, DTYPE_BFLOAT16 };
 enum benchmark { BENCHMARK_TOFU, BENCHMARK_MUSE, BENCHMARK_WMDP };
 enum variant { VARIANT_TOFU, VARIANT_OPEN_UNLEARNING };
@@ -149,6 +150,7 @@ struct config {
         enum estimator estimator;
         bool fidelity, standard_error;
         enum gram_key gram;
+        enum tokens_key tokens;
         struct {
             bool update;
             size_t window; /* updates; 0: none */

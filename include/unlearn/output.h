@@ -18,7 +18,7 @@ struct axis {
 };
 
 enum { FIELD_AXES = 6 };
-enum field_type { FIELD_DOUBLE, FIELD_INT64 };
+enum field_type { FIELD_DOUBLE, FIELD_INT64, FIELD_TEXT }; /* text: UTF-8; not along the unlimited axis */
 struct field {
     const char *name;
     const char *axis[FIELD_AXES]; /* names, slowest first, ended by NULL; the unlimited one can only be the first */
@@ -45,6 +45,7 @@ enum status file_create(const char *path, size_t n_axis, const struct axis *axis
  *  has the other type, is ERR_INTERNAL. */
 enum status file_put(struct file *f, const char *field, const double *slab);
 enum status file_put_int64(struct file *f, const char *field, const int64_t *slab);
+enum status file_put_text(struct file *f, const char *field, const char *const *text);
 bool file_has(const struct file *f, const char *field);
 
 /** Ends the row: writes the fields, and when they are in the file the coordinate `step`, the row's commit mark. A process

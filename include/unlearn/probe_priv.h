@@ -21,6 +21,7 @@ struct measurement {
     /* buffers of the effects */
     double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
     double *slab;                               /* [J][K][layer][n] */
+    double *instance_effect;                    /* [J][K][forget rows] summed over layers, until the next measurement */
     double *instance_weight, *total;            /* [J][n] weights of forget rows; [J][K] effects summed with these */
     double *risk_nll;                           /* of every label of one risk's rows, reused for each risk */
     double *inverse_confidence;                 /* [forget rows] */
@@ -29,6 +30,21 @@ struct measurement {
 /** Puts a field into the current row; ranks other than 0 only agree on the status.          Collective over the job. */
 enum status measurement_put(struct measurement *m, const char *field, const double *slab);
 void measurement_report(const struct measurement *m, size_t step);
+/** The end of the objectives that read the same outputs of the same rows as objective j, and stand next to it. */
+size_t measured_together(const struct inputs *in, size_t j);
+
+/* What the probe `tokens` holds; its file is made in token_file.c. */
+struct tokens {
+    struct file *file;          /* tokens.h5; rank 0 only */
+    const struct dataset *data; /* borrowed: the forget rows, or refusals in their place */
+    size_t n, n_objective, n_risk;
+    size_t *label_first;  /* [rows+1] labelled tokens of row i: label_first[i] ... */
+    double *effect, *nll; /* [K][n], [n] */
+    double *along;        /* [J][K][forget rows] effects by forward mode */
+    double *error;        /* [J][K] */
+};
+enum status tokens_open(const struct measurement *m, void *self, const char *dir, const struct opening *o);
+enum status tokens_put(struct tokens *t); /* into the current row */
 
 /* ------------------------------------------------------------------------------------------------------- probes ----- */
 /* Something that is measured beside the effects: a file that defines NAME_probe, and a line in table.c. All functions
@@ -46,6 +62,9 @@ struct probe {
     enum status (*before)(struct measurement *m, void *self,
                           const struct update *u); /* Collective over the job, as is after */
     enum status (*after)(struct measurement *m, void *self, const struct update *u); /* u NULL: no update was made */
+    /* Its own file: opens it in `dir`, and where its handle stands; a row is committed with that of geffect.h5. Rank 0. */
+    enum status (*open)(const struct measurement *m, void *self, const char *dir, const struct opening *o);
+    struct file **(*file)(void *self);
     void (*report)(const void *self, size_t risk, struct text *line); /* adds to the log, after a risk's value */
     void (*end)(void *self);                                          /* frees it; accepts NULL */
 };

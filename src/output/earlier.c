@@ -21,7 +21,8 @@ static const char *const written[] = {"geffect.h5",        "train.h5",          
                                       "TOFU_EVAL.json",    "TOFU_SUMMARY.json", "MUSE_EVAL.json",
                                       "MUSE_SUMMARY.json", "WMDP_EVAL.json",    "WMDP_SUMMARY.json",
                                       "geffect.h5.before", "train.h5.before",   "evaluation.h5.before",
-                                      RUN_FINISHED,        "input.yaml"};
+                                      "tokens.h5",         "tokens.h5.before",  RUN_FINISHED,
+                                      "input.yaml"};
 static const char *const written_model[] = {"model.safetensors",
                                             "model-[0-9]*-of-[0-9]*.safetensors",
                                             "model.safetensors.index.json",

@@ -100,20 +100,36 @@ done:
     return st;
 }
 
-static enum status put(struct file *f, const char *field, enum field_type type, const void *slab)
+static enum status put(struct file *f, const char *field, enum field_type type, hid_t memory, const void *slab)
 {
     const struct column *c = find_column(f, field);
     if (f->st != OK) return f->st;
     if (!c || c->type != type)
         return f->st = fail(ERR_INTERNAL, "%s: %s field %s", f->path, c ? "wrong type for the" : "has no", field);
-    return f->st = write_slab(f, c, type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, slab);
+    return f->st = write_slab(f, c, memory, slab);
 }
 
-enum status file_put(struct file *f, const char *field, const double *slab) { return put(f, field, FIELD_DOUBLE, slab); }
+enum status file_put(struct file *f, const char *field, const double *slab)
+{
+    return put(f, field, FIELD_DOUBLE, H5T_NATIVE_DOUBLE, slab);
+}
 
 enum status file_put_int64(struct file *f, const char *field, const int64_t *slab)
 {
-    return put(f, field, FIELD_INT64, slab);
+    return put(f, field, FIELD_INT64, H5T_NATIVE_INT64, slab);
+}
+
+enum status file_put_text(struct file *f, const char *field, const char *const *text)
+{
+    hid_t type = H5I_INVALID_HID;
+    enum status st = OK;
+    TRY_HDF(type = H5Tcopy(H5T_C_S1), f->path, field);
+    TRY_HDF(H5Tset_size(type, H5T_VARIABLE), f->path, field);
+    TRY_HDF(H5Tset_cset(type, H5T_CSET_UTF8), f->path, field);
+    TRY(put(f, field, FIELD_TEXT, type, text));
+done:
+    if (type >= 0) H5Tclose(type);
+    return st;
 }
 
 /* Writing on into a file that nobody can reach any more would lose the results silently. */

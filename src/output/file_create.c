@@ -185,7 +185,7 @@ static enum status column_properties(const struct creation *c, struct column *co
     TRY(creation_properties(c->path, H5P_DATASET_CREATE, out));
     if (column->type == FIELD_DOUBLE)
         TRY_HDF(H5Pset_fill_value(*out, H5T_NATIVE_DOUBLE, &nothing), c->path, column->name);
-    else
+    else if (column->type == FIELD_INT64)
         TRY_HDF(H5Pset_fill_value(*out, H5T_NATIVE_INT64, &nothing_int64), c->path, column->name);
     if (column->growing) {
         choose_chunk(column, chunk);
@@ -216,7 +216,8 @@ static enum status create_column(const struct creation *c, const struct field *f
 {
     enum status st = OK;
     hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
-    hid_t type = field->type == FIELD_DOUBLE ? H5T_IEEE_F64LE : H5T_STD_I64LE;
+    const hid_t types[] = {[FIELD_DOUBLE] = H5T_IEEE_F64LE, [FIELD_INT64] = H5T_STD_I64LE, [FIELD_TEXT] = c->text};
+    const hid_t type = types[field->type];
     hsize_t now[FIELD_AXES], most[FIELD_AXES];
     size_t axis[FIELD_AXES] = {0};
     hid_t memory = field->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
@@ -226,6 +227,8 @@ static enum status create_column(const struct creation *c, const struct field *f
     column->type = field->type;
     if (!(column->name = text_copy(field->name))) return fail(ERR_MEMORY, "%s: no memory", c->path);
     TRY(find_axes(c, field, column, axis));
+    if (column->growing && field->type == FIELD_TEXT)
+        return fail(ERR_INTERNAL, "%s: field %s: text cannot grow", c->path, field->name);
     for (int i = 0; i < column->n_axis; i++) now[i] = most[i] = column->size[i];
     if (column->growing) now[0] = 0, most[0] = H5S_UNLIMITED;
     TRY(column_properties(c, column, &create));
@@ -234,7 +237,7 @@ static enum status create_column(const struct creation *c, const struct field *f
             field->name);
     for (int i = 0; i < column->n_axis; i++)
         TRY_HDF(H5DSattach_scale(column->data, c->scale[axis[i]], (unsigned)i), c->path, field->name);
-    TRY(put_fill_value(c, column->data, memory, fill));
+    if (field->type != FIELD_TEXT) TRY(put_fill_value(c, column->data, memory, fill));
     if (column->growing) TRY(make_index(c, column->data, field->name, memory, fill));
     TRY(describe(c, column->data, field->long_name, field->units, field->equation));
 done:

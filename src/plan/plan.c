@@ -83,10 +83,10 @@ static void limits(const struct inputs *in, struct plan *p)
                                      .sequences = plan_most_tokens(p),
                                      .longest = larger(in->longest, e ? e->longest : 0),
                                      .objectives = all->objectives,
-                                     .tangents = all->tangents,
                                      .keep_tangents = all->keep_tangents,
                                      .aside = in->needs_distribution,
-                                     .hidden = in->needs_hidden};
+                                     .hidden = in->needs_hidden,
+                                     .tangents = all->tangents};
 }
 
 /* --------------------------------------------------------------------------------------------------- memory ------- */

@@ -186,21 +186,47 @@ enum status measurement_open(struct measurement *m, const char *dir, const struc
     TRY(geffect_file_create(path, &info, &m->file));
     TRY(put_weights(m));
     if (o->continues) TRY(file_continue(m->file, o->step, o->rows));
+    for (size_t i = 0; i < n_probe; i++)
+        if (m->probe[i] && probe_table[i]->open) TRY(probe_table[i]->open(m, m->probe[i], dir, o));
 done:
     free(path);
     free(names.risk), free(names.regularizer), free(names.instance), free(names.retain_instance);
     return st;
 }
 
-enum status measurement_sync(struct measurement *m) { return file_sync(m->file); }
+/* The file of probe i, if it has one of its own. */
+static struct file **own_file(const struct measurement *m, size_t i)
+{
+    return m->probe[i] && probe_table[i]->file ? probe_table[i]->file(m->probe[i]) : NULL;
+}
+
+enum status measurement_sync(struct measurement *m)
+{
+    enum status st = file_sync(m->file);
+    for (size_t i = 0; i < n_probe && st == OK; i++) {
+        struct file **f = own_file(m, i);
+        if (f) st = file_sync(*f);
+    }
+    return st;
+}
 
 size_t measurement_rows(const struct measurement *m, int64_t step) { return file_rows_before(m->file, step); }
 
+static enum status close_file(struct file **f)
+{
+    struct file *file = *f;
+    *f = NULL;
+    return file_close(file);
+}
+
 enum status measurement_close(struct measurement *m)
 {
-    struct file *f = m->file;
-    m->file = NULL;
-    return file_close(f);
+    enum status st = close_file(&m->file), now;
+    for (size_t i = 0; i < n_probe; i++) {
+        struct file **f = own_file(m, i);
+        if (f && (now = close_file(f)) != OK && st == OK) st = now;
+    }
+    return st;
 }
 
 enum status measurement_put(struct measurement *m, const char *field, const double *slab)

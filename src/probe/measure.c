@@ -82,9 +82,14 @@ static void add_totals(struct measurement *m)
     const size_t n = in->forget->n_row, labels = m->n_layer, K = in->n_risk;
     for (size_t jk = 0; jk < in->n_measured * K; jk++) {
         const double *weight = m->instance_weight + jk / K * n, *e = m->slab + jk * labels * n;
+        double *whole = m->instance_effect + jk * n;
         m->total[jk] = 0;
+        memset(whole, 0, n * sizeof *whole);
         for (size_t l = 0; l < labels; l++)
-            for (size_t i = 0; i < n; i++) m->total[jk] += weight[i] * e[l * n + i];
+            for (size_t i = 0; i < n; i++) {
+                m->total[jk] += weight[i] * e[l * n + i];
+                whole[i] += e[l * n + i];
+            }
     }
 }
 
@@ -117,6 +122,16 @@ static enum status effects(struct measurement *m, size_t at, size_t J, const str
     return st;
 }
 
+size_t measured_together(const struct inputs *in, size_t j)
+{
+    const struct objective *o = in->measured;
+    size_t end = j + 1;
+    while (end < in->n_measured && inputs_of(in, &o[end]) == inputs_of(in, &o[j]) &&
+           objective_outputs(&o[end]) == objective_outputs(&o[j]))
+        end++;
+    return end;
+}
+
 /* Consecutive objectives that read the same outputs of the same rows are measured together, in the same passes. */
 static enum status all_objectives(struct measurement *m)
 {
@@ -125,9 +140,7 @@ static enum status all_objectives(struct measurement *m)
     enum status st = OK;
     for (size_t j = 0, end; j < in->n_measured; j = end) {
         const struct rows rows = subject_forget(m->subject, &in->measured[j]);
-        for (end = j + 1; end < in->n_measured && inputs_of(in, &in->measured[end]) == rows.data &&
-                          objective_outputs(&in->measured[end]) == objective_outputs(&in->measured[j]);)
-            end++;
+        end = measured_together(in, j);
         TRY(go_on(m));
         TRY(effects(m, j, end - j, &in->measured[j], &rows));
     }
@@ -200,6 +213,19 @@ done:
     return st;
 }
 
+/* The row of geffect.h5 comes last: where it is, the others are. */
+static enum status commit(const struct measurement *m, int64_t step)
+{
+    enum status st = OK;
+    for (size_t i = 0; i < n_probe; i++) {
+        struct file **f = m->probe[i] && probe_table[i]->file ? probe_table[i]->file(m->probe[i]) : NULL;
+        if (f && *f) TRY(file_commit(*f, step));
+    }
+    TRY(file_commit(m->file, step));
+done:
+    return st;
+}
+
 /* Commits the row even if a probe fails after the update, so that the values of the others are kept. */
 enum status measure_end(struct measurement *m, size_t step, const struct update *u)
 {
@@ -209,7 +235,7 @@ enum status measure_end(struct measurement *m, size_t step, const struct update 
         if (m->probe[i] && probe_table[i]->after && (now = probe_table[i]->after(m, m->probe[i], u)) != OK)
             st = st == OK ? now : st;
     phase_enter(PHASE_OUTPUT);
-    now = grid_agree(grid, m->file ? file_commit(m->file, (int64_t)step) : OK);
+    now = grid_agree(grid, m->file ? commit(m, (int64_t)step) : OK);
     phase_enter(PHASE_OTHER);
     measurement_report(m, step);
     return st == OK ? now : st;

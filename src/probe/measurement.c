@@ -54,7 +54,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->objectives = J;
     d->directions = d->states = K;
     add_name(d, ", risks");
-    d->bytes = (d->rows * (J * K * (slot_count(l) + labels) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
+    d->bytes = (d->rows * (J * K * (slot_count(l) + labels + 1) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
     d->flops_measure = work(in, plan_products(l));
     for (size_t i = 0; i < n_probe; i++) demand_probe(probe_table[i], in, l, d);
     if (!in->trains) return;
@@ -102,6 +102,7 @@ static enum status new_lists(struct measurement *m)
     TRY_NEW(m->effect_loss, J * rows);
     TRY_NEW(m->mean_weight, J * rows);
     TRY_NEW(m->slab, J * K * m->n_layer * rows);
+    TRY_NEW(m->instance_effect, J * K * in->forget->n_row);
 done:
     return st;
 }
@@ -150,13 +151,13 @@ done:
 void measurement_free(struct measurement *m)
 {
     if (!m) return;
-    file_close(m->file);
+    measurement_close(m);
     for (size_t i = 0; i < n_probe; i++)
         if (probe_table[i]->end) probe_table[i]->end(m->probe[i]);
     for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++) state_free(m->risk_gradient[k]);
     for (size_t i = 0; m->layer && i < m->n_layer; i++) free(m->layer[i]);
     free(m->risk_gradient), free(m->risk_value), free(m->layer), free(m->slot_layer);
     free(m->effect), free(m->effect_loss), free(m->mean_weight), free(m->slab);
-    free(m->instance_weight), free(m->total), free(m->risk_nll), free(m->inverse_confidence);
+    free(m->instance_weight), free(m->instance_effect), free(m->total), free(m->risk_nll), free(m->inverse_confidence);
     free(m);
 }

@@ -4,6 +4,7 @@
 #define PROBES(X)     \
     X(gram)           \
     X(standard_error) \
+    X(tokens)         \
     X(fidelity)       \
     X(curvature)
 
