@@ -30,6 +30,7 @@ struct training {
     double *factor;                 /* [longest list] of each part of a batch: its weight in the update */
     uint64_t dual;                  /* the bits of a regulariser's weight that is a dual variable */
     double dual_next;               /* what it becomes when the update is made */
+    struct update_window *window;   /* NULL: none is asked for */
     struct update update;           /* the latest one */
     struct file *file;              /* train.h5, rank 0 only */
     double started;                 /* clock at the first update of this process */
@@ -50,9 +51,25 @@ enum status training_update(struct training *t, size_t i, bool shown);
 /** After the last update: sets the numbers of t->update to NaN.                                               Local. */
 void training_ended(struct training *t);
 
+/* Updates predicted from where they began: window.c. States are whole, on every process its part. */
+struct update_window {
+    size_t length;
+    uint64_t begun;                   /* 1 + the update at which the present one began; 0: none */
+    struct state *start;              /* weights there; owned, as all of these */
+    struct state *first, *corrected;  /* the way made since: to first order, and with A */
+    struct state *gradient, *product; /* scratch between updates */
+};
+size_t window_length(const struct inputs *in); /* updates; 0: none is asked for */
+/** ERR_INPUT: the input has no such window.                                                                      Local. */
+enum status window_check(const struct inputs *in);
+/** Before update i is made, its gradient complete: the window begins, or follows it.        Collective over the job. */
+enum status training_window(struct training *t, size_t i);
+/** Whether the update made last was the last of a window. */
+bool window_ends(const struct training *t);
+
 /* What must be saved and restored so that a run continues as if it had not stopped: the weights, the optimiser's
- * moments, the number of updates made, a dual weight. Rows and random draws follow from the input and that number. */
-enum { MOST_SAVED = 8 };
+ * moments, the number of updates made, a dual weight, a window. Rows and random draws follow from the input and that number. */
+enum { MOST_SAVED = 16 };
 struct saved {
     const char *name;
     struct state *state; /* NULL: the member is a number */

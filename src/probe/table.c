@@ -6,7 +6,8 @@
     X(standard_error) \
     X(tokens)         \
     X(fidelity)       \
-    X(curvature)
+    X(curvature)      \
+    X(window)
 
 #define X(name) extern const struct probe name##_probe;
 PROBES(X)

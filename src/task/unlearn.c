@@ -70,6 +70,7 @@ static enum status update_and_measure(struct run *r, size_t t)
     const struct update *u = &r->training->update;
     enum status st = OK, end = OK;
     if (measured) TRY(measure_at(r, t, NULL, u));
+    TRY(training_window(r->training, t));
     st = grid_agree(s->grid, training_update(r->training, t, measured));
     if (measured) end = measure_end(r->measurement, t, st == OK ? u : NULL);
     if (st == OK && (st = end) == ERR_NUMERIC) st = not_finite(r, t + 1, NULL);
