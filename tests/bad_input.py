@@ -345,6 +345,12 @@ TABLE = [
     ("epochs beyond any count", both(setting("train", {"epochs": 1e300}), lambda c: None), [INPUT, "epochs"], 1, 1),
     ("reference that turns otherwise", json_file("reference/config.json", lambda c: c.update(rope_theta=77.0)),
      ["reference", "config.json"], 1, 2),
+    ("curvature of what is no update", both(setting("task", "geffect"), setting("geffect.curvature", True)),
+     [INPUT, "geffect.curvature", "no update"], 1, 1),
+    ("window longer than the run", both(setting("geffect.curvature", {"window": 9}), setting("optimizer.name", "sgd")),
+     [INPUT, "geffect.curvature.window", "9 updates", "2 of the run"], 1, 1),
+    ("window of another optimiser", setting("geffect.curvature", {"window": 2}), [INPUT, "optimizer.name: sgd"], 1, 1),
+    ("window of half an update", setting("geffect.curvature", {"window": 0.5}), [INPUT, "geffect.curvature.window", "0.5"], 1, 1),
     ("objective measured twice", setting("geffect.objectives", ["ga", "ga"]), [INPUT, "ga", "twice"], 1, 1),
     ("regularizer measured as objective", setting("geffect.objectives", ["ga", "kl"]), [INPUT, "kl"], 1, 2),
     # training like other tools
