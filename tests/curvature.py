@@ -54,6 +54,17 @@ def adamw(checks, place, precision):
     checks.near(f"{what}: sums", pairs, 1e-12)
 
 
+def bystanders(checks, place):
+    """Everything else in the files of a run is to the last bit what it is without."""
+    runs = {}
+    for what, section in (("without", {}), ("with", {"curvature": {"window": 2}})):
+        runs[what] = place.run(checks, f"bystanders {what}", settings(
+            place, 1e-3, train={"steps": 4}, geffect={"every": 2, "fidelity": True, **section}))
+        runs[what, "model"] = (place.directory / "out/model/model.safetensors").read_bytes()
+    differ = [k for k, x in runs["without"].items() if not isinstance(x, (dict, list)) and x.tobytes() != runs["with"][k].tobytes()]
+    checks.check(not differ and runs["without", "model"] == runs["with", "model"], "bystanders", f"{differ}")
+
+
 def layouts(checks, place):
     runs = [place.run(checks, f"layout {n} {tensor}", settings(place, 1e-2, n, tensor, 2), n) for n, tensor in LAYOUTS]
     if all(runs):
@@ -100,11 +111,13 @@ def window_layouts(checks, place):
         checks.near(f"window, {n} ranks, tensor {tensor}", {f: (run[f][ends], runs[0][f][ends]) for f in WINDOW}, 1e-10)
     place.run(checks, "a window broken off", settings(place, 1e-3, **section, checkpoint={"every": 3, "keep": 9}))
     for step in (8, 6):
-        shutil.rmtree(place.directory / f"out/checkpoint-{step}", ignore_errors=True)
-    shutil.rmtree(place.directory / "out/model", ignore_errors=True)
+        shutil.rmtree(place.directory / f"out/checkpoint-{step}")
+    (place.directory / "out/run.finished").unlink()
     again = place.run(checks, "a window gone on with", settings(place, 1e-3, **section, checkpoint={"every": 3, "keep": 9}),
                       options=("--restart",))
     if again:
+        log = (place.directory / "out/run.log").read_text()
+        checks.check("restart    from out/checkpoint-3" in log, "a window gone on with: it was", log[:3000])
         for f in WINDOW + FIELDS:
             checks.check(np.array_equal(again[f], runs[0][f], equal_nan=True), f"a window gone on with: {f} is the same")
 
@@ -131,6 +144,7 @@ def main():
     if "double" in precisions():
         steps_of_many_lengths(checks, place)
         layouts(checks, place)
+        bystanders(checks, place)
         windows(checks, place)
         window_layouts(checks, place)
         refused(checks, place)
