@@ -83,8 +83,13 @@ static void prepare(struct bench *b, const char *config)
     json_t *root = NULL;
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
-    struct model_limits most = {
-        .rows = TOKENS, .outputs = TOKENS, .sequences = TOKENS, .longest = 512, .objectives = 1, .tangents = K};
+    struct model_limits most = {.rows = TOKENS,
+                                .outputs = TOKENS,
+                                .sequences = TOKENS,
+                                .longest = 512,
+                                .objectives = 2,
+                                .tangents = K,
+                                .keep_tangents = true};
     struct engine_limits rows = {.rows = 256, .objectives = 1, .risks = K, .tangents = K};
     struct model *model;
     snprintf(path, sizeof path, "%s/bench/tokens.json", shared ? shared : "../shared");
@@ -156,6 +161,18 @@ static void token_effects(struct bench *b)
 {
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every, .label_first = b->label_first};
     must(engine_tokens(&b->engine, 0, NULL, &rows, K, b->risk, b->token, NULL, b->effect));
+}
+
+/* A product of a risk's Hessian and a direction. */
+static void curvature(struct bench *b)
+{
+    struct objective nll;
+    struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
+    objective_find("nll", &nll);
+    rows_weights(&nll, &rows, b->weight);
+    math_fill(b->layout->size, 0, b->gradient->data);
+    must(engine_hvp(&b->engine, &nll, &rows, b->weight, b->risk[0], b->gradient));
+    must(state_reduce(b->grid, b->gradient));
 }
 
 /* ----------------------------------------------------------------------------------------------------- pairs ----- */
@@ -301,7 +318,10 @@ static const struct {
     const char *what;
     void (*run)(struct bench *b);
     double factor;
-} work[] = {{"effects", effects, 2 + 2.0 * K + 2}, {"gradient", gradient, 6}, {"tokens", token_effects, 2 + 4.0 * K}};
+} work[] = {{"effects", effects, 2 + 2.0 * K + 2},
+            {"gradient", gradient, 6},
+            {"tokens", token_effects, 2 + 4.0 * K},
+            {"curvature", curvature, HVP_PRODUCTS}};
 
 int main(int argc, char **argv)
 {

@@ -71,8 +71,13 @@ static inline void rows_make(struct family *f, size_t n, const size_t *length)
 static inline void family_open(const char *kind, int tensor, size_t n, const size_t *length, size_t tokens,
                                struct family *f)
 {
-    const struct model_limits most = {
-        .rows = tokens, .outputs = tokens, .sequences = tokens, .longest = tokens, .objectives = 1, .tangents = 2};
+    const struct model_limits most = {.rows = tokens,
+                                      .outputs = tokens,
+                                      .sequences = tokens,
+                                      .longest = tokens,
+                                      .objectives = keeps_tangents ? 2 : 1,
+                                      .tangents = 2,
+                                      .keep_tangents = keeps_tangents};
     const struct engine_limits limits = {
         .rows = n, .objectives = 1, .risks = 1, .norms = length ? (size_t)LONGEST : (size_t)SHORT, .tangents = 2};
     *f = (struct family){.shape = shape_with(kind), .nll = golden_objective("nll", NULL, 0)};

@@ -88,6 +88,8 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
                          .label_first = forget ? g->label_first : NULL};
 }
 
+static bool keeps_tangents; /* a test sets it: room for a backward with tangents */
+
 /* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
 {
@@ -98,7 +100,8 @@ static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tok
                                       .objectives = J,
                                       .aside = true,
                                       .hidden = true,
-                                      .tangents = K};
+                                      .tangents = K,
+                                      .keep_tangents = keeps_tangents};
     const struct engine_limits rows = {.rows = 64, .objectives = J, .risks = K, .norms = tokens, .tangents = K};
     if (poison) {
         TEST_OK(state_poison(g->weights));

@@ -233,10 +233,12 @@ static void what_is_for_later_says_so(void **state)
         {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: block}", "in.yaml:3:23", "not built yet"},
 
-        {"geffect: {curvature: true}", "in.yaml:3:22", "geffect.curvature: \"true\" is not built yet; only false is"},
-
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
+        {"geffect: {curvature: maybe}", "in.yaml:3:22", "geffect.curvature.update: expected true or false"},
+        {"geffect: {curvature: {windw: 3}}", "in.yaml:3:23", "did you mean \"window\"?"},
+        {"geffect: {curvature: {window: -1}}", "in.yaml:3:31", "geffect.curvature.window"},
+        {"geffect: {estimator: moving_average, curvature: true}", "in.yaml:3:22", "geffect.curvature needs full"},
         {"geffect: {estimator: moving_average, fidelity: true}", "in.yaml:3:22", "geffect.fidelity needs full"},
     };
     REFUSE(cases, BASE);
@@ -317,7 +319,7 @@ static void a_wrong_override_is_refused_by_its_own_words(void **state)
         {"train.epochs.more=1", "train.epochs holds a value without keys"},
         {"objective.regularizer.weight=2", "name is missing"},
         {"geffect.risks.new.rows=2", "data is missing"},
-        {"geffect.curvature=true", "not built yet"},
+        {"geffect.curvature=2", "geffect.curvature.update: expected true or false; found \"2\""},
         {"model.path=", "model.path is missing"},
         {"model.path=\"a\\0b\"", "NUL"},
         {"seed=*a", "anchors and aliases"},

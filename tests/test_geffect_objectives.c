@@ -362,6 +362,64 @@ static void the_change_of_the_risk_nears_the_effect_as_the_step_shrinks(void **s
     }
 }
 
+/* ---------------------------------------------------------------------------------------------- second derivatives ----- */
+/* want = d/dh of the objective's gradient at weights + h v, by differences of the fourth order. */
+static void gradient_differences(struct scene *s, const struct objective *o, const struct rows *r, const struct state *v,
+                                 double h, double *want)
+{
+    static const double at[] = {-2, -1, 1, 2}, factor[] = {1.0 / 12, -2.0 / 3, 2.0 / 3, -1.0 / 12};
+    const size_t n = s->g.layout->size;
+    real *kept = malloc(n * sizeof *kept);
+    memcpy(kept, s->g.weights->data, n * sizeof *kept);
+    memset(want, 0, n * sizeof *want);
+    for (int i = 0; i < 4; i++) {
+        shift(s->g.weights, at[i] * h, v, NULL);
+        rows_gradient(s, o, r, s->gradient);
+        for (size_t k = 0; k < n; k++) want[k] += factor[i] / h * (double)s->gradient->data[k];
+        memcpy(s->g.weights->data, kept, n * sizeof *kept);
+    }
+    free(kept);
+}
+
+static void product_agrees(struct scene *s, const char *name, const struct objective *o, const struct rows *r,
+                           struct state *v)
+{
+    const size_t n = s->g.layout->size;
+    double weight[64], *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
+    gradient_differences(s, o, r, v, 1e-4, want);
+    rows_weights(o, r, weight);
+    math_fill(n, 0, s->gradient->data);
+    TEST_OK(engine_hvp(&s->g.engine, o, r, weight, v, s->gradient));
+    TEST_OK(state_reduce(s->g.grid, s->gradient));
+    for (size_t k = 0; k < n; k++) got[k] = (double)s->gradient->data[k];
+    assert_equal(s, name, n, got, want, 1e-8);
+    free(want), free(got);
+}
+
+/* Weights of tokens and rows move with the model here, unlike in effects: it is the gradient that is differenced. */
+static void gradients_of_all_objectives_move_as_their_products_say(void **state)
+{
+    static const struct setting further[] = {{"pdu", NULL, 0}, {"satimp", "beta2", 0.5}};
+    if (sizeof(real) != 8) skip();
+    for (size_t i = 0; i < n_scene; i++) {
+        struct scene *s = &scenes[i];
+        struct state *v;
+        if (!s->made) continue;
+        TEST_OK(state_new("direction", s->g.layout, &v));
+        shift(v, 0.05, s->g.weights, NULL);
+        shift(v, 0.3, s->risk[0], NULL);
+        shift(v, -0.2, s->risk[1], NULL);
+        for (size_t j = 0; j < N_EVERY + 2; j++) {
+            const struct setting *x = j < N_EVERY ? &every[j] : &further[j - N_EVERY];
+            const struct objective o = made_of(x);
+            const struct rows r = rows_for(i, &o);
+            assert_int_equal(objective_bends(&o), strcmp(x->name, "ceu") != 0);
+            if (objective_bends(&o)) product_agrees(s, x->name, &o, &r, v);
+        }
+        state_free(v);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -379,7 +437,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(effects_are_linear_in_the_objective),
         cmocka_unit_test(the_risk_changes_along_every_objective_as_the_effect_says),
         cmocka_unit_test(the_change_of_the_risk_nears_the_effect_as_the_step_shrinks),
+        cmocka_unit_test(gradients_of_all_objectives_move_as_their_products_say),
     };
+    keeps_tangents = true;
     if (parallel_start(&argc, &argv) != OK) return 1;
     int failed = cmocka_run_group_tests(tests, open_all, close_all);
     parallel_end();

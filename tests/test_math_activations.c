@@ -73,6 +73,57 @@ static void activations_agree_with_twins_and_differences(void **state)
     }
 }
 
+/* The tangent is added to what is there; beside the twin in double, the program's own backward at two points. */
+static void tangent_agrees(enum activation act, bool gated)
+{
+    const size_t width = gated ? 2 * F : F, n = N * width;
+    const double h = 1e-5;
+    real *up = random_reals(1, n), *tup = random_reals(6, n), *dy = random_reals(2, N * F), *tdup = random_reals(3, n);
+    real *before = random_reals(3, n), *side[2] = {noise(n), noise(n)};
+    double *at, *want = malloc(n * sizeof *want), *own = malloc(n * sizeof *own);
+    struct activation_case o = {act, gated, N, dy};
+    for (size_t i = 0; i < n; i++) up[i] *= 3;
+    at = doubles(n, up);
+    mixed_differences(activation_loss, &o, n, at, tup, want);
+    for (int i = 0; i < 2; i++) {
+        real *moved = shifted(n, up, i ? h : -h, tup);
+        activation_backward(act, gated, 1, N, F, moved, dy, side[i]);
+        free(moved);
+    }
+    for (size_t i = 0; i < n; i++) {
+        want[i] += before[i];
+        own[i] = before[i] + ((double)side[1][i] - side[0][i]) / (2 * h);
+    }
+    activation_backward_tangent(act, gated, N, F, up, tup, dy, tdup);
+    assert_true(error_of(n, tdup, want) < TOL_MIXED);
+    if (sizeof(real) == 8) assert_true(error_of(n, tdup, own) < TOL_DIFFERENCE);
+    free(up), free(tup), free(dy), free(tdup), free(before), free(side[0]), free(side[1]), free(at), free(want),
+        free(own);
+}
+
+static void tangents_of_backwards_agree_with_differences(void **state)
+{
+    for (int act = 0; act < N_ACTIVATION; act++) {
+        if (act == ACT_RELU) continue; /* mixed differences see its corner */
+        tangent_agrees(act, false);
+        tangent_agrees(act, true);
+    }
+}
+
+/* relu has no second derivative: what is left is the product of the gate's slope and the other half's tangent. */
+static void the_tangent_of_relu_is_that_of_its_factors(void **state)
+{
+    const real up[4] = {2, -3, 5, 7}, tup[4] = {11, 13, 17, 19}, dy[2] = {23, 29};
+    real gated[4] = {0}, plain[4] = {0};
+    activation_backward_tangent(ACT_RELU, true, 1, 2, up, tup, dy, gated);
+    assert_near(gated[0], 23 * 17, 0);
+    assert_near(gated[1], 0, 0);
+    assert_near(gated[2], 23 * 11, 0);
+    assert_near(gated[3], 0, 0);
+    activation_backward_tangent(ACT_RELU, false, 1, 2, up, tup, dy, plain);
+    assert_near(plain[0], 0, 0);
+}
+
 /* Absolute, in units of max(1, |x|): a real holds x itself no better than that. */
 static void activations_hold_their_precision_from_far_left_to_far_right(void **state)
 {
@@ -146,6 +197,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(activations_agree_with_twins_and_differences),
+        cmocka_unit_test(tangents_of_backwards_agree_with_differences),
+        cmocka_unit_test(the_tangent_of_relu_is_that_of_its_factors),
         cmocka_unit_test(activations_hold_their_precision_from_far_left_to_far_right),
         cmocka_unit_test(activations_of_extremes_are_their_limits),
         cmocka_unit_test(exp_is_within_two_units_in_the_last_place),

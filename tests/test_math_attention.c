@@ -122,6 +122,62 @@ static void backward_agrees(struct example o, size_t J)
     free(qkv), free(out), free(lse), free(dout), free(dqkv), free(scratch), free(at), free(slope);
 }
 
+/* tout: the output's tangent along tqkv, by differences of the twin. */
+static real *plain_tangent(const struct example *o, const double *qkv, const real *tqkv)
+{
+    const double h = 1e-5;
+    const size_t n = o->n * o->out_width;
+    double *at = malloc((o->n * o->width + 1) * sizeof *at), *out[2],
+           *lse = malloc((o->n * o->a.heads_q + 1) * sizeof *lse);
+    real *tout = noise(n);
+    for (int side = 0; side < 2; side++) {
+        out[side] = malloc((n + 1) * sizeof **out);
+        for (size_t i = 0; i < o->n * o->width; i++) at[i] = qkv[i] + (side ? h : -h) * tqkv[i];
+        plain_attention(o, at, out[side], lse);
+    }
+    for (size_t i = 0; i < n; i++) tout[i] = (real)((out[1][i] - out[0][i]) / (2 * h));
+    free(at), free(lse), free(out[0]), free(out[1]);
+    return tout;
+}
+
+/* dqkv at qkv + h tqkv, by the program. */
+static double *backward_at(const struct example *o, const real *qkv, double h, const real *tqkv)
+{
+    real *at = shifted(o->n * o->width, qkv, h, tqkv), *out = noise(o->n * o->out_width);
+    real *lse = noise(o->n * o->a.heads_q), *dqkv = noise(o->n * o->width), *scratch = scratch_for(&o->a);
+    double *result;
+    attention_forward(&o->a, at, out, lse, scratch);
+    attention_backward(&o->a, 1, o->n, at, out, lse, o->dout, dqkv, scratch);
+    result = doubles(o->n * o->width, dqkv);
+    free(at), free(out), free(lse), free(dqkv), free(scratch);
+    return result;
+}
+
+static void tangent_agrees(struct example o)
+{
+    const size_t n_out = o.n * o.out_width, n = o.n * o.width;
+    const double h = 1e-5;
+    real *qkv = random_reals(1, n), *tqkv = random_reals(6, n), *out = noise(n_out), *lse = noise(o.n * o.a.heads_q);
+    real *dout = random_reals(2, n_out), *tdqkv = random_reals(3, n), *before = random_reals(3, n);
+    double *at = doubles(n, qkv), *want = malloc((n + 1) * sizeof *want), *side[2];
+    real *tout = plain_tangent(&o, at, tqkv), *scratch = noise(attention_tangent_scratch(&o.a, o.n));
+    assert_true(attention_scratch(&o.a, o.n) <= attention_tangent_scratch(&o.a, o.n));
+    const struct attention_tangents x = {qkv, tqkv, out, tout};
+    o.dout = dout;
+    attention_forward(&o.a, qkv, out, lse, scratch);
+    attention_backward_tangent(&o.a, &x, lse, dout, tdqkv, scratch);
+    mixed_differences(attention_loss, &o, n, at, tqkv, want);
+    side[0] = backward_at(&o, qkv, -h, tqkv), side[1] = backward_at(&o, qkv, h, tqkv);
+    for (size_t i = 0; i < n; i++) {
+        want[i] += before[i];
+        side[1][i] = before[i] + (side[1][i] - side[0][i]) / (2 * h);
+    }
+    assert_true(error_of(n, tdqkv, want) < TOL_MIXED);
+    if (sizeof(real) == 8) assert_true(error_of(n, tdqkv, side[1]) < TOL_DIFFERENCE);
+    free(qkv), free(tqkv), free(out), free(lse), free(dout), free(tdqkv), free(before), free(at), free(want);
+    free(side[0]), free(side[1]), free(tout), free(scratch);
+}
+
 /* Heads may be few enough on one process that some key-value head is asked by none of them. */
 static const int skipping[] = {0, 0, 2, 2};
 static const int own[] = {0, 1, 2, 3}, shared[] = {0, 0, 1, 1}, uneven[] = {0, 0, 0, 1}, single[] = {0, 0, 0, 0};
@@ -201,6 +257,21 @@ static void capped_scores_and_windows_agree_with_the_slow_way(void **state)
     backward_agrees(limited(example(4, few, 4, 3, 4, skipping), 0.2, 1), 2);
     backward_agrees(limited(example(1, one, 2, 1, 2, single), 0.6, 70), 2);
     backward_agrees(limited(example(1, one, 1, 1, 2, own), 0, 5), 1);
+}
+
+static void tangents_of_the_backward_agree_with_differences(void **state)
+{
+    const size_t first[] = {0, 1, 7, 7, 12}, one[] = {0, 70};
+    tangent_agrees(example(4, first, 4, 4, 3, own));
+    tangent_agrees(example(4, first, 4, 2, 5, uneven));
+    tangent_agrees(example(4, first, 4, 3, 4, skipping));
+    tangent_agrees(example(4, first, 1, 1, 17, own));
+    tangent_agrees(limited(example(4, first, 4, 2, 4, shared), 1.5, 3));
+    tangent_agrees(limited(example(4, first, 4, 4, 3, own), 1, 0));
+    tangent_agrees(limited(example(1, one, 2, 1, 2, single), 1.5, 65));
+    tangent_agrees(hiding(example(4, first, 4, 2, 4, shared)));
+    tangent_agrees(hiding(limited(example(4, first, 4, 3, 4, skipping), 1.5, 2)));
+    tangent_agrees(hiding(limited(example(1, one, 1, 1, 2, own), 0, 5)));
 }
 
 static void a_sequence_of_several_blocks_has_the_same_backward(void **state)
@@ -337,6 +408,7 @@ int main(void)
         cmocka_unit_test(hidden_keys_are_seen_by_no_query_that_sees_another),
         cmocka_unit_test(capped_scores_and_windows_agree_with_the_slow_way),
         cmocka_unit_test(hidden_keys_of_capped_scores_and_windows_agree_with_the_slow_way),
+        cmocka_unit_test(tangents_of_the_backward_agree_with_differences),
         cmocka_unit_test(a_sequence_of_several_blocks_has_the_same_backward),
         cmocka_unit_test(long_sequences_obey_identities_on_any_threads),
         cmocka_unit_test(huge_scores_stay_finite),

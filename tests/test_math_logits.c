@@ -364,6 +364,73 @@ static void capped_logits_are_cap_tanh_and_their_backward_its_slope(void **state
     free(z), free(dz), free(before), free(at);
 }
 
+/* Two slices of a vocabulary, coefficients that move too, capped logits: differences of the two backwards, one after the
+ * other as in the model. The sums over the slices are added by hand. */
+struct capped_case {
+    double cap;
+    const double *coef, *tcoef;
+    const int32_t *id;
+};
+enum { TROWS = 4, TWORDS = 40, TCUT = 15 };
+
+static void capped_slope(const struct capped_case *o, double h, const double *u, const real *tu, double *du)
+{
+    for (size_t k = 0; k < TROWS; k++) {
+        double z[TWORDS], sum = 0;
+        for (size_t i = 0; i < TWORDS; i++) {
+            z[i] = o->cap * tanh((u[k * TWORDS + i] + h * tu[k * TWORDS + i]) / o->cap);
+            sum += exp(z[i]);
+        }
+        for (size_t i = 0; i < TWORDS; i++)
+            du[k * TWORDS + i] = o->id[k] < 0
+                                     ? 0
+                                     : (o->coef[k] + h * o->tcoef[k]) * (exp(z[i]) / sum - ((size_t)o->id[k] == i)) *
+                                           (1 - z[i] / o->cap * (z[i] / o->cap));
+    }
+}
+
+static void tangents_of_cross_entropy_and_cap_agree_with_differences(void **state)
+{
+    const int32_t id[TROWS] = {3, 20, -1, 39};
+    const double coef[TROWS] = {1, -2, 3, 0.5}, tcoef[TROWS] = {0.7, 1, 1, -3}, h = 1e-4, cap = 2;
+    const struct capped_case o = {cap, coef, tcoef, id};
+    real *u = random_reals(1, TROWS * TWORDS), *tu = random_reals(2, TROWS * TWORDS);
+    double *at = doubles(TROWS * TWORDS, u), up[TROWS * TWORDS], down[TROWS * TWORDS], got[TROWS * TWORDS];
+    double max[2][TROWS], sum[2][TROWS], lse[TROWS], tlse[2][TROWS];
+    real *z[2], *tz[2];
+    for (int p = 0; p < 2; p++) {
+        const size_t first = p ? TCUT : 0, v = p ? TWORDS - TCUT : TCUT;
+        z[p] = noise(TROWS * v), tz[p] = noise(TROWS * v);
+        columns_take(TROWS, v, u + first, TWORDS, z[p]);
+        columns_take(TROWS, v, tu + first, TWORDS, tz[p]);
+        logits_cap(TROWS, v, cap, z[p]);
+        logits_cap_backward(1, TROWS, v, cap, z[p], tz[p]); /* diagonal: it is its own tangent */
+        logits_max(TROWS, v, z[p], max[p]);
+    }
+    for (size_t k = 0; k < TROWS; k++) max[0][k] = fmax(max[0][k], max[1][k]);
+    for (int p = 0; p < 2; p++) logits_sum(TROWS, p ? TWORDS - TCUT : TCUT, z[p], max[0], sum[p]);
+    for (size_t k = 0; k < TROWS; k++) lse[k] = max[0][k] + log(sum[0][k] + sum[1][k]);
+    for (int p = 0; p < 2; p++) logits_mean(1, TROWS, p ? TWORDS - TCUT : TCUT, z[p], lse, tz[p], tlse[p]);
+    for (size_t k = 0; k < TROWS; k++) tlse[0][k] += tlse[1][k];
+    for (int p = 0; p < 2; p++) {
+        const size_t first = p ? TCUT : 0, v = p ? TWORDS - TCUT : TCUT;
+        real *dz = noise(TROWS * v), *tdz = noise(TROWS * v);
+        const struct logits_tangents t = {tz[p], tlse[0], tcoef};
+        logits_backward(TROWS, v, first, z[p], lse, id, coef, dz);
+        logits_backward_tangent(TROWS, v, first, z[p], lse, id, coef, &t, tdz);
+        logits_cap_backward(1, TROWS, v, cap, z[p], tdz);
+        logits_cap_backward_tangent(TROWS, v, cap, z[p], tz[p], dz, tdz);
+        for (size_t i = 0; i < TROWS * v; i++) got[i / v * TWORDS + first + i % v] = tdz[i];
+        free(dz), free(tdz);
+    }
+    capped_slope(&o, h, at, tu, up);
+    capped_slope(&o, -h, at, tu, down);
+    for (size_t i = 0; i < TROWS * TWORDS; i++) up[i] = (up[i] - down[i]) / (2 * h);
+    assert_true(relative_error(TROWS * TWORDS, got, up) < (sizeof(real) == 8 ? 1e-7 : 1e-5));
+    for (int p = 0; p < 2; p++) free(z[p]), free(tz[p]);
+    free(u), free(tu), free(at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +448,7 @@ int main(void)
         cmocka_unit_test(the_best_token_is_the_lowest_of_equal_ones),
         cmocka_unit_test(draws_have_the_probabilities_of_the_softmax),
         cmocka_unit_test(capped_logits_are_cap_tanh_and_their_backward_its_slope),
+        cmocka_unit_test(tangents_of_cross_entropy_and_cap_agree_with_differences),
         cmocka_unit_test(a_draw_at_any_end_is_a_token_that_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,127 @@ static void norms_agree_with_twins_and_differences(void **state)
     free(w), free(b);
 }
 
+/* dL/dx by differences, moving x along tx and w along tw at once: both stand in one array, x first. */
+static double both_loss(const double *xw, const void *more)
+{
+    const struct norm_case *b = more;
+    struct norm_case o = *b;
+    double y[N * D], sum = 0;
+    o.w = NULL;
+    plain_norm(&o, xw, y);
+    for (size_t i = 0; i < N * D; i++)
+        sum += y[i] * (b->w ? xw[N * D + i % D] + (o.kind == NORM_RMS_OFFSET) : 1) * o.dy[i];
+    return sum;
+}
+
+static void norm_tangent_agrees(enum norm_kind kind, real *w, real *tw)
+{
+    enum { ALL = N * D + D };
+    real *x = random_reals(1, ALL), *tx = random_reals(6, ALL), *dy = random_reals(2, N * D), *xhat = noise(N * D);
+    real mean[N], r[N], tr[N], *txhat = noise(N * D), *tdx = random_reals(3, N * D), *before = random_reals(3, N * D);
+    double want[ALL], *at;
+    struct norm_case o = {kind, N, w, NULL, dy};
+    for (size_t c = 0; c < D; c++) x[N * D + c] = w ? w[c] : 1, tx[N * D + c] = tw ? tw[c] : 0;
+    at = doubles(ALL, x);
+    mixed_differences(both_loss, &o, ALL, at, tx, want);
+    norm_forward(kind, N, D, x, NULL, NULL, EPS, xhat, mean, r);
+    norm_tangent(kind, N, D, xhat, r, tx, txhat, tr);
+    const struct norm_tangents t = {xhat, txhat, r, tr, w, tw};
+    norm_backward_tangent(kind, N, D, &t, dy, tdx);
+    for (size_t i = 0; i < N * D; i++) want[i] += before[i];
+    assert_true(error_of(N * D, tdx, want) < TOL_MIXED);
+    free(x), free(tx), free(dy), free(xhat), free(txhat), free(tdx), free(before), free(at);
+}
+
+/* What the forward and backward give at two points beside this one, a small step along tx and tw apart. */
+static void norm_tangent_agrees_with_its_own_backward(enum norm_kind kind, const real *w, const real *tw)
+{
+    const double h = 1e-5;
+    real *x = random_reals(1, N * D), *tx = random_reals(6, N * D), *dy = random_reals(2, N * D), *hat[3], *dx[2];
+    real mean[N], r[3][N], tr[N], *txhat = noise(N * D), *tdx = random_reals(3, N * D);
+    double want[3][N * D];
+    for (int i = 0; i < 2; i++) {
+        real *moved = shifted(N * D, x, i ? h : -h, tx), *moved_w = shifted(D, w, i ? h : -h, tw);
+        hat[i] = noise(N * D), dx[i] = random_reals(3, N * D);
+        norm_forward(kind, N, D, moved, NULL, NULL, EPS, hat[i], mean, r[i]);
+        norm_backward(kind, 1, N, D, hat[i], r[i], moved_w, dy, dx[i]);
+        free(moved), free(moved_w);
+    }
+    hat[2] = noise(N * D);
+    norm_forward(kind, N, D, x, NULL, NULL, EPS, hat[2], mean, r[2]);
+    norm_tangent(kind, N, D, hat[2], r[2], tx, txhat, tr);
+    const struct norm_tangents t = {hat[2], txhat, r[2], tr, w, tw};
+    math_fill(N * D, 0, tdx);
+    norm_backward_tangent(kind, N, D, &t, dy, tdx);
+    for (size_t i = 0; i < N * D; i++) {
+        want[0][i] = ((double)hat[1][i] - hat[0][i]) / (2 * h);
+        want[1][i] = ((double)dx[1][i] - dx[0][i]) / (2 * h);
+    }
+    for (size_t i = 0; i < N; i++) want[2][i] = ((double)r[1][i] - r[0][i]) / (2 * h);
+    assert_true(error_of(N * D, txhat, want[0]) < TOL_DIFFERENCE);
+    assert_true(error_of(N * D, tdx, want[1]) < TOL_DIFFERENCE);
+    assert_true(error_of(N, tr, want[2]) < TOL_DIFFERENCE);
+    for (int i = 0; i < 3; i++) free(hat[i]);
+    free(x), free(tx), free(dy), free(txhat), free(tdx), free(dx[0]), free(dx[1]);
+}
+
+static void norm_tangents_agree_with_differences(void **state)
+{
+    real *w = random_reals(4, D), *tw = random_reals(7, D);
+    for (int kind = NORM_RMS; kind <= NORM_LAYER; kind++) {
+        norm_tangent_agrees(kind, w, tw);
+        norm_tangent_agrees(kind, w, NULL);
+        norm_tangent_agrees(kind, NULL, NULL);
+        if (sizeof(real) == 8) norm_tangent_agrees_with_its_own_backward(kind, w, tw);
+    }
+    free(w), free(tw);
+}
+
+/* Columns in two parts, with the norm's tangents: those of the whole, in both parts; the columns of both count once. */
+static void tangents_of_a_norm_in_parts_are_those_of_the_norm(void **state)
+{
+    enum { CUT = 20, BOTH = 5, RIGHT = D - CUT + BOTH };
+    static const size_t begin[2] = {0, CUT - BOTH}, width[2] = {CUT, RIGHT}, own[2] = {0, BOTH};
+    real *x = random_reals(1, N * D), *tx = random_reals(6, N * D), *dy = random_reals(2, N * D), *y = noise(N * D), r[N];
+    real tr[N], *txhat = noise(N * D), *tdx = noise(N * D), *hat[2], *that[2], *dx[2], *tdx2[2], tr2[2][N];
+    double sum[2][N], along[2][N], talong[2][N], *got = calloc(N * D, sizeof *got), *want;
+    math_fill(N * D, 0, tdx);
+    norm_forward(NORM_RMS, N, D, x, NULL, NULL, EPS, y, NULL, r);
+    norm_tangent(NORM_RMS, N, D, y, r, tx, txhat, tr);
+    const struct norm_tangents whole = {y, txhat, r, tr, NULL, NULL};
+    norm_backward_tangent(NORM_RMS, N, D, &whole, dy, tdx);
+    for (int p = 0; p < 2; p++) {
+        const size_t w = width[p];
+        hat[p] = noise(N * w), that[p] = noise(N * w), dx[p] = noise(N * w), tdx2[p] = noise(N * w);
+        columns_take(N, w, y + begin[p], D, hat[p]);
+        columns_take(N, w, tx + begin[p], D, that[p]);
+        columns_take(N, w, dy + begin[p], D, dx[p]);
+        math_fill(N * w, 0, tdx2[p]);
+        for (size_t i = 0; i < N; i++) /* in the columns of both, half the delta is here and half there */
+            for (size_t c = 0; c < BOTH; c++) dx[p][i * w + (p ? c : CUT - BOTH + c)] /= 2;
+        norm_part_inner(N, w, own[p], w - own[p], hat[p], that[p], sum[p]);
+    }
+    for (size_t i = 0; i < N; i++) sum[0][i] += sum[1][i];
+    for (int p = 0; p < 2; p++) {
+        norm_part_tangent(N, width[p], D, sum[0], hat[p], r, that[p], tr2[p]);
+        norm_part_along(1, N, width[p], hat[p], dx[p], along[p]);
+        norm_part_along(1, N, width[p], that[p], dx[p], talong[p]);
+    }
+    for (size_t i = 0; i < N; i++) along[0][i] += along[1][i], talong[0][i] += talong[1][i];
+    for (int p = 0; p < 2; p++) {
+        const struct norm_tangents part = {hat[p], that[p], r, tr2[p], NULL, NULL};
+        const size_t w = width[p];
+        norm_part_backward(1, N, w, D, own[p], w - own[p], hat[p], r, along[0], dx[p]);
+        norm_part_backward_tangent(N, w, D, own[p], w - own[p], &part, along[0], talong[0], dx[p], tdx2[p]);
+        for (size_t i = 0; i < N * w; i++) got[i / w * D + begin[p] + i % w] += tdx2[p][i];
+        assert_true(error_of(N, tr2[p], (want = doubles(N, tr))) < 10 * TOL);
+        free(want), free(hat[p]), free(that[p]), free(dx[p]), free(tdx2[p]);
+    }
+    want = doubles(N * D, tdx);
+    assert_true(relative_error(N * D, got, want) < 10 * TOL);
+    free(x), free(tx), free(dy), free(y), free(txhat), free(tdx), free(got), free(want);
+}
+
 /* Columns in two parts, the second with columns that the first has too: the norm of the whole. */
 static void a_norm_in_parts_is_the_norm(void **state)
 {
@@ -201,6 +322,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_agree_with_twins_and_differences),
+        cmocka_unit_test(norm_tangents_agree_with_differences),
+        cmocka_unit_test(tangents_of_a_norm_in_parts_are_those_of_the_norm),
         cmocka_unit_test(a_norm_in_parts_is_the_norm),
         cmocka_unit_test(norm_weight_gradients_are_adjoint_and_added),
         cmocka_unit_test(a_row_of_zeros_stays_finite),

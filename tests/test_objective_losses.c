@@ -38,6 +38,30 @@ static void derivatives_are_central_differences(void **state)
     }
 }
 
+/* Along a direction of the likelihoods; weights move too. */
+static void tangents_are_central_differences_of_the_derivatives(void **state)
+{
+    const char *const names[] = {"ga", "npo", "wga", "tnpo", "wtnpo", "satimp", "simnpo", "gd"};
+    const double h = 1e-5, along[N] = {0.3, -1, 2, 0.5, -0.02};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        struct objective o = named(names[k]);
+        double got[N], side[2][N], weight, x[N];
+        objective_token_tangent(&o, N, nll, before, along, got);
+        for (int i = 0; i < 2; i++) {
+            for (size_t t = 0; t < N; t++) x[t] = nll[t] + (i ? h : -h) * along[t];
+            objective_token(&o, N, x, before, side[i], &weight);
+        }
+        for (size_t t = 0; t < N; t++) assert_near(got[t], (side[1][t] - side[0][t]) / (2 * h), 1e-8);
+    }
+    struct objective dpo = named("dpo");
+    double twin, tlose, up[2], down[2], weight;
+    objective_pair_tangent(&dpo, 1.5, -0.7, 0.4, 1.1, &twin, &tlose);
+    objective_pair(&dpo, 1.5 + h * 0.4, -0.7 + h * 1.1, &up[0], &up[1], &weight);
+    objective_pair(&dpo, 1.5 - h * 0.4, -0.7 - h * 1.1, &down[0], &down[1], &weight);
+    assert_near(twin, (up[0] - down[0]) / (2 * h), 1e-9);
+    assert_near(tlose, (up[1] - down[1]) / (2 * h), 1e-9);
+}
+
 static void losses_are_what_their_equations_say(void **state)
 {
     struct objective ga = named("ga"), gd = named("gd"), npo = named("npo");
@@ -343,6 +367,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(derivatives_are_central_differences),
+        cmocka_unit_test(tangents_are_central_differences_of_the_derivatives),
         cmocka_unit_test(losses_are_what_their_equations_say),
         cmocka_unit_test(npo_at_the_reference_is_ga_of_the_sum),
         cmocka_unit_test(weighted_objectives_fall_together_where_their_exponents_vanish),

@@ -28,15 +28,15 @@ static void check(const char *const *more, const char *names, unsigned shows)
 
 static void a_probe_is_there_when_it_is_asked_for(void **state)
 {
-    static const char *const none[] = {NULL}, *const gram[] = {"geffect.gram=true", NULL},
-                             *const error[] = {"geffect.standard_error=true", NULL},
-                             *const fidelity[] = {"geffect.fidelity=true", NULL},
-                             *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
-                             *const pairs[] = {"geffect.pairs=forget", NULL},
-                             *const none_of_it[] = {"geffect.pairs=false", NULL},
-                             *const rest[] = {"guard.freeze=1", NULL}, *const budget[] = {"guard.retain=1", NULL},
-                             *const project[] = {"guard.project=1", NULL},
-                             *const never[] = {"geffect={every: 0, gram: true, standard_error: true}", NULL};
+    static const char
+        *const none[] = {NULL},
+               *const gram[] = {"geffect.gram=true", NULL}, *const error[] = {"geffect.standard_error=true", NULL},
+               *const fidelity[] = {"geffect.fidelity=true", NULL},
+               *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
+               *const pairs[] = {"geffect.pairs=forget", NULL}, *const none_of_it[] = {"geffect.pairs=false", NULL},
+               *const rest[] = {"guard.freeze=1", NULL}, *const budget[] = {"guard.retain=1", NULL},
+               *const project[] = {"guard.project=1", NULL}, *const curvature[] = {"geffect.curvature=true", NULL},
+               *const never[] = {"geffect={every: 0, gram: true, standard_error: true, curvature: true}", NULL};
     check(none, " 0", 0);
     check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
     check(error, " standard_error", 0);
@@ -47,6 +47,7 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
     check(rest, " guard", 0);
     check(budget, " guard", 0);
     check(project, " 0", 0); /* acts on gradients, not on measurements */
+    check(curvature, " curvature", SHOWS_STEP);
     check(never, " 0", 0);
 }
 

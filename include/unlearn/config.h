@@ -154,6 +154,10 @@ struct config {
             enum pairs_with with;
             size_t rows; /* CONFIG_AUTO, CONFIG_ALL */
         } pairs;
+        struct {
+            bool update;
+            size_t window; /* updates; 0: none */
+        } curvature;
     } geffect;
     struct {
         size_t every, rows, max_length;

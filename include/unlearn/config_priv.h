@@ -33,10 +33,9 @@ enum row_flag {
     ALSO_ALL = 2,
     ABOVE = 4,      /* `least` itself is outside */
     BELOW = 8,      /* `most` itself is outside */
-    LATER = 16,     /* only the default is built */
-    PLAIN_ONE = 32, /* RECORDS: one that says no more than its bare key is written as that */
-    INHERITS = 64,  /* a bare name takes the settings of `objective` where it is that one */
-    FREE = 128,     /* a restart may find another value than the run that it goes on with; of a file: the same content */
+    PLAIN_ONE = 16, /* RECORDS: one that says no more than its bare key is written as that */
+    INHERITS = 32,  /* a bare name takes the settings of `objective` where it is that one */
+    FREE = 64,      /* a restart may find another value than the run that it goes on with; of a file: the same content */
 };
 #define NOWHERE    SIZE_MAX
 #define EVERY_TASK (~0u)

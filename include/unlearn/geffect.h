@@ -85,6 +85,13 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
 enum status engine_tokens(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
                           struct state *const *direction, double *token, double *nll, double *along);
 
+enum { HVP_PRODUCTS = 16 }; /* flops of engine_hvp() for each token and parameter; a gradient has 6 */
+/** product += H v: the derivative along a direction of the gradient that engine_gradient() adds, this process's share;
+ *  state_reduce() completes it. Of a risk the objective is nll. It must bend, see objective_bends(). The workspace must keep
+ *  tangents and have room for two objectives.                                                   Collective over grid. */
+enum status engine_hvp(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                       struct state *direction, struct state *product);
+
 /* ----------------------------------------------------------------------------- values of the reference, kept ----- */
 struct kept; /* logits or a hidden state of the reference at every output of some rows */
 /** Makes an empty store. Then kept_want() announces every list (of at most `most` rows) that will be read, and

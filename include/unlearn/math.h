@@ -45,6 +45,20 @@ void norm_hat(enum norm_kind kind, size_t n, size_t d, const real *x, const real
 /* dx [J][n][d] += the norm's backward of dy [J][n][d]; xhat [n][d] */
 void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real *xhat, const real *r, const real *w,
                    const real *dy, real *dx);
+/* Along a direction tx of the norm's input: txhat [n][d] and tr [n], the tangents of xhat and r. */
+void norm_tangent(enum norm_kind kind, size_t n, size_t d, const real *xhat, const real *r, const real *tx, real *txhat,
+                  real *tr);
+/* What norm_backward() reads, and its tangents: xhat, txhat [n][d], r, tr [n], w, tw [d] or NULL (1; it does not change). */
+struct norm_tangents {
+    const real *xhat, *txhat, *r, *tr, *w, *tw;
+};
+/* ty = the tangent of y = xhat w (+ b), with that of b or NULL; w and tw are not. */
+void norm_affine_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *tb,
+                         real *ty);
+/* tdx [n][d] += the derivative of norm_backward(dy) along txhat, tr and tw, dy [n][d] held; that along dy is
+ * norm_backward() of the tangent of dy. The same holds for the other functions x_backward_tangent below. */
+void norm_backward_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *dy,
+                           real *tdx);
 /* dw [d] += sum over rows of dy xhat  (one delta per row) */
 void norm_backward_weight(size_t n, size_t d, const real *xhat, const real *dy, real *dw);
 /* A root-mean-square norm over rows of `whole` columns of which this process has d. The caller adds the sums of all
@@ -56,6 +70,15 @@ void norm_part_forward(size_t n, size_t d, size_t whole, const double *sum, doub
 void norm_part_along(size_t J, size_t n, size_t d, const real *xhat, const real *dy, double *along);
 void norm_part_backward(size_t J, size_t n, size_t d, size_t whole, size_t first, size_t count, const real *xhat,
                         const real *r, const double *along, real *dy);
+/* Its tangents: inner [n] = sum of x y over the process's columns first ... ; then tx becomes txhat, and tr [n] is given, from
+ * the inner products of xhat and tx. Backward: tdx += the derivative of norm_part_backward(dy) along txhat and tr, from its
+ * result dx, along as above, and talong [n] = sum of dy txhat. */
+void norm_part_inner(size_t n, size_t d, size_t first, size_t count, const real *x, const real *y, double *inner);
+void norm_part_tangent(size_t n, size_t d, size_t whole, const double *inner, const real *xhat, const real *r, real *tx,
+                       real *tr);
+void norm_part_backward_tangent(size_t n, size_t d, size_t whole, size_t first, size_t count,
+                                const struct norm_tangents *t, const double *along, const double *talong, const real *dx,
+                                real *tdx);
 
 /* ---------------------------------------------------------------------------------------------------- rotary ----- */
 /* Rotates, in place, the first `dim` entries of each of `heads` heads of size head_dim in x [n][ldx] (HF's half-split
@@ -102,6 +125,13 @@ void attention_cached(const struct attention *a, const struct attention_past *pa
  * array of scores is ever stored: they are recomputed for a block of queries at a time. */
 void attention_backward(const struct attention *a, size_t J, size_t n, const real *qkv, const real *out, const real *lse,
                         const real *dout, real *dqkv, real *scratch);
+/* tdqkv += the derivative of attention_backward(dout), J = 1, along tqkv and tout, the tangents of qkv and of the output. */
+struct attention_tangents {
+    const real *qkv, *tqkv, *out, *tout;
+};
+void attention_backward_tangent(const struct attention *a, const struct attention_tangents *x, const real *lse,
+                                const real *dout, real *tdqkv, real *scratch);
+size_t attention_tangent_scratch(const struct attention *a, size_t longest); /* reals of scratch, for the threads set */
 
 /* Derivatives of `out` along K directions: tout [K][n][heads_q*head_dim] from tqkv [K][n][...], those of qkv.
  *      tS = scale (tQ K^T + Q tK^T)     tP = P (tS - rowsum(P tS))     tO = tP V + P tV */
@@ -118,6 +148,10 @@ void activation_backward(enum activation act, bool gated, size_t J, size_t n, si
 /* Derivatives of y along K directions: ty [K][n][f] from tup [K][n][2f or f], those of up */
 void activation_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, const real *up, const real *tup,
                         real *ty);
+
+/* tdup [n][2f or f] += the derivative of activation_backward(dy) along tup [n][2f or f] */
+void activation_backward_tangent(enum activation act, bool gated, size_t n, size_t f, const real *up, const real *tup,
+                                 const real *dy, real *tdup);
 
 /* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
 /* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */
@@ -145,6 +179,9 @@ void logits_best(size_t n, size_t v, size_t first, const real *logits, double (*
 /* In place, z [n][v] = cap tanh(z / cap); its backward, in place in dz [J][n][v], from the capped z. */
 void logits_cap(size_t n, size_t v, double cap, real *z);
 void logits_cap_backward(size_t J, size_t n, size_t v, double cap, const real *z, real *dz);
+/* tdz [n][v] += the derivative of logits_cap_backward(dz) along tz, the tangent of the capped z; dz as before that call. */
+void logits_cap_backward_tangent(size_t n, size_t v, double cap, const real *z, const real *tz, const real *dz,
+                                 real *tdz);
 /* Draws a token from softmax(z / temperature), z [v] over the whole vocabulary, by u in [0, 1): the first token, in
  * order of ids, at which the cumulative probability exceeds u. With top_p < 1 it draws, in order of probability, from
  * the fewest most probable tokens that together have at least top_p (lower ids first among equal ones). 0 < top_p <= 1;
@@ -158,6 +195,13 @@ int32_t logits_draw(size_t v, const real *z, double temperature, double top_p, d
  * dlogits may be logits itself. */
 void logits_backward(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                      const double *coef, real *dlogits);
+/* tdlogits = the tangent of logits_backward() along those of the logits, their lse (whole) and of coef; coef NULL: it stays. */
+struct logits_tangents {
+    const real *logits;
+    const double *lse, *coef;
+};
+void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                             const double *coef, const struct logits_tangents *t, real *tdlogits);
 /* logits_max and logits_sum with the label's logit lowered by `shift`; INFINITY: without the label's logit. */
 void logits_max_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
                         double *max);

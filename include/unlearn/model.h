@@ -189,4 +189,15 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
  *  the sink, except in layers above the highest one that a loss acts on.           Collective over the tensor ranks. */
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
                            const struct sink *sink);
+/** Forward over reverse: the tangent, along a direction, of the gradient of one loss. Follows a model_tangents() along that
+ *  direction (the first, if there were several) in a workspace with keep_tangents; the caller has written the loss's
+ *  derivative as loss 0 to model_dlogits or model_dhidden, and its tangent along the direction as loss 1. To the sink go, with J =
+ *  1, x with the tangent of dy, and the tangent of x with dy: sink_gradient() adds H v.  Collective over the tensor ranks. */
+enum status model_backward_tangent(struct model *m, struct state *weights, const struct batch *b, struct state *direction,
+                                   const struct sink *sink);
+/** Tangents of the logits along the directions of the last model_tangents(): [K][n_out][word_count], borrowed. */
+const real *model_tangent_logits(const struct model *m);
+/** x [n_out][d] = the tangent along the first of them of hidden state `layer` at the output rows, as model_hidden(). */
+void model_hidden_tangent(const struct model *m, const struct batch *b, size_t layer, real *x);
+const double *model_tangent_lse(const struct model *m); /* [K][n_out] of their log-sum-exp, where it gave those of nll */
 #endif

@@ -96,4 +96,15 @@ double objective_pair(const struct objective *o, double win, double lose, double
 /** LOSS_OF_PEAKS: the loss of one output from its largest and its mean logit, and its derivative by the largest, which is
  *  minus that by the mean; the loss of a sequence is the mean over its outputs.                                  Local. */
 double objective_peak(const struct objective *o, double largest, double mean, double *dlargest);
+
+/* ------------------------------------------------------------------------------------------------- tangents ----- */
+/* How the derivatives above move along the tangents (t...) of what they are taken from. Weights that are constants for a
+ * derivative move here: it is the gradient that a step follows whose tangent is asked for.                      Local. */
+void objective_token_tangent(const struct objective *o, size_t n, const double *nll, const double *nll_ref,
+                             const double *tnll, double *tdnll);
+void objective_pair_tangent(const struct objective *o, double win, double lose, double twin, double tlose, double *tdwin,
+                            double *tdlose);
+double objective_peak_tangent(const struct objective *o, double tlargest, double tmean); /* of dlargest */
+/** Whether there are tangents: not where the target is the model's own distribution. */
+bool objective_bends(const struct objective *o);
 #endif

@@ -11,6 +11,12 @@ typedef struct hidden_target hidden_loss(const double *parameter);             /
 typedef double pair_loss(const double *parameter, double win, double lose, double *dwin, double *dlose,
                          double *weight);                                /* see objective_pair() */
 typedef double peak_loss(double largest, double mean, double *dlargest); /* see objective_peak() */
+/* Tangents of their derivatives: see objective_token_tangent() and its like. */
+typedef void token_tangent(const double *parameter, size_t n, const double *nll, const double *nll_ref,
+                           const double *tnll, double *tdnll);
+typedef void pair_tangent(const double *parameter, double win, double lose, double twin, double tlose, double *tdwin,
+                          double *tdlose);
+typedef double peak_tangent(double tlargest, double tmean);
 enum { MOST_WORDS = 3 };
 struct objective_row {
     const char *name;
@@ -29,6 +35,9 @@ struct objective_row {
     hidden_loss *hidden;
     pair_loss *pair;
     peak_loss *peak;
+    token_tangent *token_tangent; /* beside token; NULL: the derivative is constant */
+    pair_tangent *pair_tangent;   /* beside pair */
+    peak_tangent *peak_tangent;   /* beside peak */
 };
 
 token_loss loss_nll, loss_ga, loss_npo, loss_wga, loss_tnpo, loss_wtnpo, loss_satimp, loss_simnpo;
@@ -36,6 +45,9 @@ distribution_loss target_kl, target_ceu, target_undial;
 hidden_loss hidden_rmu, hidden_rr;
 pair_loss loss_dpo;
 peak_loss loss_pdu;
+token_tangent tangent_npo, tangent_wga, tangent_tnpo, tangent_wtnpo, tangent_satimp, tangent_simnpo;
+pair_tangent tangent_dpo;
+peak_tangent tangent_pdu;
 
 /** log sigmoid(x), finite for every finite x */
 double log_sigmoid(double x);

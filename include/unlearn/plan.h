@@ -35,11 +35,12 @@ struct plan;
 /* What a part of the program - the model, training, measurement, evaluation - needs. Sizes are those of one process. */
 struct demand {
     /* largest calls of the engine */
-    size_t rows;       /* longest list of rows */
-    size_t objectives; /* most objectives stacked in one backward; 0: no backward */
-    size_t directions; /* most gradients for engine_effects() */
-    size_t norms;      /* tokens of the longest row for engine_norms(); 0: never called */
-    size_t tangents;   /* most directions for engine_tokens() */
+    size_t rows;        /* longest list of rows */
+    size_t objectives;  /* most objectives stacked in one backward; 0: no backward */
+    size_t directions;  /* most gradients for engine_effects() */
+    size_t norms;       /* tokens of the longest row for engine_norms(); 0: never called */
+    size_t tangents;    /* most directions of model_tangents(); 0: never called */
+    bool keep_tangents; /* a backward reads them */
     /* memory */
     size_t states;      /* number of states: weights, gradients and so on */
     char named[96];     /* their names, such as ", gradient, moments" */

@@ -32,6 +32,7 @@ struct training {
     uint64_t dual;                  /* the bits of a regulariser's weight that is a dual variable */
     double dual_next;               /* what it becomes when the update is made */
     struct guard *guard;            /* NULL: nothing guards */
+    struct update_window *window;   /* NULL: none is asked for */
     struct update update;           /* the latest one */
     struct file *file;              /* train.h5, rank 0 only */
     double started;                 /* clock at the first update of this process */
@@ -86,10 +87,27 @@ void training_checkpointed(struct training *t, size_t step);
 /** The step of the checkpoint that a run may yet step back to; SIZE_MAX: there is none. */
 size_t training_pinned(const struct training *t);
 
+/* ----------------------------------------------------------------------------------------------------- window ----- */
+/* Updates predicted from where they began: window.c. States are whole, on every process its part. */
+struct update_window {
+    size_t length;
+    uint64_t begun;                   /* 1 + the update at which the present one began; 0: none */
+    struct state *start;              /* weights there; owned, as all of these */
+    struct state *first, *corrected;  /* the way made since: to first order, and with A */
+    struct state *gradient, *product; /* scratch between updates */
+};
+size_t window_length(const struct inputs *in); /* updates; 0: none is asked for */
+/** ERR_INPUT: the input has no such window.                                                                      Local. */
+enum status window_check(const struct inputs *in);
+/** Before update i is made, its gradient complete: the window begins, or follows it.        Collective over the job. */
+enum status training_window(struct training *t, size_t i);
+/** Whether the update made last was the last of a window. */
+bool window_ends(const struct training *t);
+
 /* ------------------------------------------------------------------------------------------------------ saved ----- */
 /* What must be saved and restored so that a run continues as if it had not stopped: the weights, the optimiser's
- * moments, the number of updates made, a dual weight, what the guard remembers. Rows and random draws follow from the
- * input and that number. */
+ * moments, the number of updates made, a dual weight, what the guard remembers, a window. Rows and random draws follow from
+ * the input and that number. */
 enum { MOST_SAVED = 16 };
 struct saved {
     const char *name;

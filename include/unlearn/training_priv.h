@@ -21,6 +21,9 @@ enum status train_file_create(const char *path, const struct train_file_info *in
 void part_weights(const struct training *t, const struct objective *o, const struct rows *r, const double *factor,
                   double *weight);
 
+enum status window_new(struct subject *s, struct update_window **out);
+void window_free(struct update_window *w);
+
 /** The entry of regulariser k if its weight is a dual variable; NULL: it is fixed. */
 const struct config_objective *dual_of(const struct inputs *in, size_t k);
 double dual_weight(const struct training *t);

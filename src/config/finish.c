@@ -120,15 +120,18 @@ static enum status check_sets(const struct config *c)
 /* A change of the risk itself says nothing of an estimate of its gradient from the last few rows. */
 static enum status check_measurement(const struct config *c)
 {
+    const bool curvature = c->geffect.curvature.update || c->geffect.curvature.window;
+    const char *of_update = c->geffect.fidelity ? "fidelity" : curvature ? "curvature" : NULL;
     struct place place = config_place(c, "geffect.estimator");
     if (c->task != TASK_GEFFECT && (c->task != TASK_UNLEARN || c->geffect.every == 0)) return OK;
-    if (c->geffect.estimator != ESTIMATOR_FULL && (c->geffect.fidelity || c->geffect.standard_error))
+    if (c->geffect.estimator != ESTIMATOR_FULL && (of_update || c->geffect.standard_error))
         return fail(ERR_INPUT, "%s: geffect.estimator: geffect.%s needs full", place_text(&place),
-                    c->geffect.fidelity ? "fidelity" : "standard_error");
-    place = config_place(c, "geffect.fidelity");
-    if (c->task == TASK_GEFFECT && c->geffect.fidelity)
-        return fail(ERR_INPUT, "%s: geffect.fidelity: task geffect makes no update whose effect could be compared",
-                    place_text(&place));
+                    of_update ? of_update : "standard_error");
+    if (c->task == TASK_GEFFECT && of_update) {
+        place = config_place(c, c->geffect.fidelity ? "geffect.fidelity" : "geffect.curvature");
+        return fail(ERR_INPUT, "%s: geffect.%s: task geffect makes no update whose effect could be compared",
+                    place_text(&place), of_update);
+    }
     return OK;
 }
 

@@ -253,9 +253,6 @@ static enum status check_keys(const struct row *section, const struct node *node
 {
     const struct row *any = row_any(section);
     for (const struct node *key = node->child; key; key = key->next) {
-        if (section->flags & LATER)
-            return fail(ERR_INPUT, "%s: %s: %.60s is not built yet", place_text(&key->key_place), section->path,
-                        key->key);
         if (row_child(section, key->key)) continue;
         /* a misspelt "regularizer" must not pass for a parameter of the objective */
         if (!any || any->type != SETTINGS || nearest(section, key->key)) return unknown_key(section, key);
@@ -368,25 +365,6 @@ static enum status read_value(struct config *c, const struct row *row, const str
     return fail(ERR_INTERNAL, "config: %s has no reader", row->path);
 }
 
-static bool is_default(const struct row *row, const struct node *node)
-{
-    if (node->kind == NODE_SCALAR) return strcmp(node->text, row->fallback) == 0;
-    return node->kind == NODE_LIST && node_count(node) == 0 && strcmp(row->fallback, "[]") == 0;
-}
-
-static enum status read_given(struct config *c, const struct row *row, const struct node *node, void *record)
-{
-    enum status st = OK;
-    char is[128];
-    TRY(read_value(c, row, node, record));
-    if (!(row->flags & LATER) || row->type == SECTION || is_default(row, node)) goto done;
-    found(node, is, sizeof is);
-    st = fail(ERR_INPUT, "%s: %s: %s is not built yet; only %s is", place_text(&node->place), label(row), is,
-              row->fallback);
-done:
-    return st;
-}
-
 /* null says that the key is not given: its default holds, as where it is not written. */
 static enum status read_row(struct config *c, const struct row *row, const struct node *node, void *record)
 {
@@ -400,7 +378,7 @@ static enum status read_row(struct config *c, const struct row *row, const struc
         c->private->place[row - config_table] = place;
         c->private->given[row - config_table] = node != NULL;
     }
-    if (node) return read_given(c, row, node, record);
+    if (node) return read_value(c, row, node, record);
     if (!row->fallback) return row->type == SECTION ? read_section(c, row, NULL, record) : OK;
     TRY(tree_parse(c->file, row->fallback, strlen(row->fallback), false, &fallback));
     TRY(read_value(c, row, fallback, record));

@@ -230,7 +230,6 @@ static const char *described_default(const struct row *row)
 static enum status describe_built(const struct row *row, struct text *out)
 {
     enum status st = OK;
-    if (row->flags & LATER) TRY(text_print(out, " (only its default yet)"));
     for (unsigned i = 0; i < row->built; i++) {
         TRY(text_print(out, i ? ", " : " (built: "));
         TRY(choice_write(row->choices, i, out));

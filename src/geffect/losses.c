@@ -295,3 +295,113 @@ void pass_losses(struct engine *e, size_t J, const struct objective *o, const st
     }
     phase_enter(before);
 }
+
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+/* Of to_logits(): tcoef [n_out], NULL: the coefficients stay; id as the labels. */
+static void to_logits_tangent(const struct pass *p, const int32_t *id, const double *tcoef, real *tdlogits)
+{
+    const struct model *m = p->e->model;
+    const struct layout *l = p->e->layout;
+    const struct logits_tangents t = {model_tangent_logits(m), model_tangent_lse(m), tcoef};
+    logits_backward_tangent(p->b->n_out, l->word_count, l->word_first, model_logits(p->e->model), model_lse(m), id,
+                            p->e->room->coef, &t, tdlogits);
+}
+
+static void token_tangents(const struct pass *p, real *tdlogits)
+{
+    struct engine_room *room = p->e->room;
+    const struct batch *b = p->b;
+    const double *nll = model_nll(p->e->model), *tnll = room->tangent;
+    for (size_t i = 0; i < b->n_seq; i++) {
+        const size_t item = room->mine[p->first + i], at = b->out_first[i], end = b->out_first[i + 1];
+        const double *ref = p->r->nll_ref ? p->r->nll_ref + p->r->label_first[p->r->row[item]] : NULL;
+        const double w = p->weight ? p->weight[item] : 1;
+        size_t n = end - at;
+        for (; n && end - at - n < p->r->drop; n--) room->share[at + n - 1] = 0;
+        objective_token_tangent(p->o, n, nll + at, ref, tnll + at, room->share + at);
+        for (size_t t = 0; t < n; t++) room->share[at + t] *= w;
+    }
+    to_logits_tangent(p, b->out_id, room->share, tdlogits);
+}
+
+static double sum_of(const struct pass *p, size_t i, const double *x)
+{
+    double sum = 0;
+    for (size_t k = p->b->out_first[i]; k < p->b->out_first[i + 1]; k++) sum += x[k];
+    return sum;
+}
+
+static void pair_tangents(const struct pass *p, real *tdlogits)
+{
+    struct engine_room *room = p->e->room;
+    const size_t *first = p->b->out_first;
+    for (size_t i = 0; i < p->b->n_seq; i += 2) {
+        const double w = p->weight ? p->weight[room->mine[p->first + i]] : 1;
+        double twin, tlose;
+        objective_pair_tangent(p->o, risen(p, i + 1), risen(p, i), sum_of(p, i + 1, room->tangent),
+                               sum_of(p, i, room->tangent), &twin, &tlose);
+        for (size_t k = first[i]; k < first[i + 1]; k++) room->share[k] = w * tlose;
+        for (size_t k = first[i + 1]; k < first[i + 2]; k++) room->share[k] = w * twin;
+    }
+    to_logits_tangent(p, p->b->out_id, room->share, tdlogits);
+}
+
+/* The target is constant: only the model's softmax moves, at every output, labelled or not. */
+static void distribution_tangents(const struct pass *p, real *tdlogits)
+{
+    int32_t *id = p->e->room->id;
+    assert(objective_bends(p->o));
+    for (size_t k = 0; k < p->b->n_out; k++) id[k] = 0;
+    mean_coefficients(p, objective_target(p->o).skip);
+    to_logits_tangent(p, id, NULL, tdlogits);
+}
+
+/* room->best has the peaks of the pass; a slice has the tangent of the largest logit where it has that. */
+static void peak_tangents(const struct pass *p, real *tdlogits)
+{
+    const struct layout *l = p->e->layout;
+    struct engine_room *room = p->e->room;
+    const size_t n = p->b->n_out;
+    const real *t = model_tangent_logits(p->e->model);
+    double *largest = room->share, *total = room->lse;
+    for (size_t k = 0; k < n; k++) room->id[k] = (int32_t)room->best[k][1];
+    logits_pick(n, l->word_count, l->word_first, t, room->id, largest);
+    logits_total(n, l->word_count, t, total);
+    if (p->e->grid->tensor_size > 1) {
+        comm_sum_double(p->e->grid->tensor, largest, n);
+        comm_sum_double(p->e->grid->tensor, total, n);
+    }
+    mean_coefficients(p, 0);
+    for (size_t k = 0; k < n; k++)
+        room->coef[k] *= objective_peak_tangent(p->o, largest[k], total[k] / (double)l->shape->vocabulary);
+    logits_peak_backward(n, l->word_count, l->word_first, room->id, room->coef, (double)l->shape->vocabulary, tdlogits);
+}
+
+/* The derivative is linear in the hidden state: that of a target 0 at its tangent. */
+static void hidden_tangents(const struct pass *p)
+{
+    const size_t d = p->e->layout->shape->hidden, layer = objective_hidden(p->o).layer;
+    struct model *m = p->e->model;
+    real *x = model_dhidden(m, p->b, 1, layer);
+    model_hidden_tangent(m, p->b, layer, x);
+    mean_coefficients(p, 0);
+    rows_toward(p->b->n_out, d, x, 0, x, d, p->e->room->coef, p->e->room->share, x);
+}
+
+void pass_tangents(struct engine *e, const struct objective *o, const struct rows *r, size_t p, const struct batch *b,
+                   const double *weight, struct state *direction)
+{
+    const struct pass pass = {.e = e, .o = o, .r = r, .first = e->room->start[p], .b = b, .weight = weight};
+    const enum loss_kind kind = objective_kind(o);
+    const bool hidden = kind == LOSS_OF_HIDDEN;
+    real *tdlogits = model_dlogits(e->model) + b->n_out * e->layout->word_count;
+    enum phase before;
+    model_tangents(e->model, e->weights, b, 1, &direction, hidden ? NULL : e->room->tangent, 1, e->room->along);
+    before = phase_enter(PHASE_LOSS);
+    if (kind == LOSS_OF_TOKENS) token_tangents(&pass, tdlogits);
+    if (kind == LOSS_OF_PAIRS) pair_tangents(&pass, tdlogits);
+    if (kind == LOSS_OF_DISTRIBUTIONS) distribution_tangents(&pass, tdlogits);
+    if (kind == LOSS_OF_PEAKS) peak_tangents(&pass, tdlogits);
+    if (hidden) hidden_tangents(&pass);
+    phase_enter(before);
+}

@@ -169,3 +169,69 @@ void activation_tangent(enum activation act, bool gated, size_t K, size_t n, siz
 #pragma omp parallel for schedule(static) if (K * n * f > WORTH_A_TEAM)
     for (size_t r = 0; r < n; r++) row_tangent(act, gated, K, n, f, r, up, tup, ty);
 }
+
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+/* Second derivatives; s' = s (1 - s) of the logistic function. */
+static inline real silu_curve(real x)
+{
+    const real s = 1 / (1 + real_exp(-x));
+    return s * (1 - s) * (2 + x * (1 - 2 * s));
+}
+
+static inline real relu_curve(real x) { return 0; }
+
+static inline real gelu_tanh_curve(real x)
+{
+    const real a = (real)1.5957691216057308, b = (real)0.044715;
+    const real s = 1 / (1 + real_exp(-a * x * (1 + b * x * x))), u = a * (1 + 3 * b * x * x);
+    return s * (1 - s) * (2 * u + x * ((1 - 2 * s) * u * u + 6 * a * b * x));
+}
+
+static inline real gelu_curve(real x)
+{
+    const real density = (real)0.39894228040143268;
+    return density * real_exp((real)-0.5 * x * x) * (2 - x * x);
+}
+
+#define CURVE(name)                                                                       \
+    static void name##_curves(size_t n, const real *restrict x, real *restrict curve)     \
+    {                                                                                     \
+        _Pragma("omp simd") for (size_t c = 0; c < n; c++) curve[c] = name##_curve(x[c]); \
+    }
+CURVE(silu)
+CURVE(gelu)
+CURVE(gelu_tanh)
+CURVE(relu)
+
+static void (*const curves[N_ACTIVATION])(size_t n, const real *x, real *curve) = {
+    [ACT_SILU] = silu_curves, [ACT_GELU] = gelu_curves, [ACT_GELU_TANH] = gelu_tanh_curves, [ACT_RELU] = relu_curves};
+
+/* A row; the gate's columns stand before those that it multiplies. */
+static void row_backward_tangent(enum activation act, bool gated, size_t f, const real *restrict up,
+                                 const real *restrict tup, const real *restrict dy, real *restrict tdup)
+{
+    enum { PIECE = 256 };
+    real value[PIECE], slope[PIECE], curve[PIECE];
+    for (size_t at = 0; at < f; at += PIECE) {
+        const size_t m = smaller(PIECE, f - at);
+        const real *x = up + at, *tx = tup + at, *y = x + f, *ty = tx + f, *d = dy + at;
+        real *to = tdup + at;
+        table[act].points(m, x, value, slope);
+        curves[act](m, x, curve);
+        for (size_t c = 0; c < m; c++)
+            if (gated) {
+                to[c] += d[c] * (curve[c] * tx[c] * y[c] + slope[c] * ty[c]);
+                to[f + c] += d[c] * slope[c] * tx[c];
+            } else
+                to[c] += d[c] * curve[c] * tx[c];
+    }
+}
+
+void activation_backward_tangent(enum activation act, bool gated, size_t n, size_t f, const real *up, const real *tup,
+                                 const real *dy, real *tdup)
+{
+    const size_t ld = gated ? 2 * f : f;
+#pragma omp parallel for schedule(static) if (n * f > WORTH_A_TEAM)
+    for (size_t r = 0; r < n; r++)
+        row_backward_tangent(act, gated, f, up + r * ld, tup + r * ld, dy + r * f, tdup + r * ld);
+}

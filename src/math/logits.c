@@ -234,3 +234,33 @@ void logits_mean(size_t K, size_t n, size_t v, const real *logits, const double 
 #pragma omp parallel for schedule(static) if (K * n * v > WORTH_A_TEAM)
     for (size_t k = 0; k < K * n; k++) mean[k] = row_mean(v, logits + k % n * v, lse[k % n], t + k * v);
 }
+
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                             const double *coef, const struct logits_tangents *t, real *tdlogits)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real *z = logits + k * v, *tz = t->logits + k * v;
+        const real c = (real)coef[k], tc = t->coef ? (real)t->coef[k] : 0, mean = (real)t->lse[k];
+        const struct split l = split(lse[k]);
+        const size_t at = label_at(id[k], first, v);
+        real *dz = tdlogits + k * v;
+        if (id[k] < 0) {
+            memset(dz, 0, v * sizeof *dz);
+            continue;
+        }
+#pragma omp simd
+        for (size_t i = 0; i < v; i++) dz[i] = real_exp(z[i] - l.high - l.low) * (c * (tz[i] - mean) + tc);
+        if (at < v) dz[at] -= tc;
+    }
+}
+
+void logits_cap_backward_tangent(size_t n, size_t v, double cap, const real *z, const real *tz, const real *dz, real *tdz)
+{
+    const real c = (real)cap;
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++)
+#pragma omp simd
+        for (size_t i = k * v; i < (k + 1) * v; i++) tdz[i] -= dz[i] * 2 * (z[i] / c) * (tz[i] / c);
+}

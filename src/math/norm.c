@@ -87,6 +87,69 @@ void norm_backward(enum norm_kind kind, size_t J, size_t n, size_t d, const real
             row_backward(kind, d, xhat + i * d, r[i], w, dy + (j * n + i) * d, dx + (j * n + i) * d);
 }
 
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+/* Along tx:  txhat = r (tx - xhat mean(tx xhat)), layer: - mean(tx) too;   tr = -r^2 mean(tx xhat)
+ * In dx = r (g - a - xhat b) with b = mean(g xhat), g depends on w alone and a = mean(g):
+ *      tdx = tr (g - a - xhat b) + r (tg - ta - txhat b - xhat tb),   tg = dy tw,   tb = mean(tg xhat + g txhat)        */
+void norm_tangent(enum norm_kind kind, size_t n, size_t d, const real *xhat, const real *r, const real *tx, real *txhat,
+                  real *tr)
+{
+    math_fill(n * d, 0, txhat);
+    norm_backward(kind, 1, n, d, xhat, r, NULL, tx, txhat);
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++)
+        tr[i] = (real)(-(double)r[i] * r[i] * row_dot(d, tx + i * d, xhat + i * d) / (double)d);
+}
+
+void norm_affine_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *tb, real *ty)
+{
+    const real offset = offset_of(kind);
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < d; c++) {
+            const size_t at = i * d + c;
+            ty[at] = t->txhat[at] * (offset + t->w[c]) + t->xhat[at] * t->tw[c] + (tb ? tb[c] : 0);
+        }
+}
+
+struct norm_row { /* a row and its tangents; w and tw may be NULL */
+    const real *xhat, *txhat, *w, *tw, *dy;
+    real r, tr, offset;
+};
+
+static inline double row_g(const struct norm_row *o, size_t c)
+{
+    return o->w ? (double)o->dy[c] * (o->offset + o->w[c]) : o->dy[c];
+}
+static inline double row_tg(const struct norm_row *o, size_t c) { return o->tw ? (double)o->dy[c] * o->tw[c] : 0; }
+
+static void row_backward_tangent(enum norm_kind kind, size_t d, const struct norm_row *o, real *restrict tdx)
+{
+    double a = 0, b = 0, ta = 0, tb = 0;
+    for (size_t c = 0; c < d; c++) {
+        const double g = row_g(o, c), tg = row_tg(o, c);
+        a += g, ta += tg;
+        b += g * o->xhat[c];
+        tb += tg * o->xhat[c] + g * o->txhat[c];
+    }
+    a = kind == NORM_LAYER ? a / (double)d : 0, ta = kind == NORM_LAYER ? ta / (double)d : 0;
+    b /= (double)d, tb /= (double)d;
+    for (size_t c = 0; c < d; c++)
+        tdx[c] += (real)(o->tr * (row_g(o, c) - a - o->xhat[c] * b) +
+                         o->r * (row_tg(o, c) - ta - o->txhat[c] * b - o->xhat[c] * tb));
+}
+
+void norm_backward_tangent(enum norm_kind kind, size_t n, size_t d, const struct norm_tangents *t, const real *dy,
+                           real *tdx)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) {
+        const struct norm_row row = {t->xhat + i * d, t->txhat + i * d, t->w,     t->tw,
+                                     dy + i * d,      t->r[i],          t->tr[i], offset_of(kind)};
+        row_backward_tangent(kind, d, &row, tdx + i * d);
+    }
+}
+
 enum { COLUMNS = 256 };
 static void add_column_dots(size_t n, size_t d, size_t ld, const real *xhat, const real *dy, real *dw)
 {
@@ -139,4 +202,35 @@ void norm_part_backward(size_t J, size_t n, size_t d, size_t whole, size_t first
             for (size_t c = first; c < first + count; c++) row[c] -= hat[c] * mean;
             for (size_t c = 0; c < d; c++) row[c] *= r[i];
         }
+}
+
+void norm_part_inner(size_t n, size_t d, size_t first, size_t count, const real *x, const real *y, double *sum)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) sum[i] = row_dot(count, x + i * d + first, y + i * d + first);
+}
+
+void norm_part_tangent(size_t n, size_t d, size_t whole, const double *inner, const real *xhat, const real *r, real *tx,
+                       real *tr)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) {
+        const double mean = inner[i] / (double)whole;
+        for (size_t c = i * d; c < (i + 1) * d; c++) tx[c] = (real)(r[i] * (tx[c] - xhat[c] * mean));
+        tr[i] = (real)(-(double)r[i] * r[i] * mean);
+    }
+}
+
+void norm_part_backward_tangent(size_t n, size_t d, size_t whole, size_t first, size_t count,
+                                const struct norm_tangents *t, const double *along, const double *talong, const real *dx,
+                                real *tdx)
+{
+#pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
+    for (size_t i = 0; i < n; i++) {
+        const double mean = along[i] / (double)whole, tmean = talong[i] / (double)whole,
+                     ratio = (double)t->tr[i] / t->r[i];
+        for (size_t c = i * d; c < (i + 1) * d; c++) tdx[c] += (real)(ratio * dx[c]);
+        for (size_t c = i * d + first; c < i * d + first + count; c++)
+            tdx[c] -= (real)(t->r[i] * (t->txhat[c] * mean + t->xhat[c] * tmean));
+    }
 }

@@ -1,6 +1,11 @@
 /* Backward of the decoder, block by block in reverse, for J deltas stacked as rows. It computes only activation
  * gradients and passes every use of a tensor to a sink, which forms weight gradients (sink_gradient) or inner
- * products. */
+ * products.
+ *
+ * Forward over reverse: along a direction of the weights the backward of a delta has a tangent. Two deltas are stacked then, the
+ * delta and its tangent. What is linear in deltas goes as ever for both; what depends on activations or weights adds, to
+ * the second, the derivative with the first held. For dx = dy W and direction G:  dx' = dy' W + dy G;  the weight's
+ * gradient dy^T x has the tangent dy'^T x + dy^T x'. */
 #include "decoder.h"
 #include <assert.h>
 
@@ -9,140 +14,240 @@ struct pass { /* what every step of one backward needs */
     const struct batch *b;
     struct cut cut; /* of the batch's rows, or of its outputs above the blocks */
     const struct sink *sink;
-    real *w; /* the layer acquired */
+    struct state *weights, *direction; /* direction NULL: there are no tangents */
+    real *w, *g;                       /* the layer acquired, of both */
     size_t layer;
 };
 
-static void give_linear(const struct pass *p, enum role role, size_t n_param, const real *x, const real *dy)
+static void acquire(struct pass *p, size_t layer)
 {
-    p->sink->linear(p->sink->context, p->layer, layout_find(p->m->layout, p->layer, role), n_param, &p->cut, x, dy);
+    p->w = state_acquire(p->weights, layer);
+    if (p->direction) p->g = state_acquire(p->direction, layer);
+    p->sink->begin(p->sink->context, layer);
+}
+
+static void release(struct pass *p, size_t layer)
+{
+    p->sink->end(p->sink->context, layer);
+    if (p->direction) state_release(p->direction, layer);
+    state_release(p->weights, layer);
+}
+
+/* How one of two stacked deltas is cut. */
+static struct cut single(const struct pass *p)
+{
+    struct cut c = p->cut;
+    c.J = 1;
+    return c;
+}
+
+/* tx: tangent of x, read only where there are tangents, as in all that follows */
+static void give_linear(const struct pass *p, enum role role, size_t n_param, const real *x, const real *tx,
+                        const real *dy)
+{
+    const struct param *param = layout_find(p->m->layout, p->layer, role);
+    const struct cut one = single(p);
+    if (!p->direction) {
+        p->sink->linear(p->sink->context, p->layer, param, n_param, &p->cut, x, dy);
+        return;
+    }
+    p->sink->linear(p->sink->context, p->layer, param, n_param, &one, x, dy + one.n * param_rows(param, n_param));
+    p->sink->linear(p->sink->context, p->layer, param, n_param, &one, tx, dy);
 }
 
 static void give_bias(const struct pass *p, enum role role, size_t n_param, const real *dy)
 {
     const struct param *param = layout_find(p->m->layout, p->layer, role);
-    if (param) p->sink->bias(p->sink->context, p->layer, param, n_param, &p->cut, dy);
+    const struct cut one = single(p);
+    if (param && !p->direction)
+        p->sink->bias(p->sink->context, p->layer, param, n_param, &p->cut, dy);
+    else if (param)
+        p->sink->bias(p->sink->context, p->layer, param, n_param, &one, dy + one.n * param_rows(param, n_param));
+}
+
+static void give_embed(const struct pass *p, enum role role, const int32_t *id)
+{
+    const struct cut one = single(p);
+    const size_t at = p->direction ? one.n * p->m->d : 0;
+    p->sink->embed(p->sink->context, 0, layout_find(p->m->layout, 0, role), p->direction ? &one : &p->cut, id,
+                   p->m->dx + at);
+}
+
+/* dx = dy W */
+static void linear_step(const struct pass *p, size_t out, size_t in, enum role role, const real *dy, real *dx)
+{
+    const struct layout *l = p->m->layout;
+    const size_t n = p->cut.n;
+    linear_backward_input(p->cut.J * n, out, in, dy, out, tensor(l, p->w, p->layer, role), 0, dx, in);
+    if (p->direction) linear_backward_input(n, out, in, dy, out, tensor(l, p->g, p->layer, role), 1, dx + n * in, in);
+}
+
+/* A norm's weights to the sink, and what its tangents add to dx[1]; m->xhat holds xhat. */
+static void norm_step_tangent(const struct pass *p, enum role weight, const real *r, const real *tx, const real *dn,
+                              real *dx)
+{
+    struct model *m = p->m;
+    const struct layout *l = m->layout;
+    const struct param *param = layout_find(l, p->layer, weight);
+    const struct cut one = single(p);
+    const size_t size = one.n * m->d;
+    const struct norm_tangents t = {m->xhat, m->thelp, r, m->tr, p->w + param->offset, p->g + param->offset};
+    norm_tangent(l->shape->norm, one.n, m->d, m->xhat, r, tx, m->thelp, m->tr);
+    p->sink->scale(p->sink->context, p->layer, param, 1, &one, m->d, m->xhat, dn + size);
+    p->sink->scale(p->sink->context, p->layer, param, 1, &one, m->d, m->thelp, dn);
+    norm_backward_tangent(l->shape->norm, one.n, m->d, &t, dn, dx + size);
 }
 
 /* Passes the norm's parameters to the sink, then dx += the norm's backward of dn. */
-static void norm_step(const struct pass *p, enum role weight, enum role bias, const real *x, const real *mean,
-                      const real *r, const real *dn, real *dx)
+static void norm_step(const struct pass *p, enum role weight, enum role bias, const real *x, const real *tx,
+                      const real *mean, const real *r, const real *dn, real *dx)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
     enum norm_kind kind = l->shape->norm;
     norm_hat(kind, p->cut.n, m->d, x, mean, r, m->xhat);
-    p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), 1, &p->cut, m->d, m->xhat, dn);
+    if (p->direction)
+        norm_step_tangent(p, weight, r, tx, dn, dx);
+    else
+        p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), 1, &p->cut, m->d, m->xhat, dn);
     give_bias(p, bias, 1, dn);
     norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, tensor(l, p->w, p->layer, weight), dn, dx);
 }
 
-/* Recomputes m->a = norm(x), which is cheaper than keeping it. */
-static void norm_again(const struct pass *p, enum role weight, enum role bias, const real *x, real *mean, real *r)
+/* Recomputes m->a = norm(x) and its tangent m->ta, which is cheaper than keeping them. */
+static void norm_again(const struct pass *p, enum role weight, enum role bias, const real *x, const real *tx, real *mean,
+                       real *r)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
-    norm_forward(l->shape->norm, p->cut.n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, bias),
-                 l->shape->norm_eps, m->a, mean, r);
+    const enum norm_kind kind = l->shape->norm;
+    const size_t n = p->cut.n;
+    norm_forward(kind, n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, bias), l->shape->norm_eps,
+                 m->a, mean, r);
+    if (!p->direction) return;
+    const struct norm_tangents t = {.xhat = m->xhat,
+                                    .txhat = m->thelp,
+                                    .w = tensor(l, p->w, p->layer, weight),
+                                    .tw = tensor(l, p->g, p->layer, weight)};
+    norm_hat(kind, n, m->d, x, mean, r, m->xhat);
+    norm_tangent(kind, n, m->d, m->xhat, r, tx, m->thelp, m->tr);
+    norm_affine_tangent(kind, n, m->d, &t, tensor(l, p->g, p->layer, bias), m->ta);
+}
+
+/* m->a = x, without a norm */
+static void take_input(const struct pass *p, const real *x, const real *tx)
+{
+    struct model *m = p->m;
+    math_copy(p->cut.n * m->d, x, m->a);
+    if (p->direction) math_copy(p->cut.n * m->d, tx, m->ta);
 }
 
 /* From dy at the MLP's output to dn at its input, still a partial sum of this tensor rank; m->a holds the input. */
-static void mlp_step(const struct pass *p, const struct block_kept *k, const real *dy, real *dn)
+static void mlp_step(const struct pass *p, const struct block_kept *k, const struct block_tangent *t, const real *dy,
+                     real *dn)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    size_t n = p->cut.n, N = p->cut.J * n;
+    size_t n = p->cut.n;
     enum role up = s->gated ? ROLE_GATE : ROLE_UP;
     activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
-    give_linear(p, ROLE_DOWN, 1, m->act, dy);
+    if (p->direction) activation_tangent(s->activation, s->gated, 1, n, m->f, k->up, t->up, m->tact);
+    give_linear(p, ROLE_DOWN, 1, m->act, m->tact, dy);
     give_bias(p, ROLE_DOWN_BIAS, 1, dy);
-    linear_backward_input(N, m->d, m->f, dy, m->d, tensor(l, p->w, p->layer, ROLE_DOWN), 0, m->dact, m->f);
+    linear_step(p, m->d, m->f, ROLE_DOWN, dy, m->dact);
     activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->dup);
-    give_linear(p, up, s->gated ? 2 : 1, m->a, m->dup);
+    if (p->direction)
+        activation_backward_tangent(s->activation, s->gated, n, m->f, k->up, t->up, m->dact, m->dup + n * m->up);
+    give_linear(p, up, s->gated ? 2 : 1, m->a, m->ta, m->dup);
     give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup);
-    linear_backward_input(N, m->up, m->d, m->dup, m->up, tensor(l, p->w, p->layer, up), 0, dn, m->d);
+    linear_step(p, m->up, m->d, up, m->dup, dn);
 }
 
 /* The same for attention. */
-static void attention_step(const struct pass *p, const struct block_kept *k, const real *dy, real *dn)
+static void attention_step(const struct pass *p, const struct block_kept *k, const struct block_tangent *t,
+                           const real *dy, real *dn)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, p->b, p->layer);
     size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
-    give_linear(p, ROLE_O, 1, k->att, dy);
+    give_linear(p, ROLE_O, 1, k->att, p->direction ? t->att : NULL, dy);
     give_bias(p, ROLE_O_BIAS, 1, dy);
-    linear_backward_input(J * n, m->d, m->att, dy, m->d, tensor(l, p->w, p->layer, ROLE_O), 0, m->datt, m->att);
+    linear_step(p, m->d, m->att, ROLE_O, dy, m->datt);
     attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
+    if (p->direction) {
+        const struct attention_tangents x = {k->qkv, t->qkv, k->att, t->att};
+        attention_backward_tangent(&at, &x, k->lse, m->datt, m->dqkv + n * m->qkv, m->scratch);
+    }
     model_rotate(m, p->b, p->layer, -1, J, m->dqkv);
-    if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, p->w, p->layer, k);
-    give_linear(p, ROLE_Q, parts, m->a, m->dqkv);
+    if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, p->w, p->layer, k, p->direction ? t : NULL, p->g);
+    give_linear(p, ROLE_Q, parts, m->a, m->ta, m->dqkv);
     give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
-    linear_backward_input(J * n, m->qkv, m->d, m->dqkv, m->qkv, tensor(l, p->w, p->layer, ROLE_Q), 0, dn, m->d);
+    linear_step(p, m->qkv, m->d, ROLE_Q, m->dqkv, dn);
 }
 
 /* From dx behind a norm after attention or MLP, whose input was `out`, to the derivative by that; dx itself without one. */
-static const real *through_after(const struct pass *p, enum role norm, const real *out, const real *r)
+static const real *through_after(const struct pass *p, enum role norm, const real *out, const real *tout, const real *r)
 {
     struct model *m = p->m;
     if (!m->layout->shape->both_norms) return m->dx;
     math_fill(p->cut.J * p->cut.n * m->d, 0, m->dn2);
-    norm_step(p, norm, N_ROLE, out, NULL, r, m->dx, m->dn2);
+    norm_step(p, norm, N_ROLE, out, tout, NULL, r, m->dx, m->dn2);
     return m->dn2;
 }
 
-static void block_sequential(const struct pass *p, struct block_kept *k)
+static void block_sequential(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
     const size_t size = p->cut.J * p->cut.n * m->d;
-    const real *dy = through_after(p, ROLE_NORM2_AFTER, k->out2, k->after2);
-    norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2);
-    mlp_step(p, k, dy, m->dn);
+    const real *dy = through_after(p, ROLE_NORM2_AFTER, k->out2, t->out2, k->after2);
+    norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, t->mid, k->mean2, k->r2);
+    mlp_step(p, k, t, dy, m->dn);
     sum_tensor(m, m->dn, size);
-    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, m->dn, m->dx);
-    dy = through_after(p, ROLE_NORM1_AFTER, k->out1, k->after1);
-    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
-    attention_step(p, k, dy, m->dn);
+    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, t->mid, k->mean2, k->r2, m->dn, m->dx);
+    dy = through_after(p, ROLE_NORM1_AFTER, k->out1, t->out1, k->after1);
+    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1);
+    attention_step(p, k, t, dy, m->dn);
     sum_tensor(m, m->dn, size);
-    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
 /* Attention and MLP side by side: both read dx before either changes it. */
-static void block_parallel(const struct pass *p, struct block_kept *k)
+static void block_parallel(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
     size_t size = p->cut.J * p->cut.n * m->d;
     bool one = m->layout->shape->one_norm;
-    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1);
-    attention_step(p, k, m->dx, m->dn);
-    if (!one) norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2);
-    mlp_step(p, k, m->dx, m->dn2);
+    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1);
+    attention_step(p, k, t, m->dx, m->dn);
+    if (!one) norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, t->x, k->mean2, k->r2);
+    mlp_step(p, k, t, m->dx, m->dn2);
     if (one) math_add(size, m->dn2, m->dn);
     sum_tensor(m, m->dn, size);
     if (!one) {
         sum_tensor(m, m->dn2, size);
-        norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2, m->dn2, m->dx);
+        norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, t->x, k->mean2, k->r2, m->dn2, m->dx);
     }
-    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, m->dn, m->dx);
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
 /* Norms after attention and MLP: dx goes unchanged along the residual, and through the norm into the branch. */
-static void block_post_norm(const struct pass *p, struct block_kept *k)
+static void block_post_norm(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
-    size_t n = p->cut.n, size = p->cut.J * n * m->d;
+    size_t size = p->cut.J * p->cut.n * m->d;
     math_fill(size, 0, m->dn2);
-    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->out2, NULL, k->r2, m->dx, m->dn2);
-    math_copy(n * m->d, k->mid, m->a);
-    mlp_step(p, k, m->dn2, m->dn);
+    norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->out2, t->out2, NULL, k->r2, m->dx, m->dn2);
+    take_input(p, k->mid, t->mid);
+    mlp_step(p, k, t, m->dn2, m->dn);
     sum_tensor(m, m->dn, size);
     math_add(size, m->dn, m->dx);
     math_fill(size, 0, m->dn2);
-    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->out1, NULL, k->r1, m->dx, m->dn2);
-    math_copy(n * m->d, k->x, m->a);
-    attention_step(p, k, m->dn2, m->dn);
+    norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->out1, t->out1, NULL, k->r1, m->dx, m->dn2);
+    take_input(p, k->x, t->x);
+    attention_step(p, k, t, m->dn2, m->dn);
     sum_tensor(m, m->dn, size);
     math_add(size, m->dn, m->dx);
 }
@@ -156,8 +261,21 @@ static void clear_unused(const struct pass *p)
         if (m->hidden_layer[j]) math_fill(each, 0, m->dlogits + j * each);
 }
 
+/* Through the cap of the logits, in place in dlogits; the first of two deltas last, because its tangent reads it before. */
+static void uncap(const struct pass *p)
+{
+    struct model *m = p->m;
+    const size_t n = p->b->n_out, size = n * m->words;
+    const double cap = m->layout->shape->logit_cap;
+    if (p->direction) {
+        logits_cap_backward(1, n, m->words, cap, m->logits, m->dlogits + size);
+        logits_cap_backward_tangent(n, m->words, cap, m->logits, m->tlogits, m->dlogits, m->dlogits + size);
+    }
+    logits_cap_backward(p->direction ? 1 : p->cut.J, n, m->words, cap, m->logits, m->dlogits);
+}
+
 /* From dlogits to dh, the derivative by the final norm's output. */
-static void head(struct pass *p, struct state *weights)
+static void head(struct pass *p)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
@@ -165,29 +283,25 @@ static void head(struct pass *p, struct state *weights)
     size_t N = p->cut.J * p->b->n_out, keeper;
     p->layer = s->blocks + 2;
     keeper = layout_find(l, p->layer, ROLE_HEAD)->layer;
-    p->w = state_acquire(weights, keeper);
-    p->sink->begin(p->sink->context, keeper);
-    if (s->logit_cap > 0) logits_cap_backward(p->cut.J, p->b->n_out, m->words, s->logit_cap, m->logits, m->dlogits);
-    give_linear(p, ROLE_HEAD, 1, m->h, m->dlogits);
+    acquire(p, keeper);
+    if (s->logit_cap > 0) uncap(p);
+    give_linear(p, ROLE_HEAD, 1, m->h, m->th, m->dlogits);
     give_bias(p, ROLE_HEAD_BIAS, 1, m->dlogits);
-    linear_backward_input(N, m->words, m->d, m->dlogits, m->words, tensor(l, p->w, p->layer, ROLE_HEAD), 0, m->dh, m->d);
-    p->sink->end(p->sink->context, keeper);
-    state_release(weights, keeper);
+    linear_step(p, m->words, m->d, ROLE_HEAD, m->dlogits, m->dh);
+    release(p, keeper);
     sum_tensor(m, m->dh, N * m->d);
 }
 
 /* From dh at the final norm's output to dx at its input. */
-static void final_norm(struct pass *p, struct state *weights)
+static void final_norm(struct pass *p)
 {
     struct model *m = p->m;
     const struct batch *b = p->b;
     p->layer = m->layout->shape->blocks + 1;
-    p->w = state_acquire(weights, p->layer);
-    p->sink->begin(p->sink->context, p->layer);
+    acquire(p, p->layer);
     math_fill(p->cut.J * b->n_out * m->d, 0, m->dn);
-    norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->mean, m->r, m->dh, m->dn);
-    p->sink->end(p->sink->context, p->layer);
-    state_release(weights, p->layer);
+    norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->tg, m->mean, m->r, m->dh, m->dn);
+    release(p, p->layer);
     rows_scatter(p->cut.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
 }
 
@@ -218,7 +332,7 @@ size_t decoder_highest(const struct model *m, size_t J)
 }
 
 /* From the losses to dx at the output of block `from`, at most of the last block. */
-static void top(struct pass *p, struct state *weights, size_t from)
+static void top(struct pass *p, size_t from)
 {
     struct model *m = p->m;
     const struct cut rows = p->cut;
@@ -230,44 +344,81 @@ static void top(struct pass *p, struct state *weights, size_t from)
     p->cut = (struct cut){.J = rows.J, .n = p->b->n_out, .n_seq = p->b->n_seq, .first = p->b->out_first};
     if (from > blocks) {
         clear_unused(p);
-        head(p, weights);
+        head(p);
     } else {
         math_fill(n, 0, m->dh);
     }
     add_seeds(p, blocks);
-    final_norm(p, weights);
+    final_norm(p);
     p->cut = rows;
+}
+
+static void block(struct pass *p)
+{
+    static const struct block_tangent none;
+    struct model *m = p->m;
+    const struct shape *s = m->layout->shape;
+    struct block_kept *k = &m->kept[p->layer - 1];
+    const struct block_tangent *t = p->direction ? &m->tangent[p->layer - 1] : &none;
+    acquire(p, p->layer);
+    if (s->post_norm)
+        block_post_norm(p, k, t);
+    else if (s->parallel_residual)
+        block_parallel(p, k, t);
+    else
+        block_sequential(p, k, t);
+    release(p, p->layer);
+}
+
+static void embed(struct pass *p)
+{
+    struct model *m = p->m;
+    const struct shape *s = m->layout->shape;
+    const struct batch *b = p->b;
+    p->sink->begin(p->sink->context, 0);
+    if (s->learned_positions) give_embed(p, ROLE_POSITION, b->position);
+    if (s->embed_scale != 1) math_scale(p->cut.J * b->n_row * m->d, (real)s->embed_scale, m->dx);
+    rows_clear(p->cut.J, b->n_row, m->d, b->id, s->pad, m->dx);
+    give_embed(p, ROLE_EMBED, b->id);
+    p->sink->end(p->sink->context, 0);
+}
+
+static void backward(struct pass *p)
+{
+    const size_t blocks = p->m->layout->shape->blocks, from = decoder_highest(p->m, p->cut.J);
+    enum phase before = phase_enter(PHASE_BACKWARD);
+    assert(p->cut.J >= 1 && p->cut.J <= p->m->most.objectives);
+    top(p, from);
+    for (p->layer = from < blocks ? from : blocks; p->layer > 0; p->layer--) {
+        if (p->layer < blocks) add_seeds(p, p->layer);
+        block(p);
+    }
+    embed(p);
+    phase_enter(before);
 }
 
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
                            const struct sink *sink)
 {
-    struct pass p = {.m = m, .b = b, .sink = sink, .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
-    const struct layout *l = m->layout;
-    const size_t blocks = l->shape->blocks, from = decoder_highest(m, J);
-    enum phase before = phase_enter(PHASE_BACKWARD);
-    assert(J >= 1 && J <= m->most.objectives);
-    top(&p, weights, from);
-    for (p.layer = from < blocks ? from : blocks; p.layer > 0; p.layer--) {
-        if (p.layer < blocks) add_seeds(&p, p.layer);
-        p.w = state_acquire(weights, p.layer);
-        sink->begin(sink->context, p.layer);
-        if (l->shape->post_norm)
-            block_post_norm(&p, &m->kept[p.layer - 1]);
-        else if (l->shape->parallel_residual)
-            block_parallel(&p, &m->kept[p.layer - 1]);
-        else
-            block_sequential(&p, &m->kept[p.layer - 1]);
-        sink->end(sink->context, p.layer);
-        state_release(weights, p.layer);
-    }
-    sink->begin(sink->context, 0);
-    if (l->shape->learned_positions)
-        sink->embed(sink->context, 0, layout_find(l, 0, ROLE_POSITION), &p.cut, b->position, m->dx);
-    if (l->shape->embed_scale != 1) math_scale(J * b->n_row * m->d, (real)l->shape->embed_scale, m->dx);
-    rows_clear(J, b->n_row, m->d, b->id, l->shape->pad, m->dx);
-    sink->embed(sink->context, 0, layout_find(l, 0, ROLE_EMBED), &p.cut, b->id, m->dx);
-    sink->end(sink->context, 0);
-    phase_enter(before);
+    struct pass p = {.m = m,
+                     .b = b,
+                     .sink = sink,
+                     .weights = weights,
+                     .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
+    backward(&p);
+    return OK;
+}
+
+enum status model_backward_tangent(struct model *m, struct state *weights, const struct batch *b, struct state *direction,
+                                   const struct sink *sink)
+{
+    struct pass p = {.m = m,
+                     .b = b,
+                     .sink = sink,
+                     .weights = weights,
+                     .direction = direction,
+                     .cut = {.J = 2, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
+    assert(m->most.keep_tangents);
+    backward(&p);
     return OK;
 }

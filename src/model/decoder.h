@@ -45,20 +45,22 @@ struct model {
     real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
     real *xhat;                                       /* [rows][d] */
     real *q1, *q2, *q_mean;                           /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
-    double *q_sum;                                    /* [J][rows] */
+    double *q_sum;                                    /* [J or 3][rows] */
     struct block_tangent *tangent;                    /* [blocks]; one set of buffers for all, or kept */
     real **base;                                      /* [K] directions in the layer acquired */
     real *tx, *ta, *tpart, *tpart2, *tact, *thelp;    /* [K][rows][d], tact [f]: as x, a, part, xhat, act; scratch */
     real *tg, *th, *tlogits;                          /* [K][outputs][d] x2, [words]: as g, h, logits */
     double *tsum, *along;                             /* [2 K][outputs]; [outputs] of sequences */
+    real *tr, *q3, *q_tr; /* of a backward's tangents: [rows] of r; [rows][att] and [rows][heads] as qk_hat and qk_r */
 };
 
 /* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also
- * passes the parameters to the sink. Each tensor rank has whole heads, so only a norm over all heads sends messages.
+ * passes the parameters to the sink; with tangents t of the block and a direction at tbase (else NULL) it takes a delta
+ * and its tangent, see backward.c. Each tensor rank has whole heads, so only a norm over all heads sends messages.
  *                                                                                  Collective over the tensor ranks. */
 void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k);
 void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
-                      const struct block_kept *k);
+                      const struct block_kept *k, const struct block_tangent *t, real *tbase);
 
 /* The derivatives of that forward along K directions at m->base, from those of the rows of q, k, v in t, in place.
  *                                                                                  Collective over the tensor ranks. */

@@ -109,6 +109,7 @@ static void take_tangents(struct arena *a, struct model *m)
     m->tlogits = arena_take(a, n_out * m->words, sizeof(real));
     m->tsum = arena_take(a, 2 * n_out, sizeof(double));
     m->along = arena_take(a, m->most.sequences, sizeof(double));
+    m->tr = arena_take(a, m->most.rows, sizeof(real));
 }
 
 /* Scratch of the norm of queries and keys, for forward, backward and tangents. */
@@ -119,7 +120,10 @@ static void take_norm(struct arena *a, struct model *m)
     m->q1 = arena_take(a, J * n * m->att, sizeof(real));
     m->q2 = arena_take(a, J * n * m->att, sizeof(real));
     m->q_mean = arena_take(a, n * m->layout->head_count, sizeof(real));
-    m->q_sum = arena_take(a, J * n, sizeof(double));
+    m->q_sum = arena_take(a, (m->most.keep_tangents && J < 3 ? 3 : J) * n, sizeof(double));
+    if (!m->most.keep_tangents) return;
+    m->q3 = arena_take(a, n * m->att, sizeof(real));
+    m->q_tr = arena_take(a, n * m->layout->head_count, sizeof(real));
 }
 
 /* Takes all buffers from the arena; with a measuring arena it only counts their bytes. */
@@ -145,7 +149,10 @@ static void take_all(struct arena *a, struct model *m)
     m->part = arena_take(a, n * m->d, sizeof(real));
     m->xhat = arena_take(a, n * m->d, sizeof(real));
     m->act = arena_take(a, n * m->f, sizeof(real));
-    m->scratch = arena_take(a, attention_scratch(&at, m->most.longest), sizeof(real));
+    m->scratch = arena_take(a,
+                            m->most.keep_tangents ? attention_tangent_scratch(&at, m->most.longest)
+                                                  : attention_scratch(&at, m->most.longest),
+                            sizeof(real));
     take_outputs(a, m);
     if (m->most.objectives) take_backward(a, m);
     if (l->shape->qk_norm) take_norm(a, m);
@@ -249,6 +256,8 @@ const double *model_nll(const struct model *m) { return m->nll; }
 const double *model_lse(const struct model *m) { return m->lse; }
 real *model_logits(struct model *m) { return m->logits; }
 real *model_dlogits(struct model *m) { return m->dlogits; }
+const real *model_tangent_logits(const struct model *m) { return m->tlogits; }
+const double *model_tangent_lse(const struct model *m) { return m->tsum; }
 double *model_aside_lse(struct model *m) { return m->aside_lse; }
 real *model_aside_logits(struct model *m) { return m->aside; }
 
@@ -266,6 +275,15 @@ void model_hidden(const struct model *m, const struct batch *b, size_t layer, re
         math_copy(b->n_out * m->d, m->h, x);
     else
         rows_gather(b->n_out, b->out_row, m->d, m->kept[layer].x, x);
+}
+
+void model_hidden_tangent(const struct model *m, const struct batch *b, size_t layer, real *x)
+{
+    assert(layer >= 1 && layer <= m->layout->shape->blocks && m->most.keep_tangents);
+    if (layer == m->layout->shape->blocks)
+        math_copy(b->n_out * m->d, m->th, x);
+    else
+        rows_gather(b->n_out, b->out_row, m->d, m->tangent[layer].x, x);
 }
 
 real *model_aside_hidden(struct model *m, const struct batch *b, size_t j)

@@ -58,45 +58,87 @@ void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct
     }
 }
 
-/* Passes the bias to the sink; the deltas of a bias that heads share are summed over the heads. */
-static void give_bias(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, size_t layer)
+/* Passes the bias to the sink, from the deltas dy; those of a bias that heads share are summed over the heads. */
+static void give_bias(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, size_t layer,
+                      const real *dy)
 {
     const size_t N = c->J * c->n, times = h->width / h->rows;
     math_fill(N * h->rows, 0, m->q2);
     for (size_t i = 0; i < N; i++)
-        for (size_t t = 0; t < times; t++) math_add(h->rows, m->q1 + (i * times + t) * h->rows, m->q2 + i * h->rows);
+        for (size_t t = 0; t < times; t++) math_add(h->rows, dy + (i * times + t) * h->rows, m->q2 + i * h->rows);
     sink->bias(sink->context, layer, h->bias, 1, c, m->q2);
 }
 
-static void backward(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, real *base,
-                     size_t layer, const real *hat, const real *r)
+/* m->q3, m->q_tr: tangents of xhat and r from those of the input, for which every process has all columns of its heads. */
+static void hat_tangents(struct model *m, const struct half *h, size_t n, const real *hat, const real *r, const real *raw)
 {
     const struct shape *s = m->layout->shape;
-    const size_t N = c->J * c->n;
+    const struct param *w = h->weight;
+    if (s->qk_norm == QK_WHOLE) {
+        norm_part_inner(n, h->width, w->own_first, w->own_count, hat, raw, m->q_sum);
+        sum_ranks(m, m->q_sum, n);
+        math_copy(n * h->width, raw, m->q3);
+        norm_part_tangent(n, h->width, w->rows, m->q_sum, hat, r, m->q3, m->q_tr);
+    } else
+        norm_tangent(s->norm, n * h->heads, s->head_dim, hat, r, raw, m->q3, m->q_tr);
+}
+
+/* The parameters to the sink, from the deltas m->q1; with tangents those of their gradients. */
+static void give(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, size_t layer,
+                 const real *hat, bool tangents)
+{
+    const struct cut one = {.J = 1, .n = c->n, .n_seq = c->n_seq, .first = c->first};
+    const real *second = m->q1 + c->n * h->width;
+    if (tangents) {
+        sink->scale(sink->context, layer, h->weight, h->n_param, &one, h->width, hat, second);
+        sink->scale(sink->context, layer, h->weight, h->n_param, &one, h->width, m->q3, m->q1);
+        if (h->bias) give_bias(m, h, &one, sink, layer, second);
+    } else {
+        sink->scale(sink->context, layer, h->weight, h->n_param, c, h->width, hat, m->q1);
+        if (h->bias) give_bias(m, h, c, sink, layer, m->q1);
+    }
+}
+
+/* tbase: where the direction's tensors begin; raw: tangent of the input; NULL: there are no tangents */
+static void backward(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, real *base,
+                     size_t layer, const real *hat, const real *r, real *tbase, const real *raw)
+{
+    const struct shape *s = m->layout->shape;
+    const size_t n = c->n, N = c->J * n, size = n * h->width;
+    const struct norm_tangents t = {hat, m->q3, r, m->q_tr, NULL, NULL};
+    if (raw) hat_tangents(m, h, n, hat, r, raw);
     columns_take(N, h->width, m->dqkv + h->at, m->qkv, m->q1);
-    sink->scale(sink->context, layer, h->weight, h->n_param, c, h->width, hat, m->q1);
-    if (h->bias) give_bias(m, h, c, sink, layer);
+    give(m, h, c, sink, layer, hat, raw != NULL);
     rows_scale(N * (h->width / h->rows), h->rows, m->q1, base + h->weight->offset, m->q2);
     if (s->norm == NORM_RMS_OFFSET) math_add(N * h->width, m->q1, m->q2);
+    if (raw) {
+        rows_scale(n * (h->width / h->rows), h->rows, m->q1, tbase + h->weight->offset, m->q1);
+        math_add(size, m->q1, m->q2 + size);
+    }
     if (s->qk_norm == QK_WHOLE) {
-        norm_part_along(c->J, c->n, h->width, hat, m->q2, m->q_sum);
-        sum_ranks(m, m->q_sum, N);
-        norm_part_backward(c->J, c->n, h->width, h->weight->rows, h->weight->own_first, h->weight->own_count, hat, r,
-                           m->q_sum, m->q2);
+        const struct param *w = h->weight;
+        norm_part_along(c->J, n, h->width, hat, m->q2, m->q_sum);
+        if (raw) norm_part_along(1, n, h->width, m->q3, m->q2, m->q_sum + N);
+        sum_ranks(m, m->q_sum, N + (raw ? n : 0));
+        norm_part_backward(c->J, n, h->width, w->rows, w->own_first, w->own_count, hat, r, m->q_sum, m->q2);
+        if (raw)
+            norm_part_backward_tangent(n, h->width, w->rows, w->own_first, w->own_count, &t, m->q_sum, m->q_sum + N,
+                                       m->q2, m->q2 + size);
         columns_put(N, h->width, m->q2, m->dqkv + h->at, m->qkv);
     } else {
         math_fill(N * h->width, 0, m->q1);
         norm_backward(s->norm, c->J, c->n * h->heads, s->head_dim, hat, r, NULL, m->q2, m->q1);
+        if (raw) norm_backward_tangent(s->norm, n * h->heads, s->head_dim, &t, m->q2, m->q1 + size);
         columns_put(N, h->width, m->q1, m->dqkv + h->at, m->qkv);
     }
 }
 
 void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
-                      const struct block_kept *k)
+                      const struct block_kept *k, const struct block_tangent *t, real *tbase)
 {
     for (int i = 0; i < 2; i++) {
         const struct half h = half_of(m, layer, i);
-        backward(m, &h, c, sink, base, layer, k->qk_hat[i], k->qk_r[i]);
+        backward(m, &h, c, sink, base, layer, k->qk_hat[i], k->qk_r[i], tbase, t ? t->raw[i] : NULL);
     }
 }
 

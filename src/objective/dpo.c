@@ -11,3 +11,10 @@ double loss_dpo(const double *parameter, double win, double lose, double *dwin, 
     *dwin = *weight, *dlose = -*weight;
     return -2 / beta * log_sigmoid(margin);
 }
+
+void tangent_dpo(const double *parameter, double win, double lose, double twin, double tlose, double *tdwin,
+                 double *tdlose)
+{
+    const double beta = parameter[0], margin = beta * (lose - win);
+    *tdwin = -2 * sigmoid(margin) * sigmoid(-margin) * beta * (tlose - twin), *tdlose = -*tdwin;
+}

@@ -10,3 +10,11 @@ double loss_npo(const double *parameter, size_t n, const double *nll, const doub
     for (size_t t = 0; t < n; t++) dnll[t] = -*weight;
     return -2.0 / beta * log_sigmoid(beta * margin);
 }
+
+void tangent_npo(const double *parameter, size_t n, const double *nll, const double *nll_ref, const double *tnll,
+                 double *tdnll)
+{
+    double beta = parameter[0], margin = 0, tmargin = 0;
+    for (size_t t = 0; t < n; t++) margin += nll[t] - nll_ref[t], tmargin += tnll[t];
+    for (size_t t = 0; t < n; t++) tdnll[t] = 2 * beta * sigmoid(beta * margin) * sigmoid(-beta * margin) * tmargin;
+}

@@ -8,3 +8,5 @@ double loss_pdu(double largest, double mean, double *dlargest)
     *dlargest = 2 * (largest - mean);
     return (largest - mean) * (largest - mean);
 }
+
+double tangent_pdu(double tlargest, double tmean) { return 2 * (tlargest - tmean); }

@@ -13,3 +13,12 @@ double loss_simnpo(const double *parameter, size_t n, const double *nll, const d
     for (size_t t = 0; t < n; t++) dnll[t] = -*weight / (double)n;
     return -2 / beta * log_sigmoid(margin);
 }
+
+void tangent_simnpo(const double *parameter, size_t n, const double *nll, const double *nll_ref, const double *tnll,
+                    double *tdnll)
+{
+    double beta = parameter[0], mean = 0, tmean = 0, margin;
+    for (size_t t = 0; t < n; t++) mean += nll[t] / (double)n, tmean += tnll[t] / (double)n;
+    margin = beta * (mean - parameter[1]);
+    for (size_t t = 0; t < n; t++) tdnll[t] = 2 * beta * sigmoid(margin) * sigmoid(-margin) * tmean / (double)n;
+}

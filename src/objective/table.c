@@ -30,26 +30,26 @@ static const struct objective_row table[] = {
     { "ga",     BY_TOKEN,    IS_OBJECTIVE, {{0}},
       "-mean_t nll_t", .token = loss_ga },
     { "npo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 0.5, DBL_MIN, DBL_MAX)},
-      "-(2/beta) log sigmoid(beta (S - S_o))", .token = loss_npo },
+      "-(2/beta) log sigmoid(beta (S - S_o))", .token = loss_npo, .token_tangent = tangent_npo },
     { "wga",    BY_TOKEN,    IS_OBJECTIVE, {NUMBER("alpha", 5, 0, DBL_MAX)},
-      "-mean_t p_t^alpha nll_t", .token = loss_wga },
+      "-mean_t p_t^alpha nll_t", .token = loss_wga, .token_tangent = tangent_wga },
     { "tnpo",   BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 4, 0, DBL_MAX)},
-      "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)", .token = loss_tnpo },
+      "-mean_t w_t nll_t, w = 2 p^beta/(p^beta + p_o^beta + 1e-5)", .token = loss_tnpo, .token_tangent = tangent_tnpo },
     { "wtnpo",  BY_TOKEN,    IS_OBJECTIVE | NEEDS_REFERENCE, {NUMBER("beta", 4, 0, DBL_MAX), NUMBER("alpha", 1.5, 0, DBL_MAX)},
-      "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)", .token = loss_wtnpo },
+      "-mean_t w_t nll_t, w = 2 p^(beta+alpha)/(p^beta + p_o^beta + 1e-5)", .token = loss_wtnpo, .token_tangent = tangent_wtnpo },
     { "satimp", BY_TOKEN,    IS_OBJECTIVE, {NUMBER("beta1", 5, 0, DBL_MAX), NUMBER("beta2", 1, 0, DBL_MAX)},
-      "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t", .token = loss_satimp },
+      "-mean_t p_t^beta1 (1-p_t)^beta2 nll_t", .token = loss_satimp, .token_tangent = tangent_satimp },
     { "simnpo", BY_SEQUENCE, IS_OBJECTIVE, {NUMBER("beta", 4.5, DBL_MIN, DBL_MAX), NUMBER("delta", 0, -DBL_MAX, DBL_MAX)},
-      "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))", .token = loss_simnpo },
+      "-(2/beta) log sigmoid(beta (mean_t nll_t - delta))", .token = loss_simnpo, .token_tangent = tangent_simnpo },
     { "po",     BY_TOKEN,    IS_OBJECTIVE | NEEDS_REPLACEMENT, {{0}},
       "mean_t nll_t of a stock refusal instead of the answer", .token = loss_nll },
     { "dpo",    BY_SEQUENCE, IS_OBJECTIVE | NEEDS_REFERENCE | NEEDS_PAIR, {NUMBER("beta", 0.1, DBL_MIN, DBL_MAX)},
-      "-(2/beta) log sigmoid(beta ((S - S_o) - (S' - S'_o))), S' of a stock refusal", .pair = loss_dpo },
+      "-(2/beta) log sigmoid(beta ((S - S_o) - (S' - S'_o))), S' of a stock refusal", .pair = loss_dpo, .pair_tangent = tangent_dpo },
     { "rmu",    BY_TOKEN,    IS_OBJECTIVE | NEEDS_HIDDEN | NEEDS_DIRECTION, {NUMBER("layer", 1, -DBL_MAX, DBL_MAX), NUMBER("c", 2, -DBL_MAX, DBL_MAX), POSITIONS("before", "labelled", "all"), COMBINE, UNIT},
       "mean over outputs of mean_d (h - c u)^2, h = output of block `layer`; u from the seed, or direction: FILE",
       .positions = {AT_BEFORE, AT_LABELS, AT_ALL}, .hidden = hidden_rmu },
     { "pdu",    BY_TOKEN,    IS_OBJECTIVE, {POSITIONS("labelled", "before", "all")},
-      "mean over outputs of (largest logit - mean logit)^2", .positions = {AT_LABELS, AT_BEFORE, AT_ALL}, .peak = loss_pdu },
+      "mean over outputs of (largest logit - mean logit)^2", .positions = {AT_LABELS, AT_BEFORE, AT_ALL}, .peak = loss_pdu, .peak_tangent = tangent_pdu },
     { "ceu",    BY_TOKEN,    IS_OBJECTIVE, {NUMBER("skip", 1, 0, 1e9)},
       "mean_t cross-entropy against the model's own distribution without the label, the first `skip` labels left out", true, .distribution = target_ceu },
     { "undial", BY_TOKEN,    IS_OBJECTIVE | NEEDS_DISTRIBUTION, {NUMBER("beta", 10, 0, DBL_MAX), POSITIONS("labelled", "all")},
@@ -283,4 +283,28 @@ double objective_pair(const struct objective *o, double win, double lose, double
 double objective_peak(const struct objective *o, double largest, double mean, double *dlargest)
 {
     return o->row->peak(largest, mean, dlargest);
+}
+
+/* ------------------------------------------------------------------------------------------------ tangents ------- */
+bool objective_bends(const struct objective *o)
+{
+    return objective_kind(o) != LOSS_OF_DISTRIBUTIONS || !objective_target(o).own;
+}
+
+void objective_token_tangent(const struct objective *o, size_t n, const double *nll, const double *nll_ref,
+                             const double *tnll, double *tdnll)
+{
+    if (n && o->row->token_tangent) o->row->token_tangent(o->parameter, n, nll, nll_ref, tnll, tdnll);
+    for (size_t t = 0; t < n && !o->row->token_tangent; t++) tdnll[t] = 0;
+}
+
+void objective_pair_tangent(const struct objective *o, double win, double lose, double twin, double tlose, double *tdwin,
+                            double *tdlose)
+{
+    o->row->pair_tangent(o->parameter, win, lose, twin, tlose, tdwin, tdlose);
+}
+
+double objective_peak_tangent(const struct objective *o, double tlargest, double tmean)
+{
+    return o->row->peak_tangent(tlargest, tmean);
 }

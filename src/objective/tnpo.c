@@ -16,3 +16,14 @@ double loss_tnpo(const double *parameter, size_t n, const double *nll, const dou
         dnll[t] = 2 * exp(-parameter[0] * nll[t] - log_tnpo_denominator(parameter[0], nll[t], nll_ref[t]));
     return weighted_ascent(n, nll, dnll, weight);
 }
+
+/* w' = -beta w (1 - w/2) nll' */
+void tangent_tnpo(const double *parameter, size_t n, const double *nll, const double *nll_ref, const double *tnll,
+                  double *tdnll)
+{
+    const double beta = parameter[0];
+    for (size_t t = 0; t < n; t++) {
+        const double share = exp(-beta * nll[t] - log_tnpo_denominator(beta, nll[t], nll_ref[t]));
+        tdnll[t] = 2 * share * beta * (1 - share) * tnll[t] / (double)n;
+    }
+}

@@ -8,3 +8,9 @@ double loss_wga(const double *parameter, size_t n, const double *nll, const doub
     for (size_t t = 0; t < n; t++) dnll[t] = exp(-parameter[0] * nll[t]);
     return weighted_ascent(n, nll, dnll, weight);
 }
+
+void tangent_wga(const double *parameter, size_t n, const double *nll, const double *nll_ref, const double *tnll,
+                 double *tdnll)
+{
+    for (size_t t = 0; t < n; t++) tdnll[t] = parameter[0] * exp(-parameter[0] * nll[t]) * tnll[t] / (double)n;
+}

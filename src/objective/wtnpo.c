@@ -11,3 +11,14 @@ double loss_wtnpo(const double *parameter, size_t n, const double *nll, const do
         dnll[t] = 2 * exp(-(beta + alpha) * nll[t] - log_tnpo_denominator(beta, nll[t], nll_ref[t]));
     return weighted_ascent(n, nll, dnll, weight);
 }
+
+void tangent_wtnpo(const double *parameter, size_t n, const double *nll, const double *nll_ref, const double *tnll,
+                   double *tdnll)
+{
+    const double beta = parameter[0], alpha = parameter[1];
+    for (size_t t = 0; t < n; t++) {
+        const double denominator = log_tnpo_denominator(beta, nll[t], nll_ref[t]);
+        const double w = 2 * exp(-(beta + alpha) * nll[t] - denominator), share = exp(-beta * nll[t] - denominator);
+        tdnll[t] = w * (beta + alpha - beta * share) * tnll[t] / (double)n;
+    }
+}

@@ -63,6 +63,7 @@ static enum status settings(const struct inputs *in, const char *measured, struc
     if (in->measures) {
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
         TRY(text_print(t, " %d %d%s", (int)c->geffect.normalisation, (int)c->geffect.estimator, measured));
+        if (c->geffect.curvature.window) TRY(text_print(t, " window %zu", c->geffect.curvature.window));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));
         }

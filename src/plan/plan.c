@@ -46,6 +46,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->directions = larger(all->directions, d->directions);
         all->norms = larger(all->norms, d->norms);
         all->tangents = larger(all->tangents, d->tangents);
+        all->keep_tangents |= d->keep_tangents;
         all->slots = larger(all->slots, d->slots);
         all->states += d->states;
         all->bytes += d->bytes;
@@ -87,6 +88,7 @@ static void limits(const struct inputs *in, struct plan *p)
                                      .sequences = plan_most_tokens(p),
                                      .longest = larger(in->longest, e ? e->longest : 0),
                                      .objectives = all->objectives,
+                                     .keep_tangents = all->keep_tangents,
                                      .aside = in->needs_distribution,
                                      .hidden = in->needs_hidden,
                                      .tangents = all->tangents};

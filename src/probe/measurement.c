@@ -35,8 +35,10 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
     if (!p->wanted(in) || !p->demand) return;
     p->demand(in, l, &own);
     if (d->directions < own.directions) d->directions = own.directions;
+    if (d->objectives < own.objectives) d->objectives = own.objectives;
     if (d->tangents < own.tangents) d->tangents = own.tangents;
     if (d->rows < own.rows) d->rows = own.rows;
+    d->keep_tangents |= own.keep_tangents;
     d->states += own.states;
     d->bytes += own.bytes;
     d->flops_measure += own.flops_measure;

@@ -7,6 +7,8 @@
     X(tokens)         \
     X(pairs)          \
     X(fidelity)       \
+    X(curvature)      \
+    X(window)         \
     X(guard) /* last: it ends what the others look at */
 
 #define X(name) extern const struct probe name##_probe;

@@ -90,6 +90,7 @@ static enum status update_and_measure(struct run *r, size_t t)
     if (measured) TRY(measure_at(r, t, NULL, u));
     if (ended(r)) return measure_end(r->measurement, t, NULL);
     TRY(evaluate_at(r, t, true));
+    TRY(training_window(r->training, t));
     st = grid_agree(s->grid, training_update(r->training, t, measured));
     if (measured) end = measure_end(r->measurement, t, st == OK ? u : NULL);
     if (st == OK && (st = end) == ERR_NUMERIC) st = not_finite(r, t + 1, NULL);

@@ -2,6 +2,7 @@
 #include "unlearn/training_priv.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
 /* Length of the longest list of rows in an update. */
@@ -37,6 +38,11 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
+    if (!window_length(in)) return;
+    d->objectives = 2, d->tangents = 1, d->keep_tangents = true;
+    d->states += 5;
+    strcat(d->named, ", window");
+    d->flops_update *= 1 + (6.0 + HVP_PRODUCTS) / 6;
 }
 const struct part training_part = {demand, guard_print};
 
@@ -88,6 +94,7 @@ static enum status new_states(struct training *t, unsigned extra)
     else
         t->regularizer = t->part;
     if (extra & SHOWS_STEP) TRY(state_new("measured step", l, &t->step));
+    if (window_length(in)) TRY(window_new(t->subject, &t->window));
     TRY(optim_new(&set, l, &t->optim));
     if (in->config->optimizer.decay == DECAY_MATRICES) TRY(optim_decay_matrices(t->optim, l, unreached(in)));
 done:
@@ -132,6 +139,7 @@ void training_free(struct training *t)
     state_free(t->part);
     state_free(t->step);
     state_free(t->gradient);
+    window_free(t->window);
     free(t->batch_row), free(t->retain_row), free(t->weight), free(t->loss), free(t->factor);
     free(t->update.part), free(t->update.norm_of_part);
     free(t);
@@ -140,12 +148,17 @@ void training_free(struct training *t)
 /* ---------------------------------------------------------------------------------------------------- saved ------- */
 size_t training_saved(struct training *t, struct saved saved[MOST_SAVED])
 {
+    struct update_window *w = t->window;
     const struct saved all[] = {
         {"weights", t->subject->weights, NULL},
         {"first moment", t->optim->m, NULL},
         {"second moment", t->optim->v, NULL},
         {"updates made", NULL, &t->optim->done},
         {"dual weight", NULL, isnan(dual_weight(t)) ? NULL : &t->dual},
+        {"window start", w ? w->start : NULL, NULL},
+        {"window way", w ? w->first : NULL, NULL},
+        {"window corrected way", w ? w->corrected : NULL, NULL},
+        {"window begun", NULL, w ? &w->begun : NULL},
     };
     size_t n = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) /* plain SGD has no moments */
