@@ -81,7 +81,7 @@ def windows(checks, place):
     for objective in OBJECTIVES:
         what, left = f"window of {objective}", []
         name = objective if isinstance(objective, str) else objective["name"]
-        lr = {"wga": 2e-3, "rmu": 1e-4, "pdu": 1e-6}.get(name, 1e-5)
+        lr = {"wga": 2e-3, "ceu": 5e-3, "rmu": 1e-4, "pdu": 1e-6}.get(name, 1e-5)
         for rate in (lr, lr / 2):
             got = place.run(checks, what, settings(
                 place, rate, objective=objective, geffect={"every": 3, "curvature": {"window": 3}},
