@@ -87,7 +87,7 @@ enum status engine_tokens(struct engine *e, size_t J, const struct objective *o,
 
 enum { HVP_PRODUCTS = 16 }; /* flops of engine_hvp() for each token and parameter; a gradient has 6 */
 /** product += H v: the derivative along a direction of the gradient that engine_gradient() adds, this process's share;
- *  state_reduce() completes it. Of a risk the objective is nll. It must bend, see objective_bends(). The workspace must keep
+ *  state_reduce() completes it. Of a risk the objective is nll. The workspace must keep
  *  tangents and have room for two objectives.                                                   Collective over grid. */
 enum status engine_hvp(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
                        struct state *direction, struct state *product);

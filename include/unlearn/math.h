@@ -202,6 +202,12 @@ struct logits_tangents {
 };
 void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
                              const double *coef, const struct logits_tangents *t, real *tdlogits);
+/* Of a distribution q = exp(logits - lse) that has nothing at the label: mean = this slice's share of sum_v q tlogits, the
+ * tangent of lse; then, from the whole mean, tdlogits -= coef times the tangent of q. */
+void logits_mean_without(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                         const real *tlogits, double *mean);
+void logits_tangent_without(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                            const double *coef, const real *tlogits, const double *mean, real *tdlogits);
 /* logits_max and logits_sum with the label's logit lowered by `shift`; INFINITY: without the label's logit. */
 void logits_max_lowered(size_t n, size_t v, size_t first, const real *logits, const int32_t *id, double shift,
                         double *max);

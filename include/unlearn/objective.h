@@ -105,6 +105,4 @@ void objective_token_tangent(const struct objective *o, size_t n, const double *
 void objective_pair_tangent(const struct objective *o, double win, double lose, double twin, double tlose, double *tdwin,
                             double *tdlose);
 double objective_peak_tangent(const struct objective *o, double tlargest, double tmean); /* of dlargest */
-/** Whether there are tangents: not where the target is the model's own distribution. */
-bool objective_bends(const struct objective *o);
 #endif

@@ -12,7 +12,7 @@ enum status engine_hvp(struct engine *e, const struct objective *o, const struct
     const struct sink sink = sink_gradient(&context);
     const enum outputs which = objective_outputs(o);
     enum status st = OK, now;
-    assert(e->room->most.tangents && objective_bends(o));
+    assert(e->room->most.tangents);
     passes_cut(e, r, which);
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;

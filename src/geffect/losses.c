@@ -346,14 +346,24 @@ static void pair_tangents(const struct pass *p, real *tdlogits)
     to_logits_tangent(p, p->b->out_id, room->share, tdlogits);
 }
 
-/* The target is constant: only the model's softmax moves, at every output, labelled or not. */
+/* The model's softmax moves at every output, labelled or not; so does a target that is its own, whose lse room->lse still has:
+ * it is one without the label. */
 static void distribution_tangents(const struct pass *p, real *tdlogits)
 {
-    int32_t *id = p->e->room->id;
-    assert(objective_bends(p->o));
-    for (size_t k = 0; k < p->b->n_out; k++) id[k] = 0;
-    mean_coefficients(p, objective_target(p->o).skip);
-    to_logits_tangent(p, id, NULL, tdlogits);
+    const struct distribution_target q = objective_target(p->o);
+    const struct layout *l = p->e->layout;
+    const struct batch *b = p->b;
+    struct engine_room *room = p->e->room;
+    const real *z = model_logits(p->e->model), *tz = model_tangent_logits(p->e->model);
+    for (size_t k = 0; k < b->n_out; k++) room->id[k] = 0;
+    mean_coefficients(p, q.skip);
+    to_logits_tangent(p, room->id, NULL, tdlogits);
+    if (!q.own) return;
+    assert(isinf(q.shift));
+    logits_mean_without(b->n_out, l->word_count, l->word_first, z, room->lse, b->out_id, tz, room->share);
+    if (p->e->grid->tensor_size > 1) comm_sum_double(p->e->grid->tensor, room->share, b->n_out);
+    logits_tangent_without(b->n_out, l->word_count, l->word_first, z, room->lse, b->out_id, room->coef, tz, room->share,
+                           tdlogits);
 }
 
 /* room->best has the peaks of the pass; a slice has the tangent of the largest logit where it has that. */

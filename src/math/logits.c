@@ -256,6 +256,38 @@ void logits_backward_tangent(size_t n, size_t v, size_t first, const real *logit
     }
 }
 
+/* Sum of q tz of columns a ... end-1; q = exp(z - lse). */
+static double part_mean(size_t a, size_t end, const real *z, double lse, const real *tz)
+{
+    return a < end ? row_mean(end - a, z + a, lse, tz + a) : 0;
+}
+
+void logits_mean_without(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                         const real *tlogits, double *mean)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real *z = logits + k * v, *tz = tlogits + k * v;
+        const size_t at = label_at(id[k], first, v);
+        mean[k] = part_mean(0, at, z, lse[k], tz) + part_mean(at + 1, v, z, lse[k], tz);
+    }
+}
+
+void logits_tangent_without(size_t n, size_t v, size_t first, const real *logits, const double *lse, const int32_t *id,
+                            const double *coef, const real *tlogits, const double *mean, real *tdlogits)
+{
+#pragma omp parallel for schedule(static) if (n * v > WORTH_A_TEAM)
+    for (size_t k = 0; k < n; k++) {
+        const real *z = logits + k * v, *tz = tlogits + k * v, c = (real)coef[k], m = (real)mean[k];
+        const struct split l = split(lse[k]);
+        const size_t at = label_at(id[k], first, v);
+        real *dz = tdlogits + k * v, label = at < v ? dz[at] : 0;
+#pragma omp simd
+        for (size_t i = 0; i < v; i++) dz[i] -= c * real_exp(z[i] - l.high - l.low) * (tz[i] - m);
+        if (at < v) dz[at] = label;
+    }
+}
+
 void logits_cap_backward_tangent(size_t n, size_t v, double cap, const real *z, const real *tz, const real *dz, real *tdz)
 {
     const real c = (real)cap;

@@ -286,11 +286,6 @@ double objective_peak(const struct objective *o, double largest, double mean, do
 }
 
 /* ------------------------------------------------------------------------------------------------ tangents ------- */
-bool objective_bends(const struct objective *o)
-{
-    return objective_kind(o) != LOSS_OF_DISTRIBUTIONS || !objective_target(o).own;
-}
-
 void objective_token_tangent(const struct objective *o, size_t n, const double *nll, const double *nll_ref,
                              const double *tnll, double *tdnll)
 {

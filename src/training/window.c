@@ -41,17 +41,13 @@ done:
 enum status window_check(const struct inputs *in)
 {
     const struct config *c = in->config;
-    bool bends = objective_bends(&in->objective);
     enum status st = OK;
     if (!window_length(in)) goto done;
     for (size_t k = 0; k < in->n_regularizer; k++) {
-        bends = bends && objective_bends(&in->regularizer[k].objective);
         if (dual_of(in, k)) st = refuse(in, "a dual weight moves within a window: give the regularizer a fixed one");
         TRY(st);
     }
-    if (!bends)
-        st = refuse(in, "has no second derivative for an objective that compares with the model's own predictions");
-    if (st == OK && c->optimizer.name != OPTIMIZER_SGD)
+    if (c->optimizer.name != OPTIMIZER_SGD)
         st = refuse(in, "is the form of plain gradient steps: give optimizer.name: sgd, or geffect.curvature: true");
     if (st == OK && c->optimizer.weight_decay > 0) st = refuse(in, "does not know of optimizer.weight_decay: leave it 0");
     if (st == OK && (c->guard.layers || c->guard.project > 0))
