@@ -1,5 +1,5 @@
-/* geffect: products of Hessians and directions, against differences of the program's own gradients, for every family in every
- * layout.                                                                                               NP: 1 2 4 */
+/* geffect: products of Hessians and directions, for every family in every layout.                          NP: 1 2 4
+ * Against differences of the fourth order of the gradients that the program itself computes. */
 #include "family.h"
 
 /* Differences of the fourth order with h = 1e-4 leave h^4 = 1e-16 of large fifth derivatives and 1e-16/h of rounding. */

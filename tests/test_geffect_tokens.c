@@ -1,5 +1,5 @@
-/* geffect: derivatives of tokens by forward mode, against central differences and the backward, for every family in every
- * layout.                                                                                               NP: 1 2 4 */
+/* geffect: derivatives of tokens by forward mode, for every family in every layout.                      NP: 1 2 4
+ * Against central differences, and against the backward. */
 #include "family.h"
 
 static const double TOL_DIFFERENCE = 1e-7, TOL_DUAL = sizeof(real) == 8 ? 1e-12 : 1e-4;
