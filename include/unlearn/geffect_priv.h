@@ -77,6 +77,9 @@ enum status pass_forward(struct engine *e, size_t J, const struct objective *o, 
  *                                                                                         Collective over tensor ranks. */
 void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
                  const struct batch *b, const double *weight, double *loss, double *mean_weight);
+/** Copies value [n_out] of the labelled outputs of pass p to label_first of their rows.                           Local. */
+void pass_give(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, const double *value,
+               double *to);
 /** After pass_losses() of one loss: the tangents of the forward along a direction, and of the loss's derivative by logits or a
  *  hidden state, as loss 1.                                                           Collective over tensor ranks. */
 void pass_tangents(struct engine *e, const struct objective *o, const struct rows *r, size_t p, const struct batch *b,

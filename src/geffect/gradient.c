@@ -5,13 +5,13 @@
 
 static enum status worse(enum status a, enum status b) { return a > b ? a : b; }
 
-/* Copies the nll of the labels of pass p to label_first of their rows. */
-static void give_nll(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, double *nll)
+void pass_give(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, const double *value,
+               double *to)
 {
     const struct engine_room *room = e->room;
     for (size_t i = 0; i < b->n_seq; i++) {
-        size_t row = room->row[room->start[p] + i], at = b->out_first[i];
-        memcpy(nll + r->label_first[row], model_nll(e->model) + at, (b->out_first[i + 1] - at) * sizeof *nll);
+        const size_t row = room->row[room->start[p] + i], at = b->out_first[i];
+        memcpy(to + r->label_first[row], value + at, (b->out_first[i + 1] - at) * sizeof *to);
     }
 }
 
@@ -25,7 +25,7 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
         struct batch b;
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
         st = worse(st, pass_values(e, weights, r->data, p, &b, 0));
-        give_nll(e, r, p, &b, nll);
+        pass_give(e, r, p, &b, model_nll(e->model), nll);
     }
     comm_sum_double(e->grid->data, nll, r->label_first[r->data->n_row]);
     return grid_agree(e->grid, st);
@@ -46,7 +46,7 @@ static enum status add_gradient(struct engine *e, const struct objective *o, con
         pass_pack(e, r, p, which, &b);
         st = worse(st, pass_forward(e, 1, o, r, p, &b));
         pass_losses(e, 1, o, r, p, &b, weight, loss, NULL);
-        if (nll) give_nll(e, r, p, &b, nll);
+        if (nll) pass_give(e, r, p, &b, model_nll(e->model), nll);
         st = worse(st, model_backward(e->model, e->weights, &b, 1, &sink));
     }
     comm_sum_double(e->grid->data, loss, r->n);

@@ -4,16 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Copies value [n_out] of pass p to label_first of its rows. */
-static void put(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, const double *value,
-                double *to)
-{
-    for (size_t i = 0; i < b->n_seq; i++) {
-        const size_t at = b->out_first[i], n = b->out_first[i + 1] - at;
-        memcpy(to + r->label_first[e->room->row[e->room->start[p] + i]], value + at, n * sizeof *to);
-    }
-}
-
 /* Adds the derivatives of J losses of pass p, both sequences of a pair, to along [J][K][r->n]. */
 static void add(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, size_t JK, double *along)
 {
@@ -41,8 +31,8 @@ enum status engine_tokens(struct engine *e, size_t J, const struct objective *o,
         pass_losses(e, J, o, r, p, &b, NULL, NULL, NULL);
         model_tangents(e->model, e->weights, &b, K, direction, token ? room->tangent : NULL, J, room->along);
         add(e, r, p, &b, J * K, along);
-        for (size_t k = 0; k < K && token; k++) put(e, r, p, &b, room->tangent + k * b.n_out, token + k * labels);
-        if (token && nll) put(e, r, p, &b, model_nll(e->model), nll);
+        for (size_t k = 0; k < K && token; k++) pass_give(e, r, p, &b, room->tangent + k * b.n_out, token + k * labels);
+        if (token && nll) pass_give(e, r, p, &b, model_nll(e->model), nll);
     }
     comm_sum_double(e->grid->world, along, J * K * r->n);
     if (token) comm_sum_double(e->grid->data, token, K * labels);
