@@ -48,10 +48,11 @@ struct model {
     double *q_sum;                                    /* [J or 3][rows] */
     struct block_tangent *tangent;                    /* [blocks]; one set of buffers for all, or kept */
     real **base;                                      /* [K] directions in the layer acquired */
-    real *tx, *ta, *tpart, *tpart2, *tact, *thelp;    /* [K][rows][d], tact [f]: as x, a, part, xhat, act; scratch */
-    real *tg, *th, *tlogits;                          /* [K][outputs][d] x2, [words]: as g, h, logits */
-    double *tsum, *along;                             /* [2 K][outputs]; [outputs] of sequences */
-    real *tr, *q3, *q_tr; /* of a backward's tangents: [rows] of r; [rows][att] and [rows][heads] as qk_hat and qk_r */
+    real *tx, *ta, *tpart, *tpart2, *tact,
+        *thelp;              /* [K][rows][d], tact [f]: as x, a, part, xhat, act; thelp [rows][d] of xhat */
+    real *tg, *th, *tlogits; /* [K][outputs][d] x2, [words]: as g, h, logits */
+    double *tsum, *along;    /* [2 K][outputs]; [outputs] of sequences */
+    real *tr, *q3, *q_tr;    /* [rows] tangents of r; of a backward: [rows][att] and [rows][heads] as qk_hat and qk_r */
 };
 
 /* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also

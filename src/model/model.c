@@ -102,7 +102,7 @@ static void take_tangents(struct arena *a, struct model *m)
     m->ta = arena_take(a, n * m->d, sizeof(real));
     m->tpart = arena_take(a, n * m->d, sizeof(real));
     m->tpart2 = m->layout->shape->parallel_residual ? arena_take(a, n * m->d, sizeof(real)) : m->tpart;
-    m->thelp = arena_take(a, n * m->d, sizeof(real));
+    m->thelp = arena_take(a, m->most.rows * m->d, sizeof(real));
     m->tact = arena_take(a, n * m->f, sizeof(real));
     m->tg = arena_take(a, n_out * m->d, sizeof(real));
     m->th = arena_take(a, n_out * m->d, sizeof(real));

@@ -50,17 +50,17 @@ static void norm(const struct pass *p, size_t n, enum role weight, enum role of_
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const enum norm_kind kind = l->shape->norm;
-    const size_t d = m->d, offset = layout_find(l, p->layer, weight)->offset;
-    norm_hat(kind, n, d, x, mean, r, m->xhat);
-    math_fill(p->K * n * d, 0, m->thelp);
-    norm_backward(kind, p->K, n, d, m->xhat, r, NULL, tx, m->thelp);
-    rows_scale(p->K * n, d, m->thelp, p->w + offset, ty);
-    if (kind == NORM_RMS_OFFSET) math_add(p->K * n * d, m->thelp, ty);
+    const size_t size = n * m->d;
+    norm_hat(kind, n, m->d, x, mean, r, m->xhat);
     for (size_t k = 0; k < p->K; k++) {
-        rows_scale(n, d, m->xhat, m->base[k] + offset, m->thelp);
-        math_add(n * d, m->thelp, ty + k * n * d);
+        const struct norm_tangents t = {.xhat = m->xhat,
+                                        .txhat = m->thelp,
+                                        .w = tensor(l, p->w, p->layer, weight),
+                                        .tw = tensor(l, m->base[k], p->layer, weight)};
+        const real *tb = of_bias == N_ROLE ? NULL : tensor(l, m->base[k], p->layer, of_bias);
+        norm_tangent(kind, n, m->d, m->xhat, r, tx + k * size, m->thelp, m->tr);
+        norm_affine_tangent(kind, n, m->d, &t, tb, ty + k * size);
     }
-    if (of_bias != N_ROLE) bias(p, n, d, of_bias, ty);
 }
 
 /* Recomputes m->a = norm(x), and its derivatives m->ta. */
