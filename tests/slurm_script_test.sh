@@ -8,7 +8,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 command -v bash >/dev/null || { echo "skipped: no bash"; exit 77; }
 UNLEARN=$here/unlearn
 test -z "$VARIANT" || UNLEARN=$here/build/float$VARIANT/unlearn
-test -x "$UNLEARN" || { echo "skipped: $UNLEARN is not built"; exit 77; }
+for file in "$UNLEARN" "$here/build/faults_shim.so"; do
+    test -e "$file" || { echo "skipped: $file is not built"; exit 77; }
+done
 export UNLEARN
 work=$(mktemp -d) || exit 1
 passed=0 failed=0
@@ -71,7 +73,11 @@ job() { # job [NAME=VALUE ...] -- ARGUMENT...: one job to its end
     env PATH="$work/bin:$PATH" SLURM_JOB_ID=77 LAUNCH="mpirun -q -np 2" $settings bash "$here/jobs/slurm.sh" "$@" >>log 2>&1
 }
 
-job -- inputs/a.b.yaml &
+# The third checkpoint takes eight seconds: forty updates could be over before this script has seen the first.
+ln -s "$here/build/faults_shim.so" shim.so
+HOLD="LD_PRELOAD=$work/shim.so FAULT_CALL=rename FAULT_PATH=checkpoint-3 FAULT_N=1 FAULT_LAST=2 FAULT_HOW=sleep"
+# shellcheck disable=SC2086
+job $HOLD -- inputs/a.b.yaml &
 running=$!
 until_true 60 saved outputs/a.b
 kill -USR1 "$(pgrep -P $running bash || echo $running)"
@@ -191,7 +197,8 @@ long=$(OUTPUT=fifth RESTARTS=0 submit --output="$work/long.log" --time=2 --signa
     checkpoint.every=1000)
 
 # The same signal sooner, and what comes after it.
-id=$(OUTPUT=fourth submit "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fourth)
+# shellcheck disable=SC2086
+id=$(export $HOLD && OUTPUT=fourth submit "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fourth)
 until_true 60 saved fourth
 scancel --batch --signal=USR1 "$id"
 check "Slurm: the job is queued again" until_true 60 is "$id" Restarts 1
