@@ -1,0 +1,185 @@
+"""What all pictures share: colours and lines, axes, and how panels become a file, or one picture each for a page.
+
+Colours are Okabe and Ito's, told apart with any colour vision; dashes, markers and hatches tell the same in grey."""
+import textwrap
+from dataclasses import dataclass, field
+from typing import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from .effects import MEANING
+
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (6, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
+MARKERS = "os^vDPX"
+GROUP_LINE = {"embed": ("#E69F00", (0, (1, 1))), "shallow": ("#56B4E9", "-"), "middle": ("#009E73", (0, (5, 1.5))),
+              "deep": ("#CC79A7", (0, (5, 1.5, 1, 1.5))), "lm": ("#D55E00", (0, (3, 1, 1, 1, 1, 1)))}
+DECADES = 3  # shown of an axis whose values differ by more than these
+CLOSER = 8  # a smaller range of y is shown where the rest of the values is so many times smaller
+SIGN = "G-effect (nat²)\n← raises · lowers the risk →"
+WIDTH, HEIGHT = 4.4, 2.9  # of a panel, inches; a page shows one in 26 em, a phone over its whole width
+
+
+@dataclass
+class Panel:
+    """draw(axes) draws it, its title included."""
+    draw: Callable
+    width: float = WIDTH
+    height: float = HEIGHT
+
+
+@dataclass
+class Picture:
+    """Panels under one title, row by row; the caption says how to read them; legend: (handle, label) of all panels."""
+    name: str
+    title: str
+    caption: str
+    panels: list
+    columns: int = 2
+    legend: list = field(default_factory=list)
+
+
+# -------------------------------------------------------------------------------------------------------------- lines
+def nth_line(k):
+    """Colour, dash and marker of the k-th risk, objective or run."""
+    return {"color": COLOURS[k % 7], "linestyle": DASHES[k % 7], "marker": MARKERS[k % 7]}
+
+
+def group_line(name):
+    colour, dash = GROUP_LINE[name]
+    return {"color": colour, "linestyle": dash}
+
+
+TOTAL = {"color": "black", "linestyle": "-", "linewidth": 2.2, "alpha": 0.75}
+
+
+def group_legend(groups):
+    """Of the curves by groups of layers and their total."""
+    return [(Line2D([], [], **TOTAL), "total")] + \
+        [(Line2D([], [], linewidth=1.8, **group_line(g)), f"{g} ({MEANING[g]})") for g in groups]
+
+
+def nth_legend(names):
+    return [(Line2D([], [], linewidth=1.8, markersize=5, **nth_line(k)), name) for k, name in enumerate(names)]
+
+
+def line(axes, x, y, **style):
+    """A curve, with at most a dozen markers; a lone point has one always."""
+    if len(x) < 3:
+        style = style | {"marker": style.get("marker") or "o"}
+    axes.plot(x, y, **({"linewidth": 1.7, "markersize": 4.5, "markevery": max(1, len(x) // 12)} | style))
+
+
+def dress(axes, title, xlabel=None, ylabel=None):
+    axes.set_title(title, fontsize=9.5, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if xlabel:
+        axes.set_xlabel(xlabel, fontsize=8.5)
+    if xlabel == "step":
+        axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if ylabel:
+        axes.set_ylabel(ylabel, fontsize=8.5)
+
+
+# --------------------------------------------------------------------------------------------------------------- axes
+def finite(curves):
+    values = np.concatenate([np.ravel(c) for c in curves]) if len(curves) else np.array([])
+    return values[np.isfinite(values)]
+
+
+def limits(values, margin=0.05):
+    """Of an axis that shows zero and all values."""
+    low, high = min(0, values.min(initial=0)), max(0, values.max(initial=0))
+    room = margin * ((high - low) or 1)
+    return low - room, high + room
+
+
+def ranges(curves):
+    """Upper bounds of |y| worth a panel each, the largest first: after it those that show what it flattens."""
+    sizes = np.abs(finite(curves))
+    sizes = sizes[sizes > 0]
+    bounds = [sizes.max(initial=0)]
+    while len(bounds) < 3:
+        below = sizes[sizes < bounds[-1] / CLOSER]
+        if len(below) < max(3, 0.3 * len(sizes)):
+            break
+        bounds.append(below.max())
+    return bounds
+
+
+def signed_axis(axes, curves):
+    """The y axis of effects: zero line, all curves in it; symmetric-logarithmic where the largest value would flatten the rest."""
+    axes.axhline(0, color="0.35", linewidth=0.8, zorder=1)
+    values = finite(curves)
+    sizes = np.abs(values[values != 0])
+    if len(sizes) and sizes.max() >= 30 * np.median(sizes):
+        top = int(np.ceil(np.log10(sizes.max())))
+        powers = 10.0 ** np.arange(top - DECADES, top + 1)
+        axes.set_yscale("symlog", linthresh=powers[0], linscale=0.5)
+        axes.yaxis.set_minor_locator(NullLocator())
+        low, high = min(values.min(), 0), max(values.max(), 0)
+        axes.set_ylim(1.5 * low or -0.3 * powers[0], 1.5 * high or 0.3 * powers[0])
+        axes.set_yticks([-p for p in powers[::-1] if p <= -1.5 * low] + [0.0] + [p for p in powers if p <= 1.5 * high])
+    else:
+        axes.set_ylim(*limits(values))
+
+
+def wanted(axes, meant):
+    """Marks the half of an effects panel that unlearning wants: below zero for what must be forgotten, above for what must stay."""
+    if not meant:
+        return
+    low, high = axes.get_ylim()
+    a, b = (low, 0) if meant == "forget" else (0, high)
+    axes.axhspan(a, b, color="0.94", linewidth=0, zorder=0)
+    axes.set_ylim(low, high)
+    axes.annotate("wanted", (0.99, 0.02 if meant == "forget" else 0.98), xycoords="axes fraction", ha="right",
+                  va="bottom" if meant == "forget" else "top", fontsize=7.5, color="0.45")
+
+
+# ---------------------------------------------------------------------------------------------------------- to files
+def compose(picture):
+    """One matplotlib figure of all panels, with title, legend and caption, as a file shows it."""
+    columns = min(picture.columns, len(picture.panels))
+    rows = [picture.panels[i:i + columns] for i in range(0, len(picture.panels), columns)]
+    widths, heights = [max(r[c].width for r in rows if c < len(r)) for c in range(columns)], [max(p.height for p in r) for r in rows]
+    width = max(sum(widths), 6.4)
+    caption = textwrap.fill(picture.caption, int(16 * width))
+    per_row = max(1, int(width / (0.75 + 0.075 * max((len(label) for _, label in picture.legend), default=1))))
+    legend_rows = -(-len(picture.legend) // per_row)
+    figure = Figure(figsize=(width, sum(heights) + 0.35 + 0.2 * legend_rows + 0.15 * (caption.count("\n") + 2)), layout="constrained")
+    figure.suptitle(picture.title, fontsize=11, x=0.01, ha="left")
+    grid = figure.add_gridspec(len(rows), columns, width_ratios=widths, height_ratios=heights)
+    for r, row in enumerate(rows):
+        for c, panel in enumerate(row):
+            panel.draw(figure.add_subplot(grid[r, c]))
+    if picture.legend:
+        figure.legend(*zip(*picture.legend), loc="outside upper left", ncols=min(per_row, len(picture.legend)), frameon=False, fontsize=8.5)
+    figure.supxlabel(caption, fontsize=8, color="0.3", x=0.01, ha="left")
+    return figure
+
+
+def alone(panel):
+    figure = Figure(figsize=(panel.width, panel.height), layout="constrained")
+    panel.draw(figure.add_subplot())
+    return figure
+
+
+def legend_strip(picture, columns=2):
+    """The legend by itself, as wide as a panel."""
+    rows = -(-len(picture.legend) // columns)
+    figure = Figure(figsize=(WIDTH, 0.12 + 0.19 * rows))
+    figure.legend(*zip(*picture.legend), loc="center left", ncols=columns, frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0,
+                  columnspacing=1.2)
+    return figure
+
+
+def save(picture, path):
+    compose(picture).savefig(path, dpi=150)
+    print(path)
