@@ -3,8 +3,7 @@ those of windows of updates. From the geffect.h5 of a run with geffect.curvature
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
-from .look import WIDTH, Panel, Picture, dress, line, save
-from .over_steps import SIGNED
+from .look import WIDTH, Panel, Picture, dress, finite, layer_ticks, line, map_height, save, signed_map, step_edges
 from .run import Run
 
 FIRST, SECOND, ACTUAL = "predicted_change", "predicted_change_second", "actual_change"
@@ -49,21 +48,18 @@ def picture(of):
 
     def parts(k):
         def on(a):
-            half = 0.5 * (steps[1] - steps[0])
-            shown = a.imshow(got["second_order_by_layer"][:, k].T, aspect="auto", origin="lower", cmap=SIGNED, norm=CenteredNorm(),
-                             extent=(steps[0] - half, steps[-1] + half, -0.5, len(layers) - 0.5))
+            parts = got["second_order_by_layer"][:, k].T
+            signed_map(a, step_edges(steps), np.arange(len(layers) + 1) - 0.5, parts, CenteredNorm(halfrange=np.abs(finite([parts])).max(initial=0) or 1))
+            layer_ticks(a, layers)
             dress(a, f"its second order on “{risks[k]}” (nat)", "step")
             a.grid(False)
-            every = max(1, -(-len(layers) // 18))
-            a.set_yticks(range(0, len(layers), every), layers[::every], fontsize=7)
-            a.figure.colorbar(shown, ax=a, pad=0.02).ax.tick_params(labelsize=7)
         return on
 
     n = len(risks)
     return Picture("curvature", f"{of.name}: how straight a line the risks follow",
                    "Where the second order changes little, the G-effects of a step say what it did. Below: in which layer the risk bends along "
-                   "the update; orange: upwards, blue: downwards.",
-                   [Panel(changes(k)) for k in range(n)] + [Panel(parts(k), WIDTH, max(2.4, min(4.5, 1 + 0.17 * len(layers)))) for k in range(n)], n)
+                   "the update; orange with +: upwards, blue: downwards.",
+                   [Panel(changes(k)) for k in range(n)] + [Panel(parts(k), WIDTH, map_height(layers)) for k in range(n)], n)
 
 
 def add_arguments(parser):

@@ -13,10 +13,9 @@ def measured_runs(runs):
 
 
 def of_one(m, every_source=True):
-    """The pictures of one run, the most important first. every_source False: without objectives that were only measured beside."""
-    run, trained = m.run, m.objectives[0]
-    mine = [j for j, row in enumerate(m.sources()) if every_source or row[0].kind == "regularizer" or row[0].source == trained]
-    data = run.geffect
+    """The pictures of one run, the most important first. every_source False: ranges and layers of what was trained alone."""
+    run, data = m.run, m.data
+    mine = range(len(m.sources()) if every_source else 1)
     drawn = [over_steps.story(m), over_steps.compared([m]), *(over_steps.total_ranges(m, j) for j in mine),
              *(over_steps.layers(m, j) for j in mine), over_rows.instances(m), over_rows.weights(m), over_rows.weight_effect(m),
              over_steps.fidelity(m),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -15,6 +16,7 @@ from .effects import MEANING
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (6, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
 MARKERS = "os^vDPX"
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#08306B", "#2F79B5", "#F7F7F7", "#F2A35E", "#C04A00"])  # negative is darker in grey
 GROUP_LINE = {"embed": ("#E69F00", (0, (1, 1))), "shallow": ("#56B4E9", "-"), "middle": ("#009E73", (0, (5, 1.5))),
               "deep": ("#CC79A7", (0, (5, 1.5, 1, 1.5))), "lm": ("#D55E00", (0, (3, 1, 1, 1, 1, 1)))}
 DECADES = 3  # shown of an axis whose values differ by more than these
@@ -139,11 +141,60 @@ def wanted(axes, meant):
     a, b = (low, 0) if meant == "forget" else (0, high)
     axes.axhspan(a, b, color="0.94", linewidth=0, zorder=0)
     axes.set_ylim(low, high)
+    zero = axes.transLimits.transform(axes.transScale.transform((axes.get_xlim()[0], 0)))[1]
+    if (zero if meant == "forget" else 1 - zero) < 0.2:
+        return  # the word would lie on the curves
     axes.annotate("wanted", (0.99, 0.02 if meant == "forget" else 0.98), xycoords="axes fraction", ha="right",
                   va="bottom" if meant == "forget" else "top", fontsize=7.5, color="0.45")
 
 
+# --------------------------------------------------------------------------------------------------------------- maps
+def log_colours(values):
+    """Of signed values, the same size either way, logarithmic over the largest decades."""
+    most = np.abs(finite([values])).max(initial=0) or 1
+    return SymLogNorm(most / 10 ** DECADES, vmin=-most, vmax=most)
+
+
+def signed_map(axes, x, y, values, norm, label=None):
+    """Cells [y][x] between the edges x and y in the colours of their values; those above zero have a +, for a copy in grey."""
+    shown = axes.pcolormesh(x, y, np.ma.masked_invalid(values), cmap=SIGNED, norm=norm, rasterized=True)
+    above = np.argwhere(np.nan_to_num(values) > norm.vmax / 10 ** DECADES)
+    across, up = (x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2
+    axes.plot(across[above[:, 1]], up[above[:, 0]], linestyle="", marker="+", color="0.25", markeredgewidth=0.6,
+              markersize=np.clip(130 / len(across), 1.5, 4))
+    axes.grid(False)
+    bar = axes.figure.colorbar(shown, ax=axes, pad=0.02)
+    if isinstance(norm, SymLogNorm):
+        powers = 10.0 ** np.arange(np.ceil(np.log10(3 * norm.linthresh)), np.floor(np.log10(norm.vmax)) + 1)
+        bar.set_ticks([*-powers[::-1], 0, *powers])
+        bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7)
+    if label:
+        bar.set_label(label, fontsize=8)
+
+
+def layer_ticks(axes, names):
+    every = max(1, -(-len(names) // 18))
+    axes.set_yticks(range(0, len(names), every), [n.removeprefix("model.") for n in names[::every]], fontsize=7)
+
+
+def map_height(names):
+    return max(2.4, min(4.5, 1 + 0.17 * len(names)))
+
+
+def step_edges(steps):
+    """Between the steps, and as far beyond both ends."""
+    steps = np.asarray(steps, float)
+    first, last = (steps[1] - steps[0], steps[-1] - steps[-2]) if len(steps) > 1 else (1, 1)
+    return np.concatenate([[steps[0] - first / 2], (steps[1:] + steps[:-1]) / 2, [steps[-1] + last / 2]])
+
+
 # ---------------------------------------------------------------------------------------------------------- to files
+def columns_of(n):
+    """Panels side by side of n that have no order in two directions."""
+    return {4: 2}.get(n, min(n, 3))
+
+
 def compose(picture):
     """One matplotlib figure of all panels, with title, legend and caption, as a file shows it."""
     columns = min(picture.columns, len(picture.panels))
@@ -152,15 +203,17 @@ def compose(picture):
     width = max(sum(widths), 6.4)
     caption = textwrap.fill(picture.caption, int(16 * width))
     per_row = max(1, int(width / (0.75 + 0.075 * max((len(label) for _, label in picture.legend), default=1))))
-    legend_rows = -(-len(picture.legend) // per_row)
-    figure = Figure(figsize=(width, sum(heights) + 0.35 + 0.2 * legend_rows + 0.15 * (caption.count("\n") + 2)), layout="constrained")
-    figure.suptitle(picture.title, fontsize=11, x=0.01, ha="left")
+    above = 0.35 + 0.2 * -(-len(picture.legend) // per_row)
+    figure = Figure(figsize=(width, sum(heights) + above + 0.15 * (caption.count("\n") + 2)), layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, width_ratios=widths, height_ratios=heights)
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             panel.draw(figure.add_subplot(grid[r, c]))
-    if picture.legend:
-        figure.legend(*zip(*picture.legend), loc="outside upper left", ncols=min(per_row, len(picture.legend)), frameon=False, fontsize=8.5)
+    if picture.legend:  # its title is the picture's: matplotlib would write both into the same place
+        figure.legend(*zip(*picture.legend), loc="outside upper left", ncols=min(per_row, len(picture.legend)), frameon=False, fontsize=8.5,
+                      title=picture.title, title_fontsize=11.5, alignment="left")
+    else:
+        figure.suptitle(picture.title, fontsize=11.5, x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=8, color="0.3", x=0.01, ha="left")
     return figure
 
@@ -171,12 +224,10 @@ def alone(panel):
     return figure
 
 
-def legend_strip(picture, columns=2):
-    """The legend by itself, as wide as a panel."""
-    rows = -(-len(picture.legend) // columns)
-    figure = Figure(figsize=(WIDTH, 0.12 + 0.19 * rows))
-    figure.legend(*zip(*picture.legend), loc="center left", ncols=columns, frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0,
-                  columnspacing=1.2)
+def legend_entry(handle, label):
+    """One entry of a legend by itself."""
+    figure = Figure(figsize=(0.62 + 0.075 * len(label), 0.19))
+    figure.legend([handle], [label], loc="center left", frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Pictures over the rows of the forget file: weights that an objective gives them, what they do to the risks, which do most."""
 import numpy as np
 
-from .look import COLOURS, MARKERS, WIDTH, Panel, Picture, dress, finite, line, nth_legend, nth_line
+from .look import COLOURS, MARKERS, WIDTH, Panel, Picture, columns_of, dress, finite, line, nth_legend, nth_line
 
 BUCKETS = ("#9E9E9E", "#56B4E9", "#009E73", "#E69F00", "#D55E00")  # of weights, from small to large
 ROWS = 12  # in the ranking
@@ -43,10 +43,11 @@ def weights(m):
             dress(a, f"{name}: each row (thin) and their mean", "step", "weight (1)")
         return on
 
+    panels = [Panel(means)] * (len(those) > 1) + [Panel(one(*x)) for x in those]
     return Picture("weights", f"{m.run.name}: how strongly the rows still pull",
                    "npo weighs whole answers: 1 at the start, 0 once an answer is much less likely than before. wga, tnpo and their kin weigh "
                    "tokens: shown is the mean over an answer's. A weight near 0 leaves the row alone.",
-                   [Panel(means), *(Panel(one(*x)) for x in those)], min(1 + len(those), 3), nth_legend([n for n, _ in those]))
+                   panels, columns_of(len(panels)), nth_legend([n for n, _ in those]) if len(those) > 1 else [])
 
 
 def pointwise(m, name, w, risk):
@@ -66,7 +67,7 @@ def weight_effect(m):
     those, u, r = weighted(m), m.side("forget"), m.side("retain")
     if not those or u is None or r is None or u == r:
         return None
-    panels, (name, w) = [], those[0]
+    name, w = those[0]
     x, y = pointwise(m, name, w, u), pointwise(m, name, w, r)
     known = np.isfinite(x) & np.isfinite(y) & np.isfinite(w)
     if known.sum() < 3:
@@ -75,33 +76,32 @@ def weight_effect(m):
     edges = np.linspace(0, max(w.max(), 1e-12), 6)
     bucket = np.clip(np.digitize(w, edges) - 1, 0, 4)
     names = [f"{edges[b]:.2g} to {edges[b + 1]:.2g}: {(bucket == b).sum()} points" for b in range(5)]
-    scale = np.percentile(np.abs(y), 75) or 1  # away from here the axis is logarithmic
-    bend = lambda v: np.arcsinh(v / scale)
+    scale = lambda v: 10 ** np.floor(np.log10(np.percentile(np.abs(v), 75) or 1))  # farther from zero the axis is logarithmic
 
     def plane(a):
         for b in range(5):
-            a.plot(x[bucket == b], y[bucket == b], linestyle="", marker=MARKERS[b], color=BUCKETS[b], markersize=4, alpha=0.75)
-        for axis, values in ((a.xaxis, x), (a.yaxis, y)):
-            axis._set_axes_scale("symlog", linthresh=np.percentile(np.abs(values), 75) or 1, linscale=1)
+            a.plot(x[bucket == b], y[bucket == b], linestyle="", marker=MARKERS[b], color=BUCKETS[b], markersize=4, alpha=0.6)
+        a.set_xscale("asinh", linear_width=scale(x))
+        a.set_yscale("asinh", linear_width=scale(y))
         a.axhline(0, color="0.35", linewidth=0.8)
         a.axvline(0, color="0.35", linewidth=0.8)
         dress(a, f"each row at each step, {name}", f"effect on “{u}” per weight (nat²)", f"effect on “{r}” per weight (nat²)")
-        a.tick_params(axis="x", labelrotation=35)
+        a.tick_params(axis="x", labelrotation=30)
 
     def ridges(a):
+        bend, straight = lambda v: np.arcsinh(v / scale(y)), lambda v: scale(y) * np.sinh(v)
         at = np.linspace(bend(y).min() - 0.3, bend(y).max() + 0.3, 300)
         for b in range(5):
             mine = bend(y[bucket == b])
             if len(mine) > 2:
                 curve = density(mine, at)
-                a.fill_between(at, b, b + 0.85 * curve / curve.max(), color=BUCKETS[b], alpha=0.55, linewidth=0, zorder=9 - b)
-            a.plot(mine, np.full(len(mine), b), linestyle="", marker="|", color="black", markersize=5, alpha=0.5, zorder=10)
+                a.fill_between(straight(at), b, b + 0.85 * curve / curve.max(), color=BUCKETS[b], alpha=0.55, linewidth=0, zorder=9 - b)
+            a.plot(straight(mine), np.full(len(mine), b), linestyle="", marker="|", color="black", markersize=5, alpha=0.5, zorder=10)
+        a.set_xscale("asinh", linear_width=scale(y))
         a.axvline(0, color="0.35", linewidth=0.8)
-        powers = [s * scale * 10.0 ** p for p in range(0, 7) for s in (-1, 1)] + [0]
-        ticks = sorted(t for t in powers if at[0] <= bend(t) <= at[-1])
-        a.set_xticks([bend(t) for t in ticks], [f"{t:.1g}" for t in ticks])
         a.set_yticks(range(5), [f"{edges[b]:.2g}–{edges[b + 1]:.2g}" for b in range(5)])
         dress(a, f"density of the effect on “{r}”, by weight", f"effect on “{r}” per weight (nat²)", "weight (1)")
+        a.tick_params(axis="x", labelrotation=30)
 
     panels = [Panel(plane, WIDTH, 3.3), Panel(ridges, WIDTH, 3.3)]
     handles = nth_legend(names)
@@ -109,7 +109,7 @@ def weight_effect(m):
         handle.set(color=BUCKETS[b], linestyle="", marker=MARKERS[b])
     return Picture("weight-effect", f"{m.run.name}: does {name} spare the rows that cost most?",
                    "Effects of single forget rows over the weight that the objective gives them: what the row would do with weight 1. Left of "
-                   "zero a row costs what must stay. Good weights are small there. All measured steps together.", panels, 2, handles)
+                   "zero a row costs what must stay: there the weights should be small. All measured steps together.", panels, 2, handles)
 
 
 def shorten(text, n):

@@ -1,15 +1,12 @@
 """Pictures over the steps of a run: risks and effects, by group of layers, at several ranges, layer by layer; what updates did."""
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
-
 from matplotlib.ticker import NullLocator
 
-from .look import (COLOURS, DASHES, MARKERS, SIGN, TOTAL, WIDTH, Panel, Picture, dress, finite, group_legend, group_line, limits, line,
-                   nth_legend, nth_line, ranges, signed_axis, wanted)
+from .look import (COLOURS, MARKERS, SIGN, TOTAL, WIDTH, Panel, Picture, columns_of, dress, finite, group_legend, group_line, layer_ticks, limits,
+                   line, log_colours, map_height, nth_legend, nth_line, ranges, signed_axis, signed_map, step_edges, wanted)
 
-# Negative dark and positive middling, so that a copy in grey keeps the order; negative cells are hatched beside
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#08306B", "#2F79B5", "#F7F7F7", "#F2A35E", "#C04A00"])
-PURPOSE = {"forget": "to be forgotten", "retain": "to be kept", "": "a data set of its own"}
+REGULARISER = " (regulariser)"
+PURPOSE = {"forget": "to be forgotten", "retain": "to be kept", "": "other rows"}
 
 
 def log_if_wide(axes, values):
@@ -20,7 +17,7 @@ def log_if_wide(axes, values):
 
 
 def story(m):
-    """A column for each risk: the risk itself, and below what each objective and regulariser does to it."""
+    """A column for each risk: the risk itself, and below what the objective and each regulariser do to it."""
     k, panels = len(m.risks), []
     everything = finite(list(m.risk_value.values()))
 
@@ -44,6 +41,8 @@ def story(m):
     width = max(2.9, min(WIDTH, 17 / k))
     panels += [Panel(risk(r), width, 2.2) for r in m.risks]
     for row in m.sources():
+        if row[0].kind == "objective" and row[0].source != m.objectives[0]:
+            continue  # measured beside it, not trained: compared() has these
         curves = [c for e in row for c in (e.total, *e.group.values())]
         kind = "the regulariser " if row[0].kind == "regularizer" else ""
         panels += [Panel(effect(e, curves, kind), width, 2.6) for e in row]
@@ -86,34 +85,21 @@ def total_ranges(m, j):
 def layers(m, j):
     """A map layer x step of the j-th source for each risk."""
     row = m.sources()[j]
-    steps = m.steps.astype(float)
-    between = (steps[1:] + steps[:-1]) / 2
-    first, last = (steps[1] - steps[0], steps[-1] - steps[-2]) if len(steps) > 1 else (1, 1)
-    edges = np.concatenate([[steps[0] - first / 2], between, [steps[-1] + last / 2]])
     names = list(row[0].by_layer.layer.values)
-    most = max((np.abs(finite([e.by_layer.values])).max(initial=0) for e in row), default=0) or 1
-    norm = SymLogNorm(most / 10 ** DECADES_OF_MAPS, vmin=-most, vmax=most)
+    norm = log_colours(np.array([e.by_layer.values for e in row]))
 
     def draw(e):
         def on(a):
-            values = np.ma.masked_invalid(e.by_layer.values.T)
-            shown = a.pcolormesh(edges, np.arange(len(names) + 1) - 0.5, values, cmap=SIGNED, norm=norm, rasterized=True)
-            a.pcolor(edges, np.arange(len(names) + 1) - 0.5, np.ma.masked_where(~(values < -most / 1000), values), cmap=SIGNED, norm=norm,
-                     hatch="////", edgecolor="white", linewidth=0, facecolor="none", alpha=0)
+            signed_map(a, step_edges(m.steps), np.arange(len(names) + 1) - 0.5, e.by_layer.values.T, norm, "nat²")
+            layer_ticks(a, names)
             dress(a, f"{e.source} on “{e.risk}”", "step")
             a.grid(False)
-            every = max(1, -(-len(names) // 18))
-            a.set_yticks(range(0, len(names), every), [n.removeprefix("model.") for n in names[::every]], fontsize=7)
-            a.figure.colorbar(shown, ax=a, pad=0.02).ax.tick_params(labelsize=7)
         return on
 
-    return Picture(f"layers-{row[0].source}", f"{m.run.name}: where {row[0].source} acts, layer by layer (nat²)",
-                   "Blue and hatched: a step raises the risk through this layer; orange: lowers it. One colour scale for all risks, "
-                   "logarithmic away from zero. The input is at the bottom, the output at the top.",
-                   [Panel(draw(e), WIDTH, max(2.4, min(4.5, 1 + 0.17 * len(names)))) for e in row], min(len(row), 3))
-
-
-DECADES_OF_MAPS = 3
+    return Picture(f"layers-{row[0].source}", f"{m.run.name}: where {row[0].source} acts, layer by layer",
+                   "Blue: a step raises the risk through this layer (forgets); orange with +: lowers it (learns). One scale of colours for all "
+                   "risks, logarithmic away from zero. The input is at the bottom, the output at the top.",
+                   [Panel(draw(e), WIDTH, map_height(names)) for e in row], columns_of(len(row)))
 
 
 def fidelity(m):
@@ -146,7 +132,7 @@ def fidelity(m):
     return Picture("fidelity", f"{m.run.name}: do the risks change as the effects say?",
                    "Each point is one measured update. On the grey line the prediction is exact. Plain SGD: the change that the G-effect itself "
                    "predicts at the same learning rate; the optimiser (AdamW) makes other and larger steps. R² below zero: worse than their mean.",
-                   panels, min(len(panels), 3))
+                   panels, columns_of(len(panels)))
 
 
 def training(run):
@@ -168,7 +154,7 @@ def training(run):
 
     panels = [Panel(draw(losses, "loss of the batches", "nat"), height=2.5),
               Panel(draw(norms, "norm of the gradient", "nat"), height=2.5),
-              Panel(draw([("lr", "")], "learning rate", "1"), height=2.5)]
+              Panel(draw([("lr", "")], "learning rate", None), height=2.5)]
     return Picture("training", f"{run.name}: the training itself", "Each update's own batch; losses are not multiplied by their weights, the sum is.",
                    panels, 3)
 
@@ -181,10 +167,10 @@ def compared(measured):
         for row in m.sources():
             trained = row[0].source == m.objectives[0]
             if not several or trained:
-                label = m.run.name if several else row[0].source + (" (regulariser)" if row[0].kind == "regularizer" else "")
+                label = m.run.name if several else row[0].source + (REGULARISER if row[0].kind == "regularizer" else "")
                 curves[label] = {e.risk: (m.steps, e.total) for e in row}
-    if len(curves) < 2:
-        return None
+    if len(curves) < 2 or not several and len(measured[0].objectives) == len(measured[0].regularizers) == 1:
+        return None  # those two stand in the story, one above the other
     risks = [r for r in measured[0].risks if all(r in c for c in curves.values())]
     meant = measured[0].run.meant
 
@@ -204,12 +190,14 @@ def compared(measured):
     what = "trained by several runs" if several else "measured on the same weights"
     return Picture("compared", f"objectives side by side, {what}",
                    "Below zero: a step raises the risk; above: lowers it; grey: what unlearning wants. Sizes of different losses are not comparable "
-                   "(a loss may be multiplied by any number): signs and the quotient are.", panels, min(len(panels), 3), nth_legend(curves))
+                   "(a loss may be multiplied by any number): signs and the quotient are.", panels, columns_of(len(panels)), nth_legend(curves))
 
 
 def ratio(curves, u, r):
     def on(a):
-        for k, c in enumerate(curves.values()):
+        for k, (label, c) in enumerate(curves.items()):
+            if label.endswith(REGULARISER):  # pulls the other way: nothing is bought
+                continue
             steps, e_u = c[u]
             e_r = c[r][1]
             known = np.abs(e_u) > 1e-3 * np.abs(e_u[np.isfinite(e_u)]).max(initial=0)  # beyond that the quotient is of noise

@@ -11,34 +11,34 @@ from PIL import Image  # comes with matplotlib
 
 from . import answers, compare, figures, over_rows
 from .effects import MEANING
-from .look import alone, legend_strip
+from .look import alone, legend_entry
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
 STYLE = (Path(__file__).parent / "page.css").read_text()
+ROOM = 60_000  # of these for the text that comes after the pictures
 PLACES = 3  # digits
 
 
 # ------------------------------------------------------------------------------------------------------------- pieces
-def image(figure, text, legend=False):
-    """An <img> with the picture in it; 64 colours are enough for curves, and half the bytes."""
+def image(figure, text, kind="panel"):
+    """An <img> with the picture in it; 128 colours are enough here, and half the bytes."""
     raw = io.BytesIO()
     figure.savefig(raw, dpi=140)
     raw.seek(0)
-    small, out = Image.open(raw).convert("RGB").quantize(96, dither=Image.Dither.NONE), io.BytesIO()
+    small, out = Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE), io.BytesIO()
     small.save(out, "PNG", optimize=True)
-    width = figure.get_size_inches()[0] * 96
-    kind = "legend" if legend else "panel"
-    return (f'<img class="{kind}" alt="{escape(text, True)}" width="{width:.0f}" style="max-width:{width * 1.18:.0f}px" '
+    width, height = 96 * figure.get_size_inches()
+    return (f'<img class="{kind}" alt="{escape(text, True)}" width="{width:.0f}" height="{height:.0f}" '
             f'src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">')
 
 
 def section(picture):
-    """A picture as HTML: title, how to read it, legend, panels that flow into as many columns as fit."""
+    """A picture as HTML: title, how to read it, legend, panels in as many columns as it has, on a phone in one."""
     parts = [f'<section class="picture"><h3>{escape(picture.title)}</h3><p class="how">{escape(picture.caption)}</p>']
     if picture.legend:
-        longest = max(len(label) for _, label in picture.legend)
-        parts.append(image(legend_strip(picture, 1 if longest > 34 else 2), "legend: " + ", ".join(label for _, label in picture.legend), True))
-    parts.append('<div class="panels">')
+        entries = "".join(image(legend_entry(handle, label), label, "entry") for handle, label in picture.legend)
+        parts.append(f'<div class="legend">{entries}</div>')
+    parts.append(f'<div class="panels" style="--n:{min(picture.columns, len(picture.panels))}">')
     for panel in picture.panels:
         figure = alone(panel)
         parts.append(image(figure, figure.axes[0].get_title(loc="left") or picture.title))
@@ -66,8 +66,8 @@ def in_short(m):
         purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
         first, last = risk[0], risk[-1]
         change = f"goes from {say(first)} to <b>{say(last)} nat per token</b>" if len(m.steps) > 1 else f"is <b>{say(last)} nat per token</b>"
-        likely = f": a token has a likelihood of {100 * np.exp(-last):.0f} %" + \
-            (f", at first {100 * np.exp(-first):.0f} %" if len(m.steps) > 1 else "") if np.isfinite(last + first) else ""
+        likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
+            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if np.isfinite(last + first) else ""
         out.append(f"The risk “{escape(name)}”{purpose} {change} {where}{likely}.")
     for e in m.sources()[0]:
         size = np.where(np.isfinite(e.total), np.abs(e.total), -1)
@@ -111,7 +111,8 @@ def ranking(m):
     """The questions of the rows that do most, as a table."""
     _, u, r, rows = over_rows.ranking(m)
     text = [[str(row), m.run.question("forget", row), say(e_u), *([say(e_r)] if r != u else [])] for row, e_u, e_r in rows[:over_rows.ROWS]]
-    return html_table([["row", "question", f"on “{u}”", *([f"on “{r}”"] if r != u else [])], *text], numbers=False) if any(t[1] for t in text) else ""
+    table = html_table([["row", "question", f"on “{u}”", *([f"on “{r}”"] if r != u else [])], *text], numbers=False)
+    return f"<details><summary>the same as a table</summary>{table}</details>"
 
 
 def asked(runs):
@@ -136,44 +137,57 @@ class Page:
     """Collects HTML up to MOST bytes; sections of pictures that would pass it are named instead."""
 
     def __init__(self):
-        self.parts, self.left_out, self.size = [], [], len(STYLE) + 20_000
+        self.parts, self.left_out, self.size = [], [], len(STYLE)
 
-    def add(self, html):
+    def add(self, html, counted=False):
         self.parts.append(html)
-        self.size += len(html.encode())
+        self.size += 0 if counted else len(html.encode())
 
-    def add_picture(self, picture):
-        html = section(picture)
-        if self.size + len(html) > MOST:
+    def fit(self, picture):
+        """Its HTML, or nothing where that would pass the limit."""
+        html = section(picture) if self.size < MOST - ROOM else ""
+        if not html or self.size + len(html) > MOST - ROOM:
             self.left_out.append(picture.title)
-        else:
-            self.add(html)
+            return ""
+        self.size += len(html)
+        return html
+
+
+def add_pictures(page, measured):
+    """-> for each run the HTML of its pictures: the most important of every run first, as long as there is room."""
+    pictures = [figures.of_one(m, every_source=False) for m in measured]
+    shown = [[] for _ in measured]
+    for nth in range(max(map(len, pictures), default=0)):
+        for i, (m, mine) in enumerate(zip(measured, pictures)):
+            if nth < len(mine):
+                shown[i].append(page.fit(mine[nth]) + (ranking(m) if mine[nth].name == "instances" else ""))
+    return ["".join(x) for x in shown]
+
+
+def heading(m):
+    recipe = m.run.recipe()
+    return escape(m.run.name if recipe == m.run.name else f"{m.run.name}: {recipe}")
 
 
 def body(runs):
     page, measured = Page(), figures.measured_runs(runs)
     talking = [r for r in runs if r.answers() is not None]
+    numbers = [r for r in runs if r not in talking]
     if not measured and not talking and all(r.evaluation is None for r in runs):
         raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing to report: no complete row of geffect.h5 or evaluation.h5, no answers")
-    for m in measured:
-        page.add(f"<section><h2>{escape(m.run.name)}: {escape(m.run.recipe())}</h2><ul class='short'>{in_short(m)}</ul></section>")
+    short = [f"<section><h2>{heading(m)}</h2><ul>{in_short(m)}</ul></section>" for m in measured]
+    if len(measured) == 1:
+        page.add(short[0])
     if talking:
         page.add(asked(talking))
     if measured:
         page.add(HOW)
-    numbers = [r for r in runs if r not in talking]
     if any(r.evaluation is not None for r in runs) or len(measured) > 1:
         page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(numbers)))}</section>")
     for picture in figures.of_several(measured):
-        page.add_picture(picture)
-    pictures = [figures.of_one(m, every_source=False) for m in measured]
-    for m, mine in zip(measured, pictures):
-        if len(measured) > 1:
-            page.add(f"<h2>{escape(m.run.name)}</h2>")
-        for picture in mine:
-            page.add_picture(picture)
-            if picture.name == "instances":
-                page.add(ranking(m))
+        page.add(page.fit(picture), counted=True)
+    for m, text, drawn in zip(measured, short, add_pictures(page, measured)):
+        page.add((text if len(measured) > 1 else "") + drawn, counted=True)
         page.add(f"<section><h2>Where this comes from</h2>{facts(m.run)}{absent(m)}</section>")
     if page.left_out:
         page.add(f"<section><h2>Left out</h2><p>To keep this page small; <code>unlearn-report figures</code> draws them:</p><ul class='facts'>"

@@ -7,12 +7,10 @@ import json
 import sys
 
 import numpy as np
-from matplotlib.colors import SymLogNorm
 from matplotlib.ticker import MaxNLocator
 
 from .effects import plain
-from .look import WIDTH, Panel, Picture, dress, save
-from .over_steps import SIGNED
+from .look import WIDTH, Panel, Picture, dress, log_colours, save, signed_map
 from .run import Run
 
 
@@ -56,22 +54,18 @@ def picture(pairs, step=None, objective=None):
     step = pairs.costliest_step(objective) if step is None else step
     effect = pairs.at(step, objective)
     order = np.argsort(effect.sum(0), kind="stable")
-    most = np.abs(effect).max() or 1
 
     def on(a):
-        norm = SymLogNorm(most / 1000, vmin=-most, vmax=most)
-        drawn = a.pcolormesh(range(effect.shape[1]), range(effect.shape[0]), effect[:, order], cmap=SIGNED, norm=norm, rasterized=True)
+        across, down = (np.arange(n + 1) - 0.5 for n in effect.shape[::-1])
+        signed_map(a, across, down, effect[:, order], log_colours(effect), "nat²")
         dress(a, f"{objective} at step {step}", f"rows of the {pairs.of_row} file, those that pay most first", "forgotten row")
         a.grid(False)
         a.yaxis.set_major_locator(MaxNLocator(integer=True))
         a.invert_yaxis()
-        bar = a.figure.colorbar(drawn, ax=a, pad=0.02)
-        bar.set_label("nat²", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
 
     return Picture("pairs", f"{pairs.run.name}: which rows pay for which",
                    "Effect of forgetting one row (down) on the loss of one other row (across), at the step that costs most. Blue: the row pays, "
-                   "its loss rises; orange: it gains; pale: nothing. Logarithmic colours.", [Panel(on, 1.5 * WIDTH, 3.3)], 1)
+                   "its loss rises; orange with +: it gains; pale: nothing. Logarithmic colours.", [Panel(on, 1.5 * WIDTH, 3.3)], 1)
 
 
 def add_arguments(parser):

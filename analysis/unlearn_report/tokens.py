@@ -12,8 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from .look import WIDTH, Panel, Picture, save
-from .over_steps import SIGNED
+from .look import SIGNED, WIDTH, Panel, Picture, columns_of, save
 from .run import Run
 
 LINE = 58  # characters of an answer on a line of a picture
@@ -167,7 +166,7 @@ def picture(tokens, at=None, top=5):
     return Picture("tokens", f"{tokens.run.name}: which words carry the effect, at step {tokens.steps[at]}",
                    "d = ⟨∇R, ∇nll of the token⟩. Blue: making the token less likely raises the risk; orange and underlined: lowers it; pale: next to "
                    "nothing. At the left the row of the forget file; the answers with the largest effects.",
-                   [Panel(draw(k), WIDTH, 0.19 * height + 1.0) for k in range(len(tokens.risks))], min(len(tokens.risks), 3))
+                   [Panel(draw(k), WIDTH, 0.19 * height + 1.0) for k in range(len(tokens.risks))], columns_of(len(tokens.risks)))
 
 
 def write_token(a, text, x, y, share, colour):
