@@ -6,8 +6,6 @@ import re
 
 import numpy as np
 
-from .run import Run
-
 GROUPS = ("embed", "shallow", "middle", "deep", "lm")
 MEANING = {"embed": "embedding", "shallow": "first third of the blocks", "middle": "second third",
            "deep": "last third", "lm": "final norm and output layer"}
@@ -80,10 +78,6 @@ class Measured:
         names = ("predicted_change", "predicted_change_plain", "actual_change")
         self.changes = [Change(r, *(data[n].isel(risk=k).values for n in names)) for k, r in enumerate(self.risks)] \
             if all(n in data for n in names) else []
-
-    @classmethod
-    def of(cls, path):
-        return cls(Run(path))
 
     def find(self, risk, source=None):
         return next(e for e in self.effects if e.risk == risk and e.source == (source or self.objectives[0]))

@@ -29,23 +29,27 @@ def of_several(measured):
     return [p for p in (over_steps.tradeoff(measured), over_steps.compared(measured)) if p is not None] if len(measured) > 1 else []
 
 
-def draw(runs, directory, suffix):
-    """Writes the pictures -> their paths: those of a run into its own directory, unless another is given."""
+def draw(runs, directory, suffix, only=()):
+    """Writes the pictures -> their paths: those of a run into its own directory, unless another is given. only: beginnings of names."""
     measured, paths = measured_runs(runs), []
     if not measured:
         raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing is measured: give directories with a geffect.h5")
     for m in measured:
         place = Path(directory or m.run.directory / "figures")
-        paths += write(of_one(m), place / m.run.name if directory and len(measured) > 1 else place, suffix)
+        paths += write(of_one(m), place / file_name(m.run.name) if directory and len(measured) > 1 else place, suffix, only)
     if len(measured) > 1:
-        paths += write(of_several(measured), Path(directory or "figures"), suffix)
+        paths += write(of_several(measured), Path(directory or "figures"), suffix, only)
+    if not paths:
+        raise ValueError(f"--only {' '.join(only)}: no picture has such a name: without --only all are drawn")
     return paths
 
 
-def write(pictures, place, suffix):
+def write(pictures, place, suffix, only=()):
     paths = []
     place.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
+        if only and not picture.name.startswith(tuple(only)):
+            continue
         path = place / f"{file_name(picture.name)}.{suffix}"
         compose(picture).savefig(path, dpi=150)
         paths.append(path)
@@ -60,10 +64,11 @@ def file_name(name):
 def add_arguments(parser):
     parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="output directory of a run, finished or not")
     parser.add_argument("-o", "--output", metavar="DIR", help="where to (default: figures in the run's own directory)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only pictures whose names begin so; may be repeated")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png")
 
 
 def draw_chosen(runs, chosen):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
-        return draw(runs, chosen.output, chosen.format)
+        return draw(runs, chosen.output, chosen.format, chosen.only)

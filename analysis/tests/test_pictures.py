@@ -1,0 +1,102 @@
+"""Every picture is drawn from every kind of run, shows the numbers of the file, and loses nothing at its edges."""
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from conftest import command
+from unlearn_report import figures, look, over_steps
+from unlearn_report.effects import Measured
+from unlearn_report.run import Run, open_runs
+
+NAMES = {
+    "everything": {"story", "compared", "effects-npo", "effects-ga", "effects-wga", "effects-gd", "layers-npo", "layers-ga", "layers-wga",
+                   "layers-gd", "instances", "weights", "weight-effect", "fidelity", "tokens", "pairs", "curvature", "training"},
+    "plain": {"story", "effects-ga", "layers-ga", "instances", "training"},
+    "single": {"story", "compared", "effects-ga", "effects-npo", "layers-ga", "layers-npo", "instances", "weights", "weight-effect"},
+}
+NAMES["trajectory"] = NAMES["single"]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_run_has_the_pictures_of_its_numbers_and_none_is_cut_off(runs, kind):
+    pictures = figures.of_one(Measured(Run(getattr(runs, kind))))
+    assert {p.name for p in pictures} == NAMES[kind]
+    for picture in pictures:
+        assert picture.caption and picture.title
+        figure = look.compose(picture)
+        figure.draw_without_rendering()
+        inside, box = figure.bbox.padded(3), figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert inside.x0 <= box.x0 and inside.y0 <= box.y0 and box.x1 <= inside.x1 and box.y1 <= inside.y1, (kind, picture.name, inside, box)
+        for panel in picture.panels:
+            axes = look.alone(panel).axes[0]
+            assert axes.get_title(loc="left") or axes.get_xlabel(), picture.name
+
+
+def test_the_story_draws_the_totals_of_the_file(runs):
+    m = Measured(Run(runs.everything))
+    picture = over_steps.story(m)
+    assert picture.columns == 5 and len(picture.panels) == 5 * 3  # risks, npo, gd; ga and wga were not trained
+    for panel, expected in zip(picture.panels, [*m.risk_value.values(), *(e.total for e in m.effects[:5] + m.effects[-5:])]):
+        x, y = look.alone(panel).axes[0].lines[0].get_data()
+        assert np.array_equal(x, m.steps) and np.array_equal(y, expected)
+
+
+def test_wanted_is_below_zero_for_what_is_forgotten_and_above_for_what_stays(runs):
+    m = Measured(Run(runs.everything))
+    spans = [look.alone(p).axes[0].patches for p in over_steps.story(m).panels[5:10]]
+    assert [len(s) for s in spans] == [1, 1, 0, 0, 0]
+    assert spans[0][0].get_y() < 0 and spans[0][0].get_y() + spans[0][0].get_height() == 0 and spans[1][0].get_y() == 0
+
+
+def test_ranges_cut_the_same_curves_closer():
+    values = np.array([0.1, -100.0, 0.2, 0.15, -0.3, 0.1])
+    assert look.ranges([values]) == [100, 0.3]
+
+
+def test_curves_differ_in_grey_and_for_any_colour_vision():
+    groups = [look.group_line(g) for g in look.GROUP_LINE]
+    assert len({str(g["linestyle"]) for g in groups}) == len({g["color"] for g in groups}) == 5
+    nth = [look.nth_line(k) for k in range(7)]
+    assert len({str(n["linestyle"]) for n in nth}) == len({n["marker"] for n in nth}) == len({n["color"] for n in nth}) == 7
+    grey = [look.SIGNED(x)[:3] @ np.array([0.299, 0.587, 0.114]) for x in (0.0, 0.25, 0.5, 1.0)]
+    assert grey[0] < grey[1] < grey[2] and grey[3] > grey[0] + 0.15  # the darkest is negative; above zero cells have a +
+
+
+def test_cells_above_zero_are_marked(runs):
+    m = Measured(Run(runs.everything))
+    axes = look.alone(over_steps.layers(m, 3).panels[1]).axes[0]
+    values = m.find("retain", "gd").by_layer.values
+    most = max(np.abs(e.by_layer.values).max() for e in m.sources()[3])
+    assert len(axes.lines[0].get_xdata()) == (values > most / 10**look.DECADES).sum() > 0
+
+
+def test_several_runs_are_set_side_by_side(runs):
+    measured = [Measured(r) for r in open_runs([f"a={runs.everything}", f"b={runs.trajectory}", f"c={runs.single}"])]
+    names = [p.name for p in figures.of_several(measured)]
+    assert names == ["tradeoff", "compared"] and figures.of_several(measured[:1]) == []
+    assert [p.name for p in figures.of_several([measured[0], Measured(Run(runs.plain))])] == ["compared"]  # it has no retain risk
+
+
+def test_numbers_that_are_not_finite_do_no_harm(runs, tmp_path):
+    shutil.copytree(runs.everything, tmp_path / "nan")
+    with h5py.File(tmp_path / "nan/geffect.h5", "r+") as f:
+        f["geffect"][2] = np.nan
+        f["risk_value"][2] = np.nan
+        f["objective_weight"][:] = np.nan
+        f["actual_change"][:] = np.nan
+    names = {p.name for p in figures.of_one(Measured(Run(tmp_path / "nan")))}
+    assert names == NAMES["everything"] - {"weights", "weight-effect"}
+    figures.draw([Run(tmp_path / "nan")], tmp_path / "out", "png")
+
+
+def test_the_command_writes_files(runs, tmp_path):
+    paths = command("figures", runs.plain, "-o", tmp_path / "one", "--only", "story", "--only", "inst").split()
+    assert paths == [str(tmp_path / f"one/{n}.png") for n in ("story", "instances")]
+    assert (tmp_path / "one/story.png").read_bytes()[:4] == b"\x89PNG"
+    paths = command("figures", f"a={runs.plain}", f"b/c={runs.plain}", "-o", tmp_path / "two", "--only", "story", "--format", "svg").split()
+    assert paths == [str(tmp_path / f"two/{n}/story.svg") for n in ("a", "b-c")]
+    assert "no picture has such a name" in command("figures", runs.plain, "--only", "nothing", "-o", tmp_path, status=1)
+    for name in ("tokens", "pairs", "curvature"):
+        command(name, runs.everything, "--picture", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
