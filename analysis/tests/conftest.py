@@ -1,8 +1,11 @@
 """Small runs of the real program, made once: whatever it writes, these tests read."""
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,20 +13,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "analysis"))
+from unlearn_report.command import main  # noqa: E402
+
 COMMAND = [sys.executable, str(ROOT / "analysis/unlearn-report")]
 DATA = {"template": "qa", "max_length": 64, "forget": {"path": "inputs/demo/forget05.jsonl", "rows": 6},
         "retain": {"path": "inputs/demo/retain95.jsonl", "rows": 20}}
 MODEL = {"path": "inputs/demo/model", "init": "random"}
-RISKS = {"unlearn": {"data": "forget"}, "retain": {"data": "retain"}, "world": {"data": "inputs/demo/world_facts_perturbed.jsonl", "rows": 5},
-         "others": {"data": "inputs/demo/known_authors_perturbed.jsonl", "rows": 5}, "again": {"data": "inputs/demo/retain95.jsonl", "rows": 5}}
+RISKS = {"unlearn": {"data": "forget"}, "world": {"data": "inputs/demo/world_facts_perturbed.jsonl", "rows": 5}, "retain": {"data": "retain"}}
 TRAIN = {"steps": 4, "batch_size": 3, "accumulation": 1}
 EVERYTHING = {
     "task": "unlearn", "model": MODEL, "data": DATA, "train": TRAIN, "optimizer": {"lr": 3e-3, "warmup_steps": 0},
     "objective": {"name": "npo", "beta": 0.5, "regularizer": {"name": "gd"}},
-    "geffect": {"every": 1, "objectives": ["npo", "ga", {"name": "wga", "alpha": 0.5}], "risks": RISKS, "fidelity": True, "tokens": True,
+    "geffect": {"every": 1, "objectives": ["npo", "ga"], "risks": RISKS, "fidelity": True, "tokens": True,
                 "pairs": True, "curvature": True, "standard_error": True},
     "evaluate": {"every": 2, "rows": 2, "max_length": 40, "sets": {"forget": "inputs/demo/forget05_perturbed.jsonl"}}}
-PLAIN = {"task": "unlearn", "model": MODEL, "data": DATA, "train": TRAIN, "optimizer": {"lr": 3e-3}, "objective": "ga",
+PARTS = {"question_start": "Q \\ \"  # ", "question_end": "\nA: ", "answer_start": ""}  # what its input.yaml must quote
+PLAIN = {"task": "unlearn", "model": MODEL, "data": {**DATA, "template": PARTS}, "train": TRAIN, "optimizer": {"lr": 3e-3}, "objective": "ga",
          "geffect": {"every": 2, "resolution": "tensor", "risks": {"unlearn": {"data": "forget"}}}}
 
 
@@ -66,9 +71,17 @@ def runs(tmp_path_factory):
     return SimpleNamespace(**{p.name: p for p in out.iterdir() if p.is_dir()})
 
 
-def command(*words, status=0, cwd=ROOT):
-    """What `unlearn-report` prints; it must end with this status, and warn of nothing."""
-    done = subprocess.run([*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert status or not done.stderr, done.stderr
-    return done.stderr if status else done.stdout
+def command(*words, status=0):
+    """What the command prints, in this process; it must end with this status, and warn of nothing."""
+    before, out, code, error = os.getcwd(), io.StringIO(), 0, ""
+    os.chdir(ROOT)  # paths in a run's input are relative to where it was started
+    try:
+        with contextlib.redirect_stdout(out), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            main([str(w) for w in words])
+    except SystemExit as e:
+        code, error = (1, f"{e.code}\n") if isinstance(e.code, str) else (e.code, "")
+    finally:
+        os.chdir(before)
+    assert code == status, error
+    return error if status else out.getvalue()

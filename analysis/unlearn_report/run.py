@@ -1,6 +1,7 @@
 """A run's directory, finished or not, as xarray data sets and what stands beside them: settings, questions, answers."""
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,18 @@ def settings(path):
     """{"data.forget.path": text} of an input.yaml that the program has written: one key a line, by indentation."""
     found, above = {}, []
     for line in path.read_text().splitlines() if path.exists() else ():
-        key = re.match(r"( *)([\w.]+):(?: (.*?))?(?:  # .*)?$", line)
+        key = re.match(r'( *)([\w.]+):(?: ("(?:[^"\\]|\\.)*"|.*?))?(?:  # .*)?$', line)
         if key:
             above[len(key[1]) // 2:] = [key[2]]
-            value = key[3] or ""
-            found[".".join(above)] = json.loads(value) if value.startswith('"') else value
+            found[".".join(above)] = unquoted(key[3] or "")
     return found
+
+
+def unquoted(value):
+    """A scalar as the program writes it; in quotes it is JSON but for control characters, \\x0a."""
+    if not value.startswith('"'):
+        return value
+    return json.loads(re.sub(r"\\(x[0-9a-f]{2}|.)", lambda m: f"\\u00{m[1][1:]}" if len(m[1]) == 3 else m[0], value))
 
 
 def open_rows(path):
@@ -28,7 +35,7 @@ def open_rows(path):
 
 
 class Run:
-    """geffect, tokens, train, evaluation: a data set each, None where there is no such file; open until close()."""
+    """geffect, tokens, train, evaluation: a data set each, None where there is no such file; open from the first use until close()."""
 
     def __init__(self, path, name=None):
         """path: the directory, or a file in it, which then is the only one that is read."""
@@ -37,25 +44,29 @@ class Run:
             raise ValueError(f"{path}: there is no such directory: give the output directory of a run")
         self.directory = path if path.is_dir() else path.parent
         self.name = name or self.directory.resolve().name
-        self.given = name is not None
-        only = None if path.is_dir() else path
-        for kind in FILES:
-            file = self.directory / f"{kind}.h5"
-            wanted = only is None or file.name == only.name or kind == "train" and only.name == "geffect.h5"
-            setattr(self, kind, open_rows(file) if wanted and file.exists() else None)
-        if only and only.stem not in FILES:
+        if path.is_file() and path.stem not in FILES:
             raise ValueError(f"{path}: is none of {', '.join(f + '.h5' for f in FILES)}: give the output directory of a run")
-        nested = self.directory / "evaluation" / "evaluation.h5"  # as inputs/claims.sh and guard.sh leave it
-        if self.evaluation is None and only is None and nested.exists():
-            self.evaluation = open_rows(nested)
+        self._only, self._open = path.name if path.is_file() else None, []
         self.settings = settings(self.directory / "input.yaml")
         self.finished = (self.directory / "run.finished").exists()
         self._texts = {}
 
+    def _read(self, *files):
+        """The first of these files of the directory that exists."""
+        there = [f for f in files if self._only in (None, f) and (self.directory / f).exists()]
+        if not there:
+            return None
+        self._open.append(open_rows(self.directory / there[0]))
+        return self._open[-1]
+
+    geffect = cached_property(lambda self: self._read("geffect.h5"))
+    tokens = cached_property(lambda self: self._read("tokens.h5"))
+    train = cached_property(lambda self: self._read("train.h5"))
+    evaluation = cached_property(lambda self: self._read("evaluation.h5", "evaluation/evaluation.h5"))  # the second as inputs/claims.sh leaves it
+
     def close(self):
-        for data in (self.geffect, self.tokens, self.train, self.evaluation):
-            if data is not None:
-                data.close()
+        for data in self._open:
+            data.close()
 
     @property
     def data(self):
