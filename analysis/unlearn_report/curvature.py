@@ -79,3 +79,4 @@ def run(chosen):
         if drawn is None:
             raise ValueError(f"{chosen.run}: a picture needs two measured steps")
         save(drawn, chosen.picture)
+        print(chosen.picture)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import curvature, over_rows, over_steps, pairs, tokens
 from .effects import Measured
-from .look import compose
+from .look import save
 
 
 def measured_runs(runs):
@@ -51,7 +51,7 @@ def write(pictures, place, suffix, only=()):
         if only and not picture.name.startswith(tuple(only)):
             continue
         path = place / f"{file_name(picture.name)}.{suffix}"
-        compose(picture).savefig(path, dpi=150)
+        save(picture, path)
         paths.append(path)
     return paths
 

@@ -1,5 +1,6 @@
 """Pictures over the rows of the forget file: weights that an objective gives them, what they do to the risks, which do most."""
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from .look import COLOURS, MARKERS, WIDTH, Panel, Picture, columns_of, dress, finite, line, nth_legend, nth_line
 
@@ -62,6 +63,15 @@ def density(values, at):
     return np.exp(-0.5 * ((at[:, None] - values) / width) ** 2).mean(1) / (width * np.sqrt(2 * np.pi))
 
 
+def bent_axis(axis, values, width):
+    """Linear within width of zero, logarithmic farther out; ticks at decades that do not touch."""
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("asinh", linear_width=width)
+    powers = width * 10.0 ** np.arange(0, 12)
+    low, high = values.min(), values.max()
+    axis.set_ticks([*(-p for p in powers[::-1] if -p >= 1.5 * low), 0, *(p for p in powers if p <= 1.5 * high)])
+    axis.set_minor_locator(NullLocator())
+
+
 def weight_effect(m):
     """Do the weights favour rows that cost little? Effects of single rows by the weight that they get, all steps together."""
     those, u, r = weighted(m), m.side("forget"), m.side("retain")
@@ -81,8 +91,8 @@ def weight_effect(m):
     def plane(a):
         for b in range(5):
             a.plot(x[bucket == b], y[bucket == b], linestyle="", marker=MARKERS[b], color=BUCKETS[b], markersize=4, alpha=0.6)
-        a.set_xscale("asinh", linear_width=scale(x))
-        a.set_yscale("asinh", linear_width=scale(y))
+        bent_axis(a.xaxis, x, scale(x))
+        bent_axis(a.yaxis, y, scale(y))
         a.axhline(0, color="0.35", linewidth=0.8)
         a.axvline(0, color="0.35", linewidth=0.8)
         dress(a, f"each row at each step, {name}", f"effect on “{u}” per weight (nat²)", f"effect on “{r}” per weight (nat²)")
@@ -97,7 +107,7 @@ def weight_effect(m):
                 curve = density(mine, at)
                 a.fill_between(straight(at), b, b + 0.85 * curve / curve.max(), color=BUCKETS[b], alpha=0.55, linewidth=0, zorder=9 - b)
             a.plot(straight(mine), np.full(len(mine), b), linestyle="", marker="|", color="black", markersize=5, alpha=0.5, zorder=10)
-        a.set_xscale("asinh", linear_width=scale(y))
+        bent_axis(a.xaxis, y, scale(y))
         a.axvline(0, color="0.35", linewidth=0.8)
         a.set_yticks(range(5), [f"{edges[b]:.2g}–{edges[b + 1]:.2g}" for b in range(5)])
         dress(a, f"density of the effect on “{r}”, by weight", f"effect on “{r}” per weight (nat²)", "weight (1)")
@@ -130,7 +140,7 @@ def ranking(m):
 def instances(m):
     """The rows that do most, with their questions."""
     step, u, r, rows = ranking(m)
-    share = np.abs([x[2] for x in rows])
+    share = np.nan_to_num(np.abs([x[2] for x in rows]))
     rows = rows[:ROWS]
 
     def on(a):
@@ -149,8 +159,8 @@ def instances(m):
     legend = nth_legend([f"on “{u}”", f"on “{r}”"])
     for (handle, _), k in zip(legend, (0, 1)):
         handle.set(linestyle="-", linewidth=6, marker="", color=COLOURS[k])
-    known = np.nan_to_num(share)
     return Picture("instances", f"{m.run.name}: the rows that do most",
-                   f"Forget rows with the largest effect on “{r}” at the step where the total is largest; the number is the row of the file, from 0. "
-                   f"These {len(rows)} of {len(share)} rows make {100 * known[:ROWS].sum() / (known.sum() or 1):.0f} % of all absolute effects.",
+                   f"Forget rows with the largest effect on “{r}” at the step where the total is largest; the number is the row of the file, from 0. " +
+                   (f"These {ROWS} of {len(share)} rows make {100 * share[:ROWS].sum() / (share.sum() or 1):.0f} % of all absolute effects."
+                    if len(share) > ROWS else "All rows are shown."),
                    [Panel(on, WIDTH, 0.9 + 0.36 * len(rows))], 1, legend)

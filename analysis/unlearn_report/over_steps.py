@@ -1,6 +1,6 @@
 """Pictures over the steps of a run: risks and effects, by group of layers, at several ranges, layer by layer; what updates did."""
 import numpy as np
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .look import (COLOURS, MARKERS, SIGN, TOTAL, WIDTH, Panel, Picture, columns_of, dress, finite, group_legend, group_line, layer_ticks, limits,
                    line, log_colours, map_height, nth_legend, nth_line, ranges, signed_axis, signed_map, step_edges, wanted)
@@ -12,6 +12,8 @@ PURPOSE = {"forget": "to be forgotten", "retain": "to be kept", "": "other rows"
 def log_if_wide(axes, values):
     if len(values) and values.min() > 0 and values.max() > 30 * values.min():
         axes.set_yscale("log")
+        axes.set_ylim(values.min() / 1.3, values.max() * 1.3)
+        axes.yaxis.set_minor_locator(NullLocator())
     elif len(values):
         axes.set_ylim(0, 1.08 * max(values.max(), 1e-12))
 
@@ -125,6 +127,11 @@ def fidelity(m):
             a.set_xlim(low, high)
             a.set_ylim(low - 0.25 * (high - low), high + 0.35 * (high - low))
             a.legend(fontsize=7, frameon=False, loc="upper left")
+            a.xaxis.set_major_locator(MaxNLocator(5))
+            a.ticklabel_format(style="sci", scilimits=(-2, 4))
+            a.xaxis.offsetText.set_fontsize(7.5)
+            a.yaxis.offsetText.set_fontsize(7.5)
+            a.yaxis.offsetText.set_x(-0.12)
             dress(a, f"change of the risk “{c.risk}” by an update", "measured (nat)", "predicted (nat)")
         return on
 

@@ -1,17 +1,15 @@
 """The report: one HTML page of one or several runs, pictures and style in it, without scripts."""
 import base64
-import io
 import time
 import warnings
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from PIL import Image  # comes with matplotlib
 
 from . import answers, compare, figures, over_rows
 from .effects import MEANING
-from .look import alone, legend_entry
+from .look import alone, legend_entry, png
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
 STYLE = (Path(__file__).parent / "page.css").read_text()
@@ -21,15 +19,11 @@ PLACES = 3  # digits
 
 # ------------------------------------------------------------------------------------------------------------- pieces
 def image(figure, text, kind="panel"):
-    """An <img> with the picture in it; 128 colours are enough here, and half the bytes."""
-    raw = io.BytesIO()
-    figure.savefig(raw, dpi=140)
-    raw.seek(0)
-    small, out = Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE), io.BytesIO()
-    small.save(out, "PNG", optimize=True)
+    """An <img> with the picture in it."""
+    data = base64.b64encode(png(figure, 140)).decode()
     width, height = 96 * figure.get_size_inches()
     return (f'<img class="{kind}" alt="{escape(text, True)}" width="{width:.0f}" height="{height:.0f}" '
-            f'src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">')
+            f'src="data:image/png;base64,{data}">')
 
 
 def section(picture):

@@ -205,6 +205,7 @@ def run(chosen):
         sweep(tokens, chosen.sweep[0], chosen.sweep[1:], chosen.json)
     elif chosen.picture:
         save(picture(tokens, None if chosen.step is None else at, chosen.top), chosen.picture)
+        print(chosen.picture)
     elif chosen.text is not None:
         row_text(tokens, at, chosen.text)
     else:
