@@ -1,11 +1,13 @@
 """Every picture is drawn from every kind of run, shows the numbers of the file, and loses nothing at its edges."""
+import io
 import shutil
 
 import h5py
 import numpy as np
 import pytest
 from conftest import command
-from unlearn_report import figures, look, over_steps
+from PIL import Image
+from unlearn_report import figures, look, over_rows, over_steps
 from unlearn_report.effects import Measured
 from unlearn_report.run import Run, open_runs
 
@@ -58,6 +60,17 @@ def test_curves_differ_in_grey_and_for_any_colour_vision():
     assert len({str(n["linestyle"]) for n in nth}) == len({n["marker"] for n in nth}) == len({n["color"] for n in nth}) == 7
     grey = [look.SIGNED(x)[:3] @ np.array([0.299, 0.587, 0.114]) for x in (0.0, 0.25, 0.5, 1.0)]
     assert grey[0] < grey[1] < grey[2] and grey[3] > grey[0] + 0.15  # the darkest is negative; above zero cells have a +
+
+
+def test_a_small_png_keeps_every_colour(runs):
+    picture = over_rows.weight_effect(Measured(Run(runs.everything)))
+    figure, raw = look.compose(picture), io.BytesIO()
+    figure.savefig(raw, dpi=100)
+    before, after = (np.asarray(Image.open(b).convert("RGB")).astype(int) for b in (raw, io.BytesIO(look.png(figure, 100))))
+    assert np.abs(before - after).max() < 40
+    for colour in over_rows.BUCKETS:  # of lines and areas, not of their edges
+        exact = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(after[(before == exact).all(-1)] - exact).max(initial=0) <= 7, colour
 
 
 def test_cells_above_zero_are_marked(runs):

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import CenteredNorm
 
 from .look import WIDTH, Panel, Picture, dress, finite, layer_ticks, line, map_height, save, signed_map, step_edges
-from .run import Run
+from .run import open_runs
 
 FIRST, SECOND, ACTUAL = "predicted_change", "predicted_change_second", "actual_change"
 WINDOW = ("window_first_order", "window_corrected", "window_second_order", "window_measured")
@@ -63,12 +63,12 @@ def picture(of):
 
 
 def add_arguments(parser):
-    parser.add_argument("run", metavar="RUN", help="output directory of a run, or its geffect.h5")
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its geffect.h5")
     parser.add_argument("--picture", metavar="FILE", help="draws into a PNG, PDF or SVG")
 
 
 def run(chosen):
-    of = Run(chosen.run)
+    of = open_runs([chosen.run])[0]
     steps, risks, _, got = read(of)
     table(steps, risks, (FIRST, "second_order", SECOND, ACTUAL), got)
     if WINDOW[0] in got:

@@ -234,12 +234,25 @@ def legend_entry(handle, label):
     return figure
 
 
+def palette(image):
+    """Up to 256 colours of an image: the most frequent, none next to another, so that every line and area keeps its own."""
+    colours = np.array([c for _, c in sorted(image.getcolors(1 << 24), reverse=True)[:3000]], int)
+    chosen = colours[:1]
+    for colour in colours[1:]:
+        if len(chosen) < 256 and np.abs(chosen - colour).max(1).min() > 7:
+            chosen = np.vstack([chosen, colour])
+    out = Image.new("P", (1, 1))
+    out.putpalette([int(x) for x in chosen.ravel()])
+    return out
+
+
 def png(figure, dpi):
-    """The bytes of a PNG of 128 colours: enough here, and half of all."""
+    """The bytes of a PNG of 256 colours: enough here, and a third of the size."""
     raw, out = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, dpi=dpi)
     raw.seek(0)
-    Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    image = Image.open(raw).convert("RGB")
+    image.quantize(palette=palette(image), dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

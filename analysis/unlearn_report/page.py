@@ -190,7 +190,8 @@ def body(runs):
 
 
 def html(runs, refresh=0):
-    title = "What unlearning did: " + ", ".join(dict.fromkeys(r.name for r in runs))
+    named = [r for r in runs if r.answers() is None] or runs  # what answers is known by its answers
+    title = "What unlearning did: " + ", ".join(dict.fromkeys(r.name for r in named))
     again = f'<meta http-equiv="refresh" content="{refresh:.0f}">' if refresh else ""
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{again}'

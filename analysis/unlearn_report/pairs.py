@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .effects import plain
 from .look import WIDTH, Panel, Picture, dress, log_colours, save, signed_map
-from .run import Run
+from .run import open_runs
 
 
 class Pairs:
@@ -69,7 +69,7 @@ def picture(pairs, step=None, objective=None):
 
 
 def add_arguments(parser):
-    parser.add_argument("run", metavar="RUN", help="output directory of a run, or its geffect.h5")
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its geffect.h5")
     parser.add_argument("--step", type=int, help="a measured step; without it the one that costs most")
     parser.add_argument("--objective", help="without it the first one")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="forgotten rows (3)")
@@ -79,7 +79,7 @@ def add_arguments(parser):
 
 
 def run(chosen):
-    pairs = Pairs(Run(chosen.run))
+    pairs = Pairs(open_runs([chosen.run])[0])
     objective = pairs.objectives[0] if chosen.objective is None else chosen.objective
     if objective not in pairs.objectives:
         raise ValueError(f"{chosen.run}: no objective {objective}; there are {', '.join(pairs.objectives)}")

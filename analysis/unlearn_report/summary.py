@@ -7,7 +7,7 @@ import json
 import sys
 
 from .effects import MEANING, Measured, plain
-from .run import Run
+from .run import open_runs
 
 
 def print_table(effect, steps, risk_value, every):
@@ -51,14 +51,14 @@ def as_json(run):
 
 
 def add_arguments(parser):
-    parser.add_argument("run", metavar="RUN", help="output directory of a run, or its geffect.h5")
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its geffect.h5")
     parser.add_argument("--json", action="store_true", help="the same as JSON, for programs")
     parser.add_argument("--brief", action="store_true", help="a few lines: risks before and after, strongest effects")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="print every N-th measured step only")
 
 
 def run(chosen):
-    measured = Measured(Run(chosen.run))
+    measured = Measured(open_runs([chosen.run])[0])
     if chosen.json:
         json.dump(as_json(measured), sys.stdout, indent=1)
         print()

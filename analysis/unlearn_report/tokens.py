@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from .look import SIGNED, WIDTH, Panel, Picture, columns_of, save
-from .run import Run
+from .run import open_runs
 
 LINE = 58  # characters of an answer on a line of a picture
 
@@ -186,7 +186,7 @@ def worst_rows(tokens, at, n):
 
 
 def add_arguments(parser):
-    parser.add_argument("run", metavar="RUN", help="output directory of a run, or its tokens.h5")
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its tokens.h5")
     parser.add_argument("--sweep", nargs="+", metavar=("OBJECTIVE", "NAME=VALUES"),
                         help="total effects for other settings, e.g. wga alpha=0.1,1,5; a value of each parameter")
     parser.add_argument("--text", type=int, metavar="ROW", help="one answer, token by token")
@@ -197,7 +197,7 @@ def add_arguments(parser):
 
 
 def run(chosen):
-    tokens = Tokens(Run(chosen.run))
+    tokens = Tokens(open_runs([chosen.run])[0])
     if chosen.step is not None and chosen.step not in tokens.steps:
         raise ValueError(f"{tokens.path}: was not measured at step {chosen.step}; at {' '.join(map(str, tokens.steps))}")
     at = len(tokens.steps) - 1 if chosen.step is None else list(tokens.steps).index(chosen.step)
