@@ -6,6 +6,8 @@
 
 struct evaluation; /* opaque */
 extern const struct part evaluation_part;
+/** Describes evaluation.h5.                                                                                   Local. */
+enum status evaluation_files(file_say *say, void *to);
 
 enum status evaluation_new(struct subject *s, struct evaluation **out); /* Collective over the job. */
 void evaluation_free(struct evaluation *v);
