@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 help clean
+ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 docs help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -202,9 +202,19 @@ $B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS) -lgomp
 endif
 
+# -------------------------------------------------------------------------------------------------------- documents
+$B/unlearn.1: $(EXE)            # the manual page, from the program's own tables
+	@./$(EXE) --help unlearn.1 > $@.new && mv $@.new $@
+references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from the program's tables
+	@for d in INPUT OUTPUT; do ./$(EXE) --help $$d.md > $B/$$d.md && mv $B/$$d.md docs/$$d.md || exit 1; done
+docs: $(VENV)/ready             # the site in build/site: to be read with any browser, without a network
+	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
+	@$(VENV)/bin/python docs/site.py build/site && echo 'site: build/site/index.html'
+
 # ---------------------------------------------------------------------------------------------------- install, clean
-install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
+install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
 	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	install -D -m 644 $B/unlearn.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM).1
 	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
@@ -215,5 +225,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install clean help always
+.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench references docs install clean help always
 .SECONDARY:

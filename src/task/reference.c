@@ -1,16 +1,20 @@
 /* Documents from the tables of the program: docs/INPUT.md and docs/OUTPUT.md (Markdown), unlearn.1 (man). `make references`
  * renews the first two, and a test fails where they are not what the program prints. */
 #include "unlearn/task_priv.h"
+#include <stdbool.h>
 #include <string.h>
 
 /* -------------------------------------------------------------------------------------------------- Markdown ------ */
-/* Text whose characters mean themselves. */
+static bool is_letter(char c) { return c && !strchr(" .,;:()[]{}<>*_`\\/+-=|\"'", c); }
+
+/* Text whose characters mean themselves; a _ within a word needs no mark for that. */
 static enum status plain(struct text *out, const char *s)
 {
     enum status st = OK;
-    for (; *s; s++) {
-        if (strchr("*_<>[]`\\#", *s)) TRY(text_add(out, "\\", 1));
-        TRY(text_add(out, s, 1));
+    for (const char *c = s; *c; c++) {
+        const bool within = *c == '_' && c > s && is_letter(c[-1]) && is_letter(c[1]);
+        if (strchr("*_<>[]`\\", *c) && !within) TRY(text_add(out, "\\", 1));
+        TRY(text_add(out, c, 1));
     }
 done:
     return st;
@@ -18,16 +22,13 @@ done:
 
 static enum status code(struct text *out, const char *s) { return *s ? text_print(out, "`%s`", s) : OK; }
 
-/* "- `name`, `default`: meaning (value)" under a heading for each key of the top level. */
+/* "- `name` = `default`: meaning. *value*"; a key of the top level that holds others, or stands behind these, has a heading. */
 static enum status say_key(void *to, const struct key_text *key)
 {
     struct text *out = to;
     enum status st;
-    if (!strchr(key->path, '.') && key->holds) {
+    if (!strchr(key->path, '.') && (key->holds || strstr(out->data, "\n## ")))
         TRY(text_print(out, "\n## %s\n\n", key->path));
-        TRY(plain(out, key->meaning));
-        TRY(text_print(out, "\n\n"));
-    }
     TRY(text_print(out, "- "));
     TRY(code(out, key->path));
     if (*key->fallback) {

@@ -42,8 +42,8 @@ const struct entry help_environment[] = {
 };
 
 const struct output_text help_files[] = {
-    {"input.yaml", "every task but generate", "the input with every default made explicit; reads back to the same run"},
-    {"run.log", "every task but generate", "what happened, where the time went, and how near to the machine's best"},
+    {"input.yaml", "every task", "the input with every default made explicit; reads back to the same run"},
+    {"run.log", "every task", "what happened, where the time went, and how near to the machine's best"},
     {"geffect.h5", "geffect.every above 0, or task: geffect",
      "G-effects, losses, weights, risks, and what was asked for beside"},
     {"tokens.h5", "geffect.tokens", "the effect of every token on every risk: docs/TOKENS.md"},
