@@ -20,7 +20,10 @@ done:
     return st;
 }
 
-static enum status code(struct text *out, const char *s) { return *s ? text_print(out, "`%s`", s) : OK; }
+static enum status code(struct text *out, const char *s)
+{
+    return strchr(s, '`') ? text_print(out, "`` %s ``", s) : *s ? text_print(out, "`%s`", s) : OK;
+}
 
 /* "- `name` = `default`: meaning. *value*"; a key of the top level that holds others, or stands behind these, has a heading. */
 static enum status say_key(void *to, const struct key_text *key)
@@ -54,7 +57,8 @@ static enum status write_objectives(struct text *out)
         if (!o.name) break;
         if (st == OK) st = text_print(out, "- `%s` (%s): ", o.name, o.kind);
         if (st == OK) st = plain(out, o.meaning);
-        if (st == OK) st = text_print(out, ".\n  Minimises `%s`", o.equation);
+        if (st == OK) st = text_print(out, ".\n  Minimises ");
+        if (st == OK) st = code(out, o.equation);
         for (size_t k = 0; k < o.n_parameter && st == OK; k++)
             st = text_print(out, "%s `%s` (`%s`)", k ? "," : ". Parameters:", o.parameter[k], o.value[k].data);
         if (st == OK) st = text_print(out, ".\n  From %s.\n", o.source);
