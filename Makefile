@@ -209,7 +209,7 @@ references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from t
 	@for d in INPUT OUTPUT; do ./$(EXE) --help $$d.md > $B/$$d.md && mv $B/$$d.md docs/$$d.md || exit 1; done
 docs: $(VENV)/ready             # the site in build/site: to be read with any browser, without a network
 	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
-	@$(VENV)/bin/python docs/site.py build/site && echo 'site: build/site/index.html'
+	@$(VENV)/bin/python docs/make_site.py build/site && echo 'site: build/site/index.html'
 
 # ---------------------------------------------------------------------------------------------------- install, clean
 install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double

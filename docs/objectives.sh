@@ -1,6 +1,6 @@
 #!/bin/sh
 # The runs behind docs/OBJECTIVES.md: the demo's model forgets the demo's two authors by every objective, alone and with gd on what
-# must stay, at one learning rate; then the picture. Some minutes on two cores.
+# must stay, at one learning rate; then the pictures. Some minutes on two cores.
 #   sh docs/objectives.sh             after `make demo`; results in outputs/objectives
 cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
@@ -17,4 +17,4 @@ for o in $OBJECTIVES; do
             >/dev/null || exit 1
     done
 done
-"$PYTHON" docs/objectives.py "$OUT" docs/objectives.png
+"$PYTHON" docs/objectives.py "$OUT"
