@@ -208,7 +208,7 @@ $B/unlearn.1: $(EXE)            # the manual page, from the program's own tables
 references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from the program's tables
 	@for d in INPUT OUTPUT; do ./$(EXE) --help $$d.md > $B/$$d.md && mv $B/$$d.md docs/$$d.md || exit 1; done
 docs: $(VENV)/ready             # the site in build/site: to be read with any browser, without a network
-	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
+	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml, ziamath' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
 	@$(VENV)/bin/python docs/make_site.py build/site && echo 'site: build/site/index.html'
 
 # ---------------------------------------------------------------------------------------------------- install, clean

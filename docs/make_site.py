@@ -1,5 +1,6 @@
 """Makes a site of the project's Markdown files: make_site.py DIRECTORY. Files keep their places, so that links between them hold; a file of
 another kind that is linked to becomes a page with its text, a directory one with its names. Equations become MathML: no scripts, no network."""
+import importlib.util
 import re
 import shutil
 import sys
@@ -118,6 +119,9 @@ def main(target):
     shutil.rmtree(target, ignore_errors=True)
     stage.mkdir(parents=True)
     Site(stage).fill()
+    shutil.copyfile(ROOT / "docs/site.css", stage / "site.css")
+    font = Path(importlib.util.find_spec("ziamath").origin).parent / "fonts/STIXTwoMath-Regular.ttf"
+    shutil.copyfile(font, stage / font.name)
     config = load_config(config_file=str(ROOT / "docs/mkdocs.yml"), docs_dir=str(stage), site_dir=str(target), nav=NAV, strict=True)
     build(config)
     check_offline(target)

@@ -1,10 +1,12 @@
 """Documents and help, end to end: docs/INPUT.md, docs/OUTPUT.md and the manual page are what the program's tables say; the pages of --help;
 the end of --check; links of all Markdown files; messages and commits that pages quote; the names of variables of a real run."""
 import functools
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import sys
 
 import h5py
 
@@ -241,6 +243,23 @@ def check_first_run():
     checks.check(len(lines) == 2, "docs/FIRST_RUN.md: ask.yaml", done.stderr)
 
 
+def check_site():
+    """make docs: every page is there, with its equations; a link that leads nowhere, or anything from the network, fails the making."""
+    if not all(importlib.util.find_spec(m) for m in ("mkdocs", "latex2mathml", "ziamath")):
+        checks.skip("the site: pip install -r docs/requirements.txt")
+        return
+    site = checks.directory / "site"
+    done = subprocess.run([sys.executable, ROOT / "docs/make_site.py", site], capture_output=True, text=True)
+    if not checks.check(done.returncode == 0, "docs/make_site.py", done.stderr[-800:]):
+        return
+    made = {p.relative_to(site).as_posix() for p in site.rglob("*.html")}
+    lacking = [p.stem for p in DOCS.glob("*.md") if f"docs/{'index' if p.stem == 'README' else p.stem}.html" not in made]
+    checks.check(not lacking and "index.html" in made, "pages of the site", str(lacking))
+    theory = (site / "docs/THEORY.html").read_text()
+    checks.check(theory.count("<math") > 30 and "EQUATION" not in theory and "$" not in re.sub("<[^>]*>", "", theory.split('role="main"')[1]),
+                 "equations of the site")
+
+
 if not precisions():
     checks.check(False, "no program is built")
     checks.finish()
@@ -255,4 +274,5 @@ check_links()
 check_messages()
 check_commits()
 check_first_run()
+check_site()
 checks.finish()
