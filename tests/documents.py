@@ -72,13 +72,13 @@ def check_help():
     lines = first.splitlines()
     checks.check(len(lines) <= SCREEN, f"--help fits a screen: {len(lines)} lines")
     checks.check(" 75 " in first and "--restart" in first, "--help names status 75 and --restart")
-    for topic in ([], ["keys"], ["objectives"], ["scores"], ["outputs"], ["npo"], ["optimizer"], ["geffect.risks"]):
+    for topic in ([], ["keys"], ["objectives"], ["scores"], ["outputs"], ["preset"], ["npo"], ["optimizer"], ["geffect.risks"]):
         wide = [line for line in help_page(*topic).splitlines() if len(line) > WIDTH]
         checks.check(not wide, f"--help {' '.join(topic)}: width", str(wide[:2]))
     for topic, expected in [("train.epochs", ["a number above 0", "default            5", "passes over the rows"]), ("lr", ["optimizer.lr"]),
                             ("guard", ["keys below it", "guard.retain.budget"]), ("npo", ["log sigmoid", "above 0", "2404.05868"]),
                             ("objective.beta", ["npo (objective)", "undial (objective)"]), ("delta", ["simnpo (objective)"]),
-                            ("evaluate.sets.forget", ["evaluate.sets.*"]), ("preset", ["configs/trainer/NPO.yaml"])]:
+                            ("evaluate.sets.forget", ["evaluate.sets.*"]), ("train.batch_size", ["open_unlearning: 8; tofu: 16; paper: 4"]), ("preset", ["configs/trainer/NPO.yaml"])]:
         page = help_page(topic)
         checks.check(all(e in page for e in expected), f"--help {topic}", page[:600])
     checks.check("wga" not in help_page("npo") and "optimizer" not in help_page("train"), "a page is about its topic alone")

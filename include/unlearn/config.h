@@ -229,8 +229,13 @@ struct key_text {
 enum status config_keys(enum status (*say)(void *to, const struct key_text *key), void *to);
 /** Adds "did you mean WORD?" where one of `choices`, "a|b|c", is near to `word`.                              Local. */
 enum status config_nearest(const char *choices, const char *word, struct text *out);
-/** The table of presets for --help preset: preset, key, value, source. */
-enum status config_presets(struct text *out);
+/* A default that a preset sets. */
+struct preset_text {
+    const char *preset, *objective; /* objective NULL: whichever is minimised */
+    const char *key, *value, *source;
+};
+/** Calls say() for every default of every preset. */
+enum status config_presets(enum status (*say)(void *to, const struct preset_text *preset), void *to);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
 #endif

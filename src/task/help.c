@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 100, NAME = 23 };     /* columns of a page; where the texts of a list begin */
-enum { DEFAULT = 34, MEANING = 47 }; /* columns of the table of keys */
+enum { WIDTH = 100, NAME = 23 };                  /* columns of a page; where the texts of a list begin */
+enum { DEFAULT = 34, MEANING = 47, PRESET = 52 }; /* columns of the tables of keys and presets */
 
 /* ------------------------------------------------------------------------------------------------------ words ------ */
 /* Goes on at column `at` with these words; further lines begin at column `indent`. */
@@ -92,13 +92,37 @@ done:
     return st;
 }
 
-static enum status print_whole(struct text *out, const struct key_text *key)
+/* "paper: 4" for each preset that sets a key, whatever the objective. */
+struct preset_of {
+    const char *key;
+    struct text words;
+};
+static enum status say_preset_of(void *to, const struct preset_text *p)
+{
+    struct preset_of *of = to;
+    if (strcmp(p->key, of->key) != 0) return OK;
+    return text_print(&of->words, "%s%s%s%s: %s", of->words.n ? "; " : "", p->preset, p->objective ? ", " : "",
+                      p->objective ? p->objective : "", p->value);
+}
+
+static enum status print_presets(struct text *out, const char *key)
+{
+    struct preset_of of = {.key = key};
+    enum status st = config_presets(say_preset_of, &of);
+    if (st == OK && of.words.n) st = item(out, NAME, "  preset", of.words.data);
+    text_free(&of.words);
+    return st;
+}
+
+/* path: the key's, with names in the place of "*" where these were asked for. */
+static enum status print_whole(struct text *out, const struct key_text *key, const char *path)
 {
     enum status st;
     TRY(text_print(out, "%s\n    ", key->path));
     TRY(wrap(out, 4, 4, key->meaning));
     TRY(item(out, NAME, "  value", key->value));
     if (*key->fallback) TRY(item(out, NAME, "  default", key->fallback));
+    TRY(print_presets(out, path));
     if (key->free) TRY(item(out, NAME, "  --restart", "may find another value than the run that it goes on with"));
 done:
     return st;
@@ -112,7 +136,7 @@ static enum status say_key(void *to, const struct key_text *key)
     if (!it && !(a->path && is_path(key->path, a, true))) return OK;
     if (a->whole && a->found == 1 && !it) TRY(text_print(a->out, "\nkeys below it:\n"));
     if (a->whole && it && a->found) TRY(text_print(a->out, "\n"));
-    TRY(a->whole && it ? print_whole(a->out, key) : print_row(a->out, key));
+    TRY(a->whole && it ? print_whole(a->out, key, a->any ? a->path : key->path) : print_row(a->out, key));
     a->found++;
 done:
     return st;
@@ -185,6 +209,32 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------------- others ------ */
+static enum status say_preset(void *to, const struct preset_text *p)
+{
+    struct text name = {0}, words = {0};
+    enum status st;
+    TRY(text_print(&name, "%-15s %-7s %s", p->preset, p->objective ? p->objective : "", p->key));
+    TRY(text_print(&words, "%s (%s)", p->value, p->source));
+    TRY(item(to, PRESET, name.data, words.data));
+done:
+    text_free(&name), text_free(&words);
+    return st;
+}
+
+static enum status page_presets(struct text *out)
+{
+    enum status st;
+    TRY(wrap(out, 0, 0,
+             "preset: NAME sets these defaults; keys that are written win. With the name of an objective: where that is "
+             "minimised, its own parameters also where it is measured. null does not count as written; "
+             "objective.regularizer: [] does."));
+    TRY(text_print(out, "\n"));
+    TRY(item(out, PRESET, "preset          with    key", "value (source)"));
+    TRY(config_presets(say_preset, out));
+done:
+    return st;
+}
+
 static enum status page_scores(struct text *out)
 {
     enum status st = text_print(out, "scores of evaluate.metrics, of each row of each set, with their units\n");
@@ -217,7 +267,7 @@ static const struct topic {
     {"keys", "every key of the input, with its default and what it may be", page_keys},
     {"objectives", "every objective and regularizer: equation, parameters, source", page_objectives},
     {"templates", "the exact texts around questions and answers, by the name of data.template", template_describe},
-    {"preset", "the defaults that preset: open_unlearning, tofu, paper set", config_presets},
+    {"preset", "the defaults that preset: open_unlearning, tofu, paper set", page_presets},
     {"scores", "what evaluate.metrics may name", page_scores},
     {"outputs", "the files that a run leaves", page_outputs},
     {"INPUT.md", NULL, reference_input},
