@@ -128,6 +128,8 @@ def check_run():
         described, coordinates = section(name)
         with h5py.File(checks.directory / "out" / name) as f:
             variables = named(f)
+            unnamed = [a for a in f.attrs if f"`{a}`" not in (DOCS / "OUTPUT.md").read_text()]
+            checks.check(len(f.attrs) > 8 and not unnamed, f"{name}: attributes in docs/OUTPUT.md", str(unnamed))
             checks.check(len(variables) > 4, f"{name}: variables", str(variables))
             units = {v: f[v].attrs.get("units", b"") for v in variables}
         for v, axes in variables.items():

@@ -182,8 +182,10 @@ enum status reference_output(struct text *out)
         "\nThe .h5 files are HDF5 as netCDF-4 has it: every variable has named coordinates and the attributes\n"
         "`units`, `long_name` and `equation`; `xarray.open_dataset(FILE)` opens them, also while the run writes. All\n"
         "variables are in the root group. Numbers that do not exist are NaN. A row belongs to a `step`; a row that a\n"
-        "killed run did not complete has step -1. Attributes of a file: title, history, the program's version and\n"
-        "commit, the input's text, model, layout, host. Units: nat is the natural unit of information; nat2 its\n"
+        "killed run did not complete has step -1. Attributes of a file: `title`, `history`, `version` and `git_commit` "
+        "of\n"
+        "the program, `input` (its text), `model`, `layout`, `host`, `libraries`, `precision`, `normalisation` and\n"
+        "`estimator`; of evaluation.h5 also `metrics`. Units: nat is the natural unit of information; nat2 its\n"
         "square, a product of two gradients of nats by parameters without a unit.\n"));
     TRY(measurement_files(say_file, out));
     TRY(training_files(say_file, out));
