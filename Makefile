@@ -148,9 +148,10 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT)' || echo 'make lint: going on with what is installed'
 	clang-format --dry-run -Werror $(FORMATTED)
 	sh tests/lint_rooms.sh
+	@$(PYTHON) -m py_compile docs/*.py
 	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py docs/*.py)
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done
@@ -203,6 +204,7 @@ $B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
 endif
 
 # -------------------------------------------------------------------------------------------------------- documents
+.PHONY: references docs
 $B/unlearn.1: $(EXE)            # the manual page, from the program's own tables
 	@./$(EXE) --help unlearn.1 > $@.new && mv $@.new $@
 references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from the program's tables
@@ -223,7 +225,7 @@ clean:                          # what was built; the virtual environment and ou
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
-	@sed -n 's/^\([a-z0-9-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench references docs install clean help always
+.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install clean help always
 .SECONDARY:

@@ -9,8 +9,7 @@ static enum status resolve(const struct config_objective *from, unsigned kind, c
     char where[512];
     snprintf(where, sizeof where, "%s", place_text(&from->place));
     if (!objective_find(from->name, out) || !(objective_needs(out) & kind))
-        return fail(ERR_INPUT, "%s: there is no %s \"%s\" (unlearn --help objectives lists them)", where, what,
-                    from->name);
+        return fail(ERR_INPUT, "%s: there is no %s \"%s\" (unlearn --help lists them)", where, what, from->name);
     for (size_t i = 0; i < from->n_setting && st == OK; i++) {
         const struct config_setting *s = &from->setting[i];
         snprintf(where, sizeof where, "%s", place_text(&s->place));
