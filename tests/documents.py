@@ -131,6 +131,9 @@ def check_run():
             unnamed = [a for a in f.attrs if f"`{a}`" not in (DOCS / "OUTPUT.md").read_text()]
             checks.check(len(f.attrs) > 8 and not unnamed, f"{name}: attributes in docs/OUTPUT.md", str(unnamed))
             checks.check(len(variables) > 4, f"{name}: variables", str(variables))
+            names = {axis: labels(f[axis]) for axis in ("layer", "gradient", "group", "number") if axis in f}
+            unnamed = [n for axis in names for n in names[axis] if f"`{re.sub(r'layers.[0-9]+', 'layers.0', n)}`" not in (DOCS / "OUTPUT.md").read_text()]
+            checks.check(not unnamed, f"{name}: names along axes in docs/OUTPUT.md", str(unnamed))
             units = {v: f[v].attrs.get("units", b"") for v in variables}
         for v, axes in variables.items():
             row = described.get(v) or described.get(re.sub("_gd$", "_NAME", v))
@@ -243,6 +246,8 @@ def check_first_run():
     done = run(["my/ask.yaml", *model, "output.directory=asked"], 1, precisions()[0], checks.directory)
     lines = (checks.directory / "asked/generations.jsonl").read_text().splitlines() if done.returncode == 0 else []
     checks.check(len(lines) == 2, "docs/FIRST_RUN.md: ask.yaml", done.stderr)
+    row = re.search("^- `generations.jsonl`: (.*)$", (DOCS / "OUTPUT.md").read_text(), re.M).group(1)
+    checks.check(lines and all(re.search(rf"\b{k}\b", row) for k in json.loads(lines[0])), "docs/OUTPUT.md: keys of generations.jsonl", str(lines[:1]))
 
 
 def check_site():

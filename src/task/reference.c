@@ -168,6 +168,30 @@ done:
     return st;
 }
 
+static enum status write_numbers(struct text *out)
+{
+    static const char *const name[] = {[BENCHMARK_TOFU] = "tofu", [BENCHMARK_MUSE] = "muse", [BENCHMARK_WMDP] = "wmdp"};
+    enum status st = OK;
+    for (size_t b = 0; b < sizeof name / sizeof *name; b++) {
+        TRY(text_print(out, "\n- %s: ", name[b]));
+        TRY(evaluation_numbers((enum benchmark)b, out));
+    }
+    TRY(text_print(out, "\n"));
+done:
+    return st;
+}
+
+/* Names along the axes, which are made when a run begins. */
+static const char labels[] =
+    "\n## Names along the axes\n\n"
+    "- `objective`: the objective, with the parameters that are not the default: `wga(alpha=0.5)`\n"
+    "- `risk`: the names under geffect.risks, by default `unlearn` and `retain`\n"
+    "- `layer`: `embed`, `layers.0` ..., `norm`, `lm_head`; with geffect.resolution: tensor the names of the parameters\n"
+    "- `gradient`, `gradient_other`: `objective`, `batch`, `regularizer`, each risk, `update`\n"
+    "- `group`: `embed`, `shallow`, `middle`, `deep`, `lm`\n"
+    "- `set`: the names under evaluate.sets\n"
+    "- `metric`: the scores asked for, [INPUT.md](INPUT.md#scores-of-evaluatemetrics)\n";
+
 enum status reference_output(struct text *out)
 {
     enum status st;
@@ -187,9 +211,12 @@ enum status reference_output(struct text *out)
         "the program, `input` (its text), `model`, `layout`, `host`, `libraries`, `precision`, `normalisation` and\n"
         "`estimator`; of evaluation.h5 also `metrics`. Units: nat is the natural unit of information; nat2 its\n"
         "square, a product of two gradients of nats by parameters without a unit.\n"));
+    TRY(text_print(out, "%s", labels));
     TRY(measurement_files(say_file, out));
     TRY(training_files(say_file, out));
     TRY(evaluation_files(say_file, out));
+    TRY(text_print(out, "\nThe axis `number` has, by evaluate.benchmark:\n"));
+    TRY(write_numbers(out));
 done:
     return st;
 }
