@@ -105,6 +105,10 @@ void variants_free(struct variants *v);
 
 /** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines.                      Local. */
 enum status lines_check(const char *path, const char *text, size_t n);
+/** Line `number` (from 1) of a file of JSON Lines; ERR_INPUT also says what it may be instead: CSV, an object over lines.  Local. */
+enum status lines_parse(const char *path, size_t number, const char *line, size_t n, json_t **out);
+/** Fails with ERR_INPUT: the row `has LACK`; says which keys it has, or that it is in chat form.                  Local. */
+enum status lines_lack(const char *path, size_t number, const char *lack, const json_t *row);
 
 struct prompts {      /* {0} is empty */
     size_t n, *first; /* [n+1] ids of prompt i: first[i] ... first[i+1]-1 of id; owned, as what follows */
