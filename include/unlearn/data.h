@@ -73,6 +73,7 @@ struct dataset {
     size_t *end;         /* [n_row] tokens at the end of a row that are the template's answer_end and what is appended */
     size_t n_line;       /* of the file; less than n_row where long texts are several rows */
     size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
+    size_t n_blank, blank;      /* rows with an empty answer, and the line of the first */
     uint64_t hash;              /* of ids and labels */
     size_t hide;                /* as in struct data_rule */
 };

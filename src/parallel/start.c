@@ -32,6 +32,35 @@ enum status parallel_start(int *argc, char ***argv)
     return OK;
 }
 
+static int number_of(const char *variable)
+{
+    const char *value = variable ? getenv(variable) : NULL;
+    return value ? atoi(value) : 0;
+}
+
+enum status parallel_alone(int *rank)
+{
+    /* what launchers say to those whom they start; srun last: it may have started a launcher, as many as there are nodes */
+    static const struct {
+        const char *size, *rank, *what;
+    } launcher[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "Open MPI's mpirun"},
+                    {"PMI_SIZE", "PMI_RANK", "the mpirun of MPICH or one of its relatives"},
+                    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "srun"}};
+    *rank = 0;
+    for (size_t i = 0; i < sizeof launcher / sizeof *launcher; i++) {
+        const int size = number_of(launcher[i].size);
+        if (size == 0) continue;
+        if (size == 1 || parallel_job_size() > 1) return OK;
+        *rank = number_of(launcher[i].rank);
+        return fail(ERR_USAGE,
+                    "%s=%d: %s has started %d processes, but each is a job of its own, for this program is built with "
+                    "%.*s: start it with that one's mpirun%s, or build it with the launcher's mpicc (make CC=...)",
+                    launcher[i].size, size, launcher[i].what, size, (int)strcspn(parallel_library(), ","),
+                    parallel_library(), i == 2 ? " or srun --mpi=pmix or pmi2" : "");
+    }
+    return OK;
+}
+
 void parallel_end(void)
 {
     int up, down;
