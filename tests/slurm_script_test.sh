@@ -204,6 +204,7 @@ scancel --batch --signal=USR1 "$id"
 check "Slurm: the job is queued again" until_true 60 is "$id" Restarts 1
 check "Slurm: with a checkpoint" saved fourth
 until_true 30 is "$id" JobState PENDING
+sleep 2                                   # a job that starts in the second of its end is taken for the ended one
 scontrol update JobId="$id" StartTime=now # Slurm waits two minutes before it starts a job again
 until_true 90 over "$id"
 check "Slurm: it goes on to the end ($(state "$id" JobState))" is "$id" JobState COMPLETED

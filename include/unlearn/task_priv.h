@@ -41,6 +41,7 @@ struct run {
     struct restart *restart;         /* what the run goes on from; NULL: it begins */
     bool finished;                   /* it was, before */
     size_t log_bytes;                /* of the log before the present step began: its lines come again after a restart */
+    bool saved;                      /* a checkpoint has the present state */
     struct stop stop;
 };
 void run_free(struct run *r); /* what it points to */

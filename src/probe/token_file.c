@@ -57,7 +57,7 @@ static enum status added_text(const struct tokenizer *tokenizer, const int32_t *
     if (at > from) TRY(tokenizer_decode(tokenizer, id + from, at - from, false, &before));
     TRY(tokenizer_decode(tokenizer, id + from, at - from + 1, false, &with));
     begin = complete(&before);
-    if (begin > with.n || (begin && memcmp(before.data, with.data, begin) != 0))
+    if (begin > with.n || (before.data && memcmp(before.data, with.data, begin) != 0))
         begin = with.n; /* it changed what was there */
     TRY(text_print(&own, "%s", ""));
     for (size_t i = begin; i < with.n; i++)
