@@ -39,22 +39,40 @@ ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   endif
   # hdf5 and the BLAS by hand where pkg-config does not know them: HDF5_CFLAGS= HDF5_LIBS= BLAS_CFLAGS= BLAS_LIBS=
   PKG      := yaml-0.1 jansson libpcre2-8 libutf8proc libxxhash zlib
+  # The HDF5 of the MPI that CC belongs to, or one that names no MPI: with another's, two MPIs would be in one program.
   ifndef HDF5_LIBS
-    PKG += $(or $(shell for p in hdf5-openmpi hdf5-mpich hdf5; do pkg-config --exists $$p && echo $$p && break; done),hdf5)
+    MPI     := $(firstword $(shell $(CC) -include mpi.h -E -dM -xc /dev/null 2>/dev/null | \
+                 sed -n 's/^.define OPEN_MPI .*/openmpi/p; s/^.define MPICH_NUMVERSION .*/mpich/p'))
+    FOREIGN := $(or $(filter-out $(MPI),openmpi mpich),none)
+    HDF5_PC := $(firstword $(foreach p,hdf5-$(MPI) hdf5 hdf5-serial,$(shell pkg-config --exists $p && \
+                 { pkg-config --cflags --libs $p | grep -q $(FOREIGN:%=-e %) || echo $p; })))
+    ifeq ($(HDF5_PC),)
+      $(error pkg-config finds no HDF5 for the MPI of $(firstword $(CC)) $(MPI:%=(%, in Debian libhdf5-%-dev)): see INSTALL)
+    endif
+    PKG += $(HDF5_PC)
   endif
+  # Each BLAS with its own cblas.h: where several are installed, the plain name is that of whichever comes first.
+  ARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
   ifndef BLAS_LIBS
     BLAS_PC := $(if $(filter mkl,$(BLAS)),mkl-dynamic-lp64-gomp,$(BLAS))
     ifeq ($(BLAS)$(shell pkg-config --exists $(BLAS_PC) && echo known),blis)
       BLAS_LIBS = -lblis
+      BLAS_CFLAGS = $(addprefix -I,$(dir $(realpath $(firstword $(wildcard /usr/include/$(ARCH)/blis.h /usr/include/blis/blis.h)))))
     else
       PKG += $(BLAS_PC)
     endif
+    ifneq ($(filter blas blas-netlib,$(BLAS)),)
+      CBLAS_H := $(notdir $(firstword $(wildcard /usr/include/$(ARCH)/cblas-netlib.h /usr/include/cblas-netlib.h)))
+    endif
+  endif
+  ifeq ($(BLAS),mkl)
+    CBLAS_H := mkl_cblas.h
   endif
   LACK     := $(shell for p in $(PKG); do pkg-config --exists $$p || echo $$p; done)
   ifneq ($(LACK),)
     $(error pkg-config does not find $(LACK): run `make deps`, or see INSTALL)
   endif
-  INC      := -Iinclude $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG)) $(if $(filter mkl,$(BLAS)),-I$B/mkl)
+  INC      := -Iinclude $(CBLAS_H:%=-I$B/blas) $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG))
   LIBS     := $(HDF5_LIBS) $(BLAS_LIBS) $(shell pkg-config --libs $(PKG)) -lhdf5_hl -lm
 endif
 V         =
@@ -89,7 +107,8 @@ objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard te
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $B/flags: always
 	@echo '$(COMPILE) $(BLAS)' | { $(KEEP_NEW); }
-	@$(if $(filter mkl,$(BLAS)),mkdir -p $B/mkl && echo '#include <mkl_cblas.h>' > $B/mkl/cblas.h)
+	@$(if $(CBLAS_H),mkdir -p $B/blas && echo '#include <$(CBLAS_H)>' | cmp -s - $B/blas/cblas.h || \
+	  echo '#include <$(CBLAS_H)>' > $B/blas/cblas.h)
 $B/version.h: always
 	@{ echo '#define UNLEARN_VERSION "$(VERSION)"'; \
 	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || echo unknown`\""; \
