@@ -57,7 +57,7 @@ ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
     BLAS_PC := $(if $(filter mkl,$(BLAS)),mkl-dynamic-lp64-gomp,$(BLAS))
     ifeq ($(BLAS)$(shell pkg-config --exists $(BLAS_PC) && echo known),blis)
       BLAS_LIBS = -lblis
-      BLAS_CFLAGS = $(addprefix -I,$(dir $(realpath $(firstword $(wildcard /usr/include/$(ARCH)/blis.h /usr/include/blis/blis.h)))))
+      BLAS_CFLAGS = $(addprefix -isystem,$(dir $(realpath $(firstword $(wildcard /usr/include/$(ARCH)/blis.h /usr/include/blis/blis.h)))))
     else
       PKG += $(BLAS_PC)
     endif
