@@ -1,5 +1,5 @@
 # unlearn: build, test, install. `make help` lists the targets.
-VERSION   = 0.1.0
+VERSION   = 0.2.0
 CC        = mpicc
 PRECISION = float
 BLAS      = openblas
@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 help clean
+ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 dist help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -111,7 +111,8 @@ $B/flags: always
 	  echo '#include <$(CBLAS_H)>' > $B/blas/cblas.h)
 $B/version.h: always
 	@{ echo '#define UNLEARN_VERSION "$(VERSION)"'; \
-	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || echo unknown`\""; \
+	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || cat .commit 2>/dev/null || \
+	                                   echo unknown`\""; \
 	 } | { $(KEEP_NEW); }
 VERSIONED := $(patsubst %.c,$B/%.o,$(shell grep -l 'UNLEARN_COMMIT\|UNLEARN_VERSION' src/*.c src/*/*.c 2>/dev/null))
 $(VERSIONED): $B/version.h
@@ -228,11 +229,18 @@ install: all                    # PREFIX=, DESTDIR=; the other precision: make i
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
+	for f in LICENSE `find docs -type f ! -path '*__pycache__*'`; do \
+	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/unlearn/$$f || exit 1; done
+dist:                           # build/unlearn-VERSION.tar.gz: what is committed; builds and tests without git
+	@test -e .git || { echo 'make dist: there is no git repository here to take the files from'; exit 1; }
+	@test -z "`git status --porcelain`" || echo 'make dist: what is not committed is not in it'
+	@mkdir -p build/dist && git describe --always >build/dist/.commit
+	git archive --format=tar.gz --prefix=unlearn-$(VERSION)/ --add-file=build/dist/.commit -o build/unlearn-$(VERSION).tar.gz HEAD
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install clean help always
+	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
+.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:
