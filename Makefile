@@ -231,11 +231,11 @@ install: all                    # PREFIX=, DESTDIR=; the other precision: make i
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
 	for f in LICENSE `find docs -type f ! -path '*__pycache__*'`; do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/unlearn/$$f || exit 1; done
-dist:                           # build/unlearn-VERSION.tar.gz: what is committed; builds and tests without git
+dist:                           # build/dist/unlearn-VERSION.tar.gz: what is committed; builds and tests without git
 	@test -e .git || { echo 'make dist: there is no git repository here to take the files from'; exit 1; }
 	@test -z "`git status --porcelain`" || echo 'make dist: what is not committed is not in it'
-	@mkdir -p build/dist && git describe --always >build/dist/.commit
-	git archive --format=tar.gz --prefix=unlearn-$(VERSION)/ --add-file=build/dist/.commit -o build/unlearn-$(VERSION).tar.gz HEAD
+	@rm -rf build/dist && mkdir -p build/dist && git describe --always >build/.commit
+	git archive --format=tar.gz --prefix=unlearn-$(VERSION)/ --add-file=build/.commit -o build/dist/unlearn-$(VERSION).tar.gz HEAD
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
 help:
