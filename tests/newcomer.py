@@ -199,6 +199,20 @@ def one_line_of_many(checks):
     checks.check(done.returncode == 2 and not lines, row.name, f"{done.returncode}: {lines}")
 
 
+def quiet_launcher(checks):
+    """What README says of mpirun -q: of a run that fails the program's one line is left, and without it there is more."""
+    if "Open MPI" not in subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout:
+        checks.skip("mpirun -q: mpirun is not Open MPI's")
+        return
+    environment = {k: v for k, v in os.environ.items() if k != "OMPI_MCA_orte_execute_quiet"}
+    said = {}
+    for option in ([], ["-q"]):
+        done = subprocess.run(["mpirun", *option, "-np", "2", program(precisions()[0]), "nowhere.yaml"], cwd=ROOT, env=environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SLOWER * 60)
+        said[len(option)] = (done.stdout + done.stderr).strip().splitlines()
+    checks.check(len(said[1]) == 1 and said[1][0].startswith(E) and len(said[0]) > 1, "mpirun -q leaves one line", str(said))
+
+
 def main():
     checks = Checks("newcomer")
     checks.need(ROOT / "inputs/demo/model/config.json")
@@ -209,6 +223,7 @@ def main():
     if not words:
         sound(checks)
         one_line_of_many(checks)
+        quiet_launcher(checks)
     checks.finish()
 
 
