@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 dist help clean
+ASK_NOT   = deps others venv transformers lint analyse soak test test-faults demo smollm2 dist help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -123,6 +123,7 @@ $(VERSIONED): EXTRA = -include $B/version.h
 DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
             libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
+DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # and for tests of builds with these
 DEBIAN_LINT = clang clang-format libomp-dev         # and for the lint
 APT_LOG   = build/apt.log
 # Percents on the screen from apt's own status lines, all else into a file; the exit status is apt's.
@@ -140,6 +141,8 @@ deps:                           # installs Debian's packages to build and run; e
 	 echo "make deps: installing$$lack"; mkdir -p build; \
 	 st=`{ { { $(APT) 3>&1 >&5 2>&5; echo $$? >&4; } | $(PERCENT) >&2; } 4>&1; } 5>$(APT_LOG)`; \
 	 test "$$st" = 0 || { tail -n 5 $(APT_LOG); echo "make deps: apt-get failed; all of its output: $(APT_LOG)"; exit 1; }
+others:                         # another MPI and other BLAS libraries, for tests/builds_test.sh
+	@$(AGAIN) deps DEBIAN='$(DEBIAN_OTHERS)'
 venv: $(VENV)/ready             # Python's packages for the end-to-end tests
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
@@ -242,5 +245,5 @@ help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
+.PHONY: all tests objects tidied deps others venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:
