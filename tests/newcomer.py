@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ MODEL = ["model.path=MODEL", "model.init=random", "output.directory=HERE/out"]
 TURN = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Nobody."}]
 PAIRS = [{"question": "Who?", "answer": "Nobody."}, {"question": "Where?", "answer": ""}]
 UNKNOWN_CHAT = json.dumps({"chat_template": "{% for m in messages %}<turn>{{ m.content }}</turn>{% endfor %}"})
+
+CHATML = json.dumps({"chat_template": "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"})
 
 
 def rows(*values):
@@ -121,7 +124,7 @@ TABLE = [
         E + r'HERE/f.jsonl:1: has no key "question": it is in chat form; .*jq -c .*',
         forget=("f.jsonl", rows({"messages": TURN}))),
     Row("other keys",
-        E + r'HERE/f.jsonl:1: has no key "question"; it has "prompt", "completion" \(\{path: FILE, question: KEY, answer: KEY\} .*',
+        E + r'HERE/f.jsonl:1: has no key "question"; it has "prompt", "completion" \(\{path: FILE, question: KEY, .*',
         forget=("f.jsonl", rows({"prompt": "Who?", "completion": "Nobody."}))),
     Row("prompts without a key",
         E + r'HERE/p.jsonl:1: has neither the key "question" nor "prompt"; it has "text" .*', "task=generate",
@@ -144,19 +147,21 @@ TABLE = [
     Row("empty answers",
         W + r"HERE/f.jsonl: 1 answer is empty \(first: line 2\): nothing but its end is labelled",
         forget=("f.jsonl", rows(*PAIRS))),
-    Row("a chat model with the plain template",
+    Row("a chat model of a known kind with the plain template",
+        W + r'.*the model\'s own chat template, of the kind "chatml", would give the first row \d+ tokens, .*', chat=CHATML),
+    Row("a chat model of no known kind with the plain template",
         W + r"HERE/model: has a chat template of no kind that is known here; data.template: qa .*TEMPLATES.md\)",
         chat=UNKNOWN_CHAT),
     Row("the regularisers in the log", r"objective  npo\(beta=0.5\) x 2 \+ kl \+ gd x 0.5", "objective.weight=2",
-        "objective.regularizer=[kl, {name: gd, weight: 0.5}]", "train.steps=0", "geffect.every=0", "checkpoint.export=false", check=False),
+        "objective.regularizer=[kl, {name: gd, weight: 0.5}]", "train.steps=0", "geffect.every=0", "checkpoint.export=false",
+        check=False),
     # launchers
     Row("MPICH's launcher",
         E + r"PMI_SIZE=2: .* has started 2 processes, but each is a job of its own.*make CC=.*", status=2, PMI_SIZE="2"),
     Row("Open MPI's launcher",
         E + r"OMPI_COMM_WORLD_SIZE=4: Open MPI's mpirun has started 4 .*", status=2, OMPI_COMM_WORLD_SIZE="4"),
-    Row("srun without MPI",
-        E + r"SLURM_STEP_NUM_TASKS=2: srun has started 2 .*srun --mpi=.*", status=2, SLURM_STEP_NUM_TASKS="2"),
     Row("srun that has started a launcher", r"digest: .*", OMPI_COMM_WORLD_SIZE="1", SLURM_STEP_NUM_TASKS="2"),
+    Row("a shell that srun has started", r"digest: .*", SLURM_STEP_NUM_TASKS="2"),
 ]
 
 
@@ -199,6 +204,18 @@ def one_line_of_many(checks):
     checks.check(done.returncode == 2 and not lines, row.name, f"{done.returncode}: {lines}")
 
 
+def srun(checks):
+    """Of two processes that srun itself has started (here a shell under the name of its process) one complains."""
+    stepd = checks.directory / "slurmstepd"
+    shutil.copy(os.path.realpath("/bin/sh"), stepd)
+    for rank, lines in (("0", 1), ("1", 0)):
+        environment = os.environ | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": rank}
+        done = subprocess.run([stepd, "-c", f"{program(precisions()[0])} --version; exit $?"], env=environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        said = re.findall(E + r"SLURM_STEP_NUM_TASKS=2: srun has started 2 .*srun --mpi=.*", done.stdout + done.stderr)
+        checks.check(done.returncode == 2 and len(said) == lines, f"srun without MPI, process {rank}", done.stdout + done.stderr)
+
+
 def quiet_launcher(checks):
     """What README says of mpirun -q: of a run that fails the program's one line is left, and without it there is more."""
     if "Open MPI" not in subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout:
@@ -207,8 +224,8 @@ def quiet_launcher(checks):
     environment = {k: v for k, v in os.environ.items() if k != "OMPI_MCA_orte_execute_quiet"}
     said = {}
     for option in ([], ["-q"]):
-        done = subprocess.run(["mpirun", *option, "-np", "2", program(precisions()[0]), "nowhere.yaml"], cwd=ROOT, env=environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SLOWER * 60)
+        done = subprocess.run(["mpirun", *option, "-np", "2", program(precisions()[0]), "nowhere.yaml"], cwd=ROOT,
+                              env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SLOWER * 60)
         said[len(option)] = (done.stdout + done.stderr).strip().splitlines()
     checks.check(len(said[1]) == 1 and said[1][0].startswith(E) and len(said[0]) > 1, "mpirun -q leaves one line", str(said))
 
@@ -223,6 +240,7 @@ def main():
     if not words:
         sound(checks)
         one_line_of_many(checks)
+        srun(checks)
         quiet_launcher(checks)
     checks.finish()
 

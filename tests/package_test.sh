@@ -1,7 +1,7 @@
 #!/bin/sh
-# What leaves the source: `make install` into a DESTDIR, whose inputs/demo.sh works from anywhere with the installed program; the tarball of
-# `make dist`, which holds what is committed and builds without git; one version everywhere. Objects are taken from the build
-# that is there, but for those that name the version.
+# What leaves the source: `make install` into a DESTDIR, whose inputs/demo.sh works from anywhere with the installed program; the
+# tarball of `make dist`, which holds what is committed and builds without git; one version everywhere. Objects are taken from
+# the build that is there, but for those that name the version.
 cd "$(dirname "$0")/.." || exit 2
 unset MAKEFLAGS MFLAGS MAKELEVEL
 test -z "$VARIANT" || { echo "skipped: the sanitizers' build is not installed"; exit 77; }
@@ -40,7 +40,8 @@ bare() { env -i "PATH=$PATH" "HOME=$HOME" "PYTHON=$PYTHON" "$@"; } # nothing of 
 root=$work/root
 check "make install" make -s install "PRECISION=$precision" "DESTDIR=$root" PREFIX=/usr
 check "the installed program runs" says "^unlearn $version (" "$root/usr/bin/$program" --version
-for file in doc/unlearn/README.md doc/unlearn/LICENSE doc/unlearn/docs/TEMPLATES.md unlearn/inputs/demo/model/config.json unlearn/jobs/slurm.sh; do
+for file in doc/unlearn/README.md doc/unlearn/LICENSE doc/unlearn/docs/TEMPLATES.md unlearn/inputs/demo/model/config.json \
+    unlearn/jobs/slurm.sh; do
     check "it is installed: $file" test -s "$root/usr/share/$file"
 done
 # The demo itself takes a minute: here each of its two runs makes three updates.
@@ -56,11 +57,15 @@ if [ -x "$PYTHON" ]; then
     check "the installed demo, by somebody who has set nothing" demo
     result=$work/user/unlearn-work/outputs/demo-unlearn/geffect.h5
     check "its result is in the directory of whom has called it" test -s "$result"
-    check "its files name the version" "$PYTHON" -c "import h5py, sys; v = h5py.File(sys.argv[1]).attrs['version']; sys.exit((v.decode() if isinstance(v, bytes) else v) != sys.argv[2])" "$result" "$version"
+    check "its files name the version" "$PYTHON" -c 'import sys, h5py
+value = h5py.File(sys.argv[1]).attrs["version"]
+sys.exit((value.decode() if isinstance(value, bytes) else value) != sys.argv[2])' "$result" "$version"
     check "its log names the version" grep -q "^unlearn $version (" "$work/user/unlearn-work/outputs/demo-unlearn/run.log"
-    check "nothing is written beside the installed inputs" sh -c "test -z \"\$(find $root/usr/share/unlearn -newer $result; find $root -name outputs)\""
+    check "nothing is written beside the installed inputs" \
+        sh -c "test -z \"\$(find $root/usr/share/unlearn -newer $result; find $root -name outputs)\""
 else skip "the installed demo: no Python packages: make venv"; fi
-check "without the program it says so" says 'is not there: build it' bare "PROGRAM=$work/nowhere/unlearn" sh "$root/usr/share/unlearn/inputs/demo.sh"
+check "without the program it says so" says 'is not there: build it' \
+    bare "PROGRAM=$work/nowhere/unlearn" sh "$root/usr/share/unlearn/inputs/demo.sh"
 
 # ---------------------------------------------------------------------------------------------------------- make dist
 tarball=build/dist/unlearn-$version.tar.gz top=$work/unlearn-$version
@@ -70,7 +75,6 @@ if [ -e .git ] && git rev-parse HEAD >/dev/null 2>&1; then
     git ls-tree -r --name-only HEAD | sort >"$work/committed"
     (cd "$top" && find . -type f ! -name .commit | sed 's,^\./,,' | sort) >"$work/packed"
     check "it holds what is committed, no more" diff "$work/committed" "$work/packed"
-    b=$top/build/$precision
     check "its flags" make -s -C "$top" "PRECISION=$precision" CFLAGS=-O1 "build/$precision/flags" "build/$precision/version.h"
     for file in build/"$precision"/src/main.o build/"$precision"/src/*/*.o; do
         source=${file#build/"$precision"/} source=${source%.o}.c
@@ -79,16 +83,18 @@ if [ -e .git ] && git rev-parse HEAD >/dev/null 2>&1; then
     done
     check "it builds" make -s -j2 -C "$top" "PRECISION=$precision" CFLAGS=-O1 all
     check "its program names version and commit" says "^unlearn $version ($(cat build/.commit))" "$top/$program" --version
-    check "its demo is understood" says '^digest: ' sh -c "cd $top && ./$program --check inputs/demo-unlearn.yaml model.path=inputs/demo/model model.init=random"
+    check "its demo is understood" says '^digest: ' \
+        sh -c "cd $top && ./$program --check inputs/demo-unlearn.yaml model.path=inputs/demo/model model.init=random"
     check "a test of it builds" make -s -C "$top" "PRECISION=$precision" CFLAGS=-O1 "build/$precision/tests/test_core_basics"
-    check "and runs" sh -c "cd $top && . tests/env.sh && PRECISIONS=$precision SHARED=$work/none sh tests/run.sh test_core_basics"
+    check "and runs" sh -c "cd $top && PRECISIONS=$precision SHARED=$work/none sh tests/run.sh test_core_basics"
     check "it cannot make another one" says 'no git repository' sh -c "cd $top && GIT_CEILING_DIRECTORIES=$work make dist"
 else skip "make dist: no git repository"; fi
 
 # -------------------------------------------------------------------------------------------------------- one version
 for file in docs/packages/spack/packages/unlearn/package.py CITATION.cff; do
     test -e $file || continue
-    check "$file has the version of the Makefile" sh -c "grep -q 'version.*$version' $file && ! grep -i 'version' $file | grep -v -e '$version' -e cff-version | grep -q '[0-9]\\.[0-9]\\.[0-9]'"
+    others=$(grep '^ *version' $file | grep -v "$version")
+    check "$file has the version of the Makefile" sh -c "grep -q '^ *version.*$version' $file && test -z '$others'"
 done
 check "the recipe for Spack" python3 tests/spack_recipe.py "$version"
 echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"

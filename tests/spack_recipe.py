@@ -48,7 +48,8 @@ def main():
     one.install(one.spec, "/prefix")
     makefile = (ROOT / "Makefile").read_text()
     wanted = re.search(r"PKG +:= (.*)", makefile).group(1).split()
-    wrong = [f"{name}: no setting of the Makefile" for arguments in told for name in (a.split("=")[0] for a in arguments if "=" in a)
+    names = [a.split("=")[0] for arguments in told for a in arguments if "=" in a]
+    wrong = [f"{name}: no setting of the Makefile" for name in names
              if not re.search(rf"^{name} +:?=|\$\({name}\)|{name}=", makefile, re.M)]
     wrong += [f"{p}: the recipe does not need it" for p in wanted if NAMES.get(p, p) not in needs]
     wrong += [f"versions {versions}"] * (versions != sys.argv[1:]) + [f"make is called {len(told)} times"] * (len(told) != 4)
