@@ -9,12 +9,14 @@ if [ -e "$TOP/Makefile" ]; then
     cd "$TOP" || exit 2
     PROGRAM=${PROGRAM:-./unlearn} PYTHON=${PYTHON:-${VENV:-.venv}/bin/python}
 else
-    WORK=${WORK:-unlearn-work}
-    mkdir -p "$WORK" && cd "$WORK" && ln -sfn "$TOP/inputs" inputs && ln -sfn "$TOP/analysis" analysis || exit 2
-    export WORK=. # for scripts that start themselves
     PROGRAM=${PROGRAM:-$TOP/../../bin/unlearn} PYTHON=${PYTHON:-python3}
 fi
 command -v "$PROGRAM" >/dev/null || { echo "$0: $PROGRAM is not there: build it with \`make\`, or say PROGRAM=FILE" >&2; exit 1; }
+if [ ! -e "$TOP/Makefile" ]; then
+    WORK=${WORK:-unlearn-work}
+    mkdir -p "$WORK" && cd "$WORK" && ln -sfn "$TOP/inputs" inputs && ln -sfn "$TOP/analysis" analysis || exit 2
+    export WORK=. # for scripts that start themselves
+fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_orte_execute_quiet=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none # containers forbid it
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1

@@ -66,6 +66,7 @@ sys.exit((value.decode() if isinstance(value, bytes) else value) != sys.argv[2])
 else skip "the installed demo: no Python packages: make venv"; fi
 check "without the program it says so" says 'is not there: build it' \
     bare "PROGRAM=$work/nowhere/unlearn" sh "$root/usr/share/unlearn/inputs/demo.sh"
+check "and has made nothing" sh -c "! test -e unlearn-work"
 
 # ---------------------------------------------------------------------------------------------------------- make dist
 tarball=build/dist/unlearn-$version.tar.gz top=$work/unlearn-$version
