@@ -74,7 +74,7 @@ if [ -e .git ] && git rev-parse HEAD >/dev/null 2>&1; then
     check "make dist" make -s dist
     check "it unpacks" tar xzf "$tarball" -C "$work"
     git ls-tree -r --name-only HEAD | sort >"$work/committed"
-    (cd "$top" && find . -type f ! -name .commit | sed 's,^\./,,' | sort) >"$work/packed"
+    (cd "$top" && find . ! -type d ! -name .commit | sed 's,^\./,,' | sort) >"$work/packed"
     check "it holds what is committed, no more" diff "$work/committed" "$work/packed"
     check "its flags" make -s -C "$top" "PRECISION=$precision" CFLAGS=-O1 "build/$precision/flags" "build/$precision/version.h"
     for file in build/"$precision"/src/main.o build/"$precision"/src/*/*.o; do
