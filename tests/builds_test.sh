@@ -57,7 +57,7 @@ says() { # says PATTERN COMMAND...: whose output has a line with the pattern
     grep -q -e "$pattern" "$work/said"
 }
 demo="inputs/demo-unlearn.yaml model.path=inputs/demo/model model.init=random output.directory=$work/run"
-short="train.steps=2 optimizer.warmup_steps=0 geffect.every=1"
+short="train.steps=2 optimizer.warmup_steps=0 geffect.every=1 data.forget.rows=8 geffect.risks.retain.rows=8"
 
 # shellcheck disable=SC2086
 blas() { # blas NAME LIBRARY TEXT: with BLAS=NAME the program is linked with LIBRARY and works; --version has TEXT
