@@ -122,8 +122,8 @@ $(VERSIONED): EXTRA = -include $B/version.h
 # ----------------------------------------------------------------------------------------- what a bare machine needs
 DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
             libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
+DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # for tests of builds with these
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
-DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # and for tests of builds with these
 DEBIAN_LINT = clang clang-format libomp-dev         # and for the lint
 APT_LOG   = build/apt.log
 # Percents on the screen from apt's own status lines, all else into a file; the exit status is apt's.
