@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     struct grid *world = NULL;
     char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
     bool first = true;
+    int alone = 0;
     enum status st;
     atexit(ended_by_library);
     signal(SIGPIPE, SIG_IGN);
@@ -114,6 +115,10 @@ int main(int argc, char **argv)
     TRY(parallel_start(&argc, &argv));
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;
+    if ((st = parallel_alone(&alone)) != OK) {
+        first = alone == 0; /* one line, not one of each process */
+        goto done;
+    }
     st = overrides ? parse(argc, argv, overrides, &c) : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
     TRY(grid_agree(world, st));
     st = grid_agree(world, act(&c, first));

@@ -34,6 +34,9 @@ struct objective { /* a row with its parameters' values */
 
 /** The row of this name with default parameters; false when there is none. */
 bool objective_find(const char *name, struct objective *out);
+/** Fails with ERR_INPUT: `name` is none of this kind (IS_OBJECTIVE or IS_REGULARIZER); says what it is, or lists those there are;
+ *  `where` begins the message. */
+enum status objective_unknown(const char *where, const char *name, unsigned kind);
 const char *objective_name(const struct objective *o);
 enum combine objective_combine(const struct objective *o);
 unsigned objective_needs(const struct objective *o); /* of enum need */

@@ -1,5 +1,6 @@
 /* Questions to the table of keys: which row, what it expects, what is near a misspelt word. */
 #include "unlearn/config_priv.h"
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,7 +123,9 @@ static size_t smallest(size_t a, size_t b, size_t c)
     return ab < c ? ab : c;
 }
 
-/* How many letters to change, add, drop or swap with a neighbour (optimal string alignment); a[n] and b[m]. */
+static bool same_letter(char a, char b) { return tolower((unsigned char)a) == tolower((unsigned char)b); }
+
+/* How many letters to change, add, drop or swap with a neighbour (optimal string alignment), capitals or not; a[n] and b[m]. */
 static size_t distance(const char *a, size_t n, const char *b, size_t m)
 {
     enum { MOST = 40 };
@@ -132,8 +135,8 @@ static size_t distance(const char *a, size_t n, const char *b, size_t m)
     for (size_t i = 1; i <= n; i++) {
         now[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            now[j] = smallest(last[j] + 1, now[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+            now[j] = smallest(last[j] + 1, now[j - 1] + 1, last[j - 1] + !same_letter(a[i - 1], b[j - 1]));
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
                 now[j] = smallest(now[j], before[j - 2] + 1, SIZE_MAX);
         }
         size_t *spare = before;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What the tools of the field do differently: see docs/TRAINING.md. */
 #define POSITIONS(...)                        \
@@ -127,6 +128,38 @@ bool objective_find(const char *name, struct objective *out)
     return false;
 }
 
+/* "ga, npo, wga" */
+static enum status kind_names(unsigned kind, struct text *out)
+{
+    enum status st = OK;
+    for (size_t i = 0; i < N_ROW && st == OK; i++)
+        if (table[i].needs & kind) st = text_print(out, "%s%s", out->n ? ", " : "", table[i].name);
+    return st;
+}
+
+enum status objective_unknown(const char *where, const char *name, unsigned kind)
+{
+    const bool wanted = kind == IS_OBJECTIVE;
+    const char *what = wanted ? "objective" : "regularizer";
+    struct text names = {0};
+    enum status st = OK;
+    for (size_t i = 0; i < N_ROW; i++) {
+        if (strcasecmp(table[i].name, name)) continue;
+        if (table[i].needs & kind)
+            return fail(ERR_INPUT, "%s: there is no %s \"%s\": did you mean %s?", where, what, name, table[i].name);
+        if (table[i].needs & IS_REGULARIZER)
+            return fail(ERR_INPUT,
+                        "%s: %s is a regularizer, not an objective: it stands beside one, {name: npo, regularizer: %s}",
+                        where, table[i].name, table[i].name);
+        if (table[i].needs & IS_OBJECTIVE) break;
+    }
+    TRY(kind_names(kind, &names));
+    st = fail(ERR_INPUT, "%s: there is no %s \"%s\"; there are %s", where, what, name, names.data);
+done:
+    text_free(&names);
+    return st;
+}
+
 const char *objective_name(const struct objective *o) { return o->row->name; }
 enum combine objective_combine(const struct objective *o) { return o->row->combine; }
 unsigned objective_needs(const struct objective *o) { return o->row->needs; }
@@ -159,6 +192,20 @@ static enum status parameter_names(const struct objective_row *row, struct text 
     return st;
 }
 
+/* The ends of what a double holds are no limits that anybody has chosen. */
+static enum status outside(const char *where, const struct objective_row *row, size_t k, double value)
+{
+    const double least = row->parameter[k].least, most = row->parameter[k].most;
+    char range[64];
+    if (most < DBL_MAX)
+        snprintf(range, sizeof range, "from %g to %g", least, most);
+    else if (least == DBL_MIN)
+        snprintf(range, sizeof range, "above 0");
+    else
+        snprintf(range, sizeof range, "%g or more", least);
+    return fail(ERR_INPUT, "%s: %s of %s is %g, but must be %s", where, row->parameter[k].name, row->name, value, range);
+}
+
 enum status objective_set(struct objective *o, const char *where, const char *key, double value)
 {
     struct text names = {0};
@@ -166,8 +213,7 @@ enum status objective_set(struct objective *o, const char *where, const char *ke
     for (size_t k = 0; k < n_parameter(o->row); k++) {
         if (strcmp(o->row->parameter[k].name, key) || *o->row->parameter[k].words) continue;
         if (!(value >= o->row->parameter[k].least && value <= o->row->parameter[k].most))
-            return fail(ERR_INPUT, "%s: %s of %s is %g, but must lie in [%g, %g]", where, key, o->row->name, value,
-                        o->row->parameter[k].least, o->row->parameter[k].most);
+            return outside(where, o->row, k, value);
         if (o->row->counts && k == 0 && value != floor(value))
             return fail(ERR_INPUT, "%s: %s of %s is %g, but must be a whole number", where, key, o->row->name, value);
         o->parameter[k] = value;

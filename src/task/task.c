@@ -191,6 +191,7 @@ enum status task_run(const struct options *o)
     }
     room = least_room(world);
     st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
+    if (st == OK) timetable_warn(in->config, &s);
     if (st == OK) st = make_plan(in, &s, world, room, &p);
     TRY(grid_agree(world, st));
     if (o->check) {
