@@ -103,8 +103,9 @@ const struct row config_table[] = {
      .choices = "none|optimizer|full", .built = 1},
     {"parallel.threads", COUNT, AT(parallel.threads), "auto", .help = "of one process", RANGE(1, 4096), ALSO_AUTO | FREE},
     {"parallel.tokens", COUNT, AT(parallel.tokens), "auto", .help = "of one pass", RANGE(1, 1e9), ALSO_AUTO | FREE},
-    {"parallel.recompute", CHOICE, AT(parallel.recompute), "auto", .help = "activations kept or computed twice",
-     .choices = "auto|none|block", .built = 2},
+    {"parallel.recompute", CHOICE, AT(parallel.recompute), "auto",
+     .help = "block: keep less of each block's activations, and compute it twice; auto: where the memory would not do",
+     .choices = "auto|none|block", .flags = FREE},
 
     {"objective", SECTION, 0, "npo", .help = "what is minimised, with its own parameters", .bare = "name"},
     {"objective.name", WORD, AT(objective.name), NULL, .help = "ga, npo, wga ...", .place = AT(objective.place),
