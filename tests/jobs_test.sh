@@ -25,7 +25,7 @@ RUNS
 job() { # job SCRIPT [NAME=VALUE ...]: one job to its end, in a process group of its own
     script=$1
     shift
-    env "$@" setsid timeout --foreground 100 bash "$here/jobs/$script" >>log 2>&1
+    env "$@" timeout --foreground 100 setsid bash "$here/jobs/$script" >>log 2>&1
 }
 job local.sh "LAUNCH=$TWO" RUN="two.runs train.steps=2" TASK=1
 check "a line of a table, with what follows it" [ "$(grep -c '^update  ' outputs/first/run.log)" = 2 ]
