@@ -21,8 +21,9 @@ job=${SLURM_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
 restarts=${SLURM_RESTART_COUNT:-0}
 threads=${SLURM_CPUS_PER_TASK:-1}
 ranks=${SLURM_NTASKS:-} hosts=
-# Slurm runs a copy of this file from elsewhere.
-[ -e "$(dirname "$0")/common.sh" ] || JOBS=${JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p')")}
+# Slurm runs a copy of this file from elsewhere; of an array it may tell several jobs.
+[ -e "$(dirname "$0")/common.sh" ] ||
+    JOBS=${JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)")}
 # shellcheck source=jobs/common.sh
 . "${JOBS:-$(dirname "$0")}/common.sh" || exit 2
 

@@ -121,11 +121,12 @@ JobCompLoc=$S/log/jobcomp.log
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=1000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PreemptParameters=send_user_signal
+SlurmctldParameters=preempt_send_user_signal
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
 PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes=localhost MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 CONF
+case $(slurmctld -V) in *' '2[0-2].*) ;; *) echo PreemptParameters=send_user_signal >>"$SLURM_CONF" ;; esac # its place later
 slurmctld >>"$S/log/start" 2>&1
 slurmd -N localhost >>"$S/log/start" 2>&1
 idle() { sinfo -h -o %t | grep -q idle; }
