@@ -74,7 +74,7 @@ waits_for() {
     for one in "${before[@]}"; do list+=${id[$one]:+ ${id[$one]}}; done
     echo "${list# }"
 }
-complete() { [ -e "$1/run.finished" ] || [ -e "$1/eval_log_aggregated.json" ]; }
+complete() { [ -e "$1/run.finished" ] || [ -e "$1/TOFU_SUMMARY.json" ] || [ -L "$1/model" ]; } # a link: a model made elsewhere
 start() { # start NAME LINE: submits it after what it waits for
     local after
     after=$(waits_for "$1")

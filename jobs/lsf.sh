@@ -8,7 +8,7 @@
 #BSUB -n 8
 #BSUB -R "span[ptile=8] affinity[core(4)]"
 #BSUB -W 12:00
-#BSUB -o unlearn-%J.log
+#BSUB -o unlearn-%J-%I.log
 #BSUB -r
 #BSUB -Q 75
 #BSUB -wa USR1

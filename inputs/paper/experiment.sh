@@ -89,7 +89,7 @@ scored() { # scored NAME: the keys that score what the run NAME has made
     echo "task=evaluate model.path=$(directory "$1")/model model.reference=$out/finetune/model"
     echo "evaluate.sets.forget=$tofu/${split}_perturbed.$form"
     test -z "$holdout" || echo "evaluate.sets.holdout=$tofu/holdout${split#forget}.$form"
-    test "$1" = retrain || echo "evaluate.retain_logs=$out/$split/retrain/evaluation/eval_log_aggregated.json"
+    test "$1" = retrain || echo "evaluate.retain_logs=$out/$split/retrain/evaluation/TOFU_EVAL.json"
 }
 for name in $names; do
     if [ -n "$only_names" ]; then
