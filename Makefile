@@ -124,7 +124,7 @@ DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-de
             libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
 DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # for tests of builds with these
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
-DEBIAN_LINT = clang clang-format libomp-dev         # and for the lint
+DEBIAN_LINT = clang clang-format libomp-dev shellcheck # and for the lint
 APT_LOG   = build/apt.log
 # Percents on the screen from apt's own status lines, all else into a file; the exit status is apt's.
 APT       = { $$as apt-get update -q && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
@@ -174,6 +174,7 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	@$(PYTHON) -m py_compile docs/*.py
 	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
+	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh
 	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
