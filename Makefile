@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps others venv transformers lint analyse soak test test-faults demo smollm2 dist help clean
+ASK_NOT   = deps others venv transformers lint analyse soak test test-faults demo smollm2 docs dist help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -124,7 +124,7 @@ DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-de
             libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
 DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # for tests of builds with these
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
-DEBIAN_LINT = clang clang-format libomp-dev         # and for the lint
+DEBIAN_LINT = clang clang-format libomp-dev shellcheck # and for the lint
 APT_LOG   = build/apt.log
 # Percents on the screen from apt's own status lines, all else into a file; the exit status is apt's.
 APT       = { $$as apt-get update -q && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
@@ -171,8 +171,10 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT)' || echo 'make lint: going on with what is installed'
 	clang-format --dry-run -Werror $(FORMATTED)
 	sh tests/lint_rooms.sh
-	@for f in .ci/run tests/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
+	@$(PYTHON) -m py_compile docs/*.py
+	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
+	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh
 	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
@@ -225,9 +227,20 @@ $B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS) -lgomp
 endif
 
+# -------------------------------------------------------------------------------------------------------- documents
+.PHONY: references docs
+$B/unlearn.1: $(EXE)            # the manual page, from the program's own tables
+	@./$(EXE) --help unlearn.1 > $@.new && mv $@.new $@
+references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from the program's tables
+	@for d in INPUT OUTPUT; do ./$(EXE) --help $$d.md > $B/$$d.md && mv $B/$$d.md docs/$$d.md || exit 1; done
+docs: $(VENV)/ready             # the site in build/site: to be read with any browser, without a network
+	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml, ziamath' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
+	@$(VENV)/bin/python docs/make_site.py build/site && echo 'site: build/site/index.html'
+
 # ---------------------------------------------------------------------------------------------------- install, clean
-install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
+install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
 	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	install -D -m 644 $B/unlearn.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM).1
 	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \

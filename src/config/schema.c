@@ -1,4 +1,4 @@
-/* Questions to the table of keys: which row, what it expects, what is near a misspelt word; and the table for --help. */
+/* Questions to the table of keys: which row, what it expects, what is near a misspelt word. */
 #include "unlearn/config_priv.h"
 #include <ctype.h>
 #include <math.h>
@@ -220,47 +220,5 @@ enum status unknown_key(const struct row *parent, const struct node *node)
               names.data ? names.data : "none");
 done:
     text_free(&names);
-    return st;
-}
-
-static const char *described_default(const struct row *row)
-{
-    if (row->needed == EVERY_TASK) return "required";
-    if (row->needed) return "by task";
-    return row->fallback ? row->fallback : "";
-}
-
-static enum status describe_built(const struct row *row, struct text *out)
-{
-    enum status st = OK;
-    for (unsigned i = 0; i < row->built; i++) {
-        TRY(text_print(out, i ? ", " : " (built: "));
-        TRY(choice_write(row->choices, i, out));
-    }
-    if (row->built) TRY(text_add(out, ")", 1));
-done:
-    return st;
-}
-
-static enum status describe_row(const struct row *row, struct text *expected, struct text *out)
-{
-    enum status st = OK;
-    expected->n = 0;
-    TRY(row_expected(row, expected));
-    TRY(text_print(out, "%-34s %-48s %-12s %s", row->path, expected->data, described_default(row), row->help));
-    TRY(describe_built(row, out));
-    TRY(text_add(out, "\n", 1));
-done:
-    return st;
-}
-
-enum status config_describe(struct text *out)
-{
-    enum status st = OK;
-    struct text expected = {0};
-    TRY(text_print(out, "%-34s %-48s %-12s %s\n", "key (* : any name, any element)", "value", "default", "meaning"));
-    for (size_t i = 1; i < config_rows; i++) TRY(describe_row(&config_table[i], &expected, out));
-done:
-    text_free(&expected);
     return st;
 }

@@ -45,7 +45,7 @@ const struct row config_table[] = {
      .choices = "pretrained|random"},
 
     {"data", SECTION, 0, NULL, .help = "questions and answers"},
-    {"data.template", SECTION, 0, "qa", .help = "text around them: a name of the list below, or your own parts",
+    {"data.template", SECTION, 0, "qa", .help = "text around them: a name (unlearn --help templates), or your own parts",
      .bare = "name"},
     {"data.template.name", WORD, AT(data.template), "null", .help = "of a template; null: the parts below",
      .place = AT(data.template_place)},

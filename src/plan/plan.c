@@ -145,10 +145,11 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
                     "smaller parallel.tokens",
                     in->config->file, (double)p->bytes / 1e6, (double)limits / 1e6, less);
     if (p->bytes > room_on_node(p->node_processes, p->bytes_base))
-        return fail(ERR_MEMORY,
-                    "%s: needs %.0f MB a process, but this node has %.0f MB free for its %d: use more nodes, %sfewer "
-                    "risks or a smaller parallel.tokens",
-                    in->config->file, (double)p->bytes / 1e6, (double)memory_available() / 1e6, p->node_processes, less);
+        return fail(
+            ERR_MEMORY,
+            "%s: needs %.0f MB a process, but this node, or the job's control group on it, has %.0f MB free for its %d: "
+            "use more nodes, %sfewer risks or a smaller parallel.tokens",
+            in->config->file, (double)p->bytes / 1e6, (double)memory_available() / 1e6, p->node_processes, less);
     return OK;
 }
 

@@ -26,7 +26,7 @@ static void rates(bool long_enough, double *peak, double *product)
 static const char *product_name(void) { return sizeof(real) == 8 ? "dgemm" : "sgemm"; }
 
 /* The least time, by the plan's flops and the rate of this process's products times the processes. */
-void report_prediction(const struct plan *p)
+double report_prediction(const struct plan *p)
 {
     const double n = p->data * p->tensor;
     const struct {
@@ -44,6 +44,7 @@ void report_prediction(const struct plan *p)
     log_info("speed      %.4g Gflop/s of multiply-adds, %.4g of %s in all processes; at least%s", n * peak / 1e9,
              n * product / 1e9, product_name(), t.data ? t.data : " 0 s");
     text_free(&t);
+    return n * product;
 }
 
 void report_head(const struct subject *s)

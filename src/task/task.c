@@ -49,7 +49,7 @@ static enum status check(const struct inputs *in, struct timetable *s, const str
     struct text plan = {0};
     enum status st;
     TRY(plan_print(in, s, p, &plan));
-    TRY(check_print(in, p, &plan));
+    TRY(check_print(in, s, p, &plan));
 done:
     text_free(&plan);
     return st;
