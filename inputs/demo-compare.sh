@@ -1,15 +1,14 @@
 #!/bin/sh
 # The unlearned model beside the original and the retrained one: trains the last, evaluates all three, prints one table.
 # After `make demo`; about two minutes. NP processes (2).
-cd "$(dirname "$0")/.." || exit 2
-. tests/env.sh
-NP=${NP:-2} PYTHON=${PYTHON:-.venv/bin/python}
+. "$(dirname "$0")/env.sh"
+NP=${NP:-2}
 out=outputs/demo-evaluate
 
 run() { # run NAME INPUT [KEY=VALUE ...]
     name=$1; shift
-    echo "== $name: mpirun -np $NP ./unlearn --overwrite $*"
-    mpirun -np "$NP" ./unlearn --overwrite "$@" >outputs/demo.log || { tail -n 5 outputs/demo.log; exit 1; }
+    echo "== $name: mpirun -np $NP $PROGRAM --overwrite $*"
+    mpirun -np "$NP" "$PROGRAM" --overwrite "$@" >outputs/demo.log || { tail -n 5 outputs/demo.log; exit 1; }
 }
 test -e outputs/demo-unlearn/model || { echo "demo-compare.sh: first run \`make demo\`"; exit 1; }
 run "never saw them" inputs/demo-retrained.yaml || exit 1

@@ -1,7 +1,8 @@
 /* make bench: a training step, an effect pass and pairs on three shapes, as one JSON line each, so that runs can be compared.
  *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, TENSOR of them tensor
  * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Flops are nominal: 6 N for a token of a step,
- * (2 + 2K + 2J) N for one of an effect pass with K = 2 risks and J objectives; N = all parameters but the input embedding.
+ * (2 + 2K + 2J) N for one of an effect pass with K = 2 risks (effects_on_one: 1, as other programs have it) and J objectives;
+ * N = all parameters but the input embedding.
  *      ratio      flops / seconds / (products of the same process, best of five of a 2048-cube, times the processes)
  *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
  * Pairs are effects of the 40 on each of PAIR_ROWS rows. `loop_seconds`: with every gradient formed when a pair needs it, from LOOP
@@ -136,13 +137,16 @@ static void step(struct bench *b, size_t t)
     optim_update(b->optim, b->gradient, optim_norm(b->grid, NULL, b->gradient), b->weights);
 }
 
-static void effects(struct bench *b)
+static void effects_on(struct bench *b, size_t risks)
 {
     struct objective ga;
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("ga", &ga);
-    must(engine_effects(&b->engine, 1, &ga, &rows, K, b->risk, b->effect, b->loss, b->mean));
+    must(engine_effects(&b->engine, 1, &ga, &rows, risks, b->risk, b->effect, b->loss, b->mean));
 }
+
+static void effects(struct bench *b) { effects_on(b, K); }
+static void effects_on_one(struct bench *b) { effects_on(b, 1); }
 
 /* One forward and backward of the forget rows: what tokens() and others are compared with. */
 static void gradient(struct bench *b)
@@ -319,6 +323,7 @@ static const struct {
     void (*run)(struct bench *b);
     double factor;
 } work[] = {{"effects", effects, 2 + 2.0 * K + 2},
+            {"effects_on_one", effects_on_one, 2 + 2.0 + 2},
             {"gradient", gradient, 6},
             {"tokens", token_effects, 2 + 4.0 * K},
             {"curvature", curvature, HVP_PRODUCTS}};

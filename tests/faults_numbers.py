@@ -1,10 +1,12 @@
 """Faults C1-C8: values that are not finite, memory that is not there, and surroundings that are not the usual ones."""
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -86,6 +88,37 @@ def too_large(scene):
     done = start_with(d, (), before=limits(memory=3000 * MB)).wait()
     scene.ended("a model beyond ulimit -v", done, 3, "MB")
     scene.checks.check(not (d / "out").exists() or not list((d / "out").glob("*.h5")), "a model beyond ulimit -v: nothing is written")
+
+
+@contextlib.contextmanager
+def control_group(megabytes):
+    """A control group with this limit, of either version -> what puts a child into it; OSError: not allowed here."""
+    root = Path("/sys/fs/cgroup")
+    first = (root / "memory/memory.limit_in_bytes").exists()
+    group = root / ("memory" if first else "") / f"unlearn-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(megabytes * MB))
+        yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    finally:
+        group.rmdir()
+
+
+def grouped(scene):
+    """A plan beyond what the job's control group leaves is refused before the run; one that fits runs in it."""
+    what = "a control group of 1200 MB"
+    try:
+        with control_group(1200) as enter:
+            d = scene.new("grouped")
+            done = start_with(d, (), before=enter).wait()
+            scene.ended(f"{what}, a small model", done, 0)
+            config = json.loads((d / "base/config.json").read_text())
+            config.update(hidden_size=1024, intermediate_size=4096, num_hidden_layers=12)
+            (d / "base/config.json").write_text(json.dumps(config))
+            done = start_with(d, ["--overwrite"], before=enter).wait()
+            scene.ended(f"{what}, a large one", done, 3, "MB", "control group")
+    except OSError as e:
+        scene.checks.skip(f"{what} cannot be made here: {e}")
 
 
 def no_memory(scene, n, library, ranks=1):
@@ -244,6 +277,7 @@ def cases(scene, everything):
     for megabytes in (100, 200, 300, 400, 512, 600, 700, 800, 1000, 1500, 2000):
         yield f"memory limit {megabytes}", lambda m=megabytes: memory_limit(scene, m)
     yield "too large", lambda: too_large(scene)
+    yield "control group", lambda: grouped(scene)
     for library, every in (("unlearn", 3), ("jansson", 3), ("hdf5", 7), ("yaml", 1), ("pcre2", 1)):
         for part in range(2):
             yield f"no memory {library} {part}", lambda v=library, e=every, p=part: sweep(lambda n: no_memory(scene, n, v), 2 * e, 1 + p * e)

@@ -209,6 +209,8 @@ def every_step(scene, ranks=1, precision="float"):
             break
         if not scene.ended(f"{what}, start {starts}", run, 75, f"after {step} of {STEPS}"):
             return
+        times = run.text.count(f"checkpoint-{step} saved")
+        scene.checks.check(times == 1, f"{what}, start {starts}: the checkpoint that stands is not written again", f"{times} times")
         options = ["--restart"]
     scene.checks.check(starts == STEPS + 1, f"{what}: starts", str(starts))  # the last measurement can be stopped, too
     scene.same(what, d, ranks, precision)

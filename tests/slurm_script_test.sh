@@ -2,64 +2,8 @@
 # jobs/slurm.sh with the real program: in a Slurm of one node that this test starts, where slurm-wlm and munge are installed;
 # everywhere as a plain script, where only `scontrol` is a stand-in. A stopped job must leave a checkpoint, be queued again, go on,
 # and end with the bytes of a run that nothing has stopped.
-here=$(cd "$(dirname "$0")/.." && pwd)
-# shellcheck source=/dev/null
-. "$here/tests/env.sh"
-command -v bash >/dev/null || { echo "skipped: no bash"; exit 77; }
-UNLEARN=$here/unlearn
-test -z "$VARIANT" || UNLEARN=$here/build/float$VARIANT/unlearn
-for file in "$UNLEARN" "$here/build/faults_shim.so"; do
-    test -e "$file" || { echo "skipped: $file is not built"; exit 77; }
-done
-export UNLEARN
-work=$(mktemp -d) || exit 1
-passed=0 failed=0
-end() {
-    for pid in "$work"/slurm/*.pid; do
-        test -s "$pid" && kill "$(cat "$pid")" 2>/dev/null
-    done
-    rm -rf "$work" 2>/dev/null || { sleep 2; rm -rf "$work"; }
-}
-trap end EXIT
-trap 'exit 130' INT TERM
-cd "$work" || exit 1
-
-check() { # check TEXT CONDITION...
-    text=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $text"; fi
-}
-until_true() { # until_true SECONDS CONDITION...
-    left=$(($1 * 5))
-    shift
-    until "$@" 2>/dev/null; do
-        left=$((left - 1))
-        test $left -gt 0 || return 1
-        sleep 0.2
-    done
-}
-has() { grep -q "$1" "$2" 2>/dev/null; }
-saved() { ls -d "$1"/checkpoint-*[0-9] >/dev/null 2>&1; }
-
-# A drawn model of one block on rows of the demo; 40 updates with a checkpoint at each.
-mkdir base inputs
-sed 's/"num_hidden_layers": [0-9]*/"num_hidden_layers": 1/' "$here/inputs/demo/model/config.json" >base/config.json
-cp "$here/inputs/demo/model/tokenizer.json" base
-head -n 4 "$here/inputs/demo/forget05.jsonl" >rows.jsonl
-cat >inputs/a.b.yaml <<'YAML'
-task: finetune
-model: {path: base, init: random}
-data: {max_length: 48, forget: rows.jsonl}
-train: {steps: 40, batch_size: 2, accumulation: 1}
-checkpoint: {every: 1}
-output: {directory: outputs/a.b}
-YAML
-mpirun -q -np 2 "$UNLEARN" inputs/a.b.yaml output.directory=whole >log 2>&1
-check "an undisturbed run" [ $? = 0 ]
-same() { # same TEXT DIRECTORY
-    check "$1: the model of an undisturbed run" cmp -s whole/model/model.safetensors "$2/model/model.safetensors"
-    check "$1: every update once" [ "$(grep -c '^update  ' "$2/run.log")" = 40 ]
-}
+# shellcheck source=tests/jobs_scene.sh
+. "$(dirname "$0")/jobs_scene.sh"
 
 # ------------------------------------------------------------------------------------------------------- as a plain script
 mkdir bin
@@ -175,8 +119,14 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc=$S/log/jobcomp.log
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=1000
-PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+SchedulerParameters=batch_sched_delay=1,sched_interval=5
+PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=localhost MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 CONF
+case $(slurmctld -V) in *' '2[0-2].*) ;; *) echo PreemptParameters=send_user_signal >>"$SLURM_CONF" ;; esac # its place later
 slurmctld >>"$S/log/start" 2>&1
 slurmd -N localhost >>"$S/log/start" 2>&1
 idle() { sinfo -h -o %t | grep -q idle; }
@@ -193,26 +143,57 @@ is() { [ "$(state "$1" "$2")" = "$3" ]; }
 over() { case $(state "$1" JobState) in COMPLETED | FAILED | TIMEOUT | CANCELLED | NODE_FAIL) ;; *) return 1 ;; esac; }
 
 # The end of the time itself: two minutes, the signal a minute before it, which Slurm sends up to a minute early.
-long=$(OUTPUT=fifth RESTARTS=0 submit --output="$work/long.log" --time=2 --signal=B:USR1@60 "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fifth train.steps=10000000 \
-    checkpoint.every=1000)
+long=$(OUTPUT=fifth RESTARTS=0 submit --partition=urgent --output="$work/long.log" --time=2 --signal=B:USR1@60 "$here/jobs/slurm.sh" \
+    inputs/a.b.yaml output.directory=fifth train.steps=10000000 checkpoint.every=1000)
 
-# The same signal sooner, and what comes after it.
-# shellcheck disable=SC2086
+# Preempted, which sends the same signal sooner, and what comes after it.
+# shellcheck disable=SC2086,SC2163
 id=$(export $HOLD && OUTPUT=fourth submit "$here/jobs/slurm.sh" inputs/a.b.yaml output.directory=fourth)
 until_true 60 saved fourth
-scancel --batch --signal=USR1 "$id"
+urgent=$(sbatch --parsable --partition=urgent --ntasks=6 --output=/dev/null --wrap 'sleep 1')
 check "Slurm: the job is queued again" until_true 60 is "$id" Restarts 1
-check "Slurm: with a checkpoint" saved fourth
+check "Slurm: with a checkpoint" has 'stopped by a signal' fourth/run.log
+check "Slurm: for one that is more urgent" until_true 60 is "$urgent" JobState COMPLETED
 until_true 30 is "$id" JobState PENDING
+sleep 2                                   # a job that starts in the second of its end is taken for the ended one
 scontrol update JobId="$id" StartTime=now # Slurm waits two minutes before it starts a job again
 until_true 90 over "$id"
 check "Slurm: it goes on to the end ($(state "$id" JobState))" is "$id" JobState COMPLETED
 check "Slurm: from its checkpoint" has '^restart    from fourth/checkpoint-' fourth/run.log
 same "Slurm" fourth
 
+# An array of jobs over a table, and a chain of jobs, each after those that it needs.
+cat >two.runs <<'RUNS'
+inputs/a.b.yaml output.directory=outputs/1 train.steps=3
+inputs/a.b.yaml output.directory=outputs/2
+RUNS
+id=$(submit --array=1-2 --wait "$here/jobs/slurm.sh" two.runs checkpoint.every=0)
+check "Slurm: an array ($id)" [ "$(grep -c '^update  ' outputs/1/run.log)" = 3 ]
+same "Slurm: its second line" outputs/2
+
+PYTHON=$here/${VENV:-.venv}/bin/python
+case ${VENV:-} in /*) PYTHON=$VENV/bin/python ;; esac
+test -x "$PYTHON" || PYTHON=true # the chain without its report
+export PYTHON
+ln -s "$here/inputs/paper" "$here/inputs/demo" inputs
+chain() { OPTIONS="--nodes=1 --ntasks-per-node=2 --cpus-per-task=1" bash "$here/jobs/chain.sh" slurm demo forget05 "$@" >chain.log 2>&1; }
+job_of() { sed -n "s,^$1: job \\([0-9]*\\).*,\\1,p" chain.log; }
+chain wga+kl train.steps=2 evaluate.rows=2 evaluate.max_length=40
+check "Slurm: a chain is submitted" [ "$(grep -c ': job [0-9]' chain.log)" = 6 ]
+last=$(job_of report)
+until_true 90 over "$last"
+check "Slurm: a chain to the report ($(state "$last" JobState))" is "$last" JobState COMPLETED
+check "Slurm: it has scores" has forget_quality outputs/demo/forget05/wga+kl/evaluation/TOFU_SUMMARY.json
+test "$PYTHON" = true || check "Slurm: it has a report" [ -n "$(find outputs/demo/forget05 -maxdepth 1 -name 'report.*' -size +1k)" ]
+chain wga optimizer.lr=-1
+last=$(job_of report)
+until_true 60 over "$last"
+check "Slurm: a step that fails ends the chain ($(state "$last" JobState))" is "$last" JobState CANCELLED
+
 check "Slurm: it stops before its time is over" until_true 110 over "$long"
 check "Slurm: with the status of a stopped run ($(state "$long" ExitCode))" is "$long" ExitCode 75:0
 check "Slurm: and with a checkpoint" saved fifth
 check "Slurm: and says how to go on" has 'submit again to go on' "$work/long.log"
+test $failed = 0 || cat log job.log chain.log
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -1,5 +1,6 @@
 /* core: status, memory, random numbers, files.                                                            NP: 1 */
 #include "near.h"
+#include <unistd.h>
 
 #include "unlearn/core.h"
 
@@ -22,6 +23,34 @@ static void memory_is_zeroed_aligned_and_refuses_overflow(void **state)
     for (int i = 0; i < 300; i++) assert_int_equal(p[i], 0);
     free(p);
     assert_null(memory_new(SIZE_MAX / 2, 3));
+}
+
+/* Control groups of both versions, in files as the system has them. */
+static void the_tightest_control_group_counts(void **state)
+{
+    char place[] = "/tmp/unlearn-groups.XXXXXX", command[1024], here[4096];
+    assert_non_null(getcwd(here, sizeof here));
+    assert_non_null(mkdtemp(place));
+    snprintf(command, sizeof command,
+             "set -e; cd %s; mkdir -p memory/job/step unified/job new/a/b; "
+             "printf '9:cpu,memory:/job/step\\n1:name=x:/\\n0::/job\\n' >first; printf '0::/a/b\\n' >second; "
+             "echo 5000 >memory/job/memory.limit_in_bytes; echo 1000 >memory/job/memory.usage_in_bytes; "
+             "printf 'cache 3\\ntotal_inactive_file 400\\n' >memory/job/memory.stat; "
+             "echo 9223372036854771712 >memory/job/step/memory.limit_in_bytes; echo 7 >memory/memory.limit_in_bytes.not; "
+             "echo max >new/a/memory.max; echo 90 >new/a/b/memory.max; echo 100 >new/a/b/memory.current; "
+             "printf 'inactive_file 30\\n' >new/a/b/memory.stat; echo 10 >unified/job/memory.max",
+             place);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(chdir(place), 0);
+    assert_int_equal(memory_in_groups("first", "new"), SIZE_MAX);
+    assert_int_equal(memory_in_groups("second", "new"), 20);
+    assert_int_equal(memory_in_groups("first", "."), 10); /* of the second version, beside the first: 4400 */
+    assert_int_equal(unlink("unified/job/memory.max"), 0);
+    assert_int_equal(memory_in_groups("first", "."), 4400);
+    assert_int_equal(memory_in_groups("none", "."), SIZE_MAX);
+    snprintf(command, sizeof command, "rm -r %s", place);
+    assert_int_equal(chdir(here) || system(command), 0);
+    assert_true(memory_available() > 0);
 }
 
 static void an_arena_measures_what_it_then_holds(void **state)
@@ -254,6 +283,7 @@ int main(void)
         cmocka_unit_test(the_first_message_stays_and_controls_are_quoted),
         cmocka_unit_test(memory_is_zeroed_aligned_and_refuses_overflow),
         cmocka_unit_test(an_arena_measures_what_it_then_holds),
+        cmocka_unit_test(the_tightest_control_group_counts),
         cmocka_unit_test(philox_gives_the_known_answer),
         cmocka_unit_test(a_permutation_holds_every_index_once_and_epochs_differ),
         cmocka_unit_test(normal_numbers_have_mean_zero_and_variance_one),

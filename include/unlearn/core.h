@@ -54,10 +54,15 @@ void fail_clear(void);
 void *memory_new(size_t n, size_t size);
 /** Room for `need` objects of `size` bytes behind *p (content kept), at least doubled; *room counts objects.       Local. */
 enum status memory_grow(void **p, size_t *room, size_t need, size_t size);
-size_t memory_count(void);     /* allocations by this function so far: a step must not raise it */
-size_t memory_resident(void);  /* bytes resident now (VmRSS), 0 where the system does not say */
-size_t memory_available(void); /* bytes that this node could still give (MemAvailable), 0 where the system does not say */
-size_t memory_peak(void);      /* largest resident size so far (VmHWM) */
+size_t memory_count(void);    /* allocations by this function so far: a step must not raise it */
+size_t memory_resident(void); /* bytes resident now (VmRSS), 0 where the system does not say */
+size_t memory_peak(void);     /* largest resident size so far (VmHWM) */
+/** Bytes that this node could still give (MemAvailable), or the control groups that the process is in if these leave less;
+ *  0 where the system does not say.                                                                            Local. */
+size_t memory_available(void);
+/** What the control groups listed in the file `groups` (/proc/self/cgroup), of version 1 and 2, leave of their limits; `root` is where
+ *  they are mounted (/sys/fs/cgroup). SIZE_MAX: there is no limit.                                            Local. */
+size_t memory_in_groups(const char *groups, const char *root);
 
 /* A stack of buffers. Lay a workspace out twice with the same code: once on an arena without memory (arena_measure), then
  * on one of arena->used bytes. arena_take never fails: too small an arena is a bug and trips an assertion. */

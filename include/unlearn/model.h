@@ -129,6 +129,7 @@ struct sink sink_gradient(struct gradient_sink *g);
 struct model_limits {
     size_t rows, outputs, sequences, longest; /* of one pass */
     size_t objectives;  /* J stacked in one backward; 0: forwards only, which keep nothing for a backward */
+    bool recompute;     /* less of each block is kept; the rest is computed again, to the last bit, before it is read */
     bool aside;         /* also keeps results of another forward (the reference's) */
     bool hidden;        /* losses may act on hidden states */
     size_t tangents;    /* most directions of model_tangents(); needs objectives */

@@ -12,6 +12,7 @@ struct timetable { /* which rows update t uses, from the input alone */
     size_t *order;        /* [rows] owned */
 };
 enum status timetable_new(const struct config *c, size_t rows, struct timetable *s);
+void timetable_warn(const struct config *c, const struct timetable *s); /* where all updates are warm-up */
 void timetable_free(struct timetable *s);
 void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */
@@ -63,6 +64,7 @@ enum { MOST_PARTS = 4 };
 struct machine { /* what the job runs on */
     int processes, node_processes;
     size_t resident; /* bytes that this process has already: libraries, inputs */
+    size_t room;     /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
 };
 struct plan {
     int data, tensor, threads, node_processes;
@@ -76,6 +78,7 @@ struct plan {
     const struct part *const *part;   /* [n_part] the parts planned for; borrowed */
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
+    size_t bytes_kept;                /* what the activations would be without recomputation */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
@@ -83,6 +86,9 @@ enum status plan_layout(const struct inputs *in, const struct timetable *s, cons
 /** Sets the sizes of passes, memory and work for these parts, on the layout that p has.                       Local. */
 enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
                        const struct part *const *part, struct plan *p);
+/** The bytes that this process may have at most, by its limits and its share of what this node has free, when it has `base`
+ *  of them already; SIZE_MAX: nothing says.                                                                   Local. */
+size_t plan_room(int node_processes, size_t base);
 /** ERR_MEMORY unless a process may allocate the planned memory and this node has it.                          Local. */
 enum status plan_memory(const struct inputs *in, const struct plan *p);
 /** The lines of the log and of --check. */

@@ -1,4 +1,4 @@
-/* Allocation, arenas, growing text, and what the system says of this process's memory. */
+/* Allocation, arenas, growing text. */
 #include "unlearn/core.h"
 #include <assert.h>
 #include <stdio.h>
@@ -56,23 +56,6 @@ enum status memory_grow(void **p, size_t *room, size_t need, size_t size)
 }
 
 size_t memory_count(void) { return n_allocations; }
-
-/* A line "Vm...:  1234 kB" of a file of /proc, in bytes. */
-static size_t proc_line(const char *file, const char *key)
-{
-    char line[256];
-    size_t kilobytes = 0;
-    FILE *f = fopen(file, "r");
-    if (!f) return 0;
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, key, strlen(key))) sscanf(line + strlen(key), "%zu", &kilobytes);
-    (void)fclose(f); /* only read */
-    return kilobytes * 1024;
-}
-
-size_t memory_resident(void) { return proc_line("/proc/self/status", "VmRSS:"); }
-size_t memory_available(void) { return proc_line("/proc/meminfo", "MemAvailable:"); }
-size_t memory_peak(void) { return proc_line("/proc/self/status", "VmHWM:"); }
 
 void arena_measure(struct arena *a) { *a = (struct arena){0}; }
 

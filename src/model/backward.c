@@ -361,6 +361,7 @@ static void block(struct pass *p)
     struct block_kept *k = &m->kept[p->layer - 1];
     const struct block_tangent *t = p->direction ? &m->tangent[p->layer - 1] : &none;
     acquire(p, p->layer);
+    decoder_again(m, p->b, p->w, p->layer);
     if (s->post_norm)
         block_post_norm(p, k, t);
     else if (s->parallel_residual)

@@ -6,16 +6,17 @@
 
 struct block_kept {        /* what a forward keeps of one block, each [rows] */
     real *x;               /* [d] input of the block */
+    real *mid;             /* [d] after attention; parallel residual: unused */
     real *mean1, *r1;      /* statistics of the first norm */
-    real *qkv;             /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
-    real *qk_hat[2];       /* normalised queries [heads][head_dim], keys [kv heads][head_dim] */
-    real *qk_r[2];         /* [heads] and [kv heads]; one over all heads: [1] */
+    real *mean2, *r2;      /* statistics of the second norm */
     real *out1, *out2;     /* [d] output of attention and MLP; where a norm comes after them */
     real *after1, *after2; /* statistics of those norms; for both_norms */
-    real *att, *lse;       /* [heads][head_dim] attention's output; [heads] */
-    real *mid;             /* [d] after attention; parallel residual: unused */
-    real *mean2, *r2;      /* statistics of the second norm */
-    real *up;              /* [gated ? 2f : f] input of the activation */
+    /* computed again by decoder_again() where most.recompute, and then in the same buffers for all blocks */
+    real *qkv;       /* [heads + 2 kv heads][head_dim] after bias, norm and rotation */
+    real *qk_hat[2]; /* normalised queries [heads][head_dim], keys [kv heads][head_dim] */
+    real *qk_r[2];   /* [heads] and [kv heads]; one over all heads: [1] */
+    real *att, *lse; /* [heads][head_dim] attention's output; [heads] */
+    real *up;        /* [gated ? 2f : f] input of the activation */
 };
 /* Derivatives of what block_kept has, along K directions: [K][rows][...]. */
 struct block_tangent {
@@ -34,6 +35,7 @@ struct model {
     int32_t *turn;                    /* [rows] which row of those turns a row; NULL: its position */
     struct cache *cache;              /* borrowed during a step; else NULL */
     struct block_kept *kept;          /* [blocks]; without a backward all share one set of buffers */
+    size_t at_hand;                   /* the block whose values the shared buffers have */
     real *x, *g, *mean, *r, *h; /* last block's output [rows][d]; at outputs: final norm's input, statistics, output */
     real *logits, *aside;       /* [outputs][words] */
     double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
@@ -70,6 +72,9 @@ void qk_norm_tangent(struct model *m, size_t n, size_t K, real *base, size_t lay
 
 /* The highest hidden state that one of J losses acts on, or blocks + 1 if one acts on the logits, or there is none. */
 size_t decoder_highest(const struct model *m, size_t J);
+/* Makes the values of kept[layer - 1] that blocks share those of this block, whose weights are acquired at base. Changes m->a
+ * and scratch.                                                                         Collective over the tensor ranks. */
+void decoder_again(struct model *m, const struct batch *b, real *base, size_t layer);
 /* The forward up to the logits of the output rows. */
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
 /* Attention in one layer for the rows of a step. */

@@ -18,8 +18,34 @@ static void product(const struct model *m, size_t n, size_t out, size_t in, cons
         linear_forward(n, out, in, x, ldx, w, y, ldy);
 }
 
-/* m->part = this process's partial sum of attention for m->a = norm(x); the output's bias is added after the sum. */
-static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+/* m->a = norm(x), or x itself where norms come only afterwards */
+static void branch_input(struct model *m, size_t n, real *w, size_t layer, const real *x, enum role norm, enum role bias,
+                         real *mean, real *r)
+{
+    const struct layout *l = m->layout;
+    if (l->shape->post_norm)
+        math_copy(n * m->d, x, m->a);
+    else
+        norm_forward(l->shape->norm, n, m->d, x, tensor(l, w, layer, norm), tensor(l, w, layer, bias), l->shape->norm_eps,
+                     m->a, mean, r);
+}
+
+/* m->a = attention's input */
+static void attention_input(struct model *m, size_t n, real *w, size_t layer, struct block_kept *k)
+{
+    branch_input(m, n, w, layer, k->x, ROLE_NORM1, ROLE_NORM1_BIAS, k->mean1, k->r1);
+}
+
+/* m->a = the MLP's input, after attention's */
+static void mlp_input(struct model *m, size_t n, real *w, size_t layer, struct block_kept *k)
+{
+    const struct shape *s = m->layout->shape;
+    const real *x = s->parallel_residual ? k->x : k->mid;
+    if (!s->one_norm) branch_input(m, n, w, layer, x, ROLE_NORM2, ROLE_NORM2_BIAS, k->mean2, k->r2);
+}
+
+/* k->att = attention's output of this process's heads for m->a = norm(x), with all that the backward needs of it */
+static void attention_heads(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
@@ -32,11 +58,17 @@ static void attention_part(struct model *m, const struct batch *b, real *base, s
         step_attention(m, b, layer, k);
     else
         attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
-    product(m, b->n_row, m->d, m->att, k->att, m->att, tensor(l, base, layer, ROLE_O), m->part, m->d);
 }
 
-/* out = this process's partial sum of the MLP's output for m->a = norm(x). */
-static void mlp_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k, real *out)
+/* m->part = this process's partial sum of attention for m->a = norm(x); the output's bias is added after the sum. */
+static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+{
+    attention_heads(m, b, base, layer, k);
+    product(m, b->n_row, m->d, m->att, k->att, m->att, tensor(m->layout, base, layer, ROLE_O), m->part, m->d);
+}
+
+/* k->up = the input of the MLP's activation for m->a = norm(x) */
+static void mlp_up(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
@@ -44,8 +76,15 @@ static void mlp_part(struct model *m, const struct batch *b, real *base, size_t 
     enum role bias = s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS;
     product(m, b->n_row, m->up, m->d, m->a, m->d, tensor(l, base, layer, first), k->up, m->up);
     if (s->mlp_bias) bias_add(b->n_row, m->up, tensor(l, base, layer, bias), k->up, m->up);
+}
+
+/* out = this process's partial sum of the MLP's output for m->a = norm(x). */
+static void mlp_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k, real *out)
+{
+    const struct shape *s = m->layout->shape;
+    mlp_up(m, b, base, layer, k);
     activation_forward(s->activation, s->gated, b->n_row, m->f, k->up, m->act);
-    product(m, b->n_row, m->d, m->f, m->act, m->f, tensor(l, base, layer, ROLE_DOWN), out, m->d);
+    product(m, b->n_row, m->d, m->f, m->act, m->f, tensor(m->layout, base, layer, ROLE_DOWN), out, m->d);
 }
 
 /* y = x + the sum over tensor ranks of part (+ bias) */
@@ -74,16 +113,14 @@ static void block_sequential(struct model *m, const struct batch *b, real *w, si
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     size_t n = b->n_row;
-    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
-                 s->norm_eps, m->a, k->mean1, k->r1);
+    attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
     if (s->both_norms)
         residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1, k->after1,
                         k->mid);
     else
         residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_O_BIAS), k->mid);
-    norm_forward(s->norm, n, m->d, k->mid, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
-                 s->norm_eps, m->a, k->mean2, k->r2);
+    mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->part);
     if (s->both_norms)
         residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2, k->after2,
@@ -96,10 +133,10 @@ static void block_post_norm(struct model *m, const struct batch *b, real *w, siz
 {
     const struct layout *l = m->layout;
     size_t n = b->n_row;
-    math_copy(n * m->d, k->x, m->a);
+    attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
     residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
-    math_copy(n * m->d, k->mid, m->a);
+    mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->part);
     residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
 }
@@ -107,19 +144,26 @@ static void block_post_norm(struct model *m, const struct batch *b, real *w, siz
 static void block_parallel(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
-    const struct shape *s = l->shape;
     size_t n = b->n_row;
     const real *out_bias = tensor(l, w, layer, ROLE_O_BIAS);
-    norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM1), tensor(l, w, layer, ROLE_NORM1_BIAS),
-                 s->norm_eps, m->a, k->mean1, k->r1);
+    attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
-    if (!s->one_norm)
-        norm_forward(s->norm, n, m->d, k->x, tensor(l, w, layer, ROLE_NORM2), tensor(l, w, layer, ROLE_NORM2_BIAS),
-                     s->norm_eps, m->a, k->mean2, k->r2);
+    mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->xhat);
     math_add(n * m->d, m->xhat, m->part);
     residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
     if (out_bias) bias_add(n, m->d, out_bias, y, m->d);
+}
+
+void decoder_again(struct model *m, const struct batch *b, real *base, size_t layer)
+{
+    struct block_kept *k = &m->kept[layer - 1];
+    if (!m->most.recompute || m->at_hand == layer) return;
+    attention_input(m, b->n_row, base, layer, k);
+    attention_heads(m, b, base, layer, k);
+    mlp_input(m, b->n_row, base, layer, k);
+    mlp_up(m, b, base, layer, k);
+    m->at_hand = layer;
 }
 
 static void embed(struct model *m, struct state *weights, const struct batch *b, real *x)
@@ -197,6 +241,7 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
             block_parallel(m, b, w, i + 1, &m->kept[i], y);
         else
             block_sequential(m, b, w, i + 1, &m->kept[i], y);
+        m->at_hand = i + 1;
         state_release(weights, i + 1);
     }
 }

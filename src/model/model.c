@@ -4,11 +4,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Buffers that a norm of queries and keys keeps for its backward. */
-static void take_kept_norm(struct arena *a, const struct model *m, struct block_kept *k)
+/* What decoder_again() can compute again. */
+static void take_again(struct arena *a, const struct model *m, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const size_t heads[2] = {l->head_count, l->kv_count}, n = m->most.rows;
+    k->qkv = arena_take(a, n * m->qkv, sizeof(real));
+    k->att = arena_take(a, n * m->att, sizeof(real));
+    k->lse = arena_take(a, n * l->head_count, sizeof(real));
+    k->up = arena_take(a, n * m->up, sizeof(real));
     for (int i = 0; i < 2 && l->shape->qk_norm; i++) {
         k->qk_hat[i] = arena_take(a, n * heads[i] * l->shape->head_dim, sizeof(real));
         k->qk_r[i] = arena_take(a, n * heads[i], sizeof(real));
@@ -21,20 +25,31 @@ static void take_kept(struct arena *a, const struct model *m, struct block_kept 
 {
     size_t n = m->most.rows;
     k->x = arena_take(a, n * m->d, sizeof(real));
+    k->mid = m->layout->shape->parallel_residual ? NULL : arena_take(a, n * m->d, sizeof(real));
     k->mean1 = arena_take(a, n, sizeof(real));
     k->r1 = arena_take(a, n, sizeof(real));
-    k->qkv = arena_take(a, n * m->qkv, sizeof(real));
-    k->att = arena_take(a, n * m->att, sizeof(real));
-    k->lse = arena_take(a, n * m->layout->head_count, sizeof(real));
-    k->mid = m->layout->shape->parallel_residual ? NULL : arena_take(a, n * m->d, sizeof(real));
     k->mean2 = arena_take(a, n, sizeof(real));
     k->r2 = arena_take(a, n, sizeof(real));
-    k->up = arena_take(a, n * m->up, sizeof(real));
     k->out1 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
     k->out2 = norms_after(m) ? arena_take(a, n * m->d, sizeof(real)) : NULL;
     k->after1 = m->layout->shape->both_norms ? arena_take(a, n, sizeof(real)) : NULL;
     k->after2 = m->layout->shape->both_norms ? arena_take(a, n, sizeof(real)) : NULL;
-    take_kept_norm(a, m, k);
+}
+
+/* Of all blocks. Without a backward they use the same buffers in turn. */
+static void take_blocks(struct arena *a, struct model *m)
+{
+    struct block_kept shared = {0}, one;
+    take_again(a, m, &shared);
+    for (size_t i = 0; i < m->layout->shape->blocks; i++) {
+        one = shared;
+        if (i == 0 || m->most.objectives) {
+            take_kept(a, m, &one);
+            if (i > 0 && !m->most.recompute) take_again(a, m, &one);
+        } else if (m->kept)
+            one = m->kept[0];
+        if (m->kept) m->kept[i] = one;
+    }
 }
 
 static void take_outputs(struct arena *a, struct model *m)
@@ -133,17 +148,12 @@ static void take_all(struct arena *a, struct model *m)
     size_t n = m->most.rows, blocks = l->shape->blocks;
     const struct attention at = model_attention(m, NULL, 1);
     const size_t turns = (l->shape->other_frequency ? 2 : 1) * m->most.longest * (l->shape->rotary_dim / 2);
-    struct block_kept none;
     m->kv_of = arena_take(a, l->head_count, sizeof *m->kv_of);
     m->cosine = arena_take(a, turns, sizeof(real));
     m->sine = arena_take(a, turns, sizeof(real));
     m->turn = l->shape->long_from ? arena_take(a, n, sizeof *m->turn) : NULL;
     m->kept = arena_take(a, blocks, sizeof *m->kept);
-    for (size_t i = 0; i < blocks; i++)
-        if (i == 0 || m->most.objectives)
-            take_kept(a, m, m->kept ? &m->kept[i] : &none);
-        else if (m->kept) /* without a backward all blocks use the same buffers in turn */
-            m->kept[i] = m->kept[0];
+    take_blocks(a, m);
     m->x = arena_take(a, n * m->d, sizeof(real));
     m->a = arena_take(a, n * m->d, sizeof(real));
     m->part = arena_take(a, n * m->d, sizeof(real));

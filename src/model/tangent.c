@@ -290,6 +290,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
         real *ty = i + 1 < s->blocks ? m->tangent[i + 1].x : m->tx;
         p.layer = i + 1;
         acquire(&p, p.layer);
+        decoder_again(m, b, p.w, p.layer);
         if (s->post_norm)
             block_post_norm(&p, &m->kept[i], t, ty);
         else if (s->parallel_residual)

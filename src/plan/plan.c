@@ -112,24 +112,71 @@ done:
     return st;
 }
 
+static size_t room_by_limits(void)
+{
+    size_t room = SIZE_MAX;
+    struct rlimit limit;
+    for (int k = 0; k < 2; k++)
+        if (!getrlimit(k ? RLIMIT_DATA : RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < room)
+            room = limit.rlim_cur;
+    return room;
+}
+
+static size_t room_on_node(int processes, size_t base)
+{
+    const size_t available = memory_available();
+    return available ? available / (size_t)processes + base : SIZE_MAX;
+}
+
+size_t plan_room(int node_processes, size_t base)
+{
+    const size_t limits = room_by_limits(), node = room_on_node(node_processes, base);
+    return limits < node ? limits : node;
+}
+
 /* Checked on every process before the large allocations start. */
 enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
-    const double available = (double)memory_available(), processes = p->node_processes;
-    struct rlimit limit;
-    for (int k = 0; k < 2; k++)
-        if (!getrlimit(k ? RLIMIT_DATA : RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY &&
-            limit.rlim_cur < p->bytes)
-            return fail(ERR_MEMORY,
-                        "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, fewer risks or a "
-                        "smaller parallel.tokens",
-                        in->config->file, (double)p->bytes / 1e6, (double)limit.rlim_cur / 1e6);
-    if (available > 0 && (double)p->bytes * processes > available + (double)p->bytes_base * processes)
+    const size_t limits = room_by_limits();
+    const char *less = in->trains && !p->model.recompute ? "parallel.recompute=block, " : "";
+    if (p->bytes > limits)
         return fail(ERR_MEMORY,
-                    "%s: needs %.0f MB a process, but this node has %.0f MB free for its %d: use more nodes, fewer "
-                    "risks or a smaller parallel.tokens",
-                    in->config->file, (double)p->bytes / 1e6, available / 1e6, p->node_processes);
+                    "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, %sfewer risks or a "
+                    "smaller parallel.tokens",
+                    in->config->file, (double)p->bytes / 1e6, (double)limits / 1e6, less);
+    if (p->bytes > room_on_node(p->node_processes, p->bytes_base))
+        return fail(
+            ERR_MEMORY,
+            "%s: needs %.0f MB a process, but this node, or the job's control group on it, has %.0f MB free for its %d: "
+            "use more nodes, %sfewer risks or a smaller parallel.tokens",
+            in->config->file, (double)p->bytes / 1e6, (double)memory_available() / 1e6, p->node_processes, less);
     return OK;
+}
+
+/* Counts the activations, kept or computed again, and with them all memory. */
+static enum status count_memory(const struct layout *l, const struct grid *g, bool recompute, struct plan *p)
+{
+    enum status st;
+    p->model.recompute = recompute;
+    TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
+    p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
+               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
+done:
+    return st;
+}
+
+/* auto: activations are computed again only where the memory asks for it. */
+static enum status choose_recompute(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
+                                    struct plan *p)
+{
+    const enum recompute asked = in->config->parallel.recompute;
+    enum status st;
+    TRY(count_memory(l, g, false, p));
+    p->bytes_kept = p->bytes_model;
+    if (p->all.objectives && (asked == RECOMPUTE_BLOCK || (asked == RECOMPUTE_AUTO && p->bytes > room)))
+        TRY(count_memory(l, g, true, p));
+done:
+    return st;
 }
 
 /* ------------------------------------------------------------------------------------------------------ all ------- */
@@ -149,11 +196,9 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     pass_tokens(in, p);
     ask(in, s, l, p);
     limits(in, p);
-    TRY(model_new(l, &g, &p->model, NULL, &p->bytes_model));
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
-    p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
-               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
+    TRY(choose_recompute(in, l, &g, m->room, p));
 done:
     layout_free(l);
     return st;

@@ -24,6 +24,10 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
                        s->rows, s->warmup));
     TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
     TRY(print_memory(p, out));
+    if (p->model.recompute)
+        TRY(text_print(out, "recompute  %s: activations of %.1f MB in place of %.1f\n",
+                       in->config->parallel.recompute == RECOMPUTE_AUTO ? "block, or the memory would not do" : "block",
+                       mega(p->bytes_model), mega(p->bytes_kept)));
     if (in->needs_distribution)
         TRY(text_print(out,
                        "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",

@@ -18,9 +18,18 @@ static enum status check_blas(const struct inputs *in)
     return OK;
 }
 
-static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, struct plan *p)
+/* plan_room() of the process that has least, so that all plan the same.                   Collective over world. */
+static size_t least_room(const struct grid *world)
 {
-    struct machine m = {.processes = world->size, .node_processes = parallel_node_size()};
+    uint64_t taken = UINT64_MAX - plan_room(parallel_node_size(), memory_resident());
+    comm_max_u64(world->world, &taken, 1);
+    return (size_t)(UINT64_MAX - taken);
+}
+
+static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, size_t room,
+                             struct plan *p)
+{
+    struct machine m = {.processes = world->size, .node_processes = parallel_node_size(), .room = room};
     enum status st;
     *p = (struct plan){0};
     TRY(check_blas(in));
@@ -40,7 +49,7 @@ static enum status check(const struct inputs *in, struct timetable *s, const str
     struct text plan = {0};
     enum status st;
     TRY(plan_print(in, s, p, &plan));
-    TRY(check_print(in, p, &plan));
+    TRY(check_print(in, s, p, &plan));
 done:
     text_free(&plan);
     return st;
@@ -169,6 +178,7 @@ enum status task_run(const struct options *o)
     struct grid *world = NULL;
     struct timetable s = {0};
     struct plan p;
+    size_t room;
     enum status st;
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
@@ -179,8 +189,10 @@ enum status task_run(const struct options *o)
         st = grid_agree(world, task_generate(o, in, world));
         goto done;
     }
+    room = least_room(world);
     st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
-    if (st == OK) st = make_plan(in, &s, world, &p);
+    if (st == OK) timetable_warn(in->config, &s);
+    if (st == OK) st = make_plan(in, &s, world, room, &p);
     TRY(grid_agree(world, st));
     if (o->check) {
         st = check(in, &s, &p);

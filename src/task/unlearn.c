@@ -33,18 +33,19 @@ static enum status save(struct run *r, size_t step)
     TRY(run_sync(r));
     TRY(restart_save(r->training, step, r->log_bytes, &rows));
     training_checkpointed(r->training, step);
+    r->saved = true;
     stop_saved(&r->stop, clock_seconds() - began);
     log_info("checkpoint-%zu saved in %.2f s", step, clock_seconds() - began);
 done:
     return st;
 }
 
-/* The checkpoint of a run that stops here. */
+/* A run stops here, with a checkpoint. */
 static enum status stop_at(struct run *r, size_t t)
 {
     const char *cause = stop_text(r->stop.cause);
     enum status st;
-    TRY(save(r, t));
+    if (!r->saved) TRY(save(r, t));
     st = fail(ERR_STOPPED, "%s: by %s, after %zu of %zu updates; go on with --restart", r->in->config->output_directory,
               cause, t, r->subject->timetable->updates);
     log_info("stopped by %s after %zu updates", cause, t);
@@ -101,6 +102,7 @@ done:
 static enum status one_update(struct run *r, size_t t)
 {
     enum status st;
+    r->saved = false;
     if ((st = training_gradient(r->training, t)) == ERR_NUMERIC) st = not_finite(r, t, NULL);
     TRY(st);
     TRY(update_and_measure(r, t));
@@ -140,6 +142,7 @@ static enum status all_updates(struct run *r, size_t *made)
 {
     enum status st = OK;
     r->log_bytes = log_bytes();
+    r->saved = r->restart != NULL;
     for (size_t t = *made; t < r->subject->timetable->updates; t++) {
         if (stop_asked(&r->stop, true) != STOP_NOT) {
             st = stop_at(r, t);

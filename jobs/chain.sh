@@ -1,0 +1,91 @@
+#!/bin/bash
+# Experiments of inputs/paper from a model that never saw TOFU to a report, as jobs that wait for one another:
+#   finetune -> NAME ... -> NAME/evaluation ... -> report        retrain -> retrain/evaluation: goes before NAME/evaluation
+#   bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]
+#   bash jobs/chain.sh slurm phi-1.5 forget05 wga+kl npo+kl
+# local needs no scheduler: one after the other, here and now. What is complete is not run again: after a failure or another
+# NAME, start it again. Keys count for every run. From the environment, beside what common.sh and experiment.sh take:
+#   OPTIONS   for sbatch, qsub or bsub: OPTIONS="--nodes=4 --account=physics"
+#   PYTHON    with analysis/'s packages (.venv/bin/python)
+# The runs stand in outputs/MODEL/SPLIT/chain.runs, a line each; the report is report.html beside it.
+set -u
+jobs=$(cd "$(dirname "$0")" && pwd)
+fail() {
+    echo "chain.sh: $*" >&2
+    exit 2
+}
+[ $# -ge 4 ] || fail "usage: bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]"
+scheduler=$1 model=$2 split=$3
+shift 3
+[ -e inputs/paper/experiment.sh ] || fail "inputs/paper/experiment.sh: not here: start it in the directory that has inputs/"
+names=() keys=()
+for argument; do
+    if [[ $argument == *=* ]]; then keys+=("$argument"); else names+=("$argument"); fi
+done
+experiment() { sh inputs/paper/experiment.sh "$@"; }
+mapfile -t names < <(experiment -n "$model" "$split" "${names[@]}" | sort -u)
+[ ${#names[@]} -gt 0 ] || exit 2 # experiment.sh has said why
+out=outputs/$model/$split
+mkdir -p "$out"
+read -ra options <<<"${OPTIONS:-}"
+
+# Each prints the number of the job that it has submitted: run `line` of the table, after the jobs in `after`, a list with blanks.
+slurm() {
+    local wait=()
+    [ -z "$after" ] || wait=(--dependency="afterok:${after// /:}" --kill-on-invalid-dep=yes)
+    sbatch --parsable "${options[@]}" "${wait[@]}" --job-name="$name" "$@"
+}
+pbs() { qsub "${options[@]}" ${after:+-W "depend=afterok:${after// /:}"} -N "${name:0:15}" "$@"; }
+lsf() { # its script comes in by standard input
+    local wait=()
+    [ -z "$after" ] || wait=(-w "done(${after// /") && done("})")
+    bsub "${options[@]}" "${wait[@]}" -J "$name" | sed -n 's/^Job <\([0-9]*\)>.*/\1/p'
+}
+submit() { # submit NAME LINE AFTER: a run of the table, or the report
+    local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
+    export RUN=$out/chain.runs TASK=$2 JOBS=$jobs
+    command="cd '$PWD' && bash '$jobs/report.sh' '$out' ${names[*]}"
+    case $scheduler/$1 in
+    slurm/report) slurm --output="$log" --wrap "$command" ;;
+    slurm/*) slurm --output="$log" "$jobs/slurm.sh" ;;
+    pbs/report) pbs -j oe -v PYTHON <<<"$command" ;;
+    pbs/*) pbs -v "RUN,TASK,JOBS${UNLEARN:+,UNLEARN}${LAUNCH:+,LAUNCH}" "$jobs/pbs.sh" ;;
+    lsf/report) lsf <<<"$command" ;;
+    lsf/*) lsf <"$jobs/lsf.sh" ;;
+    local/report) sh -c "$command" >"$log" 2>&1 || fail "the report has failed: $log" ;;
+    local/*) bash "$jobs/local.sh" >"$log" 2>&1 || fail "$1 has failed: $log" ;;
+    *) fail "$scheduler: no such scheduler: slurm, pbs, lsf or local" ;;
+    esac
+}
+
+# The table, then the jobs. id[NAME]: of the job that is to make it, empty where it is complete.
+runs=(finetune retrain retrain/evaluation "${names[@]}" "${names[@]/%//evaluation}")
+experiment "$model" "$split" "${runs[@]}" "${keys[@]}" >"$out/chain.runs" || exit
+declare -A id
+waits_for() {
+    local before=() one list=
+    case $1 in
+    finetune | retrain) ;;
+    report) before=("${names[@]/%//evaluation}") ;;
+    retrain/evaluation) before=(finetune retrain) ;; # the former is its reference
+    */evaluation) before=("${1%/evaluation}" retrain/evaluation) ;;
+    *) before=(finetune) ;;
+    esac
+    for one in "${before[@]}"; do list+=${id[$one]:+ ${id[$one]}}; done
+    echo "${list# }"
+}
+complete() { [ -e "$1/run.finished" ] || [ -e "$1/TOFU_SUMMARY.json" ] || [ -L "$1/model" ]; } # a link: a model made elsewhere
+start() { # start NAME LINE: submits it after what it waits for
+    local after
+    after=$(waits_for "$1")
+    id[$1]=$(submit "$1" "$2" "$after") || exit
+    if [ "$scheduler" = local ]; then echo "$1: done"; else echo "$1: job ${id[$1]}${after:+, after $after}"; fi
+}
+line=0
+for run in "${runs[@]}"; do
+    line=$((line + 1))
+    directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" "$out/chain.runs")
+    id[$run]=
+    if complete "$directory"; then echo "$run: complete"; else start "$run" $line; fi
+done
+start report ''
