@@ -256,7 +256,7 @@ clean:                          # what was built; the virtual environment and ou
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
-	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
 .PHONY: all tests objects tidied deps others venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:
