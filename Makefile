@@ -171,11 +171,10 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT)' || echo 'make lint: going on with what is installed'
 	clang-format --dry-run -Werror $(FORMATTED)
 	sh tests/lint_rooms.sh
-	@$(PYTHON) -m py_compile docs/*.py
 	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
 	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py docs/*.py analysis/*.py analysis/*/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done

@@ -18,4 +18,4 @@ run "original" inputs/demo-evaluate.yaml model.path=outputs/demo-finetune/model 
 run "unlearned" inputs/demo-evaluate.yaml output.directory=$out-unlearned $log || exit 1
 rm -f outputs/demo.log
 echo
-"$PYTHON" analysis/compare.py original=$out-original unlearned=$out-unlearned retrained=$out-retrained
+"$PYTHON" analysis/unlearn-report compare original=$out-original unlearned=$out-unlearned retrained=$out-retrained

@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make demo`: a model of a million parameters learns 400 facts about invented authors, then forgets two of the authors,
-# while the G-effects of the forgetting are measured; a summary and a picture at the end. NP processes (2).
+# while the G-effects of the forgetting are measured; a summary, a picture and a page of all pictures at the end. NP processes (2).
 . "$(dirname "$0")/env.sh"
 NP=${NP:-2}
 out=outputs/demo-unlearn
@@ -16,5 +16,6 @@ run inputs/demo-unlearn.yaml || exit 1
 rm -f outputs/demo.log
 echo
 echo "$out/geffect.h5:"
-"$PYTHON" analysis/summary.py --brief "$out/geffect.h5" && "$PYTHON" analysis/plot.py "$out/geffect.h5" "$out/geffect.png" >/dev/null &&
-    echo "picture: $out/geffect.png"
+"$PYTHON" analysis/unlearn-report summary --brief "$out" && "$PYTHON" analysis/unlearn-report figures --only story "$out" >/dev/null &&
+    "$PYTHON" analysis/unlearn-report report "$out" -o "$out/report.html" >/dev/null &&
+    echo "picture: $out/figures/story.png" && echo "report:  $out/report.html"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make smollm2`: SmolLM2-135M-Instruct, a chat model that people use, learns about two invented authors and forgets one of
-# them; what it answers before and after, the effects of the forgetting, a picture. About 3 GB of memory a process and ten
+# them; what it answers before and after, the effects of the forgetting, a picture and a page. About 3 GB of memory a process and ten
 # minutes on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
 . "$(dirname "$0")/env.sh"
 NP=${NP:-2}
@@ -33,7 +33,9 @@ run inputs/smollm2.yaml || exit 1
 ask after $out/model
 rm -f $out.log
 echo
-"$PYTHON" analysis/answers.py 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after'
+"$PYTHON" analysis/unlearn-report answers 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after'
 echo
-"$PYTHON" analysis/summary.py --brief $out/geffect.h5 && "$PYTHON" analysis/plot.py $out/geffect.h5 $out/geffect.png >/dev/null &&
-    echo "picture: $out/geffect.png"
+"$PYTHON" analysis/unlearn-report summary --brief $out && "$PYTHON" analysis/unlearn-report figures --only story $out >/dev/null &&
+    "$PYTHON" analysis/unlearn-report report $out 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' \
+        'has forgotten=outputs/smollm2-after' -o $out/report.html >/dev/null &&
+    echo "picture: $out/figures/story.png" && echo "report:  $out/report.html"

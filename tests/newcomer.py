@@ -85,7 +85,7 @@ TABLE = [
         "task=generate", "generate.prompt=Question: who are you?"),
     Row("a prompt with a colon in quotes", r"digest: .*", "task=generate", 'generate.prompt="Question: who are you?"'),
     Row("a text with a colon in the file",
-        E + r"HERE/my.yaml:14:27: a second colon in one line: a text that holds \": \" stands in quotes",
+        E + r"HERE/my.yaml:14:27: a second colon in one line: a text that holds \": \" stands in quotes, a key .*",
         edit=("template: qa", "template: question_start: Question: ")),
     # the input's form
     Row("no colon behind a key",

@@ -161,7 +161,9 @@ static enum status colon_error(const struct builder *b)
     if (strstr(p->problem, "could not find expected ':'")) return no_colon(b, p->context_mark.line);
     if (!strstr(p->problem, "mapping values are not allowed")) return OK;
     if (has_colon(s, p->problem_mark.column))
-        return fail(ERR_INPUT, "%s: a second colon in one line: a text that holds \": \" stands in quotes",
+        return fail(ERR_INPUT,
+                    "%s: a second colon in one line: a text that holds \": \" stands in quotes, a key below another on a "
+                    "line of its own",
                     place_text(&place));
     while (line && !before) above = line_at(b, --line, &before);
     if (before && !has_colon(above, before)) return no_colon(b, line);
