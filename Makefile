@@ -1,5 +1,5 @@
 # unlearn: build, test, install. `make help` lists the targets.
-VERSION   = 0.1.0
+VERSION   = 0.2.0
 CC        = mpicc
 PRECISION = float
 BLAS      = openblas
@@ -26,7 +26,7 @@ TESTS     = $(patsubst %.c,$B/%,$(sort $(wildcard tests/test_*.c)))
 # ------------------------------------------------------------------------------------------------------- libraries
 # Asked for only by goals that compile, so that `make deps`, `help` and `clean` work on a bare machine; the goals that
 # install first call make once more.
-ASK_NOT   = deps venv transformers lint analyse soak test test-faults demo smollm2 help clean
+ASK_NOT   = deps others venv transformers lint analyse soak test test-faults demo smollm2 docs dist help clean
 ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(filter double float,$(PRECISION)),)
     $(error PRECISION=$(PRECISION): must be float or double)
@@ -39,22 +39,40 @@ ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   endif
   # hdf5 and the BLAS by hand where pkg-config does not know them: HDF5_CFLAGS= HDF5_LIBS= BLAS_CFLAGS= BLAS_LIBS=
   PKG      := yaml-0.1 jansson libpcre2-8 libutf8proc libxxhash zlib
+  # The HDF5 of the MPI that CC belongs to, or one that names no MPI: with another's, two MPIs would be in one program.
   ifndef HDF5_LIBS
-    PKG += $(or $(shell for p in hdf5-openmpi hdf5-mpich hdf5; do pkg-config --exists $$p && echo $$p && break; done),hdf5)
+    MPI     := $(firstword $(shell $(CC) -include mpi.h -E -dM -xc /dev/null 2>/dev/null | \
+                 sed -n 's/^.define OPEN_MPI .*/openmpi/p; s/^.define MPICH_NUMVERSION .*/mpich/p'))
+    FOREIGN := $(or $(filter-out $(MPI),openmpi mpich),none)
+    HDF5_PC := $(firstword $(foreach p,hdf5-$(MPI) hdf5 hdf5-serial,$(shell pkg-config --exists $p && \
+                 { pkg-config --cflags --libs $p | grep -q $(FOREIGN:%=-e %) || echo $p; })))
+    ifeq ($(HDF5_PC),)
+      $(error pkg-config finds no HDF5 for the MPI of $(firstword $(CC)) $(MPI:%=(%, in Debian libhdf5-%-dev)): see INSTALL)
+    endif
+    PKG += $(HDF5_PC)
   endif
+  # Each BLAS with its own cblas.h: where several are installed, the plain name is that of whichever comes first.
+  ARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
   ifndef BLAS_LIBS
     BLAS_PC := $(if $(filter mkl,$(BLAS)),mkl-dynamic-lp64-gomp,$(BLAS))
     ifeq ($(BLAS)$(shell pkg-config --exists $(BLAS_PC) && echo known),blis)
       BLAS_LIBS = -lblis
+      BLAS_CFLAGS = $(addprefix -isystem,$(dir $(realpath $(firstword $(wildcard /usr/include/$(ARCH)/blis.h /usr/include/blis/blis.h)))))
     else
       PKG += $(BLAS_PC)
     endif
+    ifneq ($(filter blas blas-netlib,$(BLAS)),)
+      CBLAS_H := $(notdir $(firstword $(wildcard /usr/include/$(ARCH)/cblas-netlib.h /usr/include/cblas-netlib.h)))
+    endif
+  endif
+  ifeq ($(BLAS),mkl)
+    CBLAS_H := mkl_cblas.h
   endif
   LACK     := $(shell for p in $(PKG); do pkg-config --exists $$p || echo $$p; done)
   ifneq ($(LACK),)
     $(error pkg-config does not find $(LACK): run `make deps`, or see INSTALL)
   endif
-  INC      := -Iinclude $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG)) $(if $(filter mkl,$(BLAS)),-I$B/mkl)
+  INC      := -Iinclude $(CBLAS_H:%=-I$B/blas) $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG))
   LIBS     := $(HDF5_LIBS) $(BLAS_LIBS) $(shell pkg-config --libs $(PKG)) -lhdf5_hl -lm
 endif
 V         =
@@ -89,10 +107,12 @@ objects: $B/src/main.o $(OBJ) $(TESTS:%=%.o) $(patsubst %.c,$B/%.o,$(wildcard te
 KEEP_NEW  = mkdir -p $(@D) && cat > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 $B/flags: always
 	@echo '$(COMPILE) $(BLAS)' | { $(KEEP_NEW); }
-	@$(if $(filter mkl,$(BLAS)),mkdir -p $B/mkl && echo '#include <mkl_cblas.h>' > $B/mkl/cblas.h)
+	@$(if $(CBLAS_H),mkdir -p $B/blas && echo '#include <$(CBLAS_H)>' | cmp -s - $B/blas/cblas.h || \
+	  echo '#include <$(CBLAS_H)>' > $B/blas/cblas.h)
 $B/version.h: always
 	@{ echo '#define UNLEARN_VERSION "$(VERSION)"'; \
-	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || echo unknown`\""; \
+	   echo "#define UNLEARN_COMMIT \"`test -e .git && git describe --always --dirty 2>/dev/null || cat .commit 2>/dev/null || \
+	                                   echo unknown`\""; \
 	 } | { $(KEEP_NEW); }
 VERSIONED := $(patsubst %.c,$B/%.o,$(shell grep -l 'UNLEARN_COMMIT\|UNLEARN_VERSION' src/*.c src/*/*.c 2>/dev/null))
 $(VERSIONED): $B/version.h
@@ -102,6 +122,7 @@ $(VERSIONED): EXTRA = -include $B/version.h
 # ----------------------------------------------------------------------------------------- what a bare machine needs
 DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
             libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
+DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # for tests of builds with these
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
 DEBIAN_LINT = clang clang-format libomp-dev shellcheck # and for the lint
 APT_LOG   = build/apt.log
@@ -120,6 +141,8 @@ deps:                           # installs Debian's packages to build and run; e
 	 echo "make deps: installing$$lack"; mkdir -p build; \
 	 st=`{ { { $(APT) 3>&1 >&5 2>&5; echo $$? >&4; } | $(PERCENT) >&2; } 4>&1; } 5>$(APT_LOG)`; \
 	 test "$$st" = 0 || { tail -n 5 $(APT_LOG); echo "make deps: apt-get failed; all of its output: $(APT_LOG)"; exit 1; }
+others:                         # another MPI and other BLAS libraries, for tests/builds_test.sh
+	@$(AGAIN) deps DEBIAN='$(DEBIAN_OTHERS)'
 venv: $(VENV)/ready             # Python's packages for the end-to-end tests
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q -r $< && touch $@
@@ -148,10 +171,10 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	@$(AGAIN) deps DEBIAN='$(DEBIAN) $(DEBIAN_TEST) $(DEBIAN_LINT)' || echo 'make lint: going on with what is installed'
 	clang-format --dry-run -Werror $(FORMATTED)
 	sh tests/lint_rooms.sh
-	@for f in .ci/run tests/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
+	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
 	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py analysis/*.py)
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py docs/*.py analysis/*.py analysis/*/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
 	 done; done
@@ -203,18 +226,36 @@ $B/tests/fuzz_%: $B/tests/fuzz_%.o $B/rooms.a
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS) -lgomp
 endif
 
+# -------------------------------------------------------------------------------------------------------- documents
+.PHONY: references docs
+$B/unlearn.1: $(EXE)            # the manual page, from the program's own tables
+	@./$(EXE) --help unlearn.1 > $@.new && mv $@.new $@
+references: $(EXE)              # renews docs/INPUT.md and docs/OUTPUT.md from the program's tables
+	@for d in INPUT OUTPUT; do ./$(EXE) --help $$d.md > $B/$$d.md && mv $B/$$d.md docs/$$d.md || exit 1; done
+docs: $(VENV)/ready             # the site in build/site: to be read with any browser, without a network
+	@$(VENV)/bin/python -c 'import mkdocs, latex2mathml, ziamath' 2>/dev/null || $(VENV)/bin/pip install -q -r docs/requirements.txt
+	@$(VENV)/bin/python docs/make_site.py build/site && echo 'site: build/site/index.html'
+
 # ---------------------------------------------------------------------------------------------------- install, clean
-install: all                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
+install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other precision: make install PRECISION=double
 	install -D -m 755 $(EXE) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
+	install -D -m 644 $B/unlearn.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM).1
 	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
+	for f in LICENSE `find docs -type f ! -path '*__pycache__*'`; do \
+	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/unlearn/$$f || exit 1; done
+dist:                           # build/dist/unlearn-VERSION.tar.gz: what is committed; builds and tests without git
+	@test -e .git || { echo 'make dist: there is no git repository here to take the files from'; exit 1; }
+	@test -z "`git status --porcelain`" || echo 'make dist: what is not committed is not in it'
+	@rm -rf build/dist && mkdir -p build/dist && git describe --always >build/.commit
+	git archive --format=tar.gz --prefix=unlearn-$(VERSION)/ --add-file=build/.commit -o build/dist/unlearn-$(VERSION).tar.gz HEAD
 clean:                          # what was built; the virtual environment and outputs/ stay
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
-.PHONY: all tests objects tidied deps venv transformers test test-faults lint analyse soak demo smollm2 bench install clean help always
+	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
+.PHONY: all tests objects tidied deps others venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:

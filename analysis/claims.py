@@ -15,7 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from effects import GROUPS, Run
+from unlearn_report.effects import GROUPS
+from unlearn_report.effects import Measured as Effects
+from unlearn_report.run import Run
 
 NPO, RMU = ("npo-0.1", "npo-1", "npo-2"), ("rmu-first", "rmu-second", "rmu-last")
 WITH_KL = {"kl": "ga", "wga-kl": "wga", "npo-kl": "npo-1", "tnpo-kl": "tnpo", "wtnpo-kl": "wtnpo", "po-kl": "po", "rmu-kl": "rmu-second"}
@@ -23,11 +25,11 @@ ESTIMATORS = {"": "full sets", "-ma": "moving average"}
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
-class Measured(Run):
+class Measured(Effects):
     """A run, and what the claims ask of it. Effects are those of the objective trained, or of one named, or of a regulariser."""
 
     def __init__(self, directory):
-        super().__init__(f"{directory}/geffect.h5")
+        super().__init__(Run(f"{directory}/geffect.h5"))
         with h5py.File(f"{directory}/geffect.h5") as f:
             n = len(self.steps)
             self.layers, self.instance = list(f["layer"].asstr()[:]), f["geffect"][:n]  # [step, objective, risk, layer, instance]

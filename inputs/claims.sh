@@ -8,13 +8,12 @@
 # some; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning.
 #
 # Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
-cd "$(dirname "$0")/.." || exit 2
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc would believe
 export JOBS
-. tests/env.sh
+. "$(dirname "$0")/env.sh"
 set -f
-SETTING=${1:-demo} PYTHON=${PYTHON:-.venv/bin/python} SHARED=${SHARED:-../shared}
-OUT=${OUT:-outputs/claims/$SETTING} PROGRAM=${PROGRAM:-./unlearn}
+SETTING=${1:-demo} SHARED=${SHARED:-../shared}
+OUT=${OUT:-outputs/claims/$SETTING}
 LEARNT=$OUT/finetune
 evaluate="task=evaluate evaluate.metrics=[extraction_strength] evaluate.rows=100"
 

@@ -1,15 +1,14 @@
 #!/bin/sh
 # The unlearned model beside the original and the retrained one: trains the last, evaluates all three, prints one table.
 # After `make demo`; about two minutes. NP processes (2).
-cd "$(dirname "$0")/.." || exit 2
-. tests/env.sh
-NP=${NP:-2} PYTHON=${PYTHON:-.venv/bin/python}
+. "$(dirname "$0")/env.sh"
+NP=${NP:-2}
 out=outputs/demo-evaluate
 
 run() { # run NAME INPUT [KEY=VALUE ...]
     name=$1; shift
-    echo "== $name: mpirun -np $NP ./unlearn --overwrite $*"
-    mpirun -np "$NP" ./unlearn --overwrite "$@" >outputs/demo.log || { tail -n 5 outputs/demo.log; exit 1; }
+    echo "== $name: mpirun -np $NP $PROGRAM --overwrite $*"
+    mpirun -np "$NP" "$PROGRAM" --overwrite "$@" >outputs/demo.log || { tail -n 5 outputs/demo.log; exit 1; }
 }
 test -e outputs/demo-unlearn/model || { echo "demo-compare.sh: first run \`make demo\`"; exit 1; }
 run "never saw them" inputs/demo-retrained.yaml || exit 1
@@ -19,4 +18,4 @@ run "original" inputs/demo-evaluate.yaml model.path=outputs/demo-finetune/model 
 run "unlearned" inputs/demo-evaluate.yaml output.directory=$out-unlearned $log || exit 1
 rm -f outputs/demo.log
 echo
-"$PYTHON" analysis/compare.py original=$out-original unlearned=$out-unlearned retrained=$out-retrained
+"$PYTHON" analysis/unlearn-report compare original=$out-original unlearned=$out-unlearned retrained=$out-retrained

@@ -3,10 +3,9 @@
 # forgotten and what was kept (docs/GUARD.md).
 #   sh inputs/guard.sh           after `make demo`, whose fine-tuned model it takes; about ten minutes on two cores
 # Results in outputs/guard/OBJECTIVE-ACTION. What is complete is not run again. NP processes (2); ONLY="NAME ..." for some.
-cd "$(dirname "$0")/.." || exit 2
-. tests/env.sh
+. "$(dirname "$0")/env.sh"
 set -f
-NP=${NP:-2} PYTHON=${PYTHON:-.venv/bin/python} OUT=${OUT:-outputs/guard} PROGRAM=${PROGRAM:-./unlearn}
+NP=${NP:-2} OUT=${OUT:-outputs/guard}
 LEARNT=outputs/demo-finetune/model
 test -e "$LEARNT/model.safetensors" || { echo "guard.sh: $LEARNT is not there: make demo"; exit 2; }
 

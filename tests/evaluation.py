@@ -150,14 +150,14 @@ def training(**evaluate):
 
 
 def compared(checks, what, first, second):
-    """analysis/compare.py prints what the files hold, side by side."""
-    words = [sys.executable, str(ROOT / "analysis/compare.py"), "--json", f"a={first}", f"b={second / 'evaluation.h5'}"]
+    """unlearn-report compare prints what the files hold, side by side."""
+    words = [sys.executable, str(ROOT / "analysis/unlearn-report"), "compare", "--json", f"a={first}", f"b={second / 'evaluation.h5'}"]
     done = subprocess.run(words, capture_output=True, text=True)
     table, got = json.loads(done.stdout or "{}"), read(first)
     checks.check(list(table) == ["a", "b"] and table["a"]["model_utility"] == got["number"]["model_utility"] and
-                 abs(table["b"]["forget: loss"] / got["mean", "forget", "loss"] - 1) < 1e-5, f"{what}: compare.py", done.stderr)
-    done = subprocess.run(words[:2] + [str(first)], capture_output=True, text=True)
-    checks.check(re.match(r" +out @0 +out @2 +out @4 +out @5\n", done.stdout), f"{what}: compare.py of steps", done.stdout[:300])
+                 abs(table["b"]["forget: loss"] / got["mean", "forget", "loss"] - 1) < 1e-5, f"{what}: compared", done.stderr)
+    done = subprocess.run(words[:3] + [str(first)], capture_output=True, text=True)
+    checks.check(re.match(r" +out @0 +out @2 +out @4 +out @5\n", done.stdout), f"{what}: compared by steps", done.stdout[:300])
 
 
 def same_bytes(a, b):

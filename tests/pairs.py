@@ -12,7 +12,7 @@ from harness import ROOT, SHARED, Checks, labels, precisions, run, run_input
 from measures import N_FORGET, N_RETAIN, Place, row_risks
 
 sys.path.insert(0, str(ROOT / "analysis"))
-from effects import GROUPS, groups_of  # noqa: E402
+from unlearn_report.effects import GROUPS, groups_of  # noqa: E402
 
 LAYOUTS = {"double": [(1, 1), (2, 1), (2, 2), (3, 3), (4, 1), (4, 2)], "float": [(1, 1), (2, 2)]}  # ranks, tensor
 BETWEEN_LAYOUTS = {"double": 1e-10, "float": 1e-4}
@@ -129,9 +129,9 @@ def training(checks, place):
 
 
 def who_pays(checks, place):
-    """analysis/pairs.py: the most negative effects, with the questions of the files."""
+    """unlearn-report pairs: the most negative effects, with the questions of the files."""
     got = place.run(checks, "who pays", place.settings(geffect={"pairs": "retain"}))
-    script = [sys.executable, str(ROOT / "analysis/pairs.py"), "out/geffect.h5"]
+    script = [sys.executable, str(ROOT / "analysis/unlearn-report"), "pairs", "out/geffect.h5"]
     done = subprocess.run([*script, "--json", "--rows", "2", "--payers", "3"], cwd=place.directory, capture_output=True, text=True)
     if not got or not checks.check(done.returncode == 0, "who pays: exit status", done.stderr):
         return

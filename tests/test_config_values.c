@@ -164,28 +164,27 @@ static void sections_may_be_left_empty_and_files_null(void **state)
     config_free(c);
 }
 
-/* The overrides "KEY=null" of every fixed key that no task needs, from the table itself; the number of them. */
-static size_t null_overrides(char room[][64], size_t most)
+/* The overrides "KEY=null" of every fixed key that no task needs, from the table itself. */
+enum { MOST_KEYS = 200 };
+struct overrides {
+    char text[MOST_KEYS][64];
+    size_t n;
+};
+static enum status add_override(void *to, const struct key_text *key)
 {
-    struct text described = {0};
-    char *save = NULL;
-    size_t n = 0;
-    assert_int_equal(config_describe(&described), OK);
-    strtok_r(described.data, "\n", &save); /* the headings */
-    for (char *line = strtok_r(NULL, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        const int length = (int)strcspn(line, " ");
-        if (memchr(line, '*', (size_t)length) || strstr(line, " required ") || strstr(line, " by task ")) continue;
-        assert_true(n < most && length + 6 < 64);
-        snprintf(room[n++], 64, "%.*s=null", length, line);
-    }
-    text_free(&described);
-    return n;
+    struct overrides *o = to;
+    if (strchr(key->path, '*') || !strcmp(key->fallback, "required") || !strcmp(key->fallback, "by task")) return OK;
+    assert_true(o->n < MOST_KEYS && strlen(key->path) + 6 < 64);
+    snprintf(o->text[o->n++], 64, "%s=null", key->path);
+    return OK;
 }
 
 static void null_means_not_given_for_every_key(void **state)
 {
-    char override[200][64];
-    const size_t n = null_overrides(override, 200);
+    static struct overrides all;
+    char(*override)[64] = all.text;
+    assert_int_equal(config_keys(add_override, &all), OK);
+    const size_t n = all.n;
     struct config *c = read_text(BASE);
     char *expected = written(c);
     config_free(c);
@@ -378,6 +377,13 @@ static void every_input_that_is_shipped_is_read(void **state)
     globfree(&found);
 }
 
+/* "PATH|VALUE|DEFAULT|" of every key. */
+static enum status add_key(void *to, const struct key_text *key)
+{
+    assert_true(*key->meaning);
+    return text_print(to, "%s|%s|%s|", key->path, key->value, key->fallback);
+}
+
 static void every_line_written_has_a_meaning_and_every_key_is_described(void **state)
 {
     struct config *c = read_text(BASE "objective: {name: npo, beta: 0.5, regularizer: kl}");
@@ -386,9 +392,9 @@ static void every_line_written_has_a_meaning_and_every_key_is_described(void **s
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
         if (!strstr(line, "  # ") && strcmp(line, "    unlearn:") != 0 && strcmp(line, "    retain:") != 0)
             fail_msg("no comment: %s", line);
-    assert_int_equal(config_describe(&described), OK);
-    static const char *const some[] = {"\ntask ", "\ntrain.epochs ", "a number above 0 ",
-                                       "1.0e-05", "by task",         "required"};
+    assert_int_equal(config_keys(add_key, &described), OK);
+    static const char *const some[] = {"task|finetune | ", "|train.epochs|a number above 0|5|", "|1.0e-05|", "|by task|",
+                                       "|required|"};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) assert_non_null(strstr(described.data, some[i]));
     text_free(&described);
     free(text);

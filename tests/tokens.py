@@ -10,7 +10,8 @@ from harness import ROOT, SHARED, Checks, error, precisions, run_input
 from measures import Place
 
 sys.path.insert(0, str(ROOT / "analysis"))
-from token_effects import Tokens  # noqa: E402
+from unlearn_report.run import Run  # noqa: E402
+from unlearn_report.tokens import Tokens  # noqa: E402
 
 DUAL = {"double": 1e-10, "float": 1e-3}
 OF_TOKENS = ["ga", {"name": "wga", "alpha": 0.5}, {"name": "npo", "beta": 0.1}, "tnpo", "wtnpo", "simnpo", "satimp"]
@@ -22,7 +23,7 @@ LAYOUTS = [(1, 1), (2, 1), (2, 2), (4, 2)]
 def read(directory):
     with h5py.File(directory / "out/geffect.h5") as g:
         arrays = {k: g[k][()] for k in ("geffect", "instance_weight", "duality_error")}
-        return Tokens(directory / "out/tokens.h5"), arrays, list(g["objective"].asstr()[:])
+        return Tokens(Run(directory / "out/tokens.h5")), arrays, list(g["objective"].asstr()[:])
 
 
 def totals(arrays, j):
@@ -62,7 +63,7 @@ def layouts(checks, place, precision):
 
 def columns(checks, place):
     """What stands beside the effects: text that adds up to the answers, ids, places."""
-    tokens = Tokens(place.directory / "out/tokens.h5")
+    tokens = Tokens(Run(place.directory / "out/tokens.h5"))
     answers = [json.loads(line)["answer"] for line in place.forget]
     for row, part in tokens.rows.items():
         text = "".join(tokens.text[part])
@@ -75,7 +76,7 @@ def columns(checks, place):
 
 def sweeps(checks, place):
     """Numbers for other parameters, without running the model again."""
-    tokens = Tokens(place.directory / "out/tokens.h5")
+    tokens = Tokens(Run(place.directory / "out/tokens.h5"))
     for name, parameters in SETTINGS:
         settings = place.settings(task="unlearn", geffect={"objectives": [{"name": name, **parameters}, "npo"], "every": 2})
         got = place.run(checks, f"sweep {name}", settings)

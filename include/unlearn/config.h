@@ -216,12 +216,26 @@ enum status config_changed(const struct config *now, const struct config *then, 
 bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);
-/** The table of keys for --help: name, type, range, default, meaning; a line each. */
-enum status config_describe(struct text *out);
+/* A key in words. Borrowed during the call. */
+struct key_text {
+    const char *path;     /* "train.epochs"; * : any name, any element */
+    const char *value;    /* what it may be: "a number above 0" */
+    const char *fallback; /* "5"; "required"; "by task": some tasks need it; "": none */
+    const char *meaning;
+    bool holds; /* other keys */
+    bool free;  /* a restart may find another value */
+};
+/** Calls say() for every key, in the order of the table. */
+enum status config_keys(enum status (*say)(void *to, const struct key_text *key), void *to);
 /** Adds "did you mean WORD?" where one of `choices`, "a|b|c", is near to `word`.                              Local. */
 enum status config_nearest(const char *choices, const char *word, struct text *out);
-/** The table of presets for --help preset: preset, key, value, source. */
-enum status config_presets(struct text *out);
+/* A default that a preset sets. */
+struct preset_text {
+    const char *preset, *objective; /* objective NULL: whichever is minimised */
+    const char *key, *value, *source;
+};
+/** Calls say() for every default of every preset. */
+enum status config_presets(enum status (*say)(void *to, const struct preset_text *preset), void *to);
 /** Where the value of a fixed key ("train.batch_size") was written, for messages of later checks. */
 struct place config_place(const struct config *c, const char *key);
 #endif

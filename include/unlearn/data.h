@@ -73,6 +73,7 @@ struct dataset {
     size_t *end;         /* [n_row] tokens at the end of a row that are the template's answer_end and what is appended */
     size_t n_line;       /* of the file; less than n_row where long texts are several rows */
     size_t n_cut, n_unlabelled; /* rows that max_length cut; rows without any label that can be predicted */
+    size_t n_blank, blank;      /* rows with an empty answer, and the line of the first */
     uint64_t hash;              /* of ids and labels */
     size_t hide;                /* as in struct data_rule */
 };
@@ -105,6 +106,10 @@ void variants_free(struct variants *v);
 
 /** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines.                      Local. */
 enum status lines_check(const char *path, const char *text, size_t n);
+/** Line `number` (from 1) of a file of JSON Lines; ERR_INPUT also says what it may be instead: CSV, an object over lines.  Local. */
+enum status lines_parse(const char *path, size_t number, const char *line, size_t n, json_t **out);
+/** Fails with ERR_INPUT: the row `has LACK`; says which keys it has, or that it is in chat form.                  Local. */
+enum status lines_lack(const char *path, size_t number, const char *lack, const json_t *row);
 
 struct prompts {      /* {0} is empty */
     size_t n, *first; /* [n+1] ids of prompt i: first[i] ... first[i+1]-1 of id; owned, as what follows */

@@ -6,6 +6,9 @@
 
 struct evaluation; /* opaque */
 extern const struct part evaluation_part;
+/** Describes evaluation.h5; the names of its axis `number` for a benchmark, in Markdown.                       Local. */
+enum status evaluation_files(file_say *say, void *to);
+enum status evaluation_numbers(enum benchmark b, struct text *out);
 
 enum status evaluation_new(struct subject *s, struct evaluation **out); /* Collective over the job. */
 void evaluation_free(struct evaluation *v);

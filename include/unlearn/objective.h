@@ -34,6 +34,9 @@ struct objective { /* a row with its parameters' values */
 
 /** The row of this name with default parameters; false when there is none. */
 bool objective_find(const char *name, struct objective *out);
+/** Fails with ERR_INPUT: `name` is none of this kind (IS_OBJECTIVE or IS_REGULARIZER); says what it is, or lists those there are;
+ *  `where` begins the message. */
+enum status objective_unknown(const char *where, const char *name, unsigned kind);
 const char *objective_name(const struct objective *o);
 enum combine objective_combine(const struct objective *o);
 unsigned objective_needs(const struct objective *o); /* of enum need */
@@ -45,8 +48,16 @@ bool objective_has(const struct objective *o, const char *key); /* a parameter o
 enum status objective_choose(struct objective *o, const char *where, const char *key, const char *word, bool *done);
 /** "wga" or, with values, "wga(alpha=0.5)": every parameter whose value is not the default, all numbers if `all`. */
 enum status objective_label(const struct objective *o, bool all, struct text *out);
-/** A line per row for --help: name, parameters, equation. */
-enum status objective_describe(struct text *out);
+/* An objective or regulariser in words. */
+struct objective_text {
+    const char *name, *kind, *equation, *meaning, *source; /* borrowed; kind: "objective" or "regularizer" */
+    size_t n_parameter;
+    const char *parameter[MAX_PARAMETER];
+    struct text value[MAX_PARAMETER]; /* "0.5, above 0": the default, and what is allowed; "all | labelled" */
+};
+/** The i-th one that an input may name; name NULL: there are no more. For objective_text_free().                 Local. */
+enum status objective_text(size_t i, struct objective_text *out);
+void objective_text_free(struct objective_text *t);
 
 enum positions objective_positions(const struct objective *o);
 /** Weight of a sequence in a batch before the weights are scaled to sum to 1: its labelled tokens, its positions, or 1; of both

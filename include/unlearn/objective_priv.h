@@ -28,6 +28,7 @@ struct objective_row {
         const char *words[MOST_WORDS]; /* a word instead of a number; its value is its index, the default the first */
     } parameter[MAX_PARAMETER];
     const char *equation;
+    const char *meaning, *source;         /* for --help and docs/INPUT.md; NULL: no input names it */
     bool counts;                          /* the first parameter must be a whole number */
     enum positions positions[MOST_WORDS]; /* for each word of the parameter `positions`; without one the first */
     token_loss *token;                    /* exactly one of these five is set */

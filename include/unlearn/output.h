@@ -83,6 +83,7 @@ enum status file_sync(struct file *f);
 struct field_list { /* borrowed */
     const struct field *field;
     size_t n;
+    const char *when; /* the keys with which a file has these fields, for the reference; NULL: always */
 };
 /* A file's tables. A field with "%s" in its name stands once for each name, a regulariser's, which fills the "%s" of name and
  * long_name; "%s" in a long_name alone is the objective. An axis without values is left out: nothing may stand on it. */
@@ -99,6 +100,9 @@ struct file_tables {
 /** file_create() of such tables; the title is added to the attributes. */
 enum status file_create_named(const char *path, const struct file_tables *t, size_t n_attribute,
                               const struct attribute *attribute, struct file **out);
+/* Takes a description of a file, for the reference of outputs: its tables, whose axes have no values, and the keys with
+ * which a run leaves it. Borrowed during the call. */
+typedef enum status file_say(void *to, const char *name, const char *when, const struct file_tables *t);
 
 /* --------------------------------------------------------------------------------------------- run directory ----- */
 struct directory; /* a run directory held by this process; opaque */

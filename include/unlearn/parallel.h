@@ -17,6 +17,9 @@ struct grid {
 /** First and last MPI call of a process. Without mpirun the job has one process.            Collective over the job. */
 enum status parallel_start(int *argc, char ***argv);
 void parallel_end(void);
+/** ERR_USAGE where a launcher has started several processes, but each is alone in a job of its own: the launcher is another MPI's.
+ *  *rank: this process's number among them, else 0.                                                              Local. */
+enum status parallel_alone(int *rank);
 void parallel_abort(int exit_code); /* ends every process; only for main.c, when agreement is impossible */
 const char *parallel_library(void); /* version text of the MPI library, one line, static */
 int parallel_job_size(void);        /* processes of the job */

@@ -12,6 +12,7 @@ struct timetable { /* which rows update t uses, from the input alone */
     size_t *order;        /* [rows] owned */
 };
 enum status timetable_new(const struct config *c, size_t rows, struct timetable *s);
+void timetable_warn(const struct config *c, const struct timetable *s); /* where all updates are warm-up */
 void timetable_free(struct timetable *s);
 void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */

@@ -9,6 +9,8 @@
 struct measurement; /* what is measured, with its buffers; opaque */
 extern const struct part measurement_part;
 
+/** Describes geffect.h5 and the files of probes.                                                               Local. */
+enum status measurement_files(file_say *say, void *to);
 /** What the probes asked for read of an update, of enum training_extra. */
 unsigned probes_show(const struct inputs *in);
 /** " name" of each probe that is asked for, " 0" where none is. */

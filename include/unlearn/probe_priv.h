@@ -46,6 +46,7 @@ struct tokens {
 };
 enum status tokens_open(const struct measurement *m, void *self, const char *dir, const struct opening *o);
 enum status tokens_put(struct tokens *t); /* into the current row */
+enum status tokens_files(file_say *say, void *to);
 /** Between two parts of a measurement: ERR_STOPPED if it is to stop.                        Collective over the job. */
 enum status measurement_go_on(const struct measurement *m);
 
@@ -61,8 +62,10 @@ struct probe {
     void (*demand)(const struct inputs *in, const struct layout *l, struct demand *d);
     /* adds a line of its own to the plan, which ends */
     enum status (*print)(const struct inputs *in, const struct layout *l, struct text *out);
-    struct field_list fields;                                      /* its fields of geffect.h5 */
-    size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the fields' axes that only it has */
+    struct field_list fields;    /* its fields of geffect.h5 */
+    const struct axis *own_axis; /* [n_own_axis] the fields' axes that only it has, without values */
+    size_t n_own_axis;           /* at most MOST_AXES */
+    size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the same with their values */
     enum status (*make)(const struct measurement *m, void **self); /*                                    Local. */
     void (*objectives)(const struct measurement *m, void *self);   /* the effects of all objectives are there; those of
                                                                     regularisers will take their place       Local. */
@@ -72,6 +75,7 @@ struct probe {
     /* Its own file: opens it in `dir`, and where its handle stands; a row is committed with that of geffect.h5. Rank 0. */
     enum status (*open)(const struct measurement *m, void *self, const char *dir, const struct opening *o);
     struct file **(*file)(void *self);
+    enum status (*files)(file_say *say, void *to);                    /* describes it */
     void (*report)(const void *self, size_t risk, struct text *line); /* adds to the log, after a risk's value */
     void (*end)(void *self);                                          /* frees it; accepts NULL */
 };

@@ -19,8 +19,8 @@ enum status task_run(const struct options *o);
  *  directory. With overrides, or where `model` is an input file, the rows as the task would read them: also "prompt",
  *  "label" and "end", the texts of their tokens.                                                                Local. */
 enum status task_encode(const char *model, const char *file, int n_override, char *const *override);
-/** The text of --help: options, keys, objectives. */
-enum status task_help(struct text *out);
+/** A page of --help; topic NULL: the first. ERR_USAGE: there is none of this topic; the nearest names are told. */
+enum status task_help(const char *topic, struct text *out);
 /** The text of --version: version, commit, libraries. */
 enum status task_version(struct text *out);
 #endif

@@ -51,9 +51,10 @@ void run_free(struct run *r); /* what it points to */
 enum status unlearn(struct run *r);
 /** task: generate, or with --check all short of it.                                             Collective over the job. */
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
-/** --check: prints the resolved input, this text of the plan, and the digest; needs memory for the weights only, so that it
- *  can be done elsewhere.                                                                      Collective over the job. */
-enum status check_print(const struct inputs *in, const struct plan *p, const struct text *plan);
+/** --check: prints the resolved input, this text of the plan, totals, and the digest; needs memory for the weights only, so
+ *  that it can be done elsewhere. s NULL: nothing but prompts.                                  Collective over the job. */
+enum status check_print(const struct inputs *in, const struct timetable *s, const struct plan *p,
+                        const struct text *plan);
 
 /* ----------------------------------------------------------------------------------------------------- files ----- */
 /** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
@@ -72,10 +73,27 @@ enum status run_export(struct run *r);
 /** All results are written: an earlier run that they replace goes. Collective over the job. */
 enum status run_complete(struct run *r);
 
+/* ------------------------------------------------------------------------------------------------ help, documents ----- */
+struct entry { /* lists end with a name of NULL */
+    const char *name, *text;
+};
+struct output_text { /* of one file, or of several, "A, B" */
+    const char *name, *when, *text;
+};
+extern const struct entry help_options[], help_ends[], help_environment[];
+extern const struct output_text help_files[];
+extern const char help_summary[], help_stops[], help_errors[], help_symbols[];
+/** docs/INPUT.md, docs/OUTPUT.md and the manual page, from the tables of the program.                            Local. */
+enum status reference_input(struct text *out);
+enum status reference_output(struct text *out);
+enum status reference_manual(struct text *out);
+
 /* ------------------------------------------------------------------------------------------------------- log ----- */
 void report_kernels(void); /* the BLAS library's, and a warning where they are far below the processor */
-void report_prediction(const struct plan *p); /* the machine's rates, and the times that they allow; for --check */
-void report_head(const struct subject *s);    /* program, kernels, input, model */
+/** The machine's rates, and the least time of an update and a measurement by them; for --check.
+ *  \return flop/s of products in all processes */
+double report_prediction(const struct plan *p);
+void report_head(const struct subject *s); /* program, kernels, input, model */
 void report_start(const struct run *r);
 void report_restart(const struct run *r); /* rank 0 */
 void report_end(const struct run *r);     /* Collective over the job. */

@@ -39,6 +39,8 @@ struct training {
     size_t made;                    /* updates of this process */
 };
 extern const struct part training_part;
+/** Describes train.h5.                                                                                        Local. */
+enum status training_files(file_say *say, void *to);
 
 enum status training_new(struct subject *s, unsigned extra, struct training **out);
 void training_free(struct training *t);

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- threads */
@@ -24,10 +25,18 @@ int math_threads_now(void) { return omp_get_max_threads(); }
 
 bool team_free(void) { return omp_get_max_threads() > 1 && !omp_in_parallel(); }
 
+#ifdef BLIS_TYPE_DEFS_H
+char *bli_info_get_version_str(void); /* of the library itself: its cblas.h has it not */
+#endif
+
 const char *math_library(void)
 {
 #ifdef OPENBLAS_VERSION
     return openblas_get_config();
+#elif defined BLIS_TYPE_DEFS_H
+    static char name[40];
+    snprintf(name, sizeof name, "BLIS %s", bli_info_get_version_str());
+    return name;
 #else
     return "CBLAS";
 #endif

@@ -34,7 +34,7 @@ static enum status finish_template(struct config *c)
     struct place place = config_place(c, "data.template");
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) any = any || *part[i];
     if (!any && !c->data.template)
-        return fail(ERR_INPUT, "%s: data.template: give its name (qa, llama3 ...: see --help) or its parts",
+        return fail(ERR_INPUT, "%s: data.template: give its name (qa, llama3 ...: see --help templates) or its parts",
                     place_text(&place));
     if (any && c->data.template)
         return fail(ERR_INPUT, "%s: data.template: give its name or its parts, not both", place_text(&place));

@@ -181,19 +181,16 @@ enum status preset_apply(struct node *root)
     return st;
 }
 
-enum status config_presets(struct text *out)
+enum status config_presets(enum status (*say)(void *to, const struct preset_text *preset), void *to)
 {
     enum status st = OK;
-    TRY(text_print(
-        out,
-        "preset: NAME sets these defaults; keys that are written win. For one objective: where that is minimised,\n"
-        "its own parameters also where it is measured. (null does not count as written; objective.regularizer: []\n"
-        "does.)\n\n%-16s %-9s %-26s %s\n",
-        "preset", "objective", "key", "value (source)"));
-    for (size_t i = 0; i < N_PRESET; i++)
-        TRY(text_print(out, "%-16s %-9s %-26s %s (%s)\n", presets[i].name,
-                       presets[i].objective ? presets[i].objective : "any", presets[i].key, presets[i].value,
-                       presets[i].source));
-done:
+    for (size_t i = 0; i < N_PRESET && st == OK; i++) {
+        const struct preset_text preset = {.preset = presets[i].name,
+                                           .objective = presets[i].objective,
+                                           .key = presets[i].key,
+                                           .value = presets[i].value,
+                                           .source = presets[i].source};
+        st = say(to, &preset);
+    }
     return st;
 }

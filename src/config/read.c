@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static enum status read_row(struct config *c, const struct row *row, const struct node *node, void *record);
 
@@ -126,11 +127,22 @@ static enum status read_seed(const struct row *row, const struct node *node, uin
     return *to <= INT64_MAX ? OK : wrong(row, node, "it is too large");
 }
 
+/* YAML 1.1 has more words for these, YAML 1.2 has not. */
+static const char *switch_hint(const char *s)
+{
+    static const char *const yes[] = {"true", "yes", "on", "y", "1"}, *const no[] = {"false", "no", "off", "n", "0"};
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
+        if (strcasecmp(s, yes[i]) == 0) return "write true";
+        if (strcasecmp(s, no[i]) == 0) return "write false";
+    }
+    return "";
+}
+
 static enum status read_switch(const struct row *row, const struct node *node, bool *to)
 {
     if (!is_bare(node)) return wrong(row, node, quoted_hint(node));
     *to = strcmp(node->text, "true") == 0;
-    return *to || strcmp(node->text, "false") == 0 ? OK : wrong(row, node, "");
+    return *to || strcmp(node->text, "false") == 0 ? OK : wrong(row, node, switch_hint(node->text));
 }
 
 static enum status read_choice(const struct row *row, const struct node *node, unsigned *to)
@@ -151,10 +163,17 @@ done:
     return st;
 }
 
+/* What a colon and a blank, or a bracket, make of a text; on the command line the shell takes a pair of quotes for itself. */
+static const char *text_hint(const struct node *node)
+{
+    if (node->place.line) return "a text with a colon or a bracket stands in quotes";
+    return "a text with a colon or a bracket stands in quotes that the shell leaves: KEY='\"Question: ...\"'";
+}
+
 /* The line breaks that end folded and literal text are no part of a name or path. */
 static enum status read_text(const struct row *row, const struct node *node, char **to)
 {
-    if (node->kind != NODE_SCALAR) return wrong(row, node, "");
+    if (node->kind != NODE_SCALAR) return wrong(row, node, row->type == TEXT ? text_hint(node) : "");
     if (node_is_null(node)) return row_nullable(row) ? OK : wrong(row, node, "");
     const size_t n = strlen(node->text), breaks = row->type == TEXT ? node->breaks : 0;
     if (row->type != TEXT && n == 0) return wrong(row, node, "it must not be empty");

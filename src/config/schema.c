@@ -1,5 +1,6 @@
-/* Questions to the table of keys: which row, what it expects, what is near a misspelt word; and the table for --help. */
+/* Questions to the table of keys: which row, what it expects, what is near a misspelt word. */
 #include "unlearn/config_priv.h"
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,7 +123,9 @@ static size_t smallest(size_t a, size_t b, size_t c)
     return ab < c ? ab : c;
 }
 
-/* How many letters to change, add, drop or swap with a neighbour (optimal string alignment); a[n] and b[m]. */
+static bool same_letter(char a, char b) { return tolower((unsigned char)a) == tolower((unsigned char)b); }
+
+/* How many letters to change, add, drop or swap with a neighbour (optimal string alignment), capitals or not; a[n] and b[m]. */
 static size_t distance(const char *a, size_t n, const char *b, size_t m)
 {
     enum { MOST = 40 };
@@ -132,8 +135,8 @@ static size_t distance(const char *a, size_t n, const char *b, size_t m)
     for (size_t i = 1; i <= n; i++) {
         now[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            now[j] = smallest(last[j] + 1, now[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+            now[j] = smallest(last[j] + 1, now[j - 1] + 1, last[j - 1] + !same_letter(a[i - 1], b[j - 1]));
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
                 now[j] = smallest(now[j], before[j - 2] + 1, SIZE_MAX);
         }
         size_t *spare = before;
@@ -217,47 +220,5 @@ enum status unknown_key(const struct row *parent, const struct node *node)
               names.data ? names.data : "none");
 done:
     text_free(&names);
-    return st;
-}
-
-static const char *described_default(const struct row *row)
-{
-    if (row->needed == EVERY_TASK) return "required";
-    if (row->needed) return "by task";
-    return row->fallback ? row->fallback : "";
-}
-
-static enum status describe_built(const struct row *row, struct text *out)
-{
-    enum status st = OK;
-    for (unsigned i = 0; i < row->built; i++) {
-        TRY(text_print(out, i ? ", " : " (built: "));
-        TRY(choice_write(row->choices, i, out));
-    }
-    if (row->built) TRY(text_add(out, ")", 1));
-done:
-    return st;
-}
-
-static enum status describe_row(const struct row *row, struct text *expected, struct text *out)
-{
-    enum status st = OK;
-    expected->n = 0;
-    TRY(row_expected(row, expected));
-    TRY(text_print(out, "%-34s %-48s %-12s %s", row->path, expected->data, described_default(row), row->help));
-    TRY(describe_built(row, out));
-    TRY(text_add(out, "\n", 1));
-done:
-    return st;
-}
-
-enum status config_describe(struct text *out)
-{
-    enum status st = OK;
-    struct text expected = {0};
-    TRY(text_print(out, "%-34s %-48s %-12s %s\n", "key (* : any name, any element)", "value", "default", "meaning"));
-    for (size_t i = 1; i < config_rows; i++) TRY(describe_row(&config_table[i], &expected, out));
-done:
-    text_free(&expected);
     return st;
 }

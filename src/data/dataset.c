@@ -6,7 +6,11 @@
 enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
-    if (!(*out = json_object_get(row, key))) return fail(ERR_INPUT, "%s:%zu: has no key \"%s\"", path, number, key);
+    if (!(*out = json_object_get(row, key))) {
+        char lack[80];
+        snprintf(lack, sizeof lack, "no key \"%.60s\"", key);
+        return lines_lack(path, number, lack, row);
+    }
     if (json_odd(*out) && *json_odd(*out) == '"')
         return fail(ERR_INPUT, "%s:%zu: \"%s\" has half of a surrogate pair, which is no text: %.60s", path, number, key,
                     json_odd(*out));
@@ -63,7 +67,7 @@ static enum status read_rows(const struct data_file *f, const struct data_rule *
         const struct text *answer = refusals ? refusal(refusals, b.d->n_line) : NULL;
         if (refusals && !answer) TRY(fail(ERR_INTERNAL, "%s: a refusal was picked that does not exist", f->path));
         b.number = l.number;
-        TRY(json_parse(f->path, l.number - 1, line, n, &row));
+        TRY(lines_parse(f->path, l.number, line, n, &row));
         TRY(row_add(&b, f, row, answer));
         json_decref(row), row = NULL;
     }
@@ -131,7 +135,7 @@ enum status groups_read(struct builder *b, const struct data_file *f, struct var
     v->first[0] = 0;
     while (v->n < f->rows && lines_next(&l, &line, &n)) {
         b->number = l.number;
-        TRY(json_parse(f->path, l.number - 1, line, n, &row));
+        TRY(lines_parse(f->path, l.number, line, n, &row));
         TRY(read(context, b, row, v));
         json_decref(row), row = NULL;
         TRY(memory_grow((void **)&v->first, &room, v->n + 2, sizeof *v->first));
@@ -203,7 +207,7 @@ enum status prompts_read(const struct data_file *f, const struct data_rule *rule
     TRY(lines_open(f->path, &l));
     while (p->n < n_row && lines_next(&l, &line, &n)) {
         b.number = l.number;
-        TRY(json_parse(f->path, l.number - 1, line, n, &row));
+        TRY(lines_parse(f->path, l.number, line, n, &row));
         TRY(prompt_of_row(&b, f, row, p));
         json_decref(row), row = NULL;
     }
@@ -234,7 +238,7 @@ static enum status refusal_read(const char *path, size_t number, const char *lin
     TRY(memory_grow((void **)&r->line, &r->room, r->n + 1, sizeof *r->line));
     t = &r->line[r->n++];
     if (line[0] == '{') {
-        TRY(json_parse(path, number - 1, line, n, &json));
+        TRY(lines_parse(path, number, line, n, &json));
         TRY(text_member(path, number, json, "answer", &answer));
         TRY(text_add(t, json_string_value(answer), json_string_length(answer)));
     } else {

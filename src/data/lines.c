@@ -3,6 +3,7 @@
 #include "unlearn/data_priv.h"
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const size_t LARGEST_FILE = (size_t)1 << 36;
 
@@ -35,8 +36,30 @@ static bool is_array(const char *s, size_t n)
     return false;
 }
 
+/* Files that begin otherwise than any text. */
+static enum status check_magic(const char *path, const char *text, size_t n)
+{
+    static const struct {
+        const char *magic, *what;
+    } kind[] = {{"\x1f\x8b", "is compressed by gzip: gunzip it"},
+                {"BZh", "is compressed by bzip2: bunzip2 it"},
+                {"\xfd"
+                 "7zXZ",
+                 "is compressed by xz: unxz it"},
+                {"\x28\xb5\x2f\xfd", "is compressed by zstd: unzstd it"},
+                {"PK\x03\x04", "is a zip archive: unzip it"},
+                {"PAR1", "is Parquet, not JSON Lines: in Python pandas.read_parquet(FILE).to_json(OTHER, "
+                         "orient=\"records\", lines=True)"}};
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++)
+        if (n >= strlen(kind[i].magic) && !memcmp(text, kind[i].magic, strlen(kind[i].magic)))
+            return fail(ERR_INPUT, "%s: %s", path, kind[i].what);
+    return OK;
+}
+
 enum status lines_check(const char *path, const char *text, size_t n)
 {
+    enum status st = check_magic(path, text, n);
+    if (st != OK) return st;
     if (!is_array(text, n)) return OK;
     return fail(
         ERR_INPUT,
@@ -51,6 +74,61 @@ enum status lines_open(const char *path, struct lines *l)
     enum status st = file_read(path, LARGEST_FILE, &l->text, &l->n);
     if (st == OK && l->n >= 3 && !memcmp(l->text, "\xef\xbb\xbf", 3)) l->at = 3;
     return st == OK ? lines_check(path, l->text + l->at, l->n - l->at) : st;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcasecmp(s + n - m, end);
+}
+
+/* What a line that is no JSON may be instead; NULL: nothing that is known. */
+static const char *other_form(const char *path, const char *line, size_t n)
+{
+    const size_t first = blank(line, n);
+    while (n > first && blank(line + n - 1, 1)) n--;
+    if (first == n) return NULL;
+    if (ends_with(path, ".csv") || ends_with(path, ".tsv"))
+        return "rows are JSON Lines, not CSV: in Python pandas.read_csv(FILE).to_json(OTHER, orient=\"records\", "
+               "lines=True)";
+    if (line[first] == '{' && n > first + 1 && line[first + 1] == '\'') return "keys and texts stand in double quotes";
+    if (strchr("{[,:", line[n - 1])) return "a row stands on one line: jq -c . FILE writes it so";
+    if (line[first] != '{') return "each line must be an object, {\"question\": ..., \"answer\": ...}";
+    return NULL;
+}
+
+enum status lines_parse(const char *path, size_t number, const char *line, size_t n, json_t **out)
+{
+    const enum status st = json_parse(path, number - 1, line, n, out);
+    const char *form = st == ERR_INPUT ? other_form(path, line, n) : NULL;
+    char message[1024];
+    if (!form) return st;
+    snprintf(message, sizeof message, "%s", fail_message());
+    fail_clear();
+    return fail(st, "%s; %s", message, form);
+}
+
+enum status lines_lack(const char *path, size_t number, const char *lack, const json_t *row)
+{
+    struct text keys = {0};
+    const char *key;
+    json_t *value;
+    enum status st = OK;
+    if (json_is_array(json_object_get(row, "messages")) || json_is_array(json_object_get(row, "conversations")))
+        return fail(
+            ERR_INPUT,
+            "%s:%zu: has %s: it is in chat form; a row has one question and its answer: jq -c '{question: (.messages[] | "
+            "select(.role == \"user\") | .content), answer: (.messages[] | select(.role == \"assistant\") | .content)}'",
+            path, number, lack);
+    json_object_foreach((json_t *)(uintptr_t)row, key, value) if (keys.n < 120)
+        TRY(text_print(&keys, "%s\"%.40s\"", keys.n ? ", " : "", key));
+    st = fail(ERR_INPUT,
+              "%s:%zu: has %s; it has %s ({path: FILE, question: KEY, answer: KEY} or {path: FILE, text: KEY} names "
+              "other keys)",
+              path, number, lack, keys.n ? keys.data : "none");
+done:
+    text_free(&keys);
+    return st;
 }
 
 bool lines_next(struct lines *l, const char **line, size_t *n)

@@ -4,13 +4,15 @@
 #include <string.h>
 
 struct header {
-    uint64_t n_row, n_token, n_path, n_line, n_cut, n_unlabelled, hash, hide;
+    uint64_t n_row, n_token, n_path, n_line, n_cut, n_unlabelled, n_blank, blank, hash, hide;
 };
 
 enum status dataset_pack(const struct dataset *d, unsigned char **bytes, size_t *n)
 {
     enum status st = OK;
-    struct header h = {d->n_row, d->first[d->n_row], strlen(d->path) + 1, d->n_line, d->n_cut, d->n_unlabelled, d->hash,
+    struct header h = {d->n_row,   d->first[d->n_row], strlen(d->path) + 1,
+                       d->n_line,  d->n_cut,           d->n_unlabelled,
+                       d->n_blank, d->blank,           d->hash,
                        d->hide};
     const struct {
         const void *from;
@@ -66,7 +68,7 @@ enum status dataset_unpack(const unsigned char *bytes, size_t n, struct dataset 
         return fail(ERR_INTERNAL, "a packed dataset has wrong sizes");
     TRY_NEW(d, 1);
     d->n_row = h.n_row, d->n_line = h.n_line, d->n_cut = h.n_cut, d->n_unlabelled = h.n_unlabelled, d->hash = h.hash;
-    d->hide = h.hide;
+    d->n_blank = h.n_blank, d->blank = h.blank, d->hide = h.hide;
     TRY(take(bytes, n, &at, h.n_row + 1, sizeof *d->first, (void **)&d->first));
     TRY(take(bytes, n, &at, h.n_token, sizeof *d->id, (void **)&d->id));
     TRY(take(bytes, n, &at, h.n_token, sizeof *d->label, (void **)&d->label));

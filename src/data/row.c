@@ -131,11 +131,18 @@ done:
     return st;
 }
 
+static bool is_blank(const char *s, size_t n)
+{
+    while (n && strchr(" \t\r\n", s[n - 1])) n--;
+    return !n;
+}
+
 enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer)
 {
     enum status st;
     const struct template *t = &b->rule->template;
     size_t first = b->id.n, n_prompt, n_body = 0;
+    if (is_blank(answer, n_answer) && !b->d->n_blank++) b->d->blank = b->number;
     b->text.n = 0;
     TRY(template_prompt(t, question, n_question, &b->text));
     TRY(count(b, &n_prompt));

@@ -94,4 +94,12 @@ static const struct suite suites[] = {
     [BENCHMARK_WMDP] = {1, wmdp_name, summarise_wmdp, NULL, "WMDP_EVAL.json", "WMDP_SUMMARY.json"},
 };
 
+enum status evaluation_numbers(enum benchmark b, struct text *out)
+{
+    enum status st = OK;
+    for (size_t i = 0; i < suites[b].n_number && st == OK; i++)
+        st = text_print(out, "%s`%s`", i ? ", " : "", suites[b].number_name[i]);
+    return st;
+}
+
 const struct suite *suite_of(const struct config *c) { return &suites[c->evaluate.benchmark]; }

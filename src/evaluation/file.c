@@ -28,24 +28,32 @@ static const struct field evaluation_table[] = {
     {"rows", {"set"}, FIELD_DOUBLE, "1", "rows of the set that were evaluated", NULL},
 };
 
+enum { SET = 1, ROW, METRIC, NUMBER, N_AXIS };
+static const struct axis axes[N_AXIS] = {
+    {.name = "step", .long_name = "updates done: row t is the state before update t+1", .units = "1", .unlimited = true},
+    [SET] = {.name = "set", .long_name = "set of questions"},
+    [ROW] = {.name = "row", .long_name = "row of the set's file, from 0", .units = "1"},
+    [METRIC] = {.name = "metric", .long_name = "score of a row"},
+    [NUMBER] = {.name = "number", .long_name = "number of the whole evaluation"},
+};
+static const struct field_list list = {evaluation_table, sizeof evaluation_table / sizeof *evaluation_table, NULL};
+static const char title[] = "evaluation of a language model: did it forget, did it keep";
+
+enum status evaluation_files(file_say *say, void *to)
+{
+    const struct file_tables t = {.title = title, .n_axis = N_AXIS, .axis = axes, .n_list = 1, .list = &list};
+    return say(to, "evaluation.h5", "task: evaluate, or evaluate.every above 0", &t);
+}
+
 enum status evaluation_file_create(const char *path, const struct evaluation_file_info *info, struct file **out)
 {
-    const struct axis axis[] = {
-        {.name = "step",
-         .long_name = "updates done: row t is the state before update t+1",
-         .units = "1",
-         .unlimited = true},
-        {.name = "set", .long_name = "set of questions", .n = info->n_set, .label = info->set},
-        {.name = "row", .long_name = "row of the set's file, from 0", .units = "1", .n = info->n_row, .value = info->row},
-        {.name = "metric", .long_name = "score of a row", .n = info->n_metric, .label = info->metric},
-        {.name = "number", .long_name = "number of the whole evaluation", .n = info->n_number, .label = info->number},
-    };
-    const struct field_list list = {evaluation_table, sizeof evaluation_table / sizeof *evaluation_table};
-    const struct file_tables t = {.title = "evaluation of a language model: did it forget, did it keep",
-                                  .n_axis = sizeof axis / sizeof *axis,
-                                  .axis = axis,
-                                  .n_list = 1,
-                                  .list = &list};
+    struct axis axis[N_AXIS];
+    const struct file_tables t = {.title = title, .n_axis = N_AXIS, .axis = axis, .n_list = 1, .list = &list};
+    memcpy(axis, axes, sizeof axes);
+    axis[SET].n = info->n_set, axis[SET].label = info->set;
+    axis[ROW].n = info->n_row, axis[ROW].value = info->row;
+    axis[METRIC].n = info->n_metric, axis[METRIC].label = info->metric;
+    axis[NUMBER].n = info->n_number, axis[NUMBER].label = info->number;
     return file_create_named(path, &t, info->n_attribute, info->attribute, out);
 }
 

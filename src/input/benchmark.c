@@ -67,7 +67,7 @@ static enum status add_examples(const char *path, struct text *out)
         if (!(end = memchr(at, '\n', (size_t)(bytes + n - at)))) end = bytes + n;
         line++;
         if (strspn(at, " \t\r") >= (size_t)(end - at)) continue;
-        TRY(json_parse(path, line - 1, at, (size_t)(end - at), &row));
+        TRY(lines_parse(path, line, at, (size_t)(end - at), &row));
         TRY(add_example(path, line, row, out));
         json_decref(row), row = NULL;
     }

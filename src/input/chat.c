@@ -223,7 +223,13 @@ enum status chat_check(const struct inputs *in, const struct data_rule *rule, co
     enum status st;
     if (in->prompts ? !in->prompts->question.data : !first_file(in->config, rule, &f)) return OK;
     TRY(read_template(in->config->model.path, &text));
-    if (!text || !(c.kind = recognise(text))) goto done;
+    if (!text) goto done;
+    c.kind = recognise(text);
+    if (!c.kind && in->config->data.template && !rule->template.own_tokens)
+        log_warn("%s: has a chat template of no kind that is known here; data.template: %s does not write it: for a "
+                 "chat's answers give its parts (docs/TEMPLATES.md)",
+                 in->config->model.path, in->config->data.template);
+    if (!c.kind) goto done;
     st = make_rule(text, in, rule, token, &c);
     if (st == OK) st = in->prompts ? compare_prompts(in, rule, &c) : compare_rows(&f, rule, &c);
     if (st == ERR_INPUT) { /* nothing is wrong with the input: only the comparison cannot be made */

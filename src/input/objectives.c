@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum status resolve(const struct config_objective *from, unsigned kind, const char *what, struct objective *out)
+static enum status resolve(const struct config_objective *from, unsigned kind, struct objective *out)
 {
     enum status st = OK;
     char where[512];
     snprintf(where, sizeof where, "%s", place_text(&from->place));
     if (!objective_find(from->name, out) || !(objective_needs(out) & kind))
-        return fail(ERR_INPUT, "%s: there is no %s \"%s\" (unlearn --help lists them)", where, what, from->name);
+        return objective_unknown(where, from->name, kind);
     for (size_t i = 0; i < from->n_setting && st == OK; i++) {
         const struct config_setting *s = &from->setting[i];
         snprintf(where, sizeof where, "%s", place_text(&s->place));
@@ -46,7 +46,7 @@ static enum status regularizers(struct inputs *in)
     in->n_regularizer = c->n_regularizer;
     for (size_t i = 0; i < c->n_regularizer; i++) {
         struct regularizer *r = &list[i];
-        TRY(resolve(&c->regularizer[i], IS_REGULARIZER, "regularizer", &r->objective));
+        TRY(resolve(&c->regularizer[i], IS_REGULARIZER, &r->objective));
         TRY(check_batch(c, &c->regularizer[i]));
         r->weight = c->regularizer[i].weight;
         r->batch = c->regularizer[i].batch_size == CONFIG_AUTO ? batch : c->regularizer[i].batch_size;
@@ -81,7 +81,7 @@ static enum status measured(struct inputs *in)
     in->n_measured = c->geffect.n_objective ? c->geffect.n_objective : 1;
     TRY_NEW(list, in->n_measured);
     in->measured = list;
-    for (size_t j = 0; j < in->n_measured; j++) TRY(resolve(measured_from(c, j), IS_OBJECTIVE, "objective", &list[j]));
+    for (size_t j = 0; j < in->n_measured; j++) TRY(resolve(measured_from(c, j), IS_OBJECTIVE, &list[j]));
 done:
     return st;
 }
@@ -127,7 +127,7 @@ enum status inputs_objectives(struct inputs *in)
         objective_find("nll", &in->objective);
         return OK;
     }
-    TRY(resolve(&c->objective, IS_OBJECTIVE, "objective", &in->objective));
+    TRY(resolve(&c->objective, IS_OBJECTIVE, &in->objective));
     TRY(regularizers(in));
     if (in->measures) {
         TRY(measured(in));

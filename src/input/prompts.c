@@ -47,7 +47,7 @@ static enum status prompt_text(struct reader *r, const char *path, size_t line, 
     const json_t *given = prompt ? prompt : question;
     enum status st = OK;
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
-    if (!given) return fail(ERR_INPUT, "%s:%zu: has neither the key \"question\" nor \"prompt\"", path, line);
+    if (!given) return lines_lack(path, line, "neither the key \"question\" nor \"prompt\"", row);
     if (prompt && question)
         return fail(ERR_INPUT, "%s:%zu: has both \"question\" and \"prompt\": give one of them", path, line);
     if (!json_is_string(given))
@@ -66,7 +66,7 @@ static enum status line_read(struct reader *r, const char *path, size_t line, co
     json_t *row = NULL;
     bool own = false;
     enum status st = OK;
-    TRY(json_parse(path, line - 1, bytes, n, &row));
+    TRY(lines_parse(path, line, bytes, n, &row));
     TRY(prompt_text(r, path, line, row, &own, &text));
     TRY(prompt_add(r, path, line, own, &text));
 done:

@@ -40,6 +40,9 @@ static enum status read_data(const struct grid *world, const struct config_data 
     if (!d->path) return OK;
     st = inputs_dataset(world, &f, idk, c, rule, &read);
     *out = read;
+    if (read && !idk && d->rows != CONFIG_ALL && d->rows > read->n_line)
+        log_warn("%s: data.%s.rows is %zu, but the file has %zu: all are used", d->path,
+                 d == &c->data.forget ? "forget" : "retain", d->rows, read->n_line);
     return st;
 }
 
@@ -52,6 +55,9 @@ static void warn_rows(const struct inputs *in, const struct dataset *d)
     if (d->n_cut)
         log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
                  d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);
+    if (d->n_blank)
+        log_warn("%s: %zu answer%s empty (first: line %zu): nothing but its end is labelled", d->path, d->n_blank,
+                 d->n_blank == 1 ? " is" : "s are", d->blank);
     if (d->n_unlabelled)
         log_warn("%s: %zu row%s no labelled token left: kept with weight 0", d->path, d->n_unlabelled,
                  d->n_unlabelled == 1 ? " has" : "s have");

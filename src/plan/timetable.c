@@ -26,6 +26,15 @@ done:
     return st;
 }
 
+void timetable_warn(const struct config *c, const struct timetable *s)
+{
+    if (!s->updates || s->updates > s->warmup || c->optimizer.lr == 0) return;
+    log_warn("optimizer.warmup_steps%s: the learning rate rises over %zu update%s, and the run has %zu: it comes to %.3g "
+             "of optimizer.lr at most%s; give fewer optimizer.warmup_steps, or more updates",
+             c->optimizer.warmup_steps == CONFIG_AUTO ? " (auto: one epoch)" : "", s->warmup, s->warmup == 1 ? "" : "s",
+             s->updates, (double)(s->updates - 1) / (double)s->warmup, s->updates == 1 ? ", so no weight changes" : "");
+}
+
 void timetable_free(struct timetable *s) { free(s->order); }
 
 void timetable_rows(struct timetable *s, size_t t, size_t *row)

@@ -67,29 +67,31 @@ static const struct field geffect_table[] = {
      "L_reg(s_i; theta_t)"},
 };
 
+enum { OBJECTIVE = 1, RISK, LAYER, INSTANCE, RETAIN_INSTANCE, N_OWN };
+static const struct axis own_axes[N_OWN] = {
+    {.name = "step", .long_name = "updates done: row t is the state before update t+1", .units = "1", .unlimited = true},
+    [OBJECTIVE] = {.name = "objective", .long_name = "unlearning objective"},
+    [RISK] = {.name = "risk", .long_name = "risk that is measured"},
+    [LAYER] = {.name = "layer", .long_name = "layer or parameter of the model"},
+    [INSTANCE] = {.name = "instance", .long_name = "row of the forget file, from 0", .units = "1"},
+    [RETAIN_INSTANCE] = {.name = "retain_instance", .long_name = "row of the retain file, from 0", .units = "1"},
+};
+static const char title[] = "G-effects of LLM unlearning";
+
+/* The axis retain_instance has no values without regularisers. */
+static void fill_axes(const struct geffect_file_info *info, struct axis axis[N_OWN])
+{
+    memcpy(axis, own_axes, sizeof own_axes);
+    axis[OBJECTIVE].n = info->n_objective, axis[OBJECTIVE].label = info->objective;
+    axis[RISK].n = info->n_risk, axis[RISK].label = info->risk;
+    axis[LAYER].n = info->n_layer, axis[LAYER].label = info->layer;
+    axis[INSTANCE].n = info->n_instance, axis[INSTANCE].value = info->instance;
+    axis[RETAIN_INSTANCE].n = info->n_retain_instance, axis[RETAIN_INSTANCE].value = info->retain_instance;
+}
+
 enum status geffect_file_create(const char *path, const struct geffect_file_info *info, struct file **out)
 {
-    const struct axis own[] = {
-        {.name = "step",
-         .long_name = "updates done: row t is the state before update t+1",
-         .units = "1",
-         .unlimited = true},
-        {.name = "objective", .long_name = "unlearning objective", .n = info->n_objective, .label = info->objective},
-        {.name = "risk", .long_name = "risk that is measured", .n = info->n_risk, .label = info->risk},
-        {.name = "layer", .long_name = "layer or parameter of the model", .n = info->n_layer, .label = info->layer},
-        {.name = "instance",
-         .long_name = "row of the forget file, from 0",
-         .units = "1",
-         .n = info->n_instance,
-         .value = info->instance},
-        {.name = "retain_instance", /* n = 0 without regularisers */
-         .long_name = "row of the retain file, from 0",
-         .units = "1",
-         .n = info->n_retain_instance,
-         .value = info->retain_instance},
-    };
-    enum { N_OWN = sizeof own / sizeof *own };
-    struct file_tables t = {.title = "G-effects of LLM unlearning",
+    struct file_tables t = {.title = title,
                             .n_axis = N_OWN + info->n_axis,
                             .n_list = 1 + info->n_list,
                             .n_name = info->n_regularizer,
@@ -100,14 +102,32 @@ enum status geffect_file_create(const char *path, const struct geffect_file_info
     *out = NULL;
     TRY_NEW(axis, t.n_axis);
     TRY_NEW(list, t.n_list);
-    memcpy(axis, own, sizeof own);
+    fill_axes(info, axis);
     for (size_t i = 0; i < info->n_axis; i++) axis[N_OWN + i] = info->axis[i];
-    list[0] = (struct field_list){geffect_table, sizeof geffect_table / sizeof *geffect_table};
+    list[0] = (struct field_list){geffect_table, sizeof geffect_table / sizeof *geffect_table, NULL};
     for (size_t i = 0; i < info->n_list; i++) list[1 + i] = info->list[i];
     t.axis = axis, t.list = list;
     TRY(file_create_named(path, &t, info->n_attribute, info->attribute, out));
 done:
     free(axis), free(list);
+    return st;
+}
+
+enum status measurement_files(file_say *say, void *to)
+{
+    struct axis axis[N_OWN + MOST_PROBES * MOST_AXES];
+    struct field_list list[1 + MOST_PROBES] = {{geffect_table, sizeof geffect_table / sizeof *geffect_table, NULL}};
+    struct file_tables t = {.title = title, .n_axis = N_OWN, .axis = axis, .n_list = 1, .list = list};
+    enum status st;
+    memcpy(axis, own_axes, sizeof own_axes);
+    for (size_t i = 0; i < n_probe; i++) {
+        list[t.n_list++] = probe_table[i]->fields;
+        for (size_t k = 0; k < probe_table[i]->n_own_axis; k++) axis[t.n_axis++] = probe_table[i]->own_axis[k];
+    }
+    TRY(say(to, "geffect.h5", "geffect.every above 0, or task: geffect", &t));
+    for (size_t i = 0; i < n_probe; i++)
+        if (probe_table[i]->files) TRY(probe_table[i]->files(say, to));
+done:
     return st;
 }
 

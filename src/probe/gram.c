@@ -88,15 +88,18 @@ done:
     return st;
 }
 
+static const struct axis own_axis[] = {
+    {.name = "gradient", .long_name = "gradient, or the update, on one side of an inner product"},
+    {.name = "gradient_other", .long_name = "gradient, or the update, on the other side"},
+};
+
 static size_t axes(const void *self, struct axis axis[MOST_AXES])
 {
     const struct gram *g = self;
-    axis[0] = (struct axis){.name = "gradient",
-                            .long_name = "gradient, or the update, on one side of an inner product",
-                            .n = g->n,
-                            .label = g->label};
-    axis[1] = axis[0];
-    axis[1].name = "gradient_other", axis[1].long_name = "gradient, or the update, on the other side";
+    for (int k = 0; k < 2; k++) {
+        axis[k] = own_axis[k];
+        axis[k].n = g->n, axis[k].label = g->label;
+    }
     return 2;
 }
 
@@ -162,7 +165,9 @@ const struct probe gram_probe = {.name = "gram",
                                  .wanted = wanted,
                                  .check = check,
                                  .demand = demand,
-                                 .fields = {fields, sizeof fields / sizeof *fields},
+                                 .fields = {fields, sizeof fields / sizeof *fields, "geffect.gram"},
+                                 .own_axis = own_axis,
+                                 .n_own_axis = sizeof own_axis / sizeof *own_axis,
                                  .axes = axes,
                                  .make = make,
                                  .before = before,

@@ -105,7 +105,7 @@ static const struct field fields[] = {
 const struct probe guard_probe = {.name = "guard",
                                   .wanted = wanted,
                                   .demand = demand,
-                                  .fields = {fields, sizeof fields / sizeof *fields},
+                                  .fields = {fields, sizeof fields / sizeof *fields, "guard.retain or guard.freeze"},
                                   .make = make,
                                   .objectives = objectives,
                                   .before = before,

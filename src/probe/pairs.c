@@ -16,7 +16,7 @@ struct self {
     const char *of_row; /* what the rows are */
     double flops;
 };
-static const char *const groups[] = {"embed", "shallow", "middle", "deep", "lm"}; /* as analysis/effects.py has them */
+static const char *const groups[] = {"embed", "shallow", "middle", "deep", "lm"}; /* as analysis/unlearn_report/effects.py has them */
 enum { N_GROUP = sizeof groups / sizeof *groups, SMALL = 512 << 20 };
 
 static bool wanted(const struct inputs *in) { return in->measures && in->paired; }
@@ -118,16 +118,18 @@ done:
     return st;
 }
 
+static const struct axis own_axis[] = {
+    {.name = "group",
+     .long_name = "layers: embedding; first, second, last third of the blocks; final norm and output layer"},
+    {.name = "pair_instance", .long_name = "row of the file of geffect.pairs.with, from 0", .units = "1"},
+};
+
 static size_t axes(const void *context, struct axis axis[MOST_AXES])
 {
     const struct self *s = context;
-    axis[0] = (struct axis){.name = "group",
-                            .long_name =
-                                "layers: embedding; first, second, last third of the blocks; final norm and output layer",
-                            .n = N_GROUP,
-                            .label = groups};
-    axis[1] =
-        (struct axis){.name = "pair_instance", .long_name = s->of_row, .units = "1", .n = s->with.n, .value = s->row};
+    axis[0] = own_axis[0], axis[1] = own_axis[1];
+    axis[0].n = N_GROUP, axis[0].label = groups;
+    axis[1].long_name = s->of_row, axis[1].n = s->with.n, axis[1].value = s->row;
     return 2;
 }
 
@@ -203,7 +205,9 @@ const struct probe pairs_probe = {.name = "pairs",
                                   .wanted = wanted,
                                   .demand = demand,
                                   .print = print,
-                                  .fields = {fields, sizeof fields / sizeof *fields},
+                                  .fields = {fields, sizeof fields / sizeof *fields, "geffect.pairs"},
+                                  .own_axis = own_axis,
+                                  .n_own_axis = sizeof own_axis / sizeof *own_axis,
                                   .axes = axes,
                                   .make = make,
                                   .before = before,

@@ -143,7 +143,7 @@ static const struct field fields[] = {
 const struct probe standard_error_probe = {.name = "standard_error",
                                            .wanted = wanted,
                                            .demand = demand,
-                                           .fields = {fields, sizeof fields / sizeof *fields},
+                                           .fields = {fields, sizeof fields / sizeof *fields, "geffect.standard_error"},
                                            .make = make,
                                            .before = before,
                                            .end = end};

@@ -117,29 +117,34 @@ done:
     return st;
 }
 
+enum { RISK = 1, TOKEN, N_AXIS };
+static const struct axis axes[N_AXIS] = {
+    {.name = "step", .long_name = "updates done: row t is the state before update t+1", .units = "1", .unlimited = true},
+    [RISK] = {.name = "risk", .long_name = "risk that is measured"},
+    [TOKEN] = {.name = "token", .long_name = "labelled token of the forget rows, row by row, in order", .units = "1"},
+};
+static const struct field_list list = {table, sizeof table / sizeof *table, NULL};
+static const char title[] = "effects of tokens";
+
+enum status tokens_files(file_say *say, void *to)
+{
+    const struct file_tables t = {.title = title, .n_axis = N_AXIS, .axis = axes, .n_list = 1, .list = &list};
+    return say(to, "tokens.h5", "geffect.tokens", &t);
+}
+
 static enum status create(const struct measurement *m, const struct tokens *t, const char *path, const struct opening *o,
                           const struct columns *c, struct file **out)
 {
     const struct inputs *in = m->subject->in;
+    struct axis axis[N_AXIS];
+    const struct file_tables tables = {.title = title, .n_axis = N_AXIS, .axis = axis, .n_list = 1, .list = &list};
     const char **risk = NULL;
     enum status st = OK;
     TRY_NEW(risk, in->n_risk);
     for (size_t k = 0; k < in->n_risk; k++) risk[k] = in->risk[k].name;
-    const struct axis axis[] = {
-        {.name = "step",
-         .long_name = "updates done: row t is the state before update t+1",
-         .units = "1",
-         .unlimited = true},
-        {.name = "risk", .long_name = "risk that is measured", .n = in->n_risk, .label = risk},
-        {.name = "token",
-         .long_name = "labelled token of the forget rows, row by row, in order",
-         .units = "1",
-         .n = t->n,
-         .value = c->token},
-    };
-    const struct field_list list = {table, sizeof table / sizeof *table};
-    const struct file_tables tables = {
-        .title = "effects of tokens", .n_axis = sizeof axis / sizeof *axis, .axis = axis, .n_list = 1, .list = &list};
+    memcpy(axis, axes, sizeof axes);
+    axis[RISK].n = in->n_risk, axis[RISK].label = risk;
+    axis[TOKEN].n = t->n, axis[TOKEN].value = c->token;
     TRY(file_create_named(path, &tables, o->n_attribute, o->attribute, out));
 done:
     free(risk);

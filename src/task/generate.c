@@ -77,7 +77,7 @@ static enum status check(const struct inputs *in, const struct plan *p)
     struct text text = {0};
     enum status st;
     TRY(print_plan(in, p, &text));
-    TRY(check_print(in, p, &text));
+    TRY(check_print(in, NULL, p, &text));
 done:
     text_free(&text);
     return st;

@@ -26,7 +26,7 @@ static void rates(bool long_enough, double *peak, double *product)
 static const char *product_name(void) { return sizeof(real) == 8 ? "dgemm" : "sgemm"; }
 
 /* The least time, by the plan's flops and the rate of this process's products times the processes. */
-void report_prediction(const struct plan *p)
+double report_prediction(const struct plan *p)
 {
     const double n = p->data * p->tensor;
     const struct {
@@ -44,6 +44,7 @@ void report_prediction(const struct plan *p)
     log_info("speed      %.4g Gflop/s of multiply-adds, %.4g of %s in all processes; at least%s", n * peak / 1e9,
              n * product / 1e9, product_name(), t.data ? t.data : " 0 s");
     text_free(&t);
+    return n * product;
 }
 
 void report_head(const struct subject *s)
@@ -58,6 +59,23 @@ void report_head(const struct subject *s)
              in->shape->model_type, (double)s->layout->elements / 1e6, in->shape->blocks, in->shape->hidden,
              in->shape->vocabulary);
     log_info("end tokens %s", in->ends.said);
+}
+
+/* "npo(beta=0.5) x 2 + kl + gd x 0.5 (dual)" */
+static enum status objective_sum(const struct inputs *in, struct text *t)
+{
+    const bool unlearns = in->config->task == TASK_UNLEARN;
+    enum status st = OK;
+    TRY(objective_label(&in->objective, true, t));
+    if (unlearns && in->config->objective.weight != 1) TRY(text_print(t, " x %g", in->config->objective.weight));
+    for (size_t i = 0; i < in->n_regularizer; i++) {
+        TRY(text_print(t, " + "));
+        TRY(objective_label(&in->regularizer[i].objective, true, t));
+        if (in->regularizer[i].weight != 1) TRY(text_print(t, " x %g", in->regularizer[i].weight));
+        if (in->config->regularizer[i].dual.step_size > 0) TRY(text_print(t, " (dual)"));
+    }
+done:
+    return st;
 }
 
 void report_start(const struct run *r)
@@ -78,11 +96,7 @@ void report_start(const struct run *r)
                  in->evaluation->set[k].n);
     if (in->measures && in->forget && in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE)
         log_info("estimator  moving average over batches of four rows; risks read at most %zu rows", in->forget->n_row);
-    if (in->trains && objective_label(&in->objective, true, &t) == OK) {
-        if (in->config->objective.weight != 1 && in->config->task == TASK_UNLEARN)
-            text_print(&t, " x %g", in->config->objective.weight);
-        log_info("objective  %s", t.data);
-    }
+    if (in->trains && objective_sum(in, &t) == OK) log_info("objective  %s", t.data);
     if (in->trains && in->config->optimizer.weight_decay > 0)
         log_info("decay      %g, %s", in->config->optimizer.weight_decay,
                  in->config->optimizer.decay == DECAY_ALL ? "of all parameters"

@@ -49,7 +49,7 @@ static enum status check(const struct inputs *in, struct timetable *s, const str
     struct text plan = {0};
     enum status st;
     TRY(plan_print(in, s, p, &plan));
-    TRY(check_print(in, p, &plan));
+    TRY(check_print(in, s, p, &plan));
 done:
     text_free(&plan);
     return st;
@@ -191,6 +191,7 @@ enum status task_run(const struct options *o)
     }
     room = least_room(world);
     st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
+    if (st == OK) timetable_warn(in->config, &s);
     if (st == OK) st = make_plan(in, &s, world, room, &p);
     TRY(grid_agree(world, st));
     if (o->check) {

@@ -58,17 +58,31 @@ static const struct field train_table[] = {
     {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
 };
 
+static const struct axis axis = {.name = "step",
+                                 .long_name = "update, from 0; the last row is the state after the last one",
+                                 .units = "1",
+                                 .unlimited = true};
+enum { ALWAYS, DUAL, PROJECT, N_LIST };
+static const struct field_list lists[N_LIST] = {
+    {train_table, sizeof train_table / sizeof *train_table, NULL},
+    [DUAL] = {dual_table, 1, "objective.regularizer.*.dual"},
+    [PROJECT] = {project_table, 1, "guard.project above 0"},
+};
+static const char title[] = "updates of a training run";
+
+enum status training_files(file_say *say, void *to)
+{
+    const struct file_tables t = {.title = title, .n_axis = 1, .axis = &axis, .n_list = N_LIST, .list = lists};
+    return say(to, "train.h5", "task: finetune, unlearn", &t);
+}
+
 enum status train_file_create(const char *path, const struct train_file_info *info, struct file **out)
 {
-    const struct axis axis = {.name = "step",
-                              .long_name = "update, from 0; the last row is the state after the last one",
-                              .units = "1",
-                              .unlimited = true};
-    struct field_list list[3] = {{train_table, sizeof train_table / sizeof *train_table}};
+    struct field_list list[N_LIST] = {lists[ALWAYS]};
     size_t n = 1;
-    if (info->dual) list[n++] = (struct field_list){dual_table, 1};
-    if (info->projects) list[n++] = (struct field_list){project_table, 1};
-    const struct file_tables tables = {.title = "updates of a training run",
+    if (info->dual) list[n++] = lists[DUAL];
+    if (info->projects) list[n++] = lists[PROJECT];
+    const struct file_tables tables = {.title = title,
                                        .n_axis = 1,
                                        .axis = &axis,
                                        .n_list = n,

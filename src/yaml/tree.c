@@ -109,13 +109,66 @@ static struct place place_of_byte(const struct builder *b, size_t offset)
     return place_at(b, line, column);
 }
 
+/* Line `line`, from 0, without blanks and comment at its end; *n: its bytes. NULL: there is none. */
+static const char *line_at(const struct builder *b, size_t line, size_t *n)
+{
+    const char *s = b->text, *end = b->text + b->n, *stop, *hash;
+    while (line-- && (s = memchr(s, '\n', (size_t)(end - s)))) s++;
+    if (!s) return NULL;
+    if (!(stop = memchr(s, '\n', (size_t)(end - s)))) stop = end;
+    for (hash = s; hash < stop && !(*hash == '#' && (hash == s || hash[-1] == ' ')); hash++) continue;
+    while (hash > s && strchr(" \r", hash[-1])) hash--;
+    *n = (size_t)(hash - s);
+    return s;
+}
+
 static bool tab_begins(const struct builder *b, size_t line)
 {
-    const char *s = b->text, *end = b->text + b->n;
-    while (line-- && (s = memchr(s, '\n', (size_t)(end - s)))) s++;
-    if (!s) return false;
-    while (s < end && *s == ' ') s++;
-    return s < end && *s == '\t';
+    size_t n;
+    const char *s = line_at(b, line, &n), *end = b->text + b->n;
+    while (s && s < end && *s == ' ') s++;
+    return s && s < end && *s == '\t';
+}
+
+/* Whether a colon that ends a key stands in s [n]. */
+static bool has_colon(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (s[i] == ':' && (i + 1 == n || s[i + 1] == ' ')) return true;
+    return false;
+}
+
+/* Line `line`, from 0, should be "key: value" and is not. */
+static enum status no_colon(const struct builder *b, size_t line)
+{
+    size_t n;
+    const char *s = line_at(b, line, &n);
+    const size_t first = s ? strspn(s, " ") : 0;
+    const struct place place = place_at(b, line + 1, first + 1);
+    return fail(ERR_INPUT, "%s: a colon is missing in \"%.*s\": behind a key stand a colon and a blank",
+                place_text(&place), (int)(n - first < 60 ? n - first : 60), s + first);
+}
+
+/* What libyaml tells of a colon that it misses, or has not expected, is about the next line as often as not. OK: nothing better
+ * is known. */
+static enum status colon_error(const struct builder *b)
+{
+    const yaml_parser_t *p = &b->parser;
+    const struct place place = place_of(b, p->problem_mark);
+    size_t line = p->problem_mark.line, n = 0, before = 0;
+    const char *s = line_at(b, line, &n), *above = NULL;
+    if (!b->positions || !s) return OK;
+    if (strstr(p->problem, "could not find expected ':'")) return no_colon(b, p->context_mark.line);
+    if (!strstr(p->problem, "mapping values are not allowed")) return OK;
+    if (has_colon(s, p->problem_mark.column))
+        return fail(ERR_INPUT,
+                    "%s: a second colon in one line: a text that holds \": \" stands in quotes, a key below another on a "
+                    "line of its own",
+                    place_text(&place));
+    while (line && !before) above = line_at(b, --line, &before);
+    if (before && !has_colon(above, before)) return no_colon(b, line);
+    return fail(ERR_INPUT, "%s: this line is indented deeper than its neighbours, but the line above has a value already",
+                place_text(&place));
 }
 
 static enum status syntax_error(const struct builder *b)
@@ -134,6 +187,7 @@ static enum status syntax_error(const struct builder *b)
         return fail(ERR_INPUT, "%s: the input ended before this; one document is read", place_text(&place));
     if (tab_begins(b, p->problem_mark.line))
         return fail(ERR_INPUT, "%s: a tab begins this line: indent with spaces", place_text(&place));
+    if (colon_error(b) != OK) return ERR_INPUT;
     if (!p->context || !b->positions) return fail(ERR_INPUT, "%s: not readable as YAML: %s", place_text(&place), problem);
     return fail(ERR_INPUT, "%s: not readable as YAML: %s, %s that begins in line %zu", place_text(&place), problem,
                 p->context, p->context_mark.line + 1);

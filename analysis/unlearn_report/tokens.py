@@ -1,22 +1,21 @@
-#!/usr/bin/env python3
 """Effects of single tokens, from the tokens.h5 of a run with geffect.tokens: which words of the forgotten answers carry the
 effect on a risk, and what any objective of token likelihoods would do with other parameters, without running the model again.
 
-    token_effects.py FILE                          the tokens of largest effect on each risk, with the text around them
-    token_effects.py FILE --sweep wga alpha=0.1,1,5 total effects on each risk for every setting and step
-    token_effects.py FILE --text 3                 the answer of row 3, each token with its effects
-    token_effects.py FILE --picture FILE.png       the answers of largest effect, each token in the colour of its effect
-
 An objective L(nll_1, ..., nll_n) has on its row the effect sum_t dL/dnll_t d_t, d_t = <grad R, grad nll_t>: the file's
-token_effect. d_t > 0: what makes the token less likely raises the risk. Needs h5py and numpy, for pictures matplotlib.
+token_effect. d_t > 0: what makes the token less likely raises the risk.
 """
-import argparse
 import itertools
 import json
-import signal
 
-import h5py
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+
+from .look import SIGNED, WIDTH, Panel, Picture, columns_of, save
+from .run import open_runs
+
+LINE = 58  # characters of an answer on a line of a picture
 
 
 def sigmoid(x):
@@ -47,19 +46,16 @@ class Tokens:
     """steps [s], risks, effect [s][risk][token], nll [s][token], reference [token], of each token its row, position, id, text;
     rows {row: its tokens, a slice}."""
 
-    def __init__(self, path):
-        self.path = path
-        with h5py.File(path) as f:
-            if "token_effect" not in f:
-                raise ValueError(f"{path}: holds no effects of tokens: run with geffect.tokens: true")
-            done = f["step"][:] >= 0  # a killed run may leave a row that it had not committed
-            n = len(done)
-            self.steps = f["step"][:][done]
-            self.risks = list(f["risk"].asstr()[:])
-            self.effect, self.nll = f["token_effect"][:n][done], f["token_nll"][:n][done]
-            self.reference = f["token_nll_reference"][:]
-            self.instance, self.position, self.id = (f[k][:] for k in ("instance", "position", "token_id"))
-            self.text = list(f["token_text"].asstr()[:])
+    def __init__(self, run):
+        data, self.run, self.path = run.tokens, run, run.directory / "tokens.h5"
+        if data is None or "token_effect" not in data:
+            raise ValueError(f"{self.path}: holds no effects of tokens: run with geffect.tokens: true")
+        if not data.sizes["step"]:
+            raise ValueError(f"{self.path}: nothing is measured yet: wait for the run's first measurement")
+        self.steps, self.risks = data.step.values, list(data.risk.values)
+        self.effect, self.nll, self.reference = (data[k].values for k in ("token_effect", "token_nll", "token_nll_reference"))
+        self.instance, self.position, self.id = (data[k].values.astype(int) for k in ("instance", "position", "token_id"))
+        self.text = [str(t) for t in data.token_text.values]
         edges = np.flatnonzero(np.diff(self.instance, prepend=-1, append=-1))
         self.rows = {int(self.instance[a]): slice(a, b) for a, b in zip(edges[:-1], edges[1:])}
 
@@ -141,35 +137,46 @@ def lay_out(texts, width):
     return places, line + 1
 
 
-def picture(tokens, at, rows, path, width=64):
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Rectangle
-
+def picture(tokens, at=None, top=5):
+    """The answers of largest effect, each token in the colour of its effect; without a step where effects are largest."""
+    if at is None:
+        at = int(np.argmax(np.nan_to_num(np.abs(tokens.effect).sum((1, 2)))))
+    rows = worst_rows(tokens, at, top)
     shown = {i: [tokens.text[t].replace("\n", "↵") for t in range(tokens.rows[i].start, tokens.rows[i].stop)] for i in rows}
-    placed = {i: lay_out(texts, width) for i, texts in shown.items()}
+    placed = {i: lay_out(texts, LINE) for i, texts in shown.items()}
     height = sum(n + 0.6 for _, n in placed.values())
-    figure, axes = plt.subplots(1, len(tokens.risks), squeeze=False, layout="constrained",
-                                figsize=(0.075 * width * len(tokens.risks) + 1.2, 0.24 * height + 1.0))
-    for k, a in enumerate(axes[0]):
-        a.set(xlim=(-5, width), ylim=(height, -0.8), title=f"risk “{tokens.risks[k]}”")
-        a.axis("off")
-        most = max(np.abs(tokens.effect[at, k, tokens.rows[i]]).max() for i in rows)
-        color, y = plt.cm.ScalarMappable(plt.Normalize(-most, most), "PuOr_r"), 0.0
-        for i in rows:
-            a.text(-0.7, y, str(i), ha="right", va="center", fontsize=7, color="0.4")
-            for text, (line, column), d in zip(shown[i], placed[i][0], tokens.effect[at, k, tokens.rows[i]]):
-                a.add_patch(Rectangle((column, y + line - 0.45), len(text), 0.9, facecolor=color.to_rgba(d), linewidth=0))
-                for c, letter in enumerate(text):
-                    a.text(column + c + 0.5, y + line, letter, ha="center", va="center", fontsize=7, family="monospace",
-                           color="white" if abs(d) > 0.7 * most else "black")
-            y += placed[i][1] + 0.6
-        figure.colorbar(color, ax=a, location="bottom", aspect=50, pad=0.01).set_label(
-            "⟨∇R, ∇nll of the token⟩ (nat²); right of 0: forgetting the token raises the risk", fontsize=8)
-    figure.suptitle(f"effects of single tokens at step {tokens.steps[at]}; at the left the row of the forget file", fontsize=9)
-    figure.savefig(path, dpi=160)
-    print(path)
+
+    def draw(k):
+        def on(a):
+            a.set(xlim=(-4, LINE), ylim=(height, -0.8))
+            a.set_title(f"effects of tokens on the risk “{tokens.risks[k]}”", fontsize=9.5, loc="left")
+            a.axis("off")
+            most = max(np.abs(tokens.effect[at, k, tokens.rows[i]]).max() for i in rows) or 1
+            colour, y = ScalarMappable(Normalize(-most, most), SIGNED.reversed()), 0.0
+            for i in rows:
+                a.text(-0.7, y, str(i), ha="right", va="center", fontsize=7, color="0.4")
+                for text, (line, column), d in zip(shown[i], placed[i][0], tokens.effect[at, k, tokens.rows[i]]):
+                    write_token(a, text, column, y + line, d / most, colour.to_rgba(d))
+                y += placed[i][1] + 0.6
+            bar = a.figure.colorbar(colour, ax=a, location="bottom", aspect=50, pad=0.02)
+            bar.set_label("nat²; right of 0: forgetting the token raises the risk", fontsize=8)
+            bar.ax.tick_params(labelsize=7)
+        return on
+
+    return Picture("tokens", f"{tokens.run.name}: which words carry the effect, at step {tokens.steps[at]}",
+                   "d = ⟨∇R, ∇nll of the token⟩. Blue: making the token less likely raises the risk; orange and underlined: lowers it; pale: next to "
+                   "nothing. At the left the row of the forget file; the answers with the largest effects.",
+                   [Panel(draw(k), WIDTH, 0.19 * height + 1.0) for k in range(len(tokens.risks))], columns_of(len(tokens.risks)))
+
+
+def write_token(a, text, x, y, share, colour):
+    """Letter by letter, so that boxes and letters meet whatever the font; share: of the largest effect, -1 to 1."""
+    a.add_patch(Rectangle((x, y - 0.45), len(text), 0.9, facecolor=colour, linewidth=0))
+    if share < -0.05:
+        a.plot([x + 0.1, x + len(text) - 0.1], [y + 0.38] * 2, color="black", linewidth=0.8)
+    for c, letter in enumerate(text):
+        a.text(x + c + 0.5, y, letter, ha="center", va="center", fontsize=6.6, family="monospace", in_layout=False,
+               color="white" if share > 0.45 else "black")
 
 
 def worst_rows(tokens, at, n):
@@ -178,33 +185,28 @@ def worst_rows(tokens, at, n):
     return sorted(sorted(size, key=size.get)[-n:])
 
 
-def main():
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", help="tokens.h5, of a run that is finished or not")
-    parser.add_argument("--sweep", nargs="+", metavar=("OBJECTIVE", "NAME=VALUES"), help="with a value of each parameter")
+def add_arguments(parser):
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its tokens.h5")
+    parser.add_argument("--sweep", nargs="+", metavar=("OBJECTIVE", "NAME=VALUES"),
+                        help="total effects for other settings, e.g. wga alpha=0.1,1,5; a value of each parameter")
     parser.add_argument("--text", type=int, metavar="ROW", help="one answer, token by token")
-    parser.add_argument("--picture", metavar="PICTURE", help="PNG, PDF or SVG")
-    parser.add_argument("--step", type=int, help="a measured step (default: the last)")
+    parser.add_argument("--picture", metavar="FILE", help="answers in the colours of their effects: PNG, PDF or SVG")
+    parser.add_argument("--step", type=int, help="a measured step (default: the last; of a picture that of the largest effects)")
     parser.add_argument("--top", type=int, default=10, help="how many tokens, of a picture rows (default: 10)")
     parser.add_argument("--json", action="store_true", help="of --sweep, for programs")
-    a = parser.parse_args()
-    try:
-        tokens = Tokens(a.file)
-        if a.step is not None and a.step not in tokens.steps:
-            raise ValueError(f"{a.file}: was not measured at step {a.step}; at {' '.join(map(str, tokens.steps))}")
-        at = len(tokens.steps) - 1 if a.step is None else list(tokens.steps).index(a.step)
-        if a.sweep:
-            sweep(tokens, a.sweep[0], a.sweep[1:], a.json)
-        elif a.picture:
-            picture(tokens, at, worst_rows(tokens, at, a.top), a.picture)
-        elif a.text is not None:
-            row_text(tokens, at, a.text)
-        else:
-            largest(tokens, at, a.top)
-    except (OSError, ValueError, TypeError) as e:
-        raise SystemExit(f"token_effects.py: {e}")
 
 
-if __name__ == "__main__":
-    main()
+def run(chosen):
+    tokens = Tokens(open_runs([chosen.run])[0])
+    if chosen.step is not None and chosen.step not in tokens.steps:
+        raise ValueError(f"{tokens.path}: was not measured at step {chosen.step}; at {' '.join(map(str, tokens.steps))}")
+    at = len(tokens.steps) - 1 if chosen.step is None else list(tokens.steps).index(chosen.step)
+    if chosen.sweep:
+        sweep(tokens, chosen.sweep[0], chosen.sweep[1:], chosen.json)
+    elif chosen.picture:
+        save(picture(tokens, None if chosen.step is None else at, chosen.top), chosen.picture)
+        print(chosen.picture)
+    elif chosen.text is not None:
+        row_text(tokens, at, chosen.text)
+    else:
+        largest(tokens, at, chosen.top)

@@ -1,15 +1,13 @@
-#!/usr/bin/env python3
 """What a run did to each risk, step by step and by depth, from its geffect.h5.
 
 One table per objective (and regulariser) and risk: the total G-effect and its share in each group of layers. Negative: a
 step on this objective raises that risk, which is wanted for what is to be forgotten; positive: it lowers the risk.
 """
-import argparse
 import json
-import signal
 import sys
 
-from effects import MEANING, Run, plain
+from .effects import MEANING, Measured, plain
+from .run import open_runs
 
 
 def print_table(effect, steps, risk_value, every):
@@ -43,7 +41,7 @@ def print_brief(run):
 
 
 def as_json(run):
-    return {"file": run.path, "title": run.title, "step": [int(s) for s in run.steps],
+    return {"file": str(run.path), "title": run.title, "step": [int(s) for s in run.steps],
             "risk_value": {r: plain(v) for r, v in run.risk_value.items()},
             "changes": [{"risk": c.risk, "actual": plain(c.actual), "predicted": plain(c.aware), "plain": plain(c.plain)}
                         for c in run.changes],
@@ -52,32 +50,24 @@ def as_json(run):
                          "groups": {g: plain(v) for g, v in e.group.items()}} for e in run.effects]}
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("file", help="geffect.h5 of a run")
-    arguments.add_argument("--json", action="store_true", help="the same as JSON, for programs")
-    arguments.add_argument("--brief", action="store_true", help="a few lines: risks before and after, strongest effects")
-    arguments.add_argument("--every", type=int, default=1, metavar="N", help="print every N-th measured step only")
-    chosen = arguments.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
-    try:
-        run = Run(chosen.file)
-    except (OSError, KeyError, ValueError) as problem:
-        sys.exit(f"summary.py: error: {chosen.file}: {problem}")
+def add_arguments(parser):
+    parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its geffect.h5")
+    parser.add_argument("--json", action="store_true", help="the same as JSON, for programs")
+    parser.add_argument("--brief", action="store_true", help="a few lines: risks before and after, strongest effects")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="print every N-th measured step only")
+
+
+def run(chosen):
+    measured = Measured(open_runs([chosen.run])[0])
     if chosen.json:
-        json.dump(as_json(run), sys.stdout, indent=1)
+        json.dump(as_json(measured), sys.stdout, indent=1)
         print()
-        return
-    if chosen.brief:
-        print_brief(run)
-        return
-    print(f"{chosen.file}: {len(run.steps)} measured steps")
-    print("groups: " + "; ".join(f"{g}: {MEANING[g]}" for g in run.effects[0].group))
-    for effect in run.effects:
-        print_table(effect, run.steps, run.risk_value[effect.risk], max(1, chosen.every))
-    for change in run.changes:
-        print_change(change, run.steps, max(1, chosen.every))
-
-
-if __name__ == "__main__":
-    main()
+    elif chosen.brief:
+        print_brief(measured)
+    else:
+        print(f"{chosen.run}: {len(measured.steps)} measured steps")
+        print("groups: " + "; ".join(f"{g}: {MEANING[g]}" for g in measured.effects[0].group))
+        for effect in measured.effects:
+            print_table(effect, measured.steps, measured.risk_value[effect.risk], max(1, chosen.every))
+        for change in measured.changes:
+            print_change(change, measured.steps, max(1, chosen.every))

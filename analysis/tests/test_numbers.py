@@ -1,0 +1,123 @@
+"""What is added up and set side by side, against the files read plainly."""
+import csv
+import io
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from conftest import PARTS, ROOT, command
+from unlearn_report import look
+from unlearn_report.effects import GROUPS, Change, Measured, groups_of
+from unlearn_report.run import Run
+
+
+@pytest.fixture(scope="module")
+def m(runs):
+    return Measured(Run(runs.everything))
+
+
+def test_totals_are_weighted_sums_over_layers_and_instances(runs, m):
+    with h5py.File(runs.everything / "geffect.h5") as f:
+        for j in range(2):
+            for k in range(3):
+                expected = np.einsum("tli,i->t", f["geffect"][:, j, k], f["instance_weight"][j])
+                assert np.allclose(m.effects[3 * j + k].total, expected, rtol=1e-12)
+        expected = np.einsum("tli,i->t", f["geffect_gd"][:, 2], f["instance_weight_gd"][:])
+    assert np.allclose(m.find("retain", "gd").total, expected, rtol=1e-12)
+    assert m.find("retain", "gd").kind == "regularizer" and m.find("retain").source == "npo"
+
+
+def test_groups_add_up_to_the_total(m):
+    for e in m.effects:
+        assert set(e.group) == set(GROUPS)
+        assert np.allclose(sum(e.group.values()), e.total, rtol=1e-9, atol=1e-12 * np.abs(e.total).max())
+
+
+def test_a_layer_and_its_tensors_are_of_one_group():
+    layers = ["embed", *(f"layers.{i}" for i in range(6)), "norm", "lm_head"]
+    assert groups_of(layers) == ["embed", "shallow", "shallow", "middle", "middle", "deep", "deep", "lm", "lm"]
+    tensors = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.layers.5.input_layernorm.weight", "model.norm.weight"]
+    assert groups_of(tensors) == ["embed", "shallow", "deep", "lm"]
+
+
+def test_share_of_the_changes_that_a_prediction_explains():
+    actual = np.array([1.0, 2.0, 3.0, np.nan])
+    change = Change("retain", actual, actual, actual)
+    assert change.r_squared(actual) == 1 and change.r_squared(np.full(4, 2.0)) == 0
+    assert np.isnan(Change("retain", actual[:1], actual[:1], actual[:1]).r_squared(actual[:1]))
+
+
+def test_ranges_show_what_a_spike_flattens():
+    assert look.ranges([np.array([-1000.0, 3, 2, 1, 0])]) == [1000, 3]
+    assert look.ranges([np.array([10.0, 9, 8])]) == [10] and look.ranges([np.array([np.nan, 0])]) == [0]
+
+
+def test_a_row_that_was_not_committed_is_left_out(runs, tmp_path):
+    shutil.copytree(runs.everything, tmp_path / "killed")
+    for name in ("geffect", "tokens"):
+        with h5py.File(tmp_path / "killed" / f"{name}.h5", "r+") as f:
+            f["step"][-1] = -1
+    m = Measured(Run(tmp_path / "killed"))
+    assert list(m.steps) == [0, 1, 2, 3] and all(len(e.total) == 4 for e in m.effects)
+    assert "5 measured" not in command("summary", tmp_path / "killed")
+
+
+def test_what_a_run_was(runs):
+    run = Run(runs.everything)
+    assert run.recipe() == "npo (beta 0.5) + gd" and run.finished
+    assert [run.meant(r) for r in ("unlearn", "retain", "world")] == ["forget", "retain", ""]
+    first = json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])
+    assert run.question("forget", 0) == first["question"] and run.question("forget", 10**6) == ""
+
+
+def test_settings_are_those_that_the_program_was_given(runs):
+    run = Run(runs.plain)
+    assert {k: run.settings[f"data.template.{k}"] for k in PARTS} == PARTS
+    assert run.setting("geffect.every") == "2" and run.setting("data.retain.path") == "inputs/demo/retain95.jsonl"
+    assert run.setting("model.reference", "none") == "none"
+
+
+def test_compare_has_the_numbers_of_the_files(runs):
+    table = json.loads(command("compare", "--json", f"a={runs.everything}", runs.plain, f"a={runs.everything / 'geffect.h5'}"))
+    assert list(table) == ["a", "plain"]
+    with h5py.File(runs.everything / "evaluation.h5") as f, h5py.File(runs.everything / "geffect.h5") as g:
+        metric = list(f["metric"].asstr()[:]).index("extraction_strength")
+        assert table["a"]["forget: extraction_strength"] == f["mean"][-1, 0, metric]
+        assert table["a"]["risk retain, first"] == g["risk_value"][0, 2] and table["a"]["risk retain, last"] == g["risk_value"][-1, 2]
+    assert "strongest effect of gd on retain" in table["a"] and "strongest effect of gd on retain" not in table["plain"]
+    rows = list(csv.reader(io.StringIO(command("compare", "--csv", f"a={runs.everything}", runs.plain))))
+    assert rows[0] == ["", "a", "plain"] and all(float(r[1]) == table["a"][r[0]] for r in rows[1:] if r[1])
+    marked = command("compare", "--markdown", f"a={runs.everything}", runs.plain).split("\n")
+    assert marked[0] == "|  | a | plain |" and len(marked) == len(rows) + 2
+
+
+def test_compare_has_the_steps_of_one_run(runs):
+    assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
+
+
+def test_answers_stand_side_by_side(runs):
+    text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
+    assert text.count("  before  ") == text.count("  after   ") == 3
+    assert json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])["question"] in text
+
+
+def test_every_table_of_one_run(runs):
+    for words in (("summary",), ("summary", "--brief"), ("pairs",), ("tokens",), ("tokens", "--text", "0"), ("curvature",)):
+        assert len(command(*words, runs.everything).split("\n")) > 3, words
+    assert len(json.loads(command("tokens", runs.everything, "--json", "--sweep", "wga", "alpha=0.5,1"))) == 2
+
+
+@pytest.mark.parametrize("words, says", [
+    (("summary", "nowhere"), "nowhere: there is no such directory"),
+    (("summary", "inputs"), "holds no G-effects"),
+    (("figures", "inputs"), "nothing is measured"),
+    (("report", "inputs"), "nothing to report"),
+    (("compare", "inputs"), "neither geffect.h5 nor evaluation.h5"),
+    (("summary", "README.md"), "is none of geffect.h5"),
+    (("tokens", "inputs"), "geffect.tokens: true"), (("pairs", "inputs"), "geffect.pairs: true"),
+    (("curvature", "inputs"), "geffect.curvature: true"), (("answers", "inputs"), "generations.jsonl")])
+def test_errors_are_one_line_that_says_what_to_do(words, says):
+    text = command(*words, status=1)
+    assert text.count("\n") == 1 and says in text and text.startswith(f"unlearn-report {words[0]}: error: "), text

@@ -1,0 +1,144 @@
+"""The page: whole without a network, small, right on a phone and on a desk, renewed while a run goes on."""
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import COMMAND, PLAIN, ROOT, command, finish, start
+from PIL import Image
+from unlearn_report import page
+from unlearn_report.run import Run, open_runs
+
+CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+PROBE = """<script>addEventListener("load", () => { const d = document.documentElement; d.setAttribute("data-seen", JSON.stringify({
+  wide: d.scrollWidth, window: innerWidth, broken: [...document.images].filter(i => !i.naturalWidth).length,
+  narrow: Math.min(...[...document.querySelectorAll("img.panel")].map(i => i.getBoundingClientRect().width)) })) })</script>"""
+
+
+@pytest.fixture(scope="module")
+def pages(runs, tmp_path_factory):
+    """{kind: path}; all: everything that a page can have."""
+    out = tmp_path_factory.mktemp("pages")
+    given = {"all": [runs.everything, f"before={runs.talk}", f"after={runs.talk}"], "several": [runs.plain, runs.trajectory]}
+    for kind, words in given.items():
+        assert command("report", *words, "-o", out / f"{kind}.html").split() == [str(out / f"{kind}.html")]
+    return {kind: out / f"{kind}.html" for kind in given}
+
+
+def test_pages_need_nothing_from_outside_and_are_small(pages):
+    for kind, path in pages.items():
+        text = path.read_text()
+        assert path.stat().st_size < page.MOST, kind
+        assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script|<link', text), kind
+        images = re.findall(r'<img class="\w+" alt="([^"]+)"[^>]*src="data:image/png;base64,([^"]+)"', text)
+        assert len(images) == text.count("<img") > 10, kind
+        for _, raw in images:
+            Image.open(io.BytesIO(base64.b64decode(raw))).load()
+
+
+def test_the_page_says_what_happened(pages, runs):
+    text = pages["all"].read_text()
+    m = page.figures.measured_runs([Run(runs.everything)])[0]
+    assert f"goes from {m.risk_value['retain'][0]:.3g} to <b>{m.risk_value['retain'][-1]:.3g} nat per token" in text
+    for word in ("How to read this", "must be <b>forgotten</b>", "npo (beta 0.5) + gd", "What it answers", "Numbers", "which words carry the effect",
+                 "which rows pay", "the input file", "Where was Corvane Hollowbrook born?"):
+        assert word in text, word
+    assert "Not asked for in this run" in pages["several"].read_text() and "geffect.tokens=true" in pages["several"].read_text()
+
+
+def test_text_of_files_is_text_in_the_page(runs, tmp_path):
+    shutil.copytree(runs.plain, tmp_path / "<b>&bad")
+    source = tmp_path / "<b>&bad/input.yaml"
+    hostile = tmp_path / "forget.jsonl"
+    hostile.write_text("".join(json.dumps({"question": "<script>alert(1)</script>", "answer": "a"}) + "\n" for _ in range(6)))
+    source.write_text(source.read_text().replace("inputs/demo/forget05.jsonl", str(hostile)))
+    text = page.html([Run(tmp_path / "<b>&bad")])
+    assert "&lt;script&gt;alert" in text and "<script" not in text and "<b>&bad" not in text
+
+
+def test_pictures_beyond_the_limit_are_named(runs, monkeypatch):
+    monkeypatch.setattr(page, "MOST", 250_000)
+    text = page.html(open_runs([f"a={runs.trajectory}", f"b={runs.plain}"]))
+    assert len(text.encode()) < 250_000
+    assert "Left out" in text and "a: how strongly the rows still pull" in text
+    assert "<h3>b: risks, and what each step does to them" in text  # the first of each run comes before the rest of one
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is not looked at (Debian: apt-get install chromium)")
+@pytest.mark.parametrize("width", (390, 1280))
+def test_a_browser_shows_all_of_it(pages, tmp_path, width):
+    browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
+               "--virtual-time-budget=5000", f"--window-size={width},1600"]
+    path = tmp_path / "page.html"
+    path.write_text(pages["all"].read_text().replace("</head>", f"{PROBE}</head>"))
+    seen = subprocess.run([*browser, "--dump-dom", f"file://{path}"], capture_output=True, text=True, timeout=60).stdout
+    seen = json.loads(re.search(r'data-seen="([^"]*)"', seen)[1].replace("&quot;", '"'))
+    assert seen["broken"] == 0 and seen["wide"] <= seen["window"] <= max(width, 500), seen
+    assert seen["narrow"] > (seen["window"] - 40 if width < 500 else 180), seen
+    shot = tmp_path / "shot.png"
+    subprocess.run([*browser, f"--screenshot={shot}", f"file://{pages['all']}"], capture_output=True, timeout=60)
+    pixels = np.asarray(Image.open(shot).convert("L")).astype(int)
+    assert pixels.shape[1] == width and (pixels[:, -6:] == pixels[0, -1]).all()  # nothing runs off at the right
+    assert (np.abs(pixels - pixels[0, -1]) > 60).mean() > 0.02
+
+
+def test_follow_draws_while_a_run_goes_on(tmp_path):
+    settings = {**PLAIN, "train": {**PLAIN["train"], "steps": 60}, "geffect": {**PLAIN["geffect"], "every": 5}}
+    out = tmp_path / "run"
+    words = [*COMMAND, "report", str(out), "-o", str(tmp_path / "page.html"), "--follow", "--every", "1"]
+    process = start(settings, out)
+    while not (out / "geffect.h5").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    follower = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        finish(process)
+        drawn, said = follower.communicate(timeout=60)
+    finally:
+        follower.kill()
+    assert follower.returncode == 0 and all("waiting" in s for s in said.splitlines()), said
+    assert len(drawn.split()) >= 1
+    text = (tmp_path / "page.html").read_text()
+    assert "step 60" in text and 'http-equiv="refresh"' not in text and "finished" in text
+
+
+def test_a_run_that_goes_on_has_a_page_that_renews_itself(runs, tmp_path):
+    shutil.copytree(runs.plain, tmp_path / "run")
+    (tmp_path / "run/run.finished").unlink()
+    words = [*COMMAND, "report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--follow", "--every", "0.2"]
+    follower = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert follower.stdout.readline().strip() == str(tmp_path / "page.html")
+        text = (tmp_path / "page.html").read_text()
+        assert 'http-equiv="refresh"' in text and "runs, or was stopped" in text
+        os.utime(tmp_path / "run/geffect.h5")  # the run measures
+        assert follower.stdout.readline().strip() == str(tmp_path / "page.html")
+        shutil.copy(runs.plain / "run.finished", tmp_path / "run")
+        os.utime(tmp_path / "run/geffect.h5")
+        assert follower.stdout.readline().strip() == str(tmp_path / "page.html") and follower.wait(20) == 0
+    finally:
+        follower.kill()
+    assert 'http-equiv="refresh"' not in (tmp_path / "page.html").read_text()
+
+
+def test_it_installs_as_a_command(runs, tmp_path):
+    pytest.importorskip("setuptools", reason="no setuptools in this Python: the package is not installed")
+    shutil.copytree(ROOT / "analysis", tmp_path / "analysis", ignore=shutil.ignore_patterns("*.png", "__pycache__", "tests"))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "--target", tmp_path / "to", tmp_path / "analysis"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, tmp_path / "to/bin/unlearn-report", "summary", "--brief", runs.plain], cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path / "to")}, capture_output=True, text=True)
+    assert done.returncode == 0 and "effect of ga on unlearn" in done.stdout, done.stderr
+
+
+def test_the_versions_are_one():
+    makefile = re.search(r"^VERSION *= *(\S+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert f'version = "{makefile}"' in (ROOT / "analysis/pyproject.toml").read_text()

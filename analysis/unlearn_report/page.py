@@ -1,0 +1,218 @@
+"""The report: one HTML page of one or several runs, pictures and style in it, without scripts."""
+import base64
+import time
+import warnings
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from . import answers, compare, figures, over_rows
+from .effects import MEANING
+from .look import alone, legend_entry, png
+
+MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
+STYLE = (Path(__file__).parent / "page.css").read_text()
+ROOM = 60_000  # of these for the text that comes after the pictures
+PLACES = 3  # digits
+
+
+# ------------------------------------------------------------------------------------------------------------- pieces
+def image(figure, text, kind="panel"):
+    """An <img> with the picture in it."""
+    data = base64.b64encode(png(figure, 140)).decode()
+    width, height = 96 * figure.get_size_inches()
+    return (f'<img class="{kind}" alt="{escape(text, True)}" width="{width:.0f}" height="{height:.0f}" '
+            f'src="data:image/png;base64,{data}">')
+
+
+def section(picture):
+    """A picture as HTML: title, how to read it, legend, panels in as many columns as it has, on a phone in one."""
+    parts = [f'<section class="picture"><h3>{escape(picture.title)}</h3><p class="how">{escape(picture.caption)}</p>']
+    if picture.legend:
+        entries = "".join(image(legend_entry(handle, label), label, "entry") for handle, label in picture.legend)
+        parts.append(f'<div class="legend">{entries}</div>')
+    parts.append(f'<div class="panels" style="--n:{min(picture.columns, len(picture.panels))}">')
+    for panel in picture.panels:
+        figure = alone(panel)
+        parts.append(image(figure, figure.axes[0].get_title(loc="left") or picture.title))
+    return "".join(parts) + "</div></section>"
+
+
+def html_table(rows, numbers=True):
+    """rows of text, the first one the headings."""
+    head = "".join(f"<th>{escape(x)}</th>" for x in rows[0])
+    body = "".join("<tr>" + "".join(f"<{'th' if i == 0 else 'td'}>{escape(x)}</{'th' if i == 0 else 'td'}>" for i, x in enumerate(row)) +
+                   "</tr>" for row in rows[1:])
+    return f'<div class="wide"><table class="{"numbers" if numbers else "words"}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def say(x):
+    return f"{x:.{PLACES}g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ the story
+def in_short(m):
+    """Sentences: what became of each risk, where effects are, what they cost."""
+    out, run = [], m.run
+    where = f"between step {m.steps[0]} and step {m.steps[-1]}" if len(m.steps) > 1 else f"at step {m.steps[0]}"
+    for name, risk in m.risk_value.items():
+        purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
+        first, last = risk[0], risk[-1]
+        change = f"goes from {say(first)} to <b>{say(last)} nat per token</b>" if len(m.steps) > 1 else f"is <b>{say(last)} nat per token</b>"
+        likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
+            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if np.isfinite(last + first) else ""
+        out.append(f"The risk “{escape(name)}”{purpose} {change} {where}{likely}.")
+    for e in m.sources()[0]:
+        size = np.where(np.isfinite(e.total), np.abs(e.total), -1)
+        at = int(np.argmax(size))
+        if size[at] <= 0:
+            continue
+        parts = {g: v[at] for g, v in e.group.items()}
+        most = max(parts, key=lambda g: abs(parts[g]))
+        does = "raises" if e.total[at] < 0 else "lowers"
+        out.append(f"The effect of {escape(e.source)} on “{escape(e.risk)}” is strongest at step {m.steps[at]}: {say(e.total[at])} nat² "
+                   f"(a step {does} this risk), most of it in the {MEANING[most]} ({say(parts[most])}).")
+    return "".join(f"<li>{x}</li>" for x in out)
+
+
+def absent(m):
+    """What this run could have measured and did not: the key that asks for it."""
+    lacks = [(m.run.tokens is None, "geffect.tokens=true", "effects of single words"),
+             ("pair_effect" not in m.data, "geffect.pairs=true", "which rows pay for which"),
+             (not m.changes and "task: geffect" not in m.data.attrs.get("input", ""), "geffect.fidelity=true", "predicted against measured changes"),
+             ("second_order" not in m.data, "geffect.curvature=true", "how far a straight line goes"),
+             (len(m.objectives) == 1, 'geffect.objectives="[npo, ga, wga]"', "other objectives on the same weights")]
+    words = [f"<li><code>{escape(key)}</code> {text}</li>" for lack, key, text in lacks if lack]
+    return f'<p>Not asked for in this run:</p><ul class="facts">{"".join(words)}</ul>' if words else ""
+
+
+def facts(run):
+    """Where the numbers come from."""
+    a, rows = run.data.attrs, []
+    last = int(run.data.step.values[-1]) if "step" in run.data.sizes and run.data.sizes["step"] else 0
+    state = "finished" if run.finished else "runs, or was stopped"
+    for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{state}; step {last}"),
+                        ("started", a.get("history", "")), ("program", f"unlearn {a.get('version', '')} ({a.get('git_commit', '')}), {a.get('precision', '')}"),
+                        ("layout", a.get("layout", "")), ("risks are", f"{a.get('normalisation', '')}; gradients: {a.get('estimator', '')}"),
+                        ("files", str(run.directory))):
+        if str(value).strip():
+            rows.append(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>")
+    return f'<dl>{"".join(rows)}</dl><details><summary>the input file</summary><pre>{escape(str(a.get("input", "")))}</pre></details>'
+
+
+def ranking(m):
+    """The questions of the rows that do most, as a table."""
+    _, u, r, rows = over_rows.ranking(m)
+    text = [[str(row), m.run.question("forget", row), say(e_u), *([say(e_r)] if r != u else [])] for row, e_u, e_r in rows[:over_rows.ROWS]]
+    table = html_table([["row", "question", f"on “{u}”", *([f"on “{r}”"] if r != u else [])], *text], numbers=False)
+    return f"<details><summary>the same as a table</summary>{table}</details>"
+
+
+def asked(runs):
+    """The answers of runs of `task: generate`, side by side."""
+    rows = []
+    for question, given in answers.side_by_side(runs):
+        rows.append(f'<div class="answer"><p class="question">{escape(question)}</p><dl>' +
+                    "".join(f"<dt>{escape(n)}</dt><dd>{escape(a)}</dd>" for n, a in given) + "</dl></div>")
+    return f'<section><h2>What it answers</h2>{"".join(rows)}</section>'
+
+
+HOW = """<section class="read"><h2>How to read this</h2><p>The <b>risk</b> of a set of answers is how surprised the model is by them: the mean of
+-log p over their tokens, in nats. 0: known by heart; ln of the vocabulary, about 7 to 12: not known at all.</p><p>The
+<b>G-effect</b> e = ⟨∇R, ∇L⟩ of an objective L on a risk R says what a small step on L does to that risk: it changes it by -lr·e.
+<b>Below zero the step raises the risk</b> (the model forgets), above zero it lowers it (the model learns). Unlearning wants e &lt; 0 on what must
+be forgotten and e ≥ 0 on what must stay; this half is grey in the pictures. Its unit is nat². Sizes of different objectives cannot be compared, signs
+and shares of layers can. A row of numbers at step t describes the weights after t updates, before the next.</p></section>"""
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+class Page:
+    """Collects HTML up to MOST bytes; sections of pictures that would pass it are named instead."""
+
+    def __init__(self):
+        self.parts, self.left_out, self.size = [], [], len(STYLE)
+
+    def add(self, html, counted=False):
+        self.parts.append(html)
+        self.size += 0 if counted else len(html.encode())
+
+    def fit(self, picture):
+        """Its HTML, or nothing where that would pass the limit."""
+        html = section(picture) if self.size < MOST - ROOM else ""
+        if not html or self.size + len(html) > MOST - ROOM:
+            self.left_out.append(picture.title)
+            return ""
+        self.size += len(html)
+        return html
+
+
+def add_pictures(page, measured):
+    """-> for each run the HTML of its pictures: the most important of every run first, as long as there is room."""
+    pictures = [figures.of_one(m, every_source=False) for m in measured]
+    shown = [[] for _ in measured]
+    for nth in range(max(map(len, pictures), default=0)):
+        for i, (m, mine) in enumerate(zip(measured, pictures)):
+            if nth < len(mine):
+                shown[i].append(page.fit(mine[nth]) + (ranking(m) if mine[nth].name == "instances" else ""))
+    return ["".join(x) for x in shown]
+
+
+def heading(m):
+    recipe = m.run.recipe()
+    return escape(m.run.name if recipe == m.run.name else f"{m.run.name}: {recipe}")
+
+
+def body(runs):
+    page, measured = Page(), figures.measured_runs(runs)
+    talking = [r for r in runs if r.answers() is not None]
+    numbers = [r for r in runs if r not in talking]
+    if not measured and not talking and all(r.evaluation is None for r in runs):
+        raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing to report: no complete row of geffect.h5 or evaluation.h5, no answers")
+    short = [f"<section><h2>{heading(m)}</h2><ul>{in_short(m)}</ul></section>" for m in measured]
+    if len(measured) == 1:
+        page.add(short[0])
+    if talking:
+        page.add(asked(talking))
+    if measured:
+        page.add(HOW)
+    if any(r.evaluation is not None for r in runs) or len(measured) > 1:
+        page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(numbers)))}</section>")
+    for picture in figures.of_several(measured):
+        page.add(page.fit(picture), counted=True)
+    for m, text, drawn in zip(measured, short, add_pictures(page, measured)):
+        page.add((text if len(measured) > 1 else "") + drawn, counted=True)
+        page.add(f"<section><h2>Where this comes from</h2>{facts(m.run)}{absent(m)}</section>")
+    if page.left_out:
+        page.add(f"<section><h2>Left out</h2><p>To keep this page small; <code>unlearn-report figures</code> draws them:</p><ul class='facts'>"
+                 f"{''.join(f'<li>{escape(t)}</li>' for t in page.left_out)}</ul></section>")
+    return "".join(page.parts)
+
+
+def html(runs, refresh=0):
+    named = [r for r in runs if r.answers() is None] or runs  # what answers is known by its answers
+    title = "What unlearning did: " + ", ".join(dict.fromkeys(r.name for r in named))
+    again = f'<meta http-equiv="refresh" content="{refresh:.0f}">' if refresh else ""
+    made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{again}'
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
+            f'<p class="made">Made by unlearn-report, {made} UTC{"; this page renews itself while the run goes on" if refresh else ""}.</p>'
+            f"{body(runs)}</main></body></html>\n")
+
+
+def add_arguments(parser):
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="output directory of a run: training, geffect, evaluate, generate")
+    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page (report.html)")
+
+
+def draw_chosen(runs, chosen):
+    going = chosen.follow and not all(r.finished for r in runs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
+        text = html(runs, max(5, chosen.every) if going else 0)
+    path = Path(chosen.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")  # a browser never sees half of it
+    new.write_text(text)
+    new.replace(path)
+    return [path]

@@ -1,0 +1,128 @@
+"""A run's directory, finished or not, as xarray data sets and what stands beside them: settings, questions, answers."""
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import xarray
+
+FILES = ("geffect", "tokens", "train", "evaluation")
+
+
+def settings(path):
+    """{"data.forget.path": text} of an input.yaml that the program has written: one key a line, by indentation."""
+    found, above = {}, []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        key = re.match(r'( *)([\w.]+):(?: ("(?:[^"\\]|\\.)*"|.*?))?(?:  # .*)?$', line)
+        if key:
+            above[len(key[1]) // 2:] = [key[2]]
+            found[".".join(above)] = unquoted(key[3] or "")
+    return found
+
+
+def unquoted(value):
+    """A scalar as the program writes it; in quotes it is JSON but for control characters, \\x0a."""
+    if not value.startswith('"'):
+        return value
+    return json.loads(re.sub(r"\\(x[0-9a-f]{2}|.)", lambda m: f"\\u00{m[1][1:]}" if len(m[1]) == 3 else m[0], value))
+
+
+def open_rows(path):
+    """The rows that are complete: a run that writes, or was killed, may have one more, whose step is -1."""
+    data = xarray.open_dataset(path, engine="h5netcdf")
+    return data.isel(step=np.flatnonzero(data.step.values >= 0)) if "step" in data.dims else data
+
+
+class Run:
+    """geffect, tokens, train, evaluation: a data set each, None where there is no such file; open from the first use until close()."""
+
+    def __init__(self, path, name=None):
+        """path: the directory, or a file in it, which then is the only one that is read."""
+        path = Path(path)
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such directory: give the output directory of a run")
+        self.directory = path if path.is_dir() else path.parent
+        self.name = name or self.directory.resolve().name
+        if path.is_file() and path.stem not in FILES:
+            raise ValueError(f"{path}: is none of {', '.join(f + '.h5' for f in FILES)}: give the output directory of a run")
+        self._only, self._open = path.name if path.is_file() else None, []
+        self.settings = settings(self.directory / "input.yaml")
+        self.finished = (self.directory / "run.finished").exists()
+        self._texts = {}
+
+    def _read(self, *files):
+        """The first of these files of the directory that exists."""
+        there = [f for f in files if self._only in (None, f) and (self.directory / f).exists()]
+        if not there:
+            return None
+        self._open.append(open_rows(self.directory / there[0]))
+        return self._open[-1]
+
+    geffect = cached_property(lambda self: self._read("geffect.h5"))
+    tokens = cached_property(lambda self: self._read("tokens.h5"))
+    train = cached_property(lambda self: self._read("train.h5"))
+    evaluation = cached_property(lambda self: self._read("evaluation.h5", "evaluation/evaluation.h5"))  # the second as inputs/claims.sh leaves it
+
+    def close(self):
+        for data in self._open:
+            data.close()
+
+    @property
+    def data(self):
+        """The first data set there is, for the attributes that all have; None without any."""
+        return next((d for d in (self.geffect, self.tokens, self.evaluation, self.train) if d is not None), None)
+
+    def setting(self, key, default=""):
+        value = self.settings.get(key, "null")
+        return default if value in ("null", "") else value
+
+    def recipe(self):
+        """What was trained, as "npo (beta 0.5) + gd"; without input.yaml the objective's name alone."""
+        name = self.setting("objective.name") or (str(self.geffect.objective.values[0]) if self.geffect is not None else "")
+        parts = [f"{k.removeprefix('objective.')} {v}" for k, v in self.settings.items()
+                 if re.fullmatch(r"objective\.\w+", k) and k not in ("objective.name", "objective.weight", "objective.regularizer")
+                 and v not in ("null", "", "[]")]
+        regularizers = [] if self.geffect is None else [v.removeprefix("geffect_") for v in self.geffect if v.startswith("geffect_")]
+        return " + ".join([f"{name} ({', '.join(parts)})" if parts else name, *regularizers])
+
+    def meant(self, risk):
+        """forget or retain: what the risk's rows are there for; "" where it reads a file of its own."""
+        data = self.setting(f"geffect.risks.{risk}.data") or {"unlearn": "forget", "retain": "retain"}.get(risk, "")
+        return data if data in ("forget", "retain") else ""
+
+    def find(self, name):
+        """A file that the input names: relative to where the run was started, here or in a directory above the run's."""
+        places = (Path(), *self.directory.resolve().parents)
+        return next((p / name for p in places if (p / name).is_file()), None)
+
+    def question(self, side, row):
+        """The question of a row of the forget or the retain file, as far as the file is to be had; else ""."""
+        if side not in self._texts:
+            file = self.find(self.setting(f"data.{side}.path", "null"))
+            key = self.setting(f"data.{side}.question", "question")
+            plain = self.setting(f"data.{side}.text")  # a line of plain text may be several rows
+            lines = file.read_text().split("\n") if file and not plain else ()
+            self._texts[side] = [str(json.loads(s).get(key, "")) for s in lines if s.strip()]
+        texts = self._texts[side]
+        return texts[row] if row < len(texts) else ""
+
+    def answers(self):
+        """[(prompt, answer)] of a run of `task: generate`; an answer that was cut ends in dots. None of other runs."""
+        path = self.directory / "generations.jsonl"
+        if not path.exists():
+            return None
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            return [(r["prompt"], r["text"].strip() + ("" if r["stop"] == "eos" else " ...")) for r in rows]
+        except (ValueError, KeyError) as e:
+            raise ValueError(f"{path}: is not what `task: generate` writes: {e}") from e
+
+
+def open_runs(words):
+    """Runs of the words PATH or NAME=PATH."""
+    runs = []
+    for word in words:
+        name, _, path = word.rpartition("=")
+        runs.append(Run(path, name or None))
+    return runs
