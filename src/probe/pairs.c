@@ -16,7 +16,7 @@ struct self {
     const char *of_row; /* what the rows are */
     double flops;
 };
-static const char *const groups[] = {"embed", "shallow", "middle", "deep", "lm"}; /* as analysis/unlearn_report/effects.py has them */
+static const char *const groups[] = {"embed", "shallow", "middle", "deep", "lm"}; /* as in unlearn_report/effects.py */
 enum { N_GROUP = sizeof groups / sizeof *groups, SMALL = 512 << 20 };
 
 static bool wanted(const struct inputs *in) { return in->measures && in->paired; }
