@@ -26,8 +26,9 @@ def stamp(words):
     runs = open_runs(words)
     for r in runs:
         r.close()
-    files = [r.directory / f"{kind}.h5" for r in runs for kind in FILES]
-    return all(r.finished for r in runs), [f.stat().st_mtime_ns for f in files if f.exists()]
+    files = [r.directory / name for r in runs for name in (*(f"{kind}.h5" for kind in FILES), "generations.jsonl")]
+    finished = [r.finished for r in runs]
+    return all(finished), (finished, [f.stat().st_mtime_ns for f in files if f.exists()])
 
 
 def draw(module, chosen):

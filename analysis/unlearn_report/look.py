@@ -234,15 +234,17 @@ def legend_entry(handle, label):
     return figure
 
 
-def palette(image):
-    """Up to 256 colours of an image: the most frequent, none next to another, so that every line and area keeps its own."""
-    colours = np.array([c for _, c in sorted(image.getcolors(1 << 24), reverse=True)[:3000]], int)
-    chosen = colours[:1]
-    for colour in colours[1:]:
-        if len(chosen) < 256 and np.abs(chosen - colour).max(1).min() > 7:
-            chosen = np.vstack([chosen, colour])
-    out = Image.new("P", (1, 1))
-    out.putpalette([int(x) for x in chosen.ravel()])
+def few_colours(image):
+    """An image of up to 256 colours: the most frequent ones, of those that look alike one, so that lines and areas keep their own."""
+    pixels = np.asarray(image).astype(np.int32)
+    packed, place, count = np.unique(pixels @ (1 << 16, 1 << 8, 1), return_inverse=True, return_counts=True)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).astype(np.float32)
+    order = np.argsort(-count, kind="stable")
+    _, first = np.unique((colours[order] // 8) @ (1024, 32, 1), return_index=True)
+    chosen = colours[order[np.sort(first)[:256]]]
+    nearest = ((chosen**2).sum(1) - 2 * colours @ chosen.T).argmin(1)
+    out = Image.fromarray(nearest.astype(np.uint8)[place].reshape(pixels.shape[:2]), "P")
+    out.putpalette(chosen.astype(np.uint8).tobytes())
     return out
 
 
@@ -251,8 +253,7 @@ def png(figure, dpi):
     raw, out = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, dpi=dpi)
     raw.seek(0)
-    image = Image.open(raw).convert("RGB")
-    image.quantize(palette=palette(image), dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    few_colours(Image.open(raw).convert("RGB")).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

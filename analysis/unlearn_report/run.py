@@ -48,7 +48,8 @@ class Run:
             raise ValueError(f"{path}: is none of {', '.join(f + '.h5' for f in FILES)}: give the output directory of a run")
         self._only, self._open = path.name if path.is_file() else None, []
         self.settings = settings(self.directory / "input.yaml")
-        self.finished = (self.directory / "run.finished").exists()
+        training = self.settings.get("task") in (None, "unlearn", "finetune")  # the other tasks leave no mark at their end
+        self.finished = (self.directory / "run.finished").exists() or not training and not (self.directory / "run.lock").exists()
         self._texts = {}
 
     def _read(self, *files):
