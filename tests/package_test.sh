@@ -64,6 +64,10 @@ sys.exit((value.decode() if isinstance(value, bytes) else value) != sys.argv[2])
     check "nothing is written beside the installed inputs" \
         sh -c "test -z \"\$(find $root/usr/share/unlearn -newer $result; find $root -name outputs)\""
 else skip "the installed demo: no Python packages: make venv"; fi
+printf '#!/bin/sh\nexit 1\n' >"$work/python" # one without packages
+chmod 755 "$work/python"
+without() { (cd "$work/user" && bare "PYTHON=$work/python" sh "$root/usr/share/unlearn/inputs/demo.sh" </dev/null); }
+check "without Python's packages it says so" says 'pip install .*/share/unlearn/analysis' without
 check "without the program it says so" says 'is not there: build it' \
     bare "PROGRAM=$work/nowhere/unlearn" sh "$root/usr/share/unlearn/inputs/demo.sh"
 check "and has made nothing" sh -c "! test -e unlearn-work"
@@ -92,6 +96,7 @@ if [ -e .git ] && git rev-parse HEAD >/dev/null 2>&1; then
 else skip "make dist: no git repository"; fi
 
 # -------------------------------------------------------------------------------------------------------- one version
+check "analysis/pyproject.toml has the version of the Makefile" grep -qx "version = \"$version\"" analysis/pyproject.toml
 check "the recipe for Spack" python3 tests/spack_recipe.py "$version"
 echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
 [ $failed = 0 ]
