@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from html import escape
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from unlearn_report import page
 from unlearn_report.run import Run, open_runs
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-PROBE = """<script>addEventListener("load", () => { const d = document.documentElement; d.setAttribute("data-seen", JSON.stringify({
-  wide: d.scrollWidth, window: innerWidth, broken: [...document.images].filter(i => !i.naturalWidth).length,
-  narrow: Math.min(...[...document.querySelectorAll("img.panel")].map(i => i.getBoundingClientRect().width)) })) })</script>"""
+# The page in a frame of this width: a window of a browser without a screen is never narrower than 500
+FRAME = """<!doctype html><body><iframe srcdoc="{page}" style="width: {width}px; height: 3000px; border: 0"></iframe><script>
+addEventListener("load", () => {{ const f = document.querySelector("iframe"), d = f.contentDocument; document.body.setAttribute("data-seen",
+  JSON.stringify({{ wide: d.documentElement.scrollWidth, broken: [...d.images].filter(i => !i.naturalWidth).length,
+    narrow: Math.min(...[...d.querySelectorAll("img.panel")].map(i => i.getBoundingClientRect().width)) }})) }})</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +79,12 @@ def test_pictures_beyond_the_limit_are_named(runs, monkeypatch):
 def test_a_browser_shows_all_of_it(pages, tmp_path, width):
     browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
                "--virtual-time-budget=5000", f"--window-size={width},1600"]
-    path = tmp_path / "page.html"
-    path.write_text(pages["all"].read_text().replace("</head>", f"{PROBE}</head>"))
-    seen = subprocess.run([*browser, "--dump-dom", f"file://{path}"], capture_output=True, text=True, timeout=60).stdout
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(page=escape(pages["all"].read_text(), True), width=width))
+    seen = subprocess.run([*browser, "--dump-dom", f"file://{frame}"], capture_output=True, text=True, timeout=60).stdout
     seen = json.loads(re.search(r'data-seen="([^"]*)"', seen)[1].replace("&quot;", '"'))
-    assert seen["broken"] == 0 and seen["wide"] <= seen["window"] <= max(width, 500), seen
-    assert seen["narrow"] > (seen["window"] - 40 if width < 500 else 180), seen
+    assert seen["broken"] == 0 and seen["wide"] == width, seen
+    assert seen["narrow"] > (width - 40 if width < 500 else 180), seen
     shot = tmp_path / "shot.png"
     subprocess.run([*browser, f"--screenshot={shot}", f"file://{pages['all']}"], capture_output=True, timeout=60)
     pixels = np.asarray(Image.open(shot).convert("L")).astype(int)
