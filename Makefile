@@ -173,7 +173,7 @@ lint:                           # format, rooms, scripts, and no warning of gcc 
 	sh tests/lint_rooms.sh
 	@for f in .ci/run tests/*.sh docs/*.sh $(wildcard jobs/*); do case `head -n 1 $$f` in \
 	   '#!'*bash*) bash -n $$f ;; '#!'*sh*) sh -n $$f ;; esac || exit 1; done
-	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh
+	@! command -v shellcheck >/dev/null || shellcheck -x jobs/*.sh inputs/paper/*.sh docs/*.sh
 	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(wildcard tests/*.py docs/*.py analysis/*.py analysis/*/*.py)
 	@for cc in gcc clang; do for p in float double; do echo "warnings of $$cc, $$p"; \
 	   OMPI_CC=$$cc MPICH_CC=$$cc $(AGAIN) -s PRECISION=$$p B=build/lint-$$cc-$$p CFLAGS='-O1 -Werror -Wno-pass-failed' objects || exit 1; \
@@ -244,7 +244,7 @@ install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other prec
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
 	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
-	for f in LICENSE `find docs -type f ! -path '*__pycache__*'`; do \
+	for f in LICENSE CHANGELOG.md CONTRIBUTING.md CITATION.cff `find docs -type f ! -path '*__pycache__*'`; do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/unlearn/$$f || exit 1; done
 dist:                           # build/dist/unlearn-VERSION.tar.gz: what is committed; builds and tests without git
 	@test -e .git || { echo 'make dist: there is no git repository here to take the files from'; exit 1; }
@@ -255,7 +255,7 @@ clean:                          # what was built; the virtual environment and ou
 	rm -rf build unlearn unlearn-double
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
-	@sed -n 's/^\([a-z-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
 .PHONY: all tests objects tidied deps others venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:

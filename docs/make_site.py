@@ -16,7 +16,8 @@ IMAGES = (".png", ".svg", ".jpg")
 CODE = re.compile(r"(```.*?```|``.*?``|`[^`\n]*`)", re.S)
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 NAV = [{"Documentation": "docs/README.md"}, {"unlearn": "README.md"},
-       {"To begin": ["docs/FIRST_RUN.md", "docs/OBJECTIVES.md", "docs/FROM_OPEN_UNLEARNING.md", "docs/TROUBLESHOOTING.md"]},
+       {"To begin": ["docs/FIRST_RUN.md", "docs/OBJECTIVES.md", "docs/FROM_OPEN_UNLEARNING.md", "docs/TROUBLESHOOTING.md", "inputs/README.md",
+                      "jobs/README.md"]},
        {"Reference": ["docs/INPUT.md", "docs/OUTPUT.md"]},
        {"Guides": ["docs/LAYOUT.md", "docs/TEMPLATES.md", "docs/MODELS.md", "docs/TRAINING.md", "docs/EVALUATION.md", "docs/CHECKPOINT.md", "docs/FAULTS.md"]},
        {"What is measured": ["docs/THEORY.md", "docs/TOKENS.md", "docs/PAIRS.md", "docs/CURVATURE.md", "docs/GUARD.md", "analysis/CLAIMS.md"]},

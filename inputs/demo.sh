@@ -16,6 +16,10 @@ run inputs/demo-unlearn.yaml || exit 1
 rm -f outputs/demo.log
 echo
 echo "$out/geffect.h5:"
+"$PYTHON" -c 'import h5netcdf, matplotlib, xarray' 2>/dev/null || {
+    echo "demo.sh: tables and pictures need packages: $PYTHON -m pip install $TOP/analysis, or PYTHON=FILE that has them"
+    exit 1
+}
 "$PYTHON" analysis/unlearn-report summary --brief "$out" && "$PYTHON" analysis/unlearn-report figures --only story "$out" >/dev/null &&
     "$PYTHON" analysis/unlearn-report report "$out" -o "$out/report.html" >/dev/null &&
     echo "picture: $out/figures/story.png" && echo "report:  $out/report.html"

@@ -41,7 +41,7 @@ root=$work/root
 check "make install" make -s install "PRECISION=$precision" "DESTDIR=$root" PREFIX=/usr
 check "the installed program runs" says "^unlearn $version (" "$root/usr/bin/$program" --version
 for file in doc/unlearn/README.md doc/unlearn/LICENSE doc/unlearn/docs/TEMPLATES.md unlearn/inputs/demo/model/config.json \
-    unlearn/jobs/slurm.sh; do
+    unlearn/jobs/slurm.sh doc/unlearn/CHANGELOG.md "man/man1/$program.1"; do
     check "it is installed: $file" test -s "$root/usr/share/$file"
 done
 # The demo itself takes a minute: here each of its two runs makes three updates.
@@ -64,6 +64,10 @@ sys.exit((value.decode() if isinstance(value, bytes) else value) != sys.argv[2])
     check "nothing is written beside the installed inputs" \
         sh -c "test -z \"\$(find $root/usr/share/unlearn -newer $result; find $root -name outputs)\""
 else skip "the installed demo: no Python packages: make venv"; fi
+printf '#!/bin/sh\nexit 1\n' >"$work/python" # one without packages
+chmod 755 "$work/python"
+without() { (cd "$work/user" && bare "PYTHON=$work/python" sh "$root/usr/share/unlearn/inputs/demo.sh" </dev/null); }
+check "without Python's packages it says so" says 'pip install .*/share/unlearn/analysis' without
 check "without the program it says so" says 'is not there: build it' \
     bare "PROGRAM=$work/nowhere/unlearn" sh "$root/usr/share/unlearn/inputs/demo.sh"
 check "and has made nothing" sh -c "! test -e unlearn-work"
@@ -92,11 +96,7 @@ if [ -e .git ] && git rev-parse HEAD >/dev/null 2>&1; then
 else skip "make dist: no git repository"; fi
 
 # -------------------------------------------------------------------------------------------------------- one version
-for file in docs/packages/spack/packages/unlearn/package.py CITATION.cff; do
-    test -e $file || continue
-    others=$(grep '^ *version' $file | grep -v "$version")
-    check "$file has the version of the Makefile" sh -c "grep -q '^ *version.*$version' $file && test -z '$others'"
-done
+check "analysis/pyproject.toml has the version of the Makefile" grep -qx "version = \"$version\"" analysis/pyproject.toml
 check "the recipe for Spack" python3 tests/spack_recipe.py "$version"
 echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
 [ $failed = 0 ]

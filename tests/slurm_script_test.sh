@@ -194,6 +194,6 @@ check "Slurm: it stops before its time is over" until_true 110 over "$long"
 check "Slurm: with the status of a stopped run ($(state "$long" ExitCode))" is "$long" ExitCode 75:0
 check "Slurm: and with a checkpoint" saved fifth
 check "Slurm: and says how to go on" has 'submit again to go on' "$work/long.log"
-test $failed = 0 || cat log job.log chain.log
+test $failed = 0 || cat log job.log chain.log outputs/demo/forget05/chain-*.log
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
