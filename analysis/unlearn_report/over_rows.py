@@ -147,7 +147,7 @@ def instances(m):
         for n, (row, e_u, e_r) in enumerate(rows):
             a.barh(n + 0.12, e_u, 0.24, color=COLOURS[0], hatch="////", edgecolor="white", linewidth=0)
             a.barh(n + 0.37, e_r, 0.24, color=COLOURS[1], linewidth=0)
-            a.text(0.0, n - 0.06, shorten(f"{row}  {m.run.question('forget', row)}", 68), transform=a.get_yaxis_transform(), fontsize=7.2,
+            a.text(0.0, n - 0.06, shorten(f"{row}  {m.run.question('forget', row)}", 100), transform=a.get_yaxis_transform(), fontsize=7.2,
                    va="bottom", clip_on=False)
         a.axvline(0, color="0.35", linewidth=0.8)
         a.set_ylim(len(rows) - 0.35, -0.45)
