@@ -132,7 +132,8 @@ def no_memory(scene, n, library, ranks=1):
     if not (d / "mark").exists():
         return False
     if library == "hdf5" and done.code < 0:  # it does not look whether it got any: what matters is what is left
-        scene.checks.check(done.code == -signal.SIGSEGV and not done.left, f"{what}: all end", f"{done.code} {done.left}")
+        scene.checks.check(done.code in (-signal.SIGSEGV, -signal.SIGABRT) and "libhdf5" in done.err and not done.left, f"{what}: all end",
+                           f"{done.code} {done.left} {done.err[-800:]}")
     else:
         scene.ended(what, done, (0, 1, 3))
     if done.code == 0:

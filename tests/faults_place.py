@@ -241,12 +241,16 @@ def number_kept(scene):
     done = start_with(d, ["--restart", "checkpoint.keep=1"]).wait()
     scene.ended("files beside the checkpoint's", done, 0)
     scene.checks.check((d / "out/checkpoint-3/mine.txt").exists() and (d / "out/checkpoint-x").exists(), "files of others are not removed")
-    d = scene.new("a file in a checkpoint that is written again", scene.stopped())
+    what = "a file in a checkpoint that stands"
+    d = scene.new(what, scene.stopped())
     (d / "out/checkpoint-3/mine.txt").write_text("mine")
     done = start_with(d, ["--restart", "--max-hours", "1e-9"]).wait()
-    scene.ended("a file in a checkpoint that is written again", done, 75)
-    scene.checks.check((d / "out/checkpoint-3.kept/mine.txt").exists(), "a file in a checkpoint stays", str(os.listdir(d / "out")))
-    scene.finish_run("a file in a checkpoint that is written again", d)
+    scene.ended(what, done, 75)
+    scene.checks.check((d / "out/checkpoint-3/mine.txt").exists(), f"{what}: it is not written again", str(os.listdir(d / "out")))
+    what = "a file in a checkpoint that is written again"
+    (d / "out/checkpoint-3/manifest.json").write_text("{")
+    scene.finish_run(what, d)
+    scene.checks.check((d / "out/checkpoint-3.kept/mine.txt").exists(), f"{what}: it is moved aside", str(os.listdir(d / "out")))
 
 
 # ------------------------------------------------------------------------------------------------------------ the list
