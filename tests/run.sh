@@ -21,7 +21,7 @@ if [ "$1" = --one ]; then
     c) name=$base.$precision.np$np limit=300 shown="$base, $precision, $np rank$(test "$np" = 1 || echo s)"
         set -- mpirun -np "$np" "build/$precision$VARIANT/tests/$base"
         test -x "$4" || set -- sh -c "echo $4 is not built: make tests; exit 1" ;;
-    sh) name=$base limit=300 shown=$file; set -- sh "$file" ;;
+    sh) name=$base limit=900 shown=$file; set -- sh "$file" ;;
     py) name=$base limit=1800 shown=$file; set -- "$VENV/bin/python" "$file"
         test -x "$1" || set -- sh -c 'echo "skipped: no Python packages: make venv"; exit 77' ;;
     esac
