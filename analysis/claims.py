@@ -363,7 +363,7 @@ def draw(directory):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from plot import scale_axis
+    from unlearn_report.look import signed_axis
 
     sets = [Runs(directory, suffix) for suffix in ESTIMATORS]
     figure, panels = plt.subplots(-(-len(PANELS) // 2), 4, figsize=(12, 13), sharex=True, layout="constrained")
@@ -371,7 +371,6 @@ def draw(directory):
         pair, curves = panels[nth // 2, 2 * (nth % 2):2 * (nth % 2) + 2], []
         for a, runs, estimator in zip(pair, sets, ESTIMATORS.values()):
             a.set_title(f"{name}, {estimator}", fontsize=9, loc="left")
-            a.axhline(0, color="0.35", linewidth=0.8)
             a.spines[["top", "right"]].set_visible(False)
             try:
                 run = runs[name]
@@ -383,8 +382,8 @@ def draw(directory):
                 a.plot(run.steps, curves[-1], color=color, linestyle=style, linewidth=1.6, label=label)
         if curves:
             pair[1].sharey(pair[0])
-            scale_axis(pair, curves)
-            pair[0].autoscale(axis="y")
+            for a in pair:
+                signed_axis(a, curves)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     figure.supxlabel("step (grey line: end of the warm-up, one epoch)", fontsize=9)
     figure.supylabel("G-effect (nat²):  ← raises · lowers the risk →", fontsize=9)
