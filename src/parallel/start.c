@@ -48,7 +48,7 @@ static bool child_of_srun(void)
     snprintf(path, sizeof path, "/proc/%ld/comm", (long)getppid());
     if (!(f = fopen(path, "r"))) return false;
     if (!fgets(name, sizeof name, f)) name[0] = 0;
-    fclose(f);
+    (void)fclose(f); /* only read */
     return !strncmp(name, "slurmstepd", 10);
 }
 

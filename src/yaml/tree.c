@@ -157,7 +157,7 @@ static enum status colon_error(const struct builder *b)
     const struct place place = place_of(b, p->problem_mark);
     size_t line = p->problem_mark.line, n = 0, before = 0;
     const char *s = line_at(b, line, &n), *above = NULL;
-    if (!b->positions || !s) return OK;
+    if (!b->positions || !s || !p->problem) return OK;
     if (strstr(p->problem, "could not find expected ':'")) return no_colon(b, p->context_mark.line);
     if (!strstr(p->problem, "mapping values are not allowed")) return OK;
     if (has_colon(s, p->problem_mark.column))
