@@ -43,13 +43,13 @@ lsf() { # its script comes in by standard input
 }
 submit() { # submit NAME LINE AFTER: a run of the table, or the report
     local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
-    export RUN=$out/chain.runs TASK=$2 JOBS=$jobs
+    export RUN=$out/chain.runs TASK=$2 UNLEARN_JOBS=$jobs
     command="cd '$PWD' && bash '$jobs/report.sh' '$out' ${names[*]}"
     case $scheduler/$1 in
     slurm/report) slurm --output="$log" --wrap "$command" ;;
     slurm/*) slurm --output="$log" "$jobs/slurm.sh" ;;
     pbs/report) pbs -j oe -v PYTHON <<<"$command" ;;
-    pbs/*) pbs -v "RUN,TASK,JOBS${UNLEARN:+,UNLEARN}${LAUNCH:+,LAUNCH}" "$jobs/pbs.sh" ;;
+    pbs/*) pbs -v "RUN,TASK,UNLEARN_JOBS${UNLEARN:+,UNLEARN}${LAUNCH:+,LAUNCH}" "$jobs/pbs.sh" ;;
     lsf/report) lsf <<<"$command" ;;
     lsf/*) lsf <"$jobs/lsf.sh" ;;
     local/report) sh -c "$command" >"$log" 2>&1 || fail "the report has failed: $log" ;;

@@ -2,7 +2,7 @@
 # LSF: runs an input file, stops in time with a checkpoint, and goes on in a job of the same number until it is done.
 #   RUN="inputs/NAME.yaml key.sub=value" bsub [-n N ...] <jobs/lsf.sh
 #   RUN=TABLE.runs bsub -J "unlearn[1-27]" <jobs/lsf.sh                   a run for each line of the table
-# From the directory that has jobs/, or with JOBS=DIRECTORY beside RUN. Arguments with blanks or quotes go into a table.
+# From the directory that has jobs/, or with UNLEARN_JOBS=DIRECTORY beside RUN. Arguments with blanks or quotes go into a table.
 # Options given to bsub override those below; common.sh has the variables, THREADS beside them; README.md has more.
 #BSUB -J unlearn
 #BSUB -n 8
@@ -23,7 +23,7 @@ threads=${THREADS:-4} last=1 # 75 would queue it again
 hosts=${LSB_DJOB_HOSTFILE:-}
 ranks=${hosts:+$(wc -l <"$hosts")}
 # shellcheck source=jobs/common.sh
-. "${JOBS:-jobs}/common.sh" || exit 2
+. "${UNLEARN_JOBS:-jobs}/common.sh" || exit 2
 count_restarts "lsf-$job-$task"
 
 again() { echo "$me: stopped with a checkpoint; job $job is queued again"; }

@@ -2,7 +2,7 @@
 # PBS Pro and OpenPBS: runs an input file, stops in time with a checkpoint, and goes on in another job until it is done.
 #   qsub [-l select=...] -v RUN="inputs/NAME.yaml key.sub=value" jobs/pbs.sh
 #   qsub -J 1-27 -v RUN=TABLE.runs jobs/pbs.sh                            a run for each line of the table
-# From the directory that has jobs/, or with JOBS=DIRECTORY beside RUN. Arguments with commas or quotes go into a table.
+# From the directory that has jobs/, or with UNLEARN_JOBS=DIRECTORY beside RUN. Arguments with commas or quotes go into a table.
 # Options given to qsub override those below; common.sh has the variables; README.md has more.
 #PBS -N unlearn
 #PBS -l select=1:ncpus=32:mpiprocs=8:ompthreads=4
@@ -19,7 +19,7 @@ threads=${OMP_NUM_THREADS:-1}
 hosts=${PBS_NODEFILE:-}
 ranks=${hosts:+$(wc -l <"$hosts")}
 # shellcheck source=jobs/common.sh
-. "${JOBS:-jobs}/common.sh" || exit 2
+. "${UNLEARN_JOBS:-jobs}/common.sh" || exit 2
 count_restarts "pbs-${FIRST_JOB:=$job}"
 
 request=$(qstat -f "$job" | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n\t//g') # lines that qstat broke are whole again
@@ -43,10 +43,10 @@ again() {
     [ -z "$value" ] || options+=(-P "$value")
     [ -z "${PBS_O_QUEUE:-}" ] || options+=(-q "$PBS_O_QUEUE")
     export FIRST_JOB RUN=${RUN:-} TASK=$task # an array's other runs go on by themselves: this is a job of its own
-    for key in OUTPUT LAUNCH UNLEARN RESTARTS JOBS; do
+    for key in OUTPUT LAUNCH UNLEARN RESTARTS UNLEARN_JOBS; do
         [ -z "${!key:-}" ] || carried+=,$key
     done
-    next=$(qsub "${options[@]}" -v "$carried" "${JOBS:-jobs}/pbs.sh") || return
+    next=$(qsub "${options[@]}" -v "$carried" "${UNLEARN_JOBS:-jobs}/pbs.sh") || return
     echo "$me: stopped with a checkpoint; job $next goes on"
     for waiting in $(attribute depend | tr ',' '\n' | sed -n 's/^beforeok://p' | tr ':' ' '); do
         qalter -W "depend=afterok:$next" "$waiting"

@@ -6,8 +6,8 @@
 . "$(dirname "$0")/jobs_scene.sh"
 skipped=0
 mkdir -p bin outputs
-JOBS=$here/jobs
-export JOBS
+UNLEARN_JOBS=$here/jobs
+export UNLEARN_JOBS
 PATH=$work/bin:$PATH
 TWO="mpirun -q -np 2"
 
