@@ -294,6 +294,8 @@ static void what_is_no_plain_yaml_is_refused_with_its_line(void **state)
         {"...\nseed: 2", "in.yaml:4:1", "one document is read"},
         {"[a, b]: 1", "in.yaml:3:1", "a key must be a word"},
         {"? {a: b}\n: 1", "in.yaml:3:3", "a key must be a word"},
+        {"seed: 1\rbad word\n    \n  \nx: 1", "in.yaml:7:1",
+         "could not find expected ':'"}, /* a return ends a line, too */
         {"seed: \x01", "in.yaml:3:7", "control characters are not allowed"},
         {"output: {directory: \"\xc3\x28\"}", "in.yaml:3:23", "not UTF-8 text"},
         {"output: {directory: M\xfcller}", "in.yaml:3:22", "not UTF-8 text"},

@@ -138,12 +138,13 @@ static bool has_colon(const char *s, size_t n)
     return false;
 }
 
-/* Line `line`, from 0, should be "key: value" and is not. */
+/* Line `line`, from 0, should be "key: value" and is not. OK: it is not to be found, since YAML knows other ends of lines too. */
 static enum status no_colon(const struct builder *b, size_t line)
 {
-    size_t n;
+    size_t n = 0, first = 0;
     const char *s = line_at(b, line, &n);
-    const size_t first = s ? strspn(s, " ") : 0;
+    while (first < n && s[first] == ' ') first++;
+    if (first == n) return OK;
     const struct place place = place_at(b, line + 1, first + 1);
     return fail(ERR_INPUT, "%s: a colon is missing in \"%.*s\": behind a key stand a colon and a blank",
                 place_text(&place), (int)(n - first < 60 ? n - first : 60), s + first);
@@ -160,7 +161,7 @@ static enum status colon_error(const struct builder *b)
     if (!b->positions || !s || !p->problem) return OK;
     if (strstr(p->problem, "could not find expected ':'")) return no_colon(b, p->context_mark.line);
     if (!strstr(p->problem, "mapping values are not allowed")) return OK;
-    if (has_colon(s, p->problem_mark.column))
+    if (has_colon(s, p->problem_mark.column < n ? p->problem_mark.column : n))
         return fail(ERR_INPUT,
                     "%s: a second colon in one line: a text that holds \": \" stands in quotes, a key below another on a "
                     "line of its own",
