@@ -61,7 +61,7 @@ static void check_logits(struct golden *g, const char *what)
     TEST_OK(arena_new(1 << 16, &a));
     batch_pack(g->forget, 1, &row, OUTPUTS_ALL, &a, &b);
     assert_int_equal(n, b.n_out * V);
-    TEST_OK(model_forward(g->model, g->weights, &b));
+    TEST_OK(model_forward(g->model, g->weights, &b, NULL));
     got = calloc(n, sizeof *got), mine = calloc(n, sizeof *mine);
     for (size_t k = 0; k < b.n_out; k++)
         for (size_t v = 0; v < l->word_count; v++) {

@@ -46,7 +46,7 @@ static void plain_row(struct scene *s, size_t row, struct plain *out)
     double *logit;
     TEST_OK(arena_new(1 << 18, &a));
     batch_pack(s->g.forget, 1, &row, OUTPUTS_LABELLED, &a, &b);
-    TEST_OK(model_forward(s->g.model, s->g.weights, &b));
+    TEST_OK(model_forward(s->g.model, s->g.weights, &b, NULL));
     logit = calloc(b.n_out * V + 1, sizeof *logit);
     for (size_t k = 0; k < b.n_out; k++)
         for (size_t v = 0; v < l->word_count; v++)

@@ -90,6 +90,7 @@ static void limits(const struct inputs *in, struct plan *p)
                                      .objectives = all->objectives,
                                      .keep_tangents = all->keep_tangents,
                                      .aside = in->needs_distribution,
+                                     .given = !p->copies,
                                      .hidden = in->needs_hidden,
                                      .tangents = all->tangents};
 }
