@@ -110,6 +110,10 @@ const struct row config_table[] = {
     {"parallel.recompute", CHOICE, AT(parallel.recompute), "auto",
      .help = "block: keep less of each block's activations, and compute it twice; auto: where the memory would not do",
      .choices = "auto|none|block", .flags = FREE},
+    {"parallel.logits", COUNT, AT(parallel.logits), "auto",
+     .help =
+         "rows of logits held for a backward, at least 256; others are computed twice; auto: all, if the memory would do",
+     RANGE(1, 1e9), ALSO_AUTO | FREE},
 
     {"objective", SECTION, 0, "npo", .help = "what is minimised, with its own parameters", .bare = "name"},
     {"objective.name", WORD, AT(objective.name), NULL, .help = "ga, npo, wga ...", .place = AT(objective.place),

@@ -139,7 +139,10 @@ size_t plan_room(int node_processes, size_t base)
 enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
     const size_t limits = room_by_limits();
-    const char *less = in->trains && !p->model.recompute ? "parallel.recompute=block, " : "";
+    const char *less = !p->all.objectives                  ? ""
+                       : p->model.logits != MODEL_SLAB     ? "parallel.logits=256, "
+                       : in->trains && !p->model.recompute ? "parallel.recompute=block, "
+                                                           : "";
     if (p->bytes > limits)
         return fail(ERR_MEMORY,
                     "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, %sfewer risks or a "
@@ -154,11 +157,12 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
     return OK;
 }
 
-/* Counts the activations, kept or computed again, and with them all memory. */
-static enum status count_memory(const struct layout *l, const struct grid *g, bool recompute, struct plan *p)
+/* Counts the activations, kept or computed again, with so many rows of logits (0: all), and with them all memory. */
+static enum status count_memory(const struct layout *l, const struct grid *g, size_t logits, bool recompute,
+                                struct plan *p)
 {
     enum status st;
-    p->model.recompute = recompute;
+    p->model.logits = logits, p->model.recompute = recompute;
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
                (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
@@ -166,16 +170,22 @@ done:
     return st;
 }
 
-/* auto: activations are computed again only where the memory asks for it. */
-static enum status choose_recompute(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
-                                    struct plan *p)
+/* auto: what a backward reads is computed again only where the memory asks for it, logits first, since those cost less. Where
+ * there is no backward nobody reads logits again. */
+static enum status choose_again(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
+                                struct plan *p)
 {
     const enum recompute asked = in->config->parallel.recompute;
+    const size_t rows = in->config->parallel.logits;
     enum status st;
-    TRY(count_memory(l, g, false, p));
+    TRY(count_memory(l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
+    p->bytes_logits = p->bytes_model;
+    p->logits_again = (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
+    if (p->all.objectives && (rows != CONFIG_AUTO || p->bytes > room))
+        TRY(count_memory(l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
     p->bytes_kept = p->bytes_model;
     if (p->all.objectives && (asked == RECOMPUTE_BLOCK || (asked == RECOMPUTE_AUTO && p->bytes > room)))
-        TRY(count_memory(l, g, true, p));
+        TRY(count_memory(l, g, p->model.logits, true, p));
 done:
     return st;
 }
@@ -199,7 +209,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     limits(in, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
-    TRY(choose_recompute(in, l, &g, m->room, p));
+    TRY(choose_again(in, l, &g, m->room, p));
 done:
     layout_free(l);
     return st;
