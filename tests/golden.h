@@ -90,8 +90,9 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
 
 static bool keeps_tangents; /* a test sets it: room for a backward with tangents */
 /* Outputs of a slab, so few that sequences have rows in several; rows of logits held: some slabs are kept, others share the rest of
- * the room. A test may set other numbers. */
-static size_t slab_outputs = 4, logits_held = 9;
+ * the room. */
+static inline size_t slab_outputs(size_t tokens) { return 3 + tokens / 20; }
+static inline size_t logits_held(size_t tokens) { return 2 * slab_outputs(tokens) + 1; }
 
 /* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
@@ -101,8 +102,8 @@ static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tok
                                       .sequences = tokens,
                                       .longest = tokens,
                                       .objectives = J,
-                                      .slab = slab_outputs,
-                                      .logits = logits_held,
+                                      .slab = slab_outputs(tokens),
+                                      .logits = logits_held(tokens),
                                       .aside = true,
                                       .hidden = true,
                                       .tangents = K,
