@@ -80,7 +80,7 @@ struct plan {
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
     size_t bytes_logits;              /* what they would be with all logits held besides */
-    double logits_again;              /* work of a head's product that is made again, as a share of an update's */
+    double logits_again; /* work of the head's products that are made again, the reference's too: of an update's */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */

@@ -261,9 +261,12 @@ real *model_aside_logits(struct model *m, struct state *weights, const struct ba
     const size_t keeper = head_keeper(m->layout);
     bool there;
     real *z = decoder_place(m, &m->aside, b->n_out, s, 1, &there);
+    enum phase before;
     if (!weights || there) return z;
+    before = phase_enter(PHASE_FORWARD);
     head(m, state_acquire(weights, keeper), s->n, m->aside_h + s->first * m->d, z);
     state_release(weights, keeper);
+    phase_enter(before);
     return z;
 }
 

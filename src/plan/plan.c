@@ -180,7 +180,7 @@ static enum status choose_again(const struct inputs *in, const struct layout *l,
     enum status st;
     TRY(count_memory(l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
     p->bytes_logits = p->bytes_model;
-    p->logits_again = (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
+    p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
     if (p->all.objectives && (rows != CONFIG_AUTO || p->bytes > room))
         TRY(count_memory(l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
     p->bytes_kept = p->bytes_model;
