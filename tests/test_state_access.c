@@ -1,4 +1,4 @@
-/* model: gradients summed over processes.                                                         NP: 1 2 3 4 */
+/* state: gradients summed over processes.                                                         NP: 1 2 3 4 */
 #include "model_files.h"
 
 /* Small whole numbers: every sum is exact in float. */
