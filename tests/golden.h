@@ -147,7 +147,7 @@ static inline double *golden_logits(struct golden *g, const struct batch *b)
 {
     const size_t words = g->layout->word_count;
     const struct golden_logits context = {words, calloc(b->n_out * words + 1, sizeof(double))};
-    const struct slabs look = {&context, golden_look};
+    const struct slabs look = {&context, golden_look, NULL};
     TEST_OK(model_forward(g->model, g->weights, b, &look));
     return context.to;
 }

@@ -81,6 +81,8 @@ size_t widest_block(const struct layout *l);
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
+/** Adds passes without rows to those of the room until all data ranks have as many, where they must keep step. */
+void passes_level(struct engine *e);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
 /** Forward of a pass, up to the logits (layer 0), whose slabs `look` (may be NULL) sees, or a hidden state. ERR_NUMERIC names
@@ -96,6 +98,8 @@ void pass_losses(const struct pass *p);
 /** After that, for each slab: its dlogits, of losses times their rows' weights. context: a struct pass.
  *                                                                                         Collective over tensor ranks. */
 void pass_slab(const void *context, const struct slab *s);
+/** That, or what calls it, as one who looks at the slabs of a pass. */
+struct slabs pass_slabs(const struct pass *p, void (*each)(const void *context, const struct slab *s));
 /** Forward, losses and backward.                                                         Collective over tensor ranks. */
 enum status pass_backward(const struct pass *p, const struct sink *sink);
 /** Forward and the loss of one objective.                                                Collective over tensor ranks. */

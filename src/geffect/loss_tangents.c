@@ -119,7 +119,7 @@ static void both(const void *context, const struct slab *s)
 
 enum status pass_backward_tangent(const struct pass *p, struct state *direction, const struct sink *sink)
 {
-    const struct slabs losses = {p, both};
+    const struct slabs losses = pass_slabs(p, both);
     const enum loss_kind kind = objective_kind(p->o);
     const bool hidden = kind == LOSS_OF_HIDDEN;
     struct engine *e = p->e;

@@ -62,7 +62,7 @@ static const real *reference_logits(const struct pass *p, const struct slab *s)
     struct model *m = p->e->model;
     real *z;
     if (!(needs_of(p) & NEEDS_DISTRIBUTION)) return NULL;
-    z = model_aside_logits(m, p->e->reference, p->b, s);
+    z = model_aside_logits(m, p->b, s);
     if (!p->e->reference) kept_give(p, objective_outputs(p->o), 0, s, z, model_aside_lse(m) + s->first);
     return z;
 }
@@ -306,9 +306,14 @@ static void finish(const struct pass *p)
         if (by_slab(&p->o[j])) mean_losses(p, j, skipped(&p->o[j]));
 }
 
+struct slabs pass_slabs(const struct pass *p, void (*each)(const void *context, const struct slab *s))
+{
+    return (struct slabs){p, each, needs_of(p) & NEEDS_DISTRIBUTION ? p->e->reference : NULL};
+}
+
 enum status pass_backward(const struct pass *p, const struct sink *sink)
 {
-    const struct slabs losses = {p, pass_slab};
+    const struct slabs losses = pass_slabs(p, pass_slab);
     enum status st = pass_forward(p);
     pass_losses(p);
     st = worse(st, model_backward(p->e->model, p->e->weights, p->b, p->J, &losses, sink));
@@ -318,7 +323,7 @@ enum status pass_backward(const struct pass *p, const struct sink *sink)
 
 enum status pass_measure(const struct pass *p)
 {
-    const struct slabs losses = {p, pass_slab};
+    const struct slabs losses = pass_slabs(p, pass_slab);
     enum status st;
     if (p->J != 1 || !by_slab(p->o)) {
         st = pass_forward(p);

@@ -75,7 +75,7 @@ enum status engine_statistics(struct engine *e, const struct rows *r, const stru
         struct batch b;
         const struct pass pass = {.e = e, .r = r, .p = p, .b = &b};
         const struct looking looking = {e, &b, out->hit ? room->share : NULL, out->z ? room->coef : NULL};
-        const struct slabs look = {&looking, look_at};
+        const struct slabs look = {&looking, look_at, NULL};
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
         if ((now = pass_values(&pass, e->weights, 0, &look)) > st) st = now;
         put(e, r, p, &b, model_nll(e->model), out->nll);

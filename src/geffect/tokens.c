@@ -27,7 +27,7 @@ enum status engine_tokens(struct engine *e, size_t J, const struct objective *o,
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
         const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = J, .o = o};
-        const struct slabs losses = {&pass, pass_slab};
+        const struct slabs losses = pass_slabs(&pass, pass_slab);
         pass_pack(e, r, p, which, &b);
         if ((now = pass_forward(&pass)) > st) st = now;
         pass_losses(&pass);

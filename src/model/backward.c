@@ -299,11 +299,13 @@ static void head(struct pass *p)
     p->layer = m->layout->shape->blocks + 2;
     keeper = layout_find(m->layout, p->layer, ROLE_HEAD)->layer;
     acquire(p, keeper);
+    decoder_aside_begin(m, p->losses);
     if (p->direction) m->base[0] = p->g;
     for (size_t i = decoder_slabs(m, p->b); i-- > 0;) {
         struct slab s = decoder_slab(m, p->b, i);
         head_slab(p, &s);
     }
+    decoder_aside_end(m, p->losses);
     release(p, keeper);
     p->cut = outputs;
     sum_tensor(m, m->dh, outputs.J * outputs.n * m->d);

@@ -2,7 +2,7 @@
  * rows; widths are this process's share. Private to the room's files. */
 #ifndef UNLEARN_DECODER_H
 #define UNLEARN_DECODER_H
-#include "unlearn/model_priv.h"
+#include "unlearn/model.h"
 
 struct block_kept {        /* what a forward keeps of one block, each [rows] */
     real *x;               /* [d] input of the block */
@@ -46,6 +46,7 @@ struct model {
     size_t slab;                /* most outputs of one */
     struct held logits, aside, tlogits;
     real *aside_h;                  /* [outputs][d] as h; where not all of aside's logits may be held */
+    real *aside_w;                  /* and then the head's weights, acquired while somebody looks at slabs */
     size_t *cut_first;              /* [sequences+1] rows of the sequences in a slab */
     double *lse, *nll, *aside_lse;  /* [outputs] */
     double *max, *sum;              /* [slab], [2][slab] */
@@ -96,6 +97,9 @@ const real *decoder_logits_of(struct model *m, real *base, const struct batch *b
 /* Their tangents along K directions, acquired at m->base; again: as model_tangents() left them, if they are still held. */
 const real *decoder_tangents_of(struct model *m, size_t K, real *base, const struct batch *b, const struct slab *s,
                                 bool again);
+/* Around all slabs of a batch, however many: acquire and release the head's weights set aside, where logits are made of them. */
+void decoder_aside_begin(struct model *m, const struct slabs *look);
+void decoder_aside_end(struct model *m, const struct slabs *look);
 /* m->cut_first for a slab: where its rows of each sequence begin. */
 const size_t *decoder_cut(struct model *m, const struct batch *b, const struct slab *s);
 /* Attention in one layer for the rows of a step. */

@@ -256,16 +256,29 @@ const real *decoder_logits_of(struct model *m, real *base, const struct batch *b
     return z;
 }
 
-real *model_aside_logits(struct model *m, struct state *weights, const struct batch *b, const struct slab *s)
+/* Whether slabs that are looked at may need logits of the reference that are no longer held. */
+static bool needs_aside(const struct model *m, const struct slabs *look) { return look && look->aside && m->aside_h; }
+
+void decoder_aside_begin(struct model *m, const struct slabs *look)
 {
-    const size_t keeper = head_keeper(m->layout);
+    if (needs_aside(m, look)) m->aside_w = state_acquire(look->aside, head_keeper(m->layout));
+}
+
+void decoder_aside_end(struct model *m, const struct slabs *look)
+{
+    if (needs_aside(m, look)) state_release(look->aside, head_keeper(m->layout));
+    m->aside_w = NULL;
+}
+
+real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s)
+{
     bool there;
     real *z = decoder_place(m, &m->aside, b->n_out, s, 1, &there);
     enum phase before;
-    if (!weights || there) return z;
+    if (m->most.given || there) return z;
     before = phase_enter(PHASE_FORWARD);
-    head(m, state_acquire(weights, keeper), s->n, m->aside_h + s->first * m->d, z);
-    state_release(weights, keeper);
+    assert(m->aside_w);
+    head(m, m->aside_w, s->n, m->aside_h + s->first * m->d, z);
     phase_enter(before);
     return z;
 }
@@ -282,6 +295,7 @@ static enum status all_slabs(struct model *m, struct state *weights, const struc
     const size_t keeper = head_keeper(m->layout);
     real *w = state_acquire(weights, keeper);
     enum status st = OK, now;
+    decoder_aside_begin(m, look);
     for (size_t i = 0; i < decoder_slabs(m, b); i++) {
         struct slab s = decoder_slab(m, b, i);
         bool there;
@@ -291,6 +305,7 @@ static enum status all_slabs(struct model *m, struct state *weights, const struc
         if ((now = likelihood(m, b, &s)) > st) st = now;
         if (look) look->each(look->context, &s);
     }
+    decoder_aside_end(m, look);
     state_release(weights, keeper);
     return st;
 }

@@ -286,6 +286,7 @@ static void head(struct pass *p, double *nll)
     struct model *m = p->m;
     const size_t keeper = layout_find(m->layout, m->layout->shape->blocks + 2, ROLE_HEAD)->layer;
     acquire(p, keeper);
+    decoder_aside_begin(m, p->losses);
     for (size_t i = decoder_slabs(m, p->b); i-- > 0;) {
         struct slab s = decoder_slab(m, p->b, i);
         s.logits = decoder_logits_of(m, p->w, p->b, &s);
@@ -293,6 +294,7 @@ static void head(struct pass *p, double *nll)
         along_logits(p, &s);
         if (nll) likelihood(p, &s, nll);
     }
+    decoder_aside_end(m, p->losses);
     release(p, keeper);
 }
 

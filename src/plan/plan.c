@@ -49,6 +49,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->keep_tangents |= d->keep_tangents;
         all->slots = larger(all->slots, d->slots);
         all->states += d->states;
+        all->moments += d->moments;
         all->bytes += d->bytes;
         all->bytes_apart += d->bytes_apart;
         all->flops_update += d->flops_update;
@@ -157,15 +158,33 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
     return OK;
 }
 
+void plan_share(const struct inputs *in, const struct layout *l, struct plan *p)
+{
+    const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs; /* the reference's head too */
+    const size_t most = larger(2, larger(p->all.directions, p->all.tangents)) + again;     /* beside the weights */
+    p->sharing = in->config->parallel.shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
+    p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
+    p->bytes_state = l->size * sizeof(real);
+    p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
+    p->bytes_shared = layout_share_bytes(l, p->data, p->layers);
+}
+
+size_t plan_states(const struct plan *p)
+{
+    const size_t part = p->all.moments + (p->sharing == SHARING_ALL ? p->all.states : 0);
+    return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state + p->bytes_shared;
+}
+
 /* Counts the activations, kept or computed again, with so many rows of logits (0: all), and with them all memory. */
-static enum status count_memory(const struct layout *l, const struct grid *g, size_t logits, bool recompute,
-                                struct plan *p)
+static enum status count_memory(const struct inputs *in, const struct layout *l, const struct grid *g, size_t logits,
+                                bool recompute, struct plan *p)
 {
     enum status st;
     p->model.logits = logits, p->model.recompute = recompute;
+    plan_share(in, l, p);
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
-    p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
-               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
+    p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
+               p->all.bytes + p->all.bytes_apart;
 done:
     return st;
 }
@@ -178,14 +197,14 @@ static enum status choose_again(const struct inputs *in, const struct layout *l,
     const enum recompute asked = in->config->parallel.recompute;
     const size_t rows = in->config->parallel.logits;
     enum status st;
-    TRY(count_memory(l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
+    TRY(count_memory(in, l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
     p->bytes_logits = p->bytes_model;
     p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
     if (p->all.objectives && (rows != CONFIG_AUTO || p->bytes > room))
-        TRY(count_memory(l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
+        TRY(count_memory(in, l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
     p->bytes_kept = p->bytes_model;
     if (p->all.objectives && (asked == RECOMPUTE_BLOCK || (asked == RECOMPUTE_AUTO && p->bytes > room)))
-        TRY(count_memory(l, g, p->model.logits, true, p));
+        TRY(count_memory(in, l, g, p->model.logits, true, p));
 done:
     return st;
 }
