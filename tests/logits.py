@@ -94,9 +94,8 @@ def main():
     write(place.directory / "retain.jsonl", rows("retain95.jsonl", 30, 80))
     for family, (changes, reference) in FAMILIES.items():
         kept = shaped(place, changes)
-        for precision in precisions():
-            if precision == "float" or family == "phi":
-                same(checks, place, family, reference, 2, 2 if precision == "float" else 1, precision)
+        precision, tensor = (precisions()[-1], 1) if family == "phi" else (precisions()[0], 2)
+        same(checks, place, family, reference, 2, tensor, precision)
         (place.directory / "model/config.json").write_text(kept)
     shaped(place, {"vocab_size": 50000})
     measured(checks, place, precisions()[0])
