@@ -2,8 +2,8 @@
 #ifndef UNLEARN_OPTIM_H
 #define UNLEARN_OPTIM_H
 #include "unlearn/core.h"
-#include "unlearn/state.h"
 #include "unlearn/parallel.h"
+#include "unlearn/state.h"
 
 enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };
 enum optim_schedule { LR_CONSTANT, LR_LINEAR, LR_COSINE };

@@ -46,7 +46,8 @@ void comm_send(const struct comm *c, const void *x, size_t bytes, int to, int ta
 void comm_receive(const struct comm *c, void *x, size_t bytes, int from, int tag);
 void comm_gather_double(const struct comm *c, const double *x, size_t n, double *all); /* all [size][n], on every rank */
 /* Of grid->data alone, x [n] in runs as part_range() cuts it. */
-void comm_reduce_parts(const struct comm *c, real *x, size_t n); /* a rank's run: the sum over all ranks, added in their order;
+void comm_reduce_parts(const struct comm *c, real *x,
+                       size_t n); /* a rank's run: the sum over all ranks, added in their order;
                                                                     the rest of x stays as it was */
 void comm_gather_parts(const struct comm *c, real *x, size_t n); /* all runs, each from its rank */
 void comm_barrier(const struct comm *c);

@@ -82,7 +82,7 @@ struct plan {
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
-    size_t bytes_part, bytes_shared; /* of a state that is shared; of the layers that are whole */
+    size_t bytes_part, bytes_shared;  /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */

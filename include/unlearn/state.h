@@ -102,10 +102,11 @@ struct state {
     size_t acquired;             /* test mode: 1 + the layer that is acquired, 0: none */
     real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
 };
-enum status state_new(const char *name, const struct layout *l, struct state **out);        /* zeros */
-enum status state_new_moment(const char *name, const struct layout *l, struct state **out); /* a part, where states are shared */
+enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
+enum status state_new_moment(const char *name, const struct layout *l,
+                             struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);
-enum status state_poison(struct state *s);          /* from now on acquire returns a copy that release fills with NaN */
+enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
 /* Of a part they are collective over the data ranks, which acquire the same layers in the same order. */
 real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
 void state_release(struct state *s, size_t layer);  /* after reading */

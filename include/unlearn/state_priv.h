@@ -11,8 +11,8 @@ bool param_by_kv_heads(const struct layout *l, const struct param *p);
 struct sharing {
     enum sharing_of of;
     const struct grid *grid; /* borrowed */
-    size_t *at;              /* [n_layer+1] where this process's part of a layer begins in a state that is held as parts */
-    real *rows;              /* [layout_shared_rows()] for layer_reduce() */
+    size_t *at; /* [n_layer+1] where this process's part of a layer begins in a state that is held as parts */
+    real *rows; /* [layout_shared_rows()] for layer_reduce() */
     size_t n_buffer;
     real **buffer; /* [n_buffer][the largest layer] */
     bool *taken;   /* [n_buffer] */

@@ -94,8 +94,7 @@ void comm_gather_parts(const struct comm *c, real *x, size_t n)
         if (n > INT_MAX) comm_broadcast(c, x + first, count * sizeof *x, r);
         c->at[r] = (int)first, c->count[r] = (int)count;
     }
-    if (n <= INT_MAX)
-        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x, c->count, c->at, comm_real(), c->id);
+    if (n <= INT_MAX) MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x, c->count, c->at, comm_real(), c->id);
     phase_enter(was);
 }
 

@@ -5,8 +5,9 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status print_memory(const struct plan *p, struct text *out)
 {
-    enum status st = text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights",
-                                mega(p->bytes), mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state));
+    enum status st =
+        text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights", mega(p->bytes),
+                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state));
     for (size_t i = 0; i < p->n_part && st == OK; i++) st = text_print(out, "%s", p->demand[i].named);
     if (st == OK)
         st = text_print(out, "), %.1f activations, %.1f products, %.1f results\n", mega(p->bytes_model),

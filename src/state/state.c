@@ -7,32 +7,25 @@
 #include <stdlib.h>
 
 /* ------------------------------------------------------------------------------------------------ acquire, release ----- */
-static enum status new(const char *name, const struct layout *l, bool part, struct state **out)
-{
-    enum status st = OK;
-    struct state *s = *out = NULL;
-    TRY_NEW(s, 1);
-    s->name = name;
-    s->layout = l;
-    s->part = part;
+static enum status new (const char *name, const struct layout *l, bool part, struct state **out) {
+    enum status st = OK; struct state *s = *out = NULL; TRY_NEW(s, 1); s->name = name; s->layout = l; s->part = part;
     s->size = part ? l->sharing->at[l->n_layer] : l->size;
     if (!(s->data = memory_new(s->size, sizeof *s->data)))
         st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", s->size, sizeof *s->data,
                   name);
     if (st == OK) *out = s, s = NULL;
-done:
-    state_free(s);
+    done : state_free(s);
     return st;
 }
 
 enum status state_new(const char *name, const struct layout *l, struct state **out)
 {
-    return new(name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
+    return new (name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
 }
 
 enum status state_new_moment(const char *name, const struct layout *l, struct state **out)
 {
-    return new(name, l, l->sharing != NULL, out);
+    return new (name, l, l->sharing != NULL, out);
 }
 
 void state_free(struct state *s)

@@ -96,8 +96,7 @@ static void rectify(struct training *t)
     const double forget = guard_moving(t, g->dot), both = guard_moving(t, g->dot + n);
     const double retain = guard_moving(t, g->dot + 2 * n);
     t->update.cosine = forget > 0 && retain > 0 ? both / sqrt(forget) / sqrt(retain) : NAN;
-    if (both < 0 && retain > 0)
-        state_add(t->gradient, (real)(-both / retain), g->retain);
+    if (both < 0 && retain > 0) state_add(t->gradient, (real)(-both / retain), g->retain);
 }
 
 /* Not before: an update that was begun and not made is formed again after a restart. */
