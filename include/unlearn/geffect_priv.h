@@ -21,6 +21,9 @@ struct engine_room {
     double (*best)[2];       /* [tokens] largest logit of each output of a slab, and its token id */
     double *of_sequence;     /* [tokens] one inner product per sequence of a pass */
     real *product;           /* G x of all tokens, or of the head at a slab's outputs */
+    const real **tensor;     /* [risks] a parameter of each, for formed_dots(), as are */
+    real *tiles;             /* [threads][the largest tile] */
+    double *sums, *formed;   /* [formed_sums()]; [risks][tokens] an inner product for each sequence of a pass */
     double *tangent, *along; /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
     double *tcoef;           /* [tokens] tangents of coef; where there are any */
     const real **base;       /* [risks] risk gradients in the layer acquired */
