@@ -85,9 +85,10 @@ const real *model_logits(const struct model *m); /* [n_out][word_count], of a mo
 /** Sets results of the last forward (the reference's) aside, so that another forward can follow.              Local. */
 void model_set_aside(struct model *m, const struct batch *b);
 double *model_aside_lse(struct model *m); /* [n_out] as model_set_aside() left it, or for the caller to fill */
-/** [n][word_count] logits of that forward at the outputs of a slab, for one who looks at it; in a model with `given` room for the
- *  caller to fill.                                                                                            Local. */
-real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s);
+/** [n][word_count] logits of that forward at the outputs of a slab, for one who looks at it; or room for the caller to fill, where
+ *  there was none.                                                                                            Local. */
+const real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s);
+real *model_aside_room(struct model *m, const struct batch *b, const struct slab *s);
 /** x [n_out][d] = hidden state `layer` at the output rows: the output of that block, counted from 1, for the last block
  *  after the final norm. Every tensor rank has all of it.                                                     Local. */
 void model_hidden(const struct model *m, const struct batch *b, size_t layer, real *x);

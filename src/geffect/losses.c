@@ -62,8 +62,9 @@ static const real *reference_logits(const struct pass *p, const struct slab *s)
     struct model *m = p->e->model;
     real *z;
     if (!(needs_of(p) & NEEDS_DISTRIBUTION)) return NULL;
-    z = model_aside_logits(m, p->b, s);
-    if (!p->e->reference) kept_give(p, objective_outputs(p->o), 0, s, z, model_aside_lse(m) + s->first);
+    if (p->e->reference) return model_aside_logits(m, p->b, s);
+    z = model_aside_room(m, p->b, s);
+    kept_give(p, objective_outputs(p->o), 0, s, z, model_aside_lse(m) + s->first);
     return z;
 }
 

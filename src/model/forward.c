@@ -270,12 +270,19 @@ void decoder_aside_end(struct model *m, const struct slabs *look)
     m->aside_w = NULL;
 }
 
-real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s)
+real *model_aside_room(struct model *m, const struct batch *b, const struct slab *s)
+{
+    bool there;
+    return decoder_place(m, &m->aside, b->n_out, s, 1, &there);
+}
+
+const real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s)
 {
     bool there;
     real *z = decoder_place(m, &m->aside, b->n_out, s, 1, &there);
     enum phase before;
-    if (m->most.given || there) return z;
+    assert(!m->most.given);
+    if (there) return z;
     before = phase_enter(PHASE_FORWARD);
     assert(m->aside_w);
     head(m, m->aside_w, s->n, m->aside_h + s->first * m->d, z);
