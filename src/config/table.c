@@ -110,6 +110,9 @@ const struct row config_table[] = {
     {"parallel.recompute", CHOICE, AT(parallel.recompute), "auto",
      .help = "block: keep less of each block's activations, and compute it twice; auto: where the memory would not do",
      .choices = "auto|none|block", .flags = FREE},
+    {"parallel.products", CHOICE, AT(parallel.products), "auto",
+     .help = "in float32: the library that multiplies; auto: the faster, measured at the start of a long run",
+     .choices = "auto|blas|onednn", .flags = FREE},
 
     {"objective", SECTION, 0, "npo", .help = "what is minimised, with its own parameters", .bare = "name"},
     {"objective.name", WORD, AT(objective.name), NULL, .help = "ga, npo, wga ...", .place = AT(objective.place),
@@ -294,7 +297,8 @@ const struct row config_table[] = {
      RANGE(0, RANKS)},
     {"guard.project", NUMBER, AT(guard.project), "0",
      .help = "forget off retain gradient: share of the newest batch in the latter; 0: never; 1: it alone", RANGE(0, 1)},
-    {"precision", CHOICE, AT(precision), "float32", .help = "of the matrix products", .choices = "float32|bfloat16",
-     .built = 1},
+    {"precision", CHOICE, AT(precision), "float32",
+     .help = "to which the operands of matrix products are rounded; sums and weights stay float32",
+     .choices = "float32|bfloat16"},
 };
 const size_t config_rows = sizeof config_table / sizeof *config_table;

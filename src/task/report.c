@@ -9,6 +9,7 @@ void report_kernels(void)
 {
     const char *warning = math_warning();
     log_info("kernels    %s", math_kernels());
+    if (products_said()) log_info("products   %s", products_said());
     if (warning) log_warn("%s", warning);
 }
 
