@@ -16,51 +16,71 @@ struct size {
     size_t m, n, k;
 };
 
-/* op(A)[i][l] op(B)[l][j] summed in double; bound: the same of absolute values. */
-static void twin(bool narrow, bool ta, bool tb, struct size s, double alpha, const real *a, size_t lda, const real *b,
-                 size_t ldb, double *c, double *bound, size_t ldc)
+/* c += op(A) op(B) in double; bound: the same of absolute values */
+static void twin(bool ta, bool tb, struct size s, const double *a, size_t lda, const double *b, size_t ldb, double *c,
+                 double *bound, size_t ldc)
 {
     for (size_t i = 0; i < s.m; i++)
         for (size_t j = 0; j < s.n; j++) {
             double sum = 0, all = 0;
             for (size_t l = 0; l < s.k; l++) {
-                double x = alpha * (double)(ta ? a[l * lda + i] : a[i * lda + l]),
-                       y = tb ? b[j * ldb + l] : b[l * ldb + j];
-                if (narrow) x = narrowed(x), y = narrowed(y);
-                sum += x * y, all += fabs(x * y);
+                const double xy = a[ta ? l * lda + i : i * lda + l] * b[tb ? j * ldb + l : l * ldb + j];
+                sum += xy, all += fabs(xy);
             }
             c[i * ldc + j] += sum, bound[i * ldc + j] = all;
         }
 }
 
-/* One product in place of C or added to it, with gaps between rows; whatever lies in the gaps stays. */
+static double *operand(bool narrow, double scale, size_t n, const real *x)
+{
+    double *y = doubles(n, x);
+    for (size_t i = 0; i < n; i++) y[i] = narrow ? narrowed(scale * y[i]) : scale * y[i];
+    return y;
+}
+
+/* Within sums' rounding of the product of the operands as they are rounded, within theirs of the exact one; gaps stay. */
+static void compare(struct size s, const real *c, const real *c0, const double *want, const double *exact,
+                    const double *bound, size_t ldc)
+{
+    assert_true(error_of(s.m * ldc, c, want) < TOL);
+    for (size_t i = 0; i < s.m; i++) {
+        for (size_t at = i * ldc; at < i * ldc + s.n; at++)
+            assert_true(fabs((double)c[at] - exact[at]) <= (2 * U + U * U + TOL) * bound[at] + TOL);
+        assert_memory_equal(c + i * ldc + s.n, c0 + i * ldc + s.n, 2 * sizeof *c);
+    }
+}
+
+/* Products in place of C or added to it, with gaps between rows, on one thread and on three. */
 static void agrees(enum multiplier p, bool ta, bool tb, bool add, struct size s)
 {
     const size_t lda = (ta ? s.m : s.k) + 3, ldb = (tb ? s.k : s.n) + 5, ldc = s.n + 2, size = s.m * ldc;
-    real *a = random_reals(1, (ta ? s.k : s.m) * lda), *b = random_reals(2, (tb ? s.n : s.k) * ldb);
-    real *c = random_reals(3, size), *c0 = random_reals(3, size);
-    double *want = doubles(size, c), *exact = doubles(size, c), *bound = calloc(size, sizeof *bound);
-    for (size_t i = 0; i < s.m; i++)
-        for (size_t j = 0; j < s.n && !add; j++) want[i * ldc + j] = exact[i * ldc + j] = 0, c[i * ldc + j] = (real)NAN;
-    gemm(ta, tb, s.m, s.n, s.k, (real)0.5, a, lda, b, ldb, add, c, ldc);
-    twin(p == BY_BFLOAT16, ta, tb, s, 0.5, a, lda, b, ldb, want, bound, ldc);
-    assert_true(error_of(size, c, want) < TOL);
-    twin(false, ta, tb, s, 0.5, a, lda, b, ldb, exact, bound, ldc);
-    for (size_t i = 0; i < s.m; i++) {
-        for (size_t j = 0; j < s.n; j++) {
-            const size_t at = i * ldc + j;
-            assert_true(fabs((double)c[at] - exact[at]) <= (2 * U + U * U + TOL) * bound[at] + TOL);
-        }
-        assert_memory_equal(c + i * ldc + s.n, c0 + i * ldc + s.n, 2 * sizeof *c);
+    const size_t size_a = (ta ? s.k : s.m) * lda, size_b = (tb ? s.n : s.k) * ldb;
+    real *a = random_reals(1, size_a), *b = random_reals(2, size_b), *c0 = random_reals(3, size);
+    double *want = doubles(size, c0), *exact = doubles(size, c0), *bound = calloc(size + 1, sizeof *bound);
+    for (int narrow = 0; narrow <= (p == BY_BFLOAT16); narrow++) {
+        double *x = operand(narrow, 0.5, size_a, a), *y = operand(narrow, 1, size_b, b), *to = narrow ? want : exact;
+        for (size_t i = 0; i < s.m; i++)
+            for (size_t j = 0; j < s.n && !add; j++) to[i * ldc + j] = 0;
+        twin(ta, tb, s, x, lda, y, ldb, to, bound, ldc);
+        free(x), free(y);
     }
-    free(a), free(b), free(c), free(c0), free(want), free(exact), free(bound);
+    for (int threads = 1; threads <= 3; threads += 2) {
+        real *c = random_reals(3, size);
+        for (size_t i = 0; i < s.m; i++)
+            for (size_t j = 0; j < s.n && !add; j++) c[i * ldc + j] = (real)NAN;
+        math_threads(threads);
+        gemm(ta, tb, s.m, s.n, s.k, (real)0.5, a, lda, b, ldb, add, c, ldc);
+        assert_int_equal(math_threads_now(), threads); /* a product that is worth one thread puts them back */
+        compare(s, c, c0, p == BY_BFLOAT16 ? want : exact, exact, bound, ldc);
+        free(c);
+    }
+    free(a), free(b), free(c0), free(want), free(exact), free(bound);
 }
 
 /* Sizes with remainders of every kind; one row, one column, one term; beyond the blocks that bfloat16 is rounded in. */
-static const struct size sizes[] = {{1, 1, 1},    {1, 61, 83},   {33, 1, 7},    {5, 7, 1},       {7, 5, 3},
-                                    {16, 16, 16}, {67, 83, 61},  {48, 64, 256}, {131, 149, 113}, {1100, 3, 40},
-                                    {3, 1030, 9}, {2, 37, 2050}, {1, 1025, 5},  {1025, 1026, 2}, {0, 3, 2},
-                                    {3, 0, 2},    {2, 3, 0}};
+static const struct size sizes[] = {
+    {1, 1, 1},       {1, 61, 83},   {33, 1, 7},   {5, 7, 1},     {7, 5, 3},    {16, 16, 16}, {67, 83, 61}, {48, 64, 256},
+    {131, 149, 113}, {1100, 3, 40}, {3, 1030, 9}, {2, 37, 2050}, {1, 1025, 5}, {0, 3, 2},    {3, 0, 2},    {2, 3, 0}};
 
 static void all_forms(enum multiplier p)
 {
@@ -68,14 +88,11 @@ static void all_forms(enum multiplier p)
         print_message("skipped: %s\n", math_products_lack(p));
         skip();
     }
-    for (int threads = 1; threads <= 3; threads++) {
-        math_threads(threads);
-        assert_int_equal(math_products(p), OK);
-        assert_int_equal(math_products_now(), p);
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-            for (int form = 0; form < 8; form++) agrees(p, form & 1, form & 2, form & 4, sizes[i]);
-        assert_int_equal(math_threads_now(), threads); /* a product that is worth one thread puts them back */
-    }
+    math_threads(3); /* before the room for rounded operands is taken */
+    assert_int_equal(math_products(p), OK);
+    assert_int_equal(math_products_now(), p);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int form = 0; form < 8; form++) agrees(p, form & 1, form & 2, form & 4, sizes[i]);
     math_threads(1);
     assert_int_equal(math_products(BY_BLAS), OK);
 }
@@ -116,7 +133,7 @@ static void what_is_not_finite_stays_so(void **state)
 {
     enum { N = 20, K = 40 };
     const float bad[] = {NAN, INFINITY, -INFINITY, -NAN};
-    const uint32_t quiet_no_more = 0x7F800001; /* a NaN whose upper half alone would be an infinity */
+    const uint32_t largest = 0x7FFFFFFF; /* a NaN which rounding would carry over to zero */
     for (int p = 0; p < N_MULTIPLIER; p++) {
         real x[K], w[N * K], y[2 * N];
         if (math_products_lack((enum multiplier)p)) continue;
@@ -124,7 +141,7 @@ static void what_is_not_finite_stays_so(void **state)
         for (size_t i = 0; i < N * K; i++) w[i] = 1;
         for (size_t i = 0; i <= sizeof bad / sizeof *bad; i++) {
             float value;
-            memcpy(&value, &quiet_no_more, sizeof value);
+            memcpy(&value, &largest, sizeof value);
             if (i < sizeof bad / sizeof *bad) value = bad[i];
             for (size_t l = 0; l < K; l++) x[l] = 1;
             x[3] = (real)value;

@@ -27,12 +27,12 @@ enum status bfloat16_room(void)
     return OK;
 }
 
-/* To nearest even; a NaN stays one. */
+/* To nearest even. A NaN stays one: it comes from a multiplication, which has made it quiet. */
 static inline uint16_t rounded(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
-    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
+    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
 
 static inline float widened(uint16_t h)
