@@ -34,10 +34,25 @@ static void the_kinds_of_memory_add_up(void **state)
     const struct plan p = plan_of(usual, 4);
     size_t states = 0, bytes = 0;
     for (size_t i = 0; i < p.n_part; i++) states += p.demand[i].states, bytes += p.demand[i].bytes;
-    assert_int_equal(states, 1 + 1 + 2 + 1 + 2); /* weights, gradient, moments, part of gd, two risks */
+    assert_int_equal(states, 1 + 1 + 1 + 1); /* weights, gradient, part of gd, which is a risk too, another risk */
     assert_int_equal(p.all.states, states);
+    assert_int_equal(p.all.moments, 2);
     assert_int_equal(p.all.bytes, bytes);
-    assert_int_equal(p.bytes, 1000 + states * p.bytes_state + p.bytes_model + p.bytes_engine + bytes);
+    assert_int_equal(p.bytes, 1000 + plan_states(&p) + p.bytes_model + p.bytes_engine + bytes);
+}
+
+static void data_ranks_share_the_moments_or_all(void **state)
+{
+    static const char *const one[] = {"parallel={tensor: 1, data: 1}", NULL}, *const four[] = {"parallel.data=4", NULL},
+                             *const all[] = {"parallel={data: 4, shard: full}", NULL};
+    const struct plan a = plan_of(one, 1), b = plan_of(four, 4), c = plan_of(all, 4);
+    const size_t least = a.bytes_state / 4;
+    assert_int_equal(plan_states(&a), 6 * a.bytes_state);
+    assert_true(b.bytes_part >= least && b.bytes_part < 1.01 * (double)least + 4096);
+    assert_int_equal(plan_states(&b), 4 * a.bytes_state + 2 * b.bytes_part + b.bytes_shared);
+    assert_int_equal(plan_states(&c), 6 * b.bytes_part + c.bytes_shared);
+    assert_int_equal(c.layers, 3); /* weights and two risk gradients, or a gradient */
+    assert_int_equal(c.bytes_shared, 3 * b.bytes_shared);
 }
 
 static void tensor_ranks_share_the_states(void **state)
@@ -60,7 +75,8 @@ static void a_probe_brings_its_own_demand(void **state)
     const char *const without[] = {with[0], with[3], with[4], NULL};
     const struct plan a = plan_of(without, 1), b = plan_of(with, 1);
     assert_int_equal(b.all.states - a.all.states,
-                     1 + 1 + 1 + 3); /* gram; step; the regularisers' sum; three objectives */
+                     1 + 1 + 1 + 3 +
+                         1); /* gram; step; the sum of regularisers; three objectives; a risk that lends no more */
     assert_int_equal(a.engine.risks, 2);
     assert_int_equal(b.engine.risks, 3); /* directions of one backward */
     assert_true(b.all.flops_measure > a.all.flops_measure);
@@ -117,6 +133,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_process_plans_for_any_number),
         cmocka_unit_test(the_kinds_of_memory_add_up),
         cmocka_unit_test(tensor_ranks_share_the_states),
+        cmocka_unit_test(data_ranks_share_the_moments_or_all),
         cmocka_unit_test(a_probe_brings_its_own_demand),
         cmocka_unit_test(pairs_bring_their_block_and_their_work),
         cmocka_unit_test(a_guard_brings_its_own_demand),

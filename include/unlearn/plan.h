@@ -44,6 +44,7 @@ struct demand {
     bool keep_tangents; /* a backward reads them */
     /* memory */
     size_t states;      /* number of states: weights, gradients and so on */
+    size_t moments;     /* states of which data ranks always keep but their parts */
     char named[96];     /* their names, such as ", gradient, moments" */
     size_t bytes;       /* for lists and results */
     size_t bytes_apart; /* for what print() reports on a line of its own */
@@ -71,6 +72,8 @@ struct plan {
     size_t tokens;           /* most tokens of a pass */
     size_t tokens_evaluated; /* the same for an evaluation, whose rows may be longer */
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
+    enum sharing_of sharing; /* what the data ranks share */
+    size_t layers;           /* of shared states that are whole at a time */
     struct engine_limits engine;
     struct model_limits model;
     size_t slots; /* answers generated together */
@@ -79,6 +82,7 @@ struct plan {
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
+    size_t bytes_part, bytes_shared;  /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
@@ -101,6 +105,10 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** What the data ranks share - the moments always, all states where that is asked for - from p->all.                Local. */
+void plan_share(const struct inputs *in, const struct layout *l, struct plan *p);
+/** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
+size_t plan_states(const struct plan *p);
 /** Most tokens of a pass of updates and measurements. */
 size_t plan_pass_tokens(const struct inputs *in);
 /** Most tokens of any pass of updates, measurements and evaluations. */

@@ -5,8 +5,9 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status print_memory(const struct plan *p, struct text *out)
 {
-    enum status st = text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights",
-                                mega(p->bytes), mega(p->bytes_base), p->all.states, mega(p->bytes_state));
+    enum status st =
+        text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights", mega(p->bytes),
+                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state));
     for (size_t i = 0; i < p->n_part && st == OK; i++) st = text_print(out, "%s", p->demand[i].named);
     if (st == OK)
         st = text_print(out, "), %.1f activations, %.1f products, %.1f results\n", mega(p->bytes_model),
@@ -24,6 +25,9 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
                        s->rows, s->warmup));
     TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
     TRY(print_memory(p, out));
+    if (p->data > 1 && p->layers)
+        TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
+                       p->sharing == SHARING_ALL ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
     if (p->model.recompute)
         TRY(text_print(out, "recompute  %s: activations of %.1f MB in place of %.1f\n",
                        in->config->parallel.recompute == RECOMPUTE_AUTO ? "block, or the memory would not do" : "block",

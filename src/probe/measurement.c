@@ -45,6 +45,13 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
     add_name(d, own.named);
 }
 
+/* The first risk's gradient has the memory of a regulariser's: that lives until it is added to the batch's gradient, and a
+ * measurement comes after that, unless it is shown by itself. */
+static bool borrows(const struct inputs *in)
+{
+    return in->trains && in->n_regularizer && !(probes_show(in) & SHOWS_REGULARIZER);
+}
+
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
@@ -53,7 +60,8 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     if (!in->measures) return;
     d->rows = most_rows(in);
     d->objectives = J;
-    d->directions = d->states = K;
+    d->directions = K;
+    d->states = K - borrows(in);
     add_name(d, ", risks");
     d->bytes = (d->rows * (J * K * (slot_count(l) + labels + 1) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
     d->flops_measure = work(in, plan_products(l));
@@ -150,7 +158,11 @@ enum status measurement_new(struct subject *s, struct training *t, struct measur
     TRY_NEW(m, 1);
     m->subject = s, m->training = t;
     TRY_NEW(m->risk_gradient, s->in->n_risk);
-    for (size_t k = 0; k < s->in->n_risk; k++) TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+    for (size_t k = 0; k < s->in->n_risk; k++)
+        if (k || !borrows(s->in))
+            TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+        else
+            m->risk_gradient[k] = t->part;
     TRY(new_labels(m));
     TRY(new_lists(m));
     TRY(new_weights(m));
@@ -167,7 +179,8 @@ void measurement_free(struct measurement *m)
     measurement_close(m);
     for (size_t i = 0; i < n_probe; i++)
         if (probe_table[i]->end) probe_table[i]->end(m->probe[i]);
-    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++) state_free(m->risk_gradient[k]);
+    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++)
+        if (k || !borrows(m->subject->in)) state_free(m->risk_gradient[k]);
     for (size_t i = 0; m->layer && i < m->n_layer; i++) free(m->layer[i]);
     free(m->risk_gradient), free(m->risk_value), free(m->layer), free(m->slot_layer);
     free(m->effect), free(m->effect_loss), free(m->mean_weight), free(m->slab);

@@ -34,7 +34,8 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     if (!in->trains) return;
     d->rows = most_rows(in, s);
     d->objectives = 1;
-    d->states = 1 + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0) + parts;
+    d->states = 1 + parts;
+    d->moments = in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0;
     snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
