@@ -227,7 +227,8 @@ const char *math_warning(void)
     if (product > SLOWEST && product < FAIR * peak)
         product = fmax(product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */
     math_threads(threads);
-    if (product < SLOWEST || (product > FAIR * peak && !below_processor())) return NULL;
+    if (product < SLOWEST || (product > FAIR * peak && (!below_processor() || math_products_now() != BY_BLAS)))
+        return NULL;
     advice(what_to_do, sizeof what_to_do);
     snprintf(text, sizeof text,
              "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s kernels: %s", product / 1e9,
