@@ -13,9 +13,9 @@ import numpy as np
 from harness import ROOT, SHARED, VARIANT, Checks, error, precisions, program, run_input
 
 MODELS = ["llama", "phi", "gemma2"]
-# Of bfloat16 against float32, at the same weights: risks in nats; effects relative to the largest; Spearman's correlation of the effects
-# by layer and instance of one objective and risk, of a model with hundreds of them: of the 36 that the golden models have, one near zero
-# that moves among others decides.
+# Of bfloat16 against float32, at the same weights: risks in nats; effects relative to the largest; Spearman's correlation of
+# the effects by layer and instance of one objective and risk, of a model with hundreds of them: of the 36 that the golden
+# models have, one near zero that moves among others decides.
 RISK_BOUND, EFFECT_BOUND, RANK_BOUND = 1e-2, 0.05, 0.999
 ROUNDING = 2e-5
 MUCH = 10**6  # updates; --check says what such a run would do
@@ -49,7 +49,8 @@ class Place:
         finally:
             os.environ.clear()
             os.environ.update(before)
-        self.checks.check(done.returncode == status, f"{what}: exit status {done.returncode}, expected {status}", done.stderr[-2000:])
+        self.checks.check(done.returncode == status, f"{what}: exit status {done.returncode}, expected {status}",
+                          done.stderr[-2000:])
         return done
 
     def log(self):
@@ -123,10 +124,13 @@ def chosen(checks, shim):
     much = settings(train={"steps": MUCH, "batch_size": 4, "accumulation": 1}, geffect={"every": MUCH})
     for slow, wins in (("cblas_sgemm", "oneDNN"), ("dnnl_sgemm", "the BLAS library")):
         for ranks in (1, 2):
-            text = place.run(f"{slow} is slow", much, options=("--check",), ranks=ranks, LD_PRELOAD=shim, PRODUCTS_SLOW=slow).stdout
-            checks.check(said(text).startswith(wins) and said(text).count("Gflop/s") == 1, f"{slow} is slow: the other wins", text[-900:])
+            text = place.run(f"{slow} is slow", much, options=("--check",), ranks=ranks, LD_PRELOAD=shim,
+                             PRODUCTS_SLOW=slow).stdout
+            checks.check(said(text).startswith(wins) and said(text).count("Gflop/s") == 1,
+                         f"{slow} is slow: the other wins", text[-900:])
     text = place.run("wrong products", much, options=("--check",), LD_PRELOAD=shim, PRODUCTS_WRONG="dnnl_sgemm").stdout
-    checks.check(said(text) == "the BLAS library: oneDNN's products are wrong on this processor", "wrong products are not taken", said(text))
+    checks.check(said(text) == "the BLAS library: oneDNN's products are wrong on this processor",
+                 "wrong products are not taken", said(text))
 
 
 def despite_old_kernels(checks):
@@ -137,7 +141,8 @@ def despite_old_kernels(checks):
     place = Place(checks, "old")
     for name in ("blas", "onednn"):
         place.run(f"old kernels, {name}", settings(parallel={"products": name}), OPENBLAS_CORETYPE="Prescott")
-        checks.check(("warning: products reach" in place.log()) == (name == "blas"), f"old kernels, {name}: warned or not", said(place.log()))
+        checks.check(("warning: products reach" in place.log()) == (name == "blas"), f"old kernels, {name}: warned or not",
+                     said(place.log()))
 
 
 def refused(checks, shim):
@@ -145,12 +150,14 @@ def refused(checks, shim):
     wrong = {"LD_PRELOAD": shim, "PRODUCTS_WRONG": "dnnl_sgemm"}
     cases = [("wrong products", {"parallel": {"products": "onednn"}}, "float", "wrong on this processor", wrong)]
     if "double" in precisions():
-        cases += [("double", {"parallel": {"products": "onednn"}}, "double", "parallel.products: oneDNN has no products of float64", {}),
-                  ("double, bfloat16", {"precision": "bfloat16"}, "double", "precision: oneDNN has no products of float64", {})]
+        has_not = "oneDNN has no products of float64"
+        cases += [("double", {"parallel": {"products": "onednn"}}, "double", f"parallel.products: {has_not}", {}),
+                  ("double, bfloat16", {"precision": "bfloat16"}, "double", f"precision: {has_not}", {})]
     for what, section, precision, words, environment in cases:
         done = place.run(what, settings(**section), status=1, precision=precision, **environment)
         lines = [line for line in done.stderr.splitlines() if "unlearn: error" in line]
-        checks.check(len(lines) == 1 and words in lines[0] and "input.yaml:" in lines[0], f"{what}: one line says why", done.stderr[-500:])
+        checks.check(len(lines) == 1 and words in lines[0] and "input.yaml:" in lines[0], f"{what}: one line says why",
+                     done.stderr[-500:])
         checks.check(not (place.directory / "out").exists(), f"{what}: nothing is written")
 
 
@@ -163,19 +170,21 @@ def ranks_of(x):
 
 def rank_correlation(a, b):
     """Spearman's, the least of those of one objective and risk."""
-    return min(np.corrcoef(ranks_of(a[0, j, k]), ranks_of(b[0, j, k]))[0, 1] for j in range(a.shape[1]) for k in range(a.shape[2]))
+    return min(np.corrcoef(ranks_of(a[0, j, k]), ranks_of(b[0, j, k]))[0, 1]
+               for j in range(a.shape[1]) for k in range(a.shape[2]))
 
 
 def both_precisions(checks, place, what, section):
     """What `task: geffect` measures in float32 and with rounded operands; None where a run failed."""
     got = {}
     for precision in ("float32", "bfloat16"):
-        if place.run(f"{what}, {precision}", {**section, "task": "geffect", "train": {}, "optimizer": {}, "precision": precision}).returncode:
+        only = {"task": "geffect", "train": {}, "optimizer": {}, "precision": precision}
+        if place.run(f"{what}, {precision}", {**section, **only}).returncode:
             return None
         with h5py.File(place.directory / "out/geffect.h5") as f:
             got[precision] = {k: f[k][()] for k in ("geffect", "risk_value")} | {"precision": str(f.attrs["precision"])}
     checks.check("operands rounded to bfloat16" in said(place.log()), f"{what}: the log says it", said(place.log()))
-    checks.check("bfloat16" in got["bfloat16"]["precision"] and "bfloat16" not in got["float32"]["precision"], f"{what}: the file says it")
+    checks.check(all(("bfloat16" in got[p]["precision"]) == (p == "bfloat16") for p in got), f"{what}: the file says it")
     wide, rounded = got["float32"], got["bfloat16"]
     off = np.abs(rounded["risk_value"] - wide["risk_value"]).max()
     apart, order = error(rounded["geffect"], wide["geffect"]), rank_correlation(rounded["geffect"], wide["geffect"])
@@ -206,9 +215,11 @@ def narrow(checks, models):
     place.run("training in bfloat16 again", section)
     checks.check(same(place.results(), one), "training in bfloat16 again: the same bits")
     place.run("training in bfloat16, two ranks", section, ranks=2)
-    checks.near("training in bfloat16, two ranks", {"risks at the start": (place.results()["risk_value"][0], one["risk_value"][0])}, 1e-3)
+    start = {"risks at the start": (place.results()["risk_value"][0], one["risk_value"][0])}
+    checks.near("training in bfloat16, two ranks", start, 1e-3)
     place.run("no products of bfloat16 in the processor", section, DNNL_MAX_CPU_ISA="AVX512_CORE")
-    checks.check("products are no faster than in float32" in place.log(), "a processor without such products: the log says so", said(place.log()))
+    checks.check("products are no faster than in float32" in place.log(),
+                 "a processor without such products: the log says so", said(place.log()))
 
 
 def main():
@@ -221,8 +232,8 @@ def main():
         checks.skip("the program is built without oneDNN (Debian: libdnnl-dev)")
         checks.finish()
     shim = str(checks.directory / "shim.so")
-    subprocess.run(["mpicc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", shim, ROOT / "tests/products_shim.c", "-ldl"],
-                   check=True)
+    subprocess.run(["mpicc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", shim,
+                    ROOT / "tests/products_shim.c", "-ldl"], check=True)
     asked_for(checks)
     restarts(checks, shim)
     chosen(checks, shim)
