@@ -3,6 +3,7 @@ VERSION   = 0.2.0
 CC        = mpicc
 PRECISION = float
 BLAS      = openblas
+ONEDNN    = yes
 OPT       = -O3 -march=native -fno-math-errno -fno-trapping-math
 CFLAGS    = $(OPT) -g
 SANITIZE  =
@@ -68,12 +69,20 @@ ifneq ($(filter-out $(ASK_NOT),$(or $(MAKECMDGOALS),all)),)
   ifeq ($(BLAS),mkl)
     CBLAS_H := mkl_cblas.h
   endif
+  # oneDNN where it is found (ONEDNN=no: not even then); by hand: ONEDNN_CFLAGS= ONEDNN_LIBS=. Only of use to floats.
+  ifeq ($(PRECISION)$(filter no,$(ONEDNN)),float)
+    ifndef ONEDNN_LIBS
+      ONEDNN_LIBS := $(shell echo 'int main(void) { return !dnnl_version(); }' | $(CC) $(CPPFLAGS) $(ONEDNN_CFLAGS) \
+        -include oneapi/dnnl/dnnl.h -xc - $(LDFLAGS) -ldnnl -o /dev/null 2>/dev/null && echo -ldnnl)
+    endif
+  endif
   LACK     := $(shell for p in $(PKG); do pkg-config --exists $$p || echo $$p; done)
   ifneq ($(LACK),)
     $(error pkg-config does not find $(LACK): run `make deps`, or see INSTALL)
   endif
-  INC      := -Iinclude $(CBLAS_H:%=-I$B/blas) $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG))
-  LIBS     := $(HDF5_LIBS) $(BLAS_LIBS) $(shell pkg-config --libs $(PKG)) -lhdf5_hl -lm
+  INC      := -Iinclude $(CBLAS_H:%=-I$B/blas) $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell pkg-config --cflags $(PKG)) \
+              $(if $(strip $(ONEDNN_LIBS)),-DONEDNN $(ONEDNN_CFLAGS))
+  LIBS     := $(HDF5_LIBS) $(BLAS_LIBS) $(ONEDNN_LIBS) $(shell pkg-config --libs $(PKG)) -lhdf5_hl -lm
 endif
 V         =
 Q         = $(if $(V),,@)
@@ -121,7 +130,8 @@ $(VERSIONED): EXTRA = -include $B/version.h
 
 # ----------------------------------------------------------------------------------------- what a bare machine needs
 DEBIAN    = build-essential pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libhdf5-openmpi-dev libyaml-dev \
-            libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv
+            libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev libxxhash-dev zlib1g-dev python3 python3-venv \
+            $(if $(filter x86_64,$(shell uname -m)),libdnnl-dev)
 DEBIAN_OTHERS = mpich libmpich-dev libhdf5-mpich-dev libblis-dev libblas-dev # for tests of builds with these
 DEBIAN_TEST = libcmocka-dev valgrind git            # beside those, for tests
 DEBIAN_LINT = clang clang-format libomp-dev shellcheck # and for the lint
@@ -256,6 +266,6 @@ clean:                          # what was built; the virtual environment and ou
 help:
 	@echo 'make [TARGET ...] [SETTING=VALUE ...]'
 	@sed -n 's/^\([a-z0-9-]*\):.*  # \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
+	@echo 'settings: PRECISION=float|double  SANITIZE=1  BLAS=openblas|mkl|blis|blas  ONEDNN=yes|no  CC=mpicc  CFLAGS=...  V=1  SHARED=../shared  PREFIX=/usr/local'
 .PHONY: all tests objects tidied deps others venv transformers test test-faults lint analyse soak demo smollm2 bench install dist clean help always
 .SECONDARY:

@@ -1,5 +1,6 @@
 /* make bench: a training step, an effect pass and pairs on three shapes, as one JSON line each, so that runs can be compared.
- *      bench SHAPE THREADS [REPETITIONS [TENSOR]]      under mpirun for more processes: data parallel, TENSOR of them tensor
+ *      bench SHAPE THREADS [REPETITIONS [TENSOR [PRODUCTS]]]   under mpirun for more processes: data parallel, TENSOR of them
+ *                                                             tensor; PRODUCTS: blas, onednn, or bfloat16 (oneDNN's)
  * A repetition is two AdamW steps of 16 sequences, or the effects of 40. Flops are nominal: 6 N for a token of a step,
  * (2 + 2K + 2J) N for one of an effect pass with K = 2 risks (effects_on_one: 1, as other programs have it) and J objectives;
  * N = all parameters but the input embedding.
@@ -31,7 +32,7 @@ static const struct {
 enum { BATCH = 16, STEPS = 2, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
 
 struct bench {
-    const char *name;
+    const char *name, *products;
     int threads, tensor;
     double rate, peak; /* of sgemm and multiply-adds before the measurement; the better of before and after counts */
     struct grid *grid;
@@ -293,7 +294,7 @@ static void pairs(struct bench *b, int n)
         printf("\"loop_seconds\": %.2f, \"times\": %.2f, \"stored_seconds\": %.2f, \"stored_times\": %.2f, "
                "\"stored_mb\": %.0f, ",
                loop[0], loop[0] / best, loop[1], loop[1] / best, (double)(r.n * b->layout->size * sizeof(real)) / 1e6);
-    if (b->grid->rank == 0) printf("\"precision\": \"%s\"}\n", precision);
+    if (b->grid->rank == 0) printf("\"products\": \"%s\", \"precision\": \"%s\"}\n", b->products, precision);
     fflush(stdout);
     free(out);
 }
@@ -319,10 +320,11 @@ static void report(struct bench *b, const char *what, size_t sequences, double n
     printf("{\"what\": \"%s\", \"shape\": \"%s\", \"ranks\": %d, \"tensor\": %d, \"threads\": %d, \"parameters\": %zu, "
            "\"sequences\": %zu, "
            "\"tokens\": %.0f, \"seconds\": %.4f, \"least\": %.4f, \"sequences_per_s\": %.2f, \"gflops\": %.2f, "
-           "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"peak_gflops\": %.2f, \"of_peak\": %.3f, \"precision\": \"%s\"}\n",
+           "\"sgemm_gflops\": %.2f, \"ratio\": %.3f, \"peak_gflops\": %.2f, \"of_peak\": %.3f, \"products\": \"%s\", "
+           "\"precision\": \"%s\"}\n",
            what, b->name, b->grid->size, b->tensor, b->threads, b->layout->elements, sequences, n_tokens, median,
            seconds[0], (double)sequences / median, gflop / median, rate[0] / 1e9, gflop * 1e9 / median / rate[0],
-           rate[1] / 1e9, gflop * 1e9 / median / rate[1], sizeof(real) == 8 ? "float64" : "float32");
+           rate[1] / 1e9, gflop * 1e9 / median / rate[1], b->products, sizeof(real) == 8 ? "float64" : "float32");
     fflush(stdout);
 }
 
@@ -342,16 +344,24 @@ int main(int argc, char **argv)
     struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1, .tensor = argc > 4 ? atoi(argv[4]) : 1};
     int n = argc > 3 ? atoi(argv[3]) : 5;
     double *seconds;
-    const char *config = NULL;
+    const char *config = NULL, *name[N_MULTIPLIER] = {"blas", "onednn", "bfloat16"};
+    int products = 0;
     must(math_start(argv));
     must(parallel_start(&argc, &argv));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
         if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;
-    if (!config || b.threads < 1 || n < 1 || b.tensor < 1) {
-        fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS [TENSOR]]\n");
+    while (argc > 5 && products < N_MULTIPLIER && strcmp(name[products], argv[5])) products++;
+    if (!config || b.threads < 1 || n < 1 || b.tensor < 1 || products == N_MULTIPLIER) {
+        fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS [TENSOR [blas|onednn|bfloat16]]]\n");
         return 2;
     }
     math_threads(b.threads);
+    if (math_products_lack((enum multiplier)products)) {
+        fprintf(stderr, "bench: %s: %s\n", name[products], math_products_lack((enum multiplier)products));
+        return 1;
+    }
+    must(math_products((enum multiplier)products));
+    b.products = name[products];
     prepare(&b, config);
     seconds = calloc((size_t)n, sizeof *seconds);
     b.rate = math_gemm_rate(2048);

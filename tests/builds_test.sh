@@ -76,6 +76,22 @@ for name in blas blas-netlib; do
     fi
 done
 
+# Without oneDNN, where this program has it: nothing else is lacking, and what needs it says so.
+# shellcheck disable=SC2086
+onednn_absent() {
+    built absent 'onednn|dnnl|blas_priv' "ONEDNN=no" ONEDNN=no || return
+    check "ONEDNN=no: is not linked" sh -c "! ldd $work/absent/unlearn | grep libdnnl"
+    check "ONEDNN=no: two updates" timeout 100 "$work/absent/unlearn" --overwrite $demo $short
+    check "ONEDNN=no: --version says so" says '^no oneDNN$' "$work/absent/unlearn" --version
+    for key in parallel.products=onednn precision=bfloat16; do
+        check "ONEDNN=no: $key is refused" says "^unlearn: error: .*${key%=*}: this program was built without oneDNN: leave the key out" \
+            "$work/absent/unlearn" --check $demo $key
+    done
+}
+if [ $precision = float ] && ldd ./unlearn | grep -q libdnnl; then onednn_absent; else
+    skip "ONEDNN=no: the program has no oneDNN in any case (Debian: libdnnl-dev)"
+fi
+
 # shellcheck disable=SC2086
 mpich() {
     mpirun=$(dirname "$(command -v mpicc.mpich)")/mpirun.mpich

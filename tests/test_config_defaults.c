@@ -76,6 +76,7 @@ static void the_defaults_of_measuring_and_saving_are_those_of_the_design(void **
     assert_true(c->checkpoint.export);
     assert_int_equal(c->checkpoint.dtype, DTYPE_FULL);
     assert_int_equal(c->precision, PRECISION_FLOAT32);
+    assert_int_equal(c->parallel.products, PRODUCTS_OF_AUTO);
     config_free(c);
 }
 

@@ -231,7 +231,10 @@ static void what_is_for_later_says_so(void **state)
     static const struct wrong cases[] = {
         {"parallel: {recompute: layer}", "in.yaml:3:23", "parallel.recompute"},
 
-        {"precision: bfloat16", "in.yaml:3:12", "not built yet"},
+        {"precision: float16", "in.yaml:3:12", "did you mean bfloat16?"},
+        {"precision: bfloat16\nparallel: {products: blas}", "in.yaml:3:12", "leave out parallel.products"},
+        {"precision: bfloat16\ntask: generate\ngenerate: {prompt: x}", "in.yaml:3:12", "answers are written in float32"},
+        {"parallel: {products: mkl}", "in.yaml:3:22", "parallel.products"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
         {"geffect: {curvature: maybe}", "in.yaml:3:22", "geffect.curvature.update: expected true or false"},
         {"geffect: {curvature: {windw: 3}}", "in.yaml:3:23", "did you mean \"window\"?"},

@@ -1,5 +1,5 @@
-/* blas: products by the BLAS library: its kernels, threads, the linear layer's three products, what rates it reaches. The only
- * room that calls BLAS. Every function is Local and, but for math_start(), cannot fail; sizes of zero are legal.       */
+/* blas: products by the BLAS library or oneDNN: kernels, threads, the linear layer's three products, what rates they reach. The
+ * only room that calls these. Every function is Local; those that can fail return a status. Sizes of zero are legal.  */
 #ifndef UNLEARN_BLAS_H
 #define UNLEARN_BLAS_H
 #include "unlearn/core.h"
@@ -18,6 +18,8 @@ const char *math_warning(void);
 /* --------------------------------------------------------------------------------------------------- threads ----- */
 void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
 int math_threads_now(void);
+/* "oneDNN 2.6.3 AVX-512", or that the program has none; static */
+const char *math_onednn(void);
 const char *math_library(void); /* "OpenBLAS 0.3.21 ... Haswell", static */
 
 /* Fewer elements than these are done by one thread: waking a team costs some microseconds. */
@@ -31,6 +33,24 @@ bool team_free(void);
 static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* --------------------------------------------------------------------------------------------- whose products ----- */
+enum multiplier {
+    BY_BLAS,     /* the BLAS library's: always there */
+    BY_ONEDNN,   /* oneDNN's, of floats */
+    BY_BFLOAT16, /* oneDNN's: operands are rounded to bfloat16, sums are of floats */
+    N_MULTIPLIER
+};
+/** NULL where this program on this processor can have such products; else why not, one clause. The first call tries products
+ *  at sizes of every kind against plain loops, for some milliseconds. Not inside a parallel region. */
+const char *math_products_lack(enum multiplier p);
+/** From now on gemm() and the linear layer use these, which must not be lacking. Not inside a parallel region.
+ *  \return OK; ERR_MEMORY: no room for rounded operands (8 MB a thread) */
+enum status math_products(enum multiplier p);
+enum multiplier math_products_now(void);
+/** Flop/s of the linear layer's three products for so many rows, outputs and inputs, with the threads set, by each of the
+ *  libraries of p; measured in turns, for some tens of milliseconds. 0 where nothing could be measured. */
+void math_products_rates(size_t rows, size_t out, size_t in, size_t n, const enum multiplier *p, double *rate);
 
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */

@@ -17,6 +17,7 @@ enum counted_end { COUNTED_IN, COUNTED_OUT };
 enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER };
 enum combine_over { COMBINE_GLOBAL, COMBINE_MICRO_BATCH };
 enum dual_update { DUAL_STEP, DUAL_EPOCH };
+enum whose_products { PRODUCTS_OF_AUTO, PRODUCTS_OF_BLAS, PRODUCTS_OF_ONEDNN };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
@@ -116,6 +117,7 @@ struct config {
         size_t data, tensor, threads, tokens, logits; /* CONFIG_AUTO */
         enum shard shard;
         enum recompute recompute;
+        enum whose_products products;
         struct place place;
     } parallel;
     struct config_objective objective;

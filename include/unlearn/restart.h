@@ -29,6 +29,8 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes, cons
  *                                                                                            Collective over world. */
 enum status restart_find(const char *dir, const struct config *c, const struct grid *world, struct restart **out);
 void restart_free(struct restart *r);
+/** What other library than the BLAS multiplied when it was made, as math_onednn() has it; NULL: none. Rank 0, borrowed. */
+const char *restart_products(const struct restart *r);
 /** "restart ..." for the log: from where, and whether to the last bit. Rank 0. */
 enum status restart_describe(const struct restart *r, const struct plan *p, struct text *out);
 /** Whether models and data have the content that they had. ERR_INPUT names the key.             Collective over the job. */

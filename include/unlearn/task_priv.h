@@ -56,6 +56,23 @@ enum status task_generate(const struct options *o, const struct inputs *in, cons
 enum status check_print(const struct inputs *in, const struct timetable *s, const struct plan *p,
                         const struct text *plan);
 
+/** Nominal flops of a whole run, of all processes. */
+double work_of_all(const struct inputs *in, const struct timetable *s, const struct plan *p);
+
+/* -------------------------------------------------------------------------------------------------- products ----- */
+/** Sets whose products the run uses where the input says so; ERR_INPUT where this program or processor has not got them.
+ *                                                                                              Collective over world. */
+enum status products_asked(const struct inputs *in, const struct grid *world);
+/** Where the input leaves it open: the faster, as rank 0 measures at the sizes of the plan; so that a run of little work is the
+ *  same each time, the BLAS library's for that.                                               Collective over world. */
+enum status products_chosen(const struct inputs *in, const struct timetable *s, const struct plan *p,
+                            const struct grid *world);
+/** Where the input leaves it open: those of the checkpoint; with a warning where they are not to be had.
+ *                                                                                              Collective over world. */
+enum status products_of_restart(const struct inputs *in, const struct restart *r, const struct grid *world);
+/** Whose products they are, and why: a line; NULL: nothing was decided. */
+const char *products_said(void);
+
 /* ----------------------------------------------------------------------------------------------------- files ----- */
 /** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
 enum status inputs_spared(const struct options *o, const struct config *c);

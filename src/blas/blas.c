@@ -1,6 +1,6 @@
-/* The linear layer y = x W^T and its two backward products, by CBLAS; the threads of OpenMP and of BLAS.
+/* The linear layer y = x W^T and its two backward products, by CBLAS or oneDNN; the threads of OpenMP and of BLAS.
  *      dx = dy W        dW = dy^T x                                                                                   */
-#include "unlearn/blas.h"
+#include "unlearn/blas_priv.h"
 #include <assert.h>
 #include <cblas.h>
 #include <limits.h>
@@ -58,8 +58,8 @@ static void scale_rows(size_t m, size_t n, real beta, real *c, size_t ldc)
 #define GEMV cblas_dgemv
 #endif
 
-static void gemm_blas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
-                      const real *b, size_t ldb, real beta, real *c, size_t ldc)
+static void gemm_cblas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                       const real *b, size_t ldb, real beta, real *c, size_t ldc)
 {
     if (m == 1 && tb && !ta) { /* one row of x: GEMM would first copy all weights and take four times as long */
         scale_rows(1, n, beta, c, ldc);
@@ -67,6 +67,27 @@ static void gemm_blas(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha
     } else
         GEMM(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha,
              a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+}
+
+static enum multiplier in_use = BY_BLAS;
+
+enum status math_products(enum multiplier p)
+{
+    enum status st = p == BY_BFLOAT16 ? bfloat16_room() : OK;
+    if (st == OK) in_use = p;
+    return st;
+}
+
+enum multiplier math_products_now(void) { return in_use; }
+
+static void gemm_part(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                      const real *b, size_t ldb, real beta, real *c, size_t ldc)
+{
+    if (in_use == BY_BFLOAT16)
+        bfloat16_gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    else if (in_use != BY_ONEDNN || (m == 1 && tb && !ta) ||
+             !onednn_gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc))
+        gemm_cblas(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
@@ -78,7 +99,7 @@ void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, re
             size_t rows = smaller(most, m - i), columns = smaller(most, n - j);
             if (k == 0) scale_rows(rows, columns, beta, c + i * ldc + j, ldc);
             for (size_t l = 0; l < k; l += most)
-                gemm_blas(ta, tb, rows, columns, smaller(most, k - l), alpha, a + (ta ? l * lda + i : i * lda + l), lda,
+                gemm_part(ta, tb, rows, columns, smaller(most, k - l), alpha, a + (ta ? l * lda + i : i * lda + l), lda,
                           b + (tb ? j * ldb + l : l * ldb + j), ldb, l == 0 ? beta : 1, c + i * ldc + j, ldc);
         }
 }

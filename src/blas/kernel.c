@@ -3,7 +3,7 @@
  * only when the library is loaded: the program sets it and restarts itself, once, before it starts MPI or threads. BLIS
  * aborts if it is given kernels that it was built without, so its choice is left alone. */
 #define _GNU_SOURCE
-#include "unlearn/blas.h"
+#include "unlearn/blas_priv.h"
 #include <cblas.h>
 #include <errno.h>
 #include <math.h>
@@ -134,9 +134,8 @@ static bool product_agrees(bool ta, bool tb, size_t m, size_t n, size_t k)
     return same;
 }
 
-/* Tests the forms that are used, at sizes with remainders of every kind; the last size is too large for special kernels
- * for small products. */
-static bool products_agree(void)
+/* Tests the forms that are used; the last size is too large for special kernels for small products. */
+bool products_agree(void)
 {
     enum {
         BUFFER = 144 << 20
@@ -228,7 +227,8 @@ const char *math_warning(void)
     if (product > SLOWEST && product < FAIR * peak)
         product = fmax(product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */
     math_threads(threads);
-    if (product < SLOWEST || (product > FAIR * peak && !below_processor())) return NULL;
+    if (product < SLOWEST || (product > FAIR * peak && (!below_processor() || math_products_now() != BY_BLAS)))
+        return NULL;
     advice(what_to_do, sizeof what_to_do);
     snprintf(text, sizeof text,
              "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s kernels: %s", product / 1e9,

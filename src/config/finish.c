@@ -181,6 +181,20 @@ static enum status check_prompts(const struct config *c)
                 place_text(&place));
 }
 
+/* Where a product in bfloat16 would not be made. */
+static enum status check_precision(const struct config *c)
+{
+    struct place place = config_place(c, "precision");
+    if (c->precision != PRECISION_BFLOAT16) return OK;
+    if (c->task == TASK_GENERATE)
+        return fail(ERR_INPUT, "%s: precision: answers are written in float32 in any case: leave the key out",
+                    place_text(&place));
+    if (c->parallel.products == PRODUCTS_OF_BLAS)
+        return fail(ERR_INPUT, "%s: precision: the BLAS library has no products in bfloat16: leave out parallel.products",
+                    place_text(&place));
+    return OK;
+}
+
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
@@ -199,6 +213,7 @@ enum status config_finish(struct config *c)
     TRY(check_sets(c));
     TRY(check_names(c));
     TRY(check_prompts(c));
+    TRY(check_precision(c));
 done:
     return st;
 }

@@ -115,6 +115,9 @@ const struct row config_table[] = {
      .help =
          "rows of logits held for a backward, at least 256; others are computed twice; auto: all, if the memory would do",
      RANGE(1, 1e9), ALSO_AUTO | FREE},
+    {"parallel.products", CHOICE, AT(parallel.products), "auto",
+     .help = "in float32: the library that multiplies; auto: the faster, measured at the start of a long run",
+     .choices = "auto|blas|onednn", .flags = FREE},
 
     {"objective", SECTION, 0, "npo", .help = "what is minimised, with its own parameters", .bare = "name"},
     {"objective.name", WORD, AT(objective.name), NULL, .help = "ga, npo, wga ...", .place = AT(objective.place),
@@ -299,7 +302,8 @@ const struct row config_table[] = {
      RANGE(0, RANKS)},
     {"guard.project", NUMBER, AT(guard.project), "0",
      .help = "forget off retain gradient: share of the newest batch in the latter; 0: never; 1: it alone", RANGE(0, 1)},
-    {"precision", CHOICE, AT(precision), "float32", .help = "of the matrix products", .choices = "float32|bfloat16",
-     .built = 1},
+    {"precision", CHOICE, AT(precision), "float32",
+     .help = "to which the operands of matrix products are rounded; sums and weights stay float32",
+     .choices = "float32|bfloat16"},
 };
 const size_t config_rows = sizeof config_table / sizeof *config_table;

@@ -62,7 +62,8 @@ static void finish(const struct exchange *e, size_t k)
     const struct comm *c = e->c;
     real *own = NULL, *room = c->room + k % 2 * (size_t)(c->size - 1) * e->piece;
     const size_t n = piece(e, c->rank, k, &own);
-    MPI_Waitall(2 * (c->size - 1), c->request + k % 2 * 2 * (size_t)(c->size - 1), MPI_STATUSES_IGNORE);
+    MPI_Request *request = c->request + k % 2 * 2 * (size_t)(c->size - 1);
+    for (int i = 0; i < 2 * (c->size - 1); i++) MPI_Wait(&request[i], MPI_STATUS_IGNORE);
     for (int r = 1; r < c->rank; r++) add(n, room + (size_t)r * e->piece, room);
     if (c->rank > 0) add(n, room, own); /* x + y = y + x, to the last bit */
     for (int r = c->rank; r < c->size - 1; r++) add(n, room + (size_t)r * e->piece, own);

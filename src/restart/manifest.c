@@ -116,10 +116,17 @@ done:
     return failed && st == OK ? fail(ERR_MEMORY, "%s: no memory for its manifest", dir) : st;
 }
 
+/* Products that are the BLAS library's are not named: so it is in checkpoints of programs that had no others. */
 json_t *manifest_layout(const struct plan *p)
 {
-    return json_pack("{s:i, s:i, s:i, s:I, s:s}", "data", p->data, "tensor", p->tensor, "threads", p->threads, "tokens",
-                     (json_int_t)p->tokens, "library", math_library());
+    return json_pack("{s:i, s:i, s:i, s:I, s:s, s:s*}", "data", p->data, "tensor", p->tensor, "threads", p->threads,
+                     "tokens", (json_int_t)p->tokens, "library", math_library(), "products",
+                     math_products_now() == BY_BLAS ? NULL : math_onednn());
+}
+
+const char *restart_products(const struct restart *r)
+{
+    return json_string_value(json_object_get(json_object_get(r->manifest, "layout"), "products"));
 }
 
 static json_t *head(const struct training *t, const struct text *input, size_t step, size_t log_bytes)

@@ -31,13 +31,18 @@ static enum status counted(struct text *out, size_t n, const char *what)
     return n ? text_print(out, "%s%zu %s%s", out->n ? ", " : "", n, what, n == 1 ? "" : "s") : OK;
 }
 
+double work_of_all(const struct inputs *in, const struct timetable *s, const struct plan *p)
+{
+    const struct times n = count(in, s);
+    return (double)n.updates * p->all.flops_update + (double)n.measurements * p->all.flops_measure +
+           (double)n.evaluations * p->all.flops_evaluate;
+}
+
 /* The least time of the whole run, by the rate at which all processes can multiply [flop/s]. */
 static enum status report_time(const struct inputs *in, const struct timetable *s, const struct plan *p, double rate)
 {
     const struct times n = count(in, s);
-    const double seconds = ((double)n.updates * p->all.flops_update + (double)n.measurements * p->all.flops_measure +
-                            (double)n.evaluations * p->all.flops_evaluate) /
-                           rate;
+    const double seconds = work_of_all(in, s, p) / rate;
     const double unit = seconds < 120 ? 1 : seconds < 7200 ? 60 : 3600;
     struct text t = {0};
     enum status st;

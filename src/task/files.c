@@ -16,6 +16,7 @@ struct about { /* text of the files' attributes */
 static void describe(const struct run *r, struct about *a)
 {
     const struct config *c = r->in->config;
+    const bool onednn = math_products_now() != BY_BLAS, narrow = math_products_now() == BY_BFLOAT16;
     char when[64], host[200] = "unknown";
     time_t now = time(NULL);
     struct tm utc;
@@ -26,7 +27,8 @@ static void describe(const struct run *r, struct about *a)
     snprintf(a->layout, sizeof a->layout, "data %d x tensor %d, %d threads a process, %zu tokens a pass", r->plan->data,
              r->plan->tensor, r->plan->threads, r->plan->tokens);
     snprintf(a->host, sizeof a->host, "%s", host);
-    snprintf(a->libraries, sizeof a->libraries, "%s; %s", parallel_library(), math_library());
+    snprintf(a->libraries, sizeof a->libraries, "%s; %s%s%s", parallel_library(), math_library(),
+             onednn ? "; products " : "", onednn ? math_onednn() : "");
     const struct attribute list[N_ATTRIBUTE] = {
         {"history", a->history},
         {"version", UNLEARN_VERSION},
@@ -36,7 +38,9 @@ static void describe(const struct run *r, struct about *a)
         {"layout", a->layout},
         {"host", a->host},
         {"libraries", a->libraries},
-        {"precision", sizeof(real) == 8 ? "float64" : "float32"},
+        {"precision", sizeof(real) == 8 ? "float64"
+                      : narrow          ? "float32, products of bfloat16"
+                                        : "float32"},
         {"normalisation", c->geffect.normalisation == NORM_SEQUENCE_SUM ? "sequence_sum" : "token_mean"},
         {"estimator", c->geffect.estimator == ESTIMATOR_MOVING_AVERAGE ? "moving_average" : "full"}};
     memcpy(a->attribute, list, sizeof list);

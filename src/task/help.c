@@ -378,6 +378,6 @@ enum status task_help(const char *topic, struct text *out)
 
 enum status task_version(struct text *out)
 {
-    return text_print(out, "unlearn %s (%s), %s\n%s\n%s\n", UNLEARN_VERSION, UNLEARN_COMMIT,
-                      sizeof(real) == 8 ? "float64" : "float32", math_library(), parallel_library());
+    return text_print(out, "unlearn %s (%s), %s\n%s\n%s\n%s\n", UNLEARN_VERSION, UNLEARN_COMMIT,
+                      sizeof(real) == 8 ? "float64" : "float32", math_library(), math_onednn(), parallel_library());
 }

@@ -9,6 +9,7 @@ void report_kernels(void)
 {
     const char *warning = math_warning();
     log_info("kernels    %s", math_kernels());
+    if (products_said()) log_info("products   %s", products_said());
     if (warning) log_warn("%s", warning);
 }
 
@@ -23,7 +24,11 @@ static void rates(bool long_enough, double *peak, double *product)
     if (*product > *peak) *peak = *product; /* other work came between */
 }
 
-static const char *product_name(void) { return sizeof(real) == 8 ? "dgemm" : "sgemm"; }
+static const char *product_name(void)
+{
+    if (math_products_now() == BY_BFLOAT16) return "products in bfloat16";
+    return sizeof(real) == 8 ? "dgemm" : "sgemm";
+}
 
 /* The least time, by the plan's flops and the rate of this process's products times the processes. */
 double report_prediction(const struct plan *p)

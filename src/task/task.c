@@ -37,6 +37,7 @@ static enum status make_plan(const struct inputs *in, struct timetable *s, const
     TRY(probes_check(in));
     TRY(plan_layout(in, s, &m, p));
     math_threads(p->threads);
+    TRY(products_asked(in, world));
     math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
     m.resident = memory_resident();
     TRY(plan_sizes(in, s, &m, sizeof parts / sizeof *parts, parts, p));
@@ -146,6 +147,7 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     enum status st;
     TRY(run_new(&r, s, world));
     TRY(run_directory(&r, o));
+    if (r.restart) TRY(products_of_restart(in, r.restart, world));
     if (r.finished) {
         log_info("%s: the run is finished: nothing is left to do", in->config->output_directory);
         goto done;
@@ -194,6 +196,7 @@ enum status task_run(const struct options *o)
     if (st == OK) timetable_warn(in->config, &s);
     if (st == OK) st = make_plan(in, &s, world, room, &p);
     TRY(grid_agree(world, st));
+    if (!o->restart) TRY(products_chosen(in, &s, &p, world));
     if (o->check) {
         st = check(in, &s, &p);
     } else {
