@@ -58,8 +58,6 @@ const real *shared_sum(const struct engine *e, const struct param *p, size_t n, 
 
 /** Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
 size_t widest_whole(const struct layout *l);
-/** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row. */
-double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */

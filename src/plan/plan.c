@@ -1,6 +1,6 @@
 /* Sizes of passes, memory per process and work of a run. At its end a run compares the planned memory with the measured
  * peak. */
-#include "unlearn/plan.h"
+#include "unlearn/plan_priv.h"
 #include <assert.h>
 #include <sys/resource.h>
 
@@ -33,13 +33,14 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ---------------------------------------------------------------------------------------------------- parts ------- */
 /* Asks all parts: takes the largest of their calls and the sums of their memory and work. */
-static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct plan *p)
+static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct counter *counter,
+                struct plan *p)
 {
     struct demand *all = &p->all;
     *all = (struct demand){.objectives = 0};
     for (size_t i = 0; i < p->n_part; i++) {
         struct demand *d = &p->demand[i];
-        *d = (struct demand){0};
+        *d = (struct demand){.counter = counter};
         p->part[i]->demand(in, s, p, l, d);
         all->rows = larger(all->rows, d->rows);
         all->objectives = larger(all->objectives, d->objectives);
@@ -54,6 +55,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->flops_update += d->flops_update;
         all->flops_measure += d->flops_measure;
         all->flops_evaluate += d->flops_evaluate;
+        for (int of = 0; of < N_OCCASION; of++) work_add(&d->work[of], 1, &all->work[of]);
     }
     p->slots = all->slots;
 }
@@ -186,6 +188,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
     struct layout *l = NULL;
     struct engine e = {.grid = &g};
+    struct counter *counter = NULL;
     enum status st;
     assert(n_part <= MOST_PARTS);
     p->part = part, p->n_part = n_part;
@@ -194,12 +197,15 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     p->bytes_state = l->size * sizeof(real);
     TRY(choose_reference(in, s, l, p));
     pass_tokens(in, p);
-    ask(in, s, l, p);
+    TRY(counter_new(in, s, l, p, &counter));
+    ask(in, s, l, counter, p);
     limits(in, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
     TRY(choose_recompute(in, l, &g, m->room, p));
+    for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
+    counter_free(counter);
     layout_free(l);
     return st;
 }

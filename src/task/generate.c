@@ -72,12 +72,12 @@ done:
     return st;
 }
 
-static enum status check(const struct inputs *in, const struct plan *p)
+static enum status check(const struct inputs *in, const struct grid *world, const struct plan *p)
 {
     struct text text = {0};
     enum status st;
     TRY(print_plan(in, p, &text));
-    TRY(check_print(in, NULL, p, &text));
+    TRY(check_print(in, NULL, world, NULL, p, &text));
 done:
     text_free(&text);
     return st;
@@ -200,7 +200,7 @@ enum status task_generate(const struct options *o, const struct inputs *in, cons
     struct plan p;
     enum status st;
     TRY(plan(in, world, &p));
-    if (o->check) return check(in, &p);
+    if (o->check) return check(in, world, &p);
     TRY(grid_agree(world, plan_memory(in, &p)));
     TRY(run(o, in, &p, world));
 done:
