@@ -72,8 +72,16 @@ class Nodes:
         self.b.kill()  # --kill-child: its first process, and so the rest
         self.b.wait()
 
-    def alive(self):
-        return self.b.poll() is None
+    @staticmethod
+    def cut():
+        """Nothing comes through the cable any more, and nobody is told."""
+        sh("ip", "link", "set", "cable", "down")
+
+    def mend(self):
+        if self.b.poll() is None:
+            sh("ip", "link", "set", "cable", "up")
+        else:
+            self.start()
 
     def own(self, pid):
         """Whether this process is one of node-b's."""
@@ -146,14 +154,16 @@ class Case:
             said = done.text
         planned = re.search(rf"in an? {of} ([0-9.e+-]+) MB to", said)
         measured, planned = (sent[1] - sent[0]) / times, float(planned[1]) * 1e6 if planned else 0
-        self.checks.check(planned and abs(measured / planned - 1) < 0.1, f"{what}: a process sends what the plan says, {of}",
+        self.checks.check(planned and abs(measured / planned - 1) < 0.15,  # headers, acknowledgements, what TCP sends twice
+                          f"{what}: a process sends what the plan says, {of}",
                           f"{measured:.0f} bytes, planned {planned:.0f}")
         print(f"{what}: {of}: {measured:.0f} bytes, planned {planned:.0f}")
 
     def lost(self, what, lose):
         """A run that loses what `lose` takes from it while it has a checkpoint; then it goes on."""
         parallel, directory = {"data": 2, "tensor": 1}, self.scene.new(what)
-        mpirun = self.nodes.mpirun(1, 1)
+        patience = {"time": 2, "intvl": 1, "probes": 2}  # seconds, until Open MPI gives a silent daemon up; else 480
+        mpirun = self.nodes.mpirun(1, 1, *(str(x) for k, v in patience.items() for x in ("--mca", f"oob_tcp_keepalive_{k}", v)))
         slow = {"FAULT_CALL": "rename", "FAULT_PATH": "checkpoint-3", "FAULT_N": 1, "FAULT_LAST": 2, "FAULT_HOW": "sleep", "FAULT_RANK": 0}
         run = self.start(directory, 2, parallel, mpirun, env=slow)
         self.checks.check(run.until((directory / "out/checkpoint-2").exists), f"{what}: there is a checkpoint")
@@ -161,8 +171,7 @@ class Case:
         done = run.wait()
         self.checks.check(done.code not in (0, 124), f"{what}: the job ends", f"status {done.code}: {done.err[-1000:]}")
         self.checks.check(not done.left and done.seconds < 20, f"{what}: at once, and nobody is left", f"{done.left} {done.seconds:.1f} s")
-        if not self.nodes.alive():
-            self.nodes.start()
+        self.nodes.mend()
         done = self.start(directory, 2, parallel, self.nodes.mpirun(1, 1), options=["--restart"]).wait()
         went_on = "restart    from out/checkpoint-" in done.text
         self.checks.check(done.code == 0 and went_on, f"{what}: the restart goes on", f"status {done.code}: {done.err[-1000:]}")
@@ -189,25 +198,23 @@ def cases(case):
 
     def messages():
         train = {"batch_size": 4, "accumulation": 1}
-        two, three = ({"train": train | {"steps": 2}, "geffect": {"every": every}} for every in (2, 1))  # measurements
+        two, six = ({"train": train | {"steps": 5}, "geffect": {"every": every}} for every in (5, 1))  # measurements
         for parallel in ({"data": 2}, {"tensor": 2}):
             few, many = ({"train": train | {"steps": steps}, "geffect": {"every": 0}} for steps in (1, 5))
             case.sent_by(str(parallel), parallel, "update", few, many, 4)
-            case.sent_by(str(parallel), parallel, "measurement", two, three, 1)
+            case.sent_by(str(parallel), parallel, "measurement", two, six, 4)
 
-    def killed(run, name):
-        """One process of this name on the second node."""
-        pid = next(p for p, of in run.processes().items() if of.startswith(name) and case.nodes.own(p))
-        run.kill(pid)
+    def kill_daemon(run):
+        run.kill(next(p for p, name in run.processes().items() if name == "orted" and case.nodes.own(p)))
 
     def lost_node():
         case.lost("a node is lost", lambda run: case.nodes.lose())
 
-    def lost_daemon():
-        case.lost("the other node's daemon is killed", lambda run: killed(run, "orted"))
+    def lost_cable():
+        case.lost("the cable is cut", lambda run: case.nodes.cut())
 
-    def lost_rank():
-        case.lost("the other node's rank is killed", lambda run: killed(run, "unlearn"))
+    def lost_daemon():
+        case.lost("the other node's daemon is killed", kill_daemon)
 
     def two_jobs():
         directory, other = case.scene.new("two jobs"), {"data": 1, "tensor": 1}
@@ -219,8 +226,7 @@ def cases(case):
         case.scene.ended("a second job in one directory, from another node", second, 1, "node-a", str(first.process.pid))
         case.scene.ended("the first job goes on", first.wait(), 0)
 
-    return [(f.__name__.replace("_", " "), f) for f in (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_daemon,
-                                                        lost_rank, two_jobs)]
+    return [(f.__name__.replace("_", " "), f) for f in (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_cable, lost_daemon, two_jobs)]
 
 
 def main():
