@@ -1,6 +1,6 @@
 /* fuzz: config.json. What is accepted must be a model that can be laid out: every element counted by one process. */
 #include "fuzz_json.h"
-#include "unlearn/model_priv.h"
+#include "unlearn/state.h"
 #include <math.h>
 
 static void check_layouts(const struct shape *s, int size)

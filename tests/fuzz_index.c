@@ -1,6 +1,6 @@
 /* fuzz: model.safetensors.index.json beside two shards. What is accepted has every tensor, in a file of the directory. */
 #include "fuzz_json.h"
-#include "unlearn/model_priv.h"
+#include "unlearn/state.h"
 #include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <unistd.h>

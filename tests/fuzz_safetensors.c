@@ -1,7 +1,7 @@
 /* fuzz: the header of a safetensors file. What is accepted must lie in the file, without holes or overlaps. */
 #define _GNU_SOURCE
 #include "fuzz_json.h"
-#include "unlearn/model_priv.h"
+#include "unlearn/state.h"
 #include "unlearn/weights_priv.h"
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef UNLEARN_TESTS_MODEL_FILES_H
 #define UNLEARN_TESTS_MODEL_FILES_H
 #include "near.h"
-#include "unlearn/model_priv.h"
+#include "unlearn/state.h"
 #include "unlearn/shape_priv.h"
 #include "unlearn/weights_priv.h"
 #include <dirent.h>

@@ -2,7 +2,7 @@
 #ifndef UNLEARN_OPTIM_H
 #define UNLEARN_OPTIM_H
 #include "unlearn/core.h"
-#include "unlearn/model.h"
+#include "unlearn/state.h"
 #include "unlearn/parallel.h"
 
 enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };

@@ -2,7 +2,7 @@
 #ifndef UNLEARN_WEIGHTS_H
 #define UNLEARN_WEIGHTS_H
 #include "unlearn/core.h"
-#include "unlearn/model.h"
+#include "unlearn/state.h"
 #include "unlearn/parallel.h"
 
 /** Where the shape ties lm_head to the embedding but the files of DIR hold a head with other values, the files count, as in

@@ -2,7 +2,7 @@
  * rows; widths are this process's share. Private to the room's files. */
 #ifndef UNLEARN_DECODER_H
 #define UNLEARN_DECODER_H
-#include "unlearn/model_priv.h"
+#include "unlearn/model.h"
 
 struct block_kept {        /* what a forward keeps of one block, each [rows] */
     real *x;               /* [d] input of the block */

@@ -1,7 +1,7 @@
 /* Which part of each tensor a process keeps. The table below gives the two dimensions of every tensor; each dimension
  * is kept whole or split over the tensor ranks, and that decides how the tensor is split:
  *     W of y = x W^T is split by rows if its outputs are heads, MLP columns or words, by columns if its inputs are. */
-#include "unlearn/model_priv.h"
+#include "unlearn/state_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* One value per parameter, layer by layer: acquire, use, release or commit. In test mode acquire returns a copy and
  * release fills it with NaN, so that a pointer kept too long reads NaN.                                             */
-#include "unlearn/model_priv.h"
+#include "unlearn/state_priv.h"
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* model: which part of every tensor a process keeps.                                                      NP: 1 */
+/* state: which part of every tensor a process keeps.                                                      NP: 1 */
 #include "model_files.h"
 
 static const char *const kinds[] = {

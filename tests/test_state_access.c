@@ -1,5 +1,6 @@
-/* model: gradients summed over processes.                                                         NP: 1 2 3 4 */
+/* state: gradients summed over processes.                                                         NP: 1 2 3 4 */
 #include "model_files.h"
+#include "unlearn/state_priv.h"
 
 /* Small whole numbers: every sum is exact in float. */
 static double part_of(const struct param *p, size_t row, size_t column, int tensor_rank, int data_rank)

@@ -1,0 +1,95 @@
+/* state: which part of a model's tensors a process keeps, and one value per parameter: weights, gradients, moments. What a
+ * model is stands in shape.h.
+ *
+ * Layers, here and in the output: 0 = embed, 1 ... L = the blocks, L+1 = norm (the final one), L+2 = lm_head.        */
+#ifndef UNLEARN_STATE_H
+#define UNLEARN_STATE_H
+#include "unlearn/core.h"
+#include "unlearn/math.h"
+#include "unlearn/parallel.h"
+#include "unlearn/shape.h"
+
+/* -------------------------------------------------------------------------------- layout: who keeps which part ----- */
+/* One tensor of the checkpoint, and this process's part of it: the rows that `piece` lists, see param_global_row(), and
+ * columns col_first ... col_first+col_count-1. A vector is [rows][1]. */
+struct param {
+    char *name; /* in the safetensors file; owned */
+    enum role role;
+    size_t layer;
+    bool vector;
+    bool transposed;   /* the file has it as [cols][rows] */
+    size_t rows, cols; /* global shape */
+    bool goes_on;      /* part of the file's tensor that the parameter before it begins: its rows are below those */
+    size_t tensor;     /* number of the file's tensor, which may hold several parameters */
+    size_t tensor_first, tensor_rows; /* where in it the rows begin; all of its rows */
+    size_t n_piece;                   /* runs of global rows, in local order; usually one */
+    struct piece {
+        size_t first, count;
+    } * piece;        /* owned */
+    size_t row_count; /* local rows, of all pieces together */
+    size_t col_first, col_count;
+    size_t own_first, own_count; /* local rows that this process counts in sums over the tensor ranks: every global row is
+                                    counted by exactly one of them */
+    bool shared;   /* some rows are kept by several tensor ranks and their gradients are partial sums there */
+    size_t offset; /* of its first element in a state, in reals */
+};
+struct layout {
+    const struct shape *shape; /* borrowed */
+    int tensor_rank, tensor_size;
+    size_t n_param, n_tensor;
+    struct param *param;               /* ordered by layer, then role */
+    size_t n_layer;                    /* blocks + 3 */
+    size_t *layer_first;               /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
+    size_t size;                       /* reals of a state on this process */
+    size_t elements;                   /* parameters of the whole model */
+    size_t head_first, head_count;     /* query heads of this process */
+    size_t kv_first, kv_count;         /* key-value heads that these query heads need */
+    size_t column_first, column_count; /* MLP columns */
+    size_t word_first, word_count;     /* vocabulary rows */
+};
+/** tensor_size may be at most the number of heads; ERR_INPUT for a larger one names the layouts that work.    Local. */
+enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, struct layout **out);
+void layout_free(struct layout *l);
+/** The parameter of a layer with this role; NULL when the layer has none. With tied embeddings lm_head's ROLE_HEAD is
+ *  the embedding; with QK_EACH the first head's parameter is returned, and the other heads' follow it. */
+const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
+/** Rows and columns of the tensor in a file, exchanged if the file stores it transposed; the file's rows of this part. */
+size_t param_file_rows(const struct param *p);
+size_t param_file_cols(const struct param *p);
+size_t param_part_rows(const struct param *p);
+/** Where a state has the parameters of a layer: data[*first ... *first + *count - 1].                         Local. */
+void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
+/** Name i that a file may have for the tensor, NULL behind the last: its own; without the family's prefix, as in files of the
+ *  decoder alone; for a tied embedding also the head's.                                                       Local. */
+const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i);
+/** Global row of local row i. */
+size_t param_global_row(const struct param *p, size_t i);
+size_t param_rows(const struct param *p, size_t n_param); /* local rows of n_param stacked tensors together */
+const char *layer_name(const struct layout *l, size_t layer,
+                       char buffer[32]); /* "embed", "layers.0", "norm", "lm_head" */
+
+/* ---------------------------------------------------------------------------------- state: one value per parameter ----- */
+/* Weights, gradient, moments and risk gradients are all states and are accessed layer by layer. Code never keeps a
+ * pointer across a release, so that sharding states will only need other acquire and release functions. */
+struct state {
+    const char *name;            /* "weights", "gradient", ...; static */
+    const struct layout *layout; /* borrowed */
+    real *data;                  /* [layout->size]; owned */
+    real *guard;                 /* test mode (state_poison): the copy that acquire returns and release poisons */
+    size_t acquired;             /* test mode: 1 + the layer that is acquired, 0: none */
+    real *scratch;               /* shared rows of a layer, for state_reduce; owned */
+};
+enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
+void state_free(struct state *s);
+enum status state_poison(struct state *s);          /* from now on acquire returns a copy that release fills with NaN */
+real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
+void state_release(struct state *s, size_t layer);  /* after reading */
+void state_commit(struct state *s, size_t layer);   /* after writing; ends the acquire */
+/** Sums the partial gradients of `shared` rows over the tensor ranks, then everything over the data ranks: after it, each
+ *  process holds the whole gradient of its part.                                                Collective over grid. */
+enum status state_reduce(const struct grid *g, struct state *gradient);
+/** <a, b> per parameter, e [n_param]: this process's owned rows; sum over the tensor ranks to complete.           Local. */
+void state_dot(const struct state *a, const struct state *b, double *e);
+/** The first tensor with a value that is not finite, NULL: all are.                                              Local. */
+const struct param *state_not_finite(const struct state *s);
+#endif
