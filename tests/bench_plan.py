@@ -1,6 +1,6 @@
 """The plan against measured runs: memory of every rank, seconds of an update and of a measurement.
 
-    tests/bench_plan.py [memory] [time] [SHAPE ...] [NP ...]      all without; time wants a machine without other work
+    tests/bench_plan.py [memory] [seconds] [SHAPE ...] [NP ...]   all without; seconds want a machine without other work
 The models are drawn; rows are those of the demo. Prints a line for each shape and number of ranks, and what is beyond 5 % of memory
 or 25 % of time."""
 import json
@@ -9,7 +9,6 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,15 +23,16 @@ SHAPES = {  # the first two are those of tests/bench.c
     "M0": {"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 344,
            "vocab_size": 1024, "max_position_embeddings": 512},
 }
+STEPS = 5
 LAYOUTS = {1: [(1, 1)], 2: [(2, 1), (1, 2)], 4: [(4, 1), (2, 2), (1, 4)]}
 
 
-def settings(data, tensor):
+def settings(data, tensor, every=2):
     return {"task": "unlearn", "seed": 1, "output": {"directory": "out"}, "model": {"path": "base", "init": "random"},
             "data": {"forget": {"path": str(DEMO / "forget05.jsonl")}, "retain": {"path": str(DEMO / "retain95.jsonl"), "held_out": 0}},
             "parallel": {"data": data, "tensor": tensor},
-            "objective": {"name": "npo", "regularizer": [{"name": "gd"}]}, "train": {"steps": 6, "batch_size": 16, "accumulation": 1},
-            "geffect": {"every": 2, "risks": {"unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 40}}},
+            "objective": {"name": "npo", "regularizer": [{"name": "gd"}]}, "train": {"steps": STEPS, "batch_size": 16, "accumulation": 1},
+            "geffect": {"every": every, "risks": {"unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 40}}},
             "checkpoint": {"export": False}}
 
 
@@ -43,8 +43,17 @@ def make_model(directory, shape):
     shutil.copy(DEMO / "model/tokenizer.json", directory / "base")
 
 
-def start(directory, ranks, *options):
-    """Each rank as a child of this script, which prints the child's peak memory."""
+def rank(command):
+    """One rank of a run: the program as a child, whose peak memory is printed."""
+    code = subprocess.call(command)
+    print(f"peak {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}", flush=True)
+    sys.exit(code)
+
+
+def start(directory, ranks, every, layout, *options):
+    """-> the log, and the peak of every rank in MB."""
+    (directory / "input.yaml").write_text(json.dumps(settings(*layout, every)))
+    shutil.rmtree(directory / "out", ignore_errors=True)
     command = ["mpirun", "-np", str(ranks), sys.executable, __file__, "--rank", str(program()), *options, "input.yaml"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=240)
     if done.returncode:
@@ -52,36 +61,49 @@ def start(directory, ranks, *options):
     return done.stdout, [int(n) * 1024 / 1e6 for n in re.findall(r"^peak (\d+)$", done.stdout, re.M)]
 
 
-def rank(command):
-    code = subprocess.call(command)
-    print(f"peak {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}", flush=True)
-    sys.exit(code)
+def compare(checks, what, planned, measured, most):
+    line = f"{what}: planned {planned:.4g}, measured {measured:.4g} ({measured / planned - 1:+.1%})"
+    print(line, flush=True)
+    checks.check(abs(measured / planned - 1) <= most, line)
 
 
-def measured_seconds(directory):
-    """Medians of an update, without the first, and of a measurement."""
-    with h5py.File(directory / "out/train.h5") as f:
-        update = np.median(f["seconds"][1:-1])
-    log = (directory / "out/run.log").read_text()
-    return update, log
+def memory(checks, what, ranks, layout):
+    log, peaks = start(checks.directory, ranks, 2, layout)
+    planned = float(re.search(r"^memory     ([\d.]+) MB", log, re.M)[1])
+    compare(checks, f"{what}: MB of the first rank", planned, peaks[0] if ranks == 1 else max(peaks), 0.05)
+    if ranks > 1:
+        compare(checks, f"{what}: MB of the others, most", planned, sorted(peaks)[-2], 0.05)
+
+
+def seconds(checks, what, ranks, layout):
+    """An update is the median of those after the first; a measurement what a run with six takes longer than one without."""
+    check, _ = start(checks.directory, ranks, 1, layout, "--check")
+    planned = re.search(r"^time +an update ([\d.e-]+) (s|min), a measurement ([\d.e-]+) (s|min)", check, re.M)
+    total = {}
+    for every in (0, 1):
+        log, _ = start(checks.directory, ranks, every, layout)
+        total[every] = float(re.search(r"^total ([\d.]+) s", log, re.M)[1])
+        if every == 0:
+            with h5py.File(checks.directory / "out/train.h5") as f:
+                update = float(np.nanmedian(f["seconds"][1:-1]))
+    unit = {"s": 1, "min": 60}
+    compare(checks, f"{what}: seconds of an update", float(planned[1]) * unit[planned[2]], update, 0.25)
+    compare(checks, f"{what}: seconds of a measurement", float(planned[3]) * unit[planned[4]], (total[1] - total[0]) / (STEPS + 1), 0.25)
+    print("   ", re.search(r"^speed .*", check, re.M)[0], flush=True)
 
 
 def main():
     words = sys.argv[1:]
     shapes = [s for s in SHAPES if s in words] or list(SHAPES)
     ranks = [int(w) for w in words if w.isdigit()] or list(LAYOUTS)
+    parts = [f for f in (memory, seconds) if f.__name__ in words] or [memory, seconds]
     checks = Checks("plan")
     for shape in shapes:
         make_model(checks.directory, shape)
         for n in ranks:
-            for data, tensor in LAYOUTS[n]:
-                what = f"{shape}, {n} ranks, data {data} x tensor {tensor}"
-                (checks.directory / "input.yaml").write_text(json.dumps(settings(data, tensor)))
-                shutil.rmtree(checks.directory / "out", ignore_errors=True)
-                log, peaks = start(checks.directory, n)
-                planned = float(re.search(r"^memory     ([\d.]+) MB", log, re.M)[1])
-                print(f"{what}: memory planned {planned:.1f} MB, peak {min(peaks):.1f} to {max(peaks):.1f} ({max(peaks)/planned-1:+.1%})")
-                print(re.search(r"^memory  .*", log, re.M)[0])
+            for layout in LAYOUTS[n]:
+                for part in parts:
+                    part(checks, f"{shape}, {n} rank{'' if n == 1 else 's'}, data {layout[0]} x tensor {layout[1]}", n, layout)
     checks.finish()
 
 

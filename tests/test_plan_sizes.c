@@ -37,7 +37,7 @@ static void the_kinds_of_memory_add_up(void **state)
     assert_int_equal(states, 1 + 1 + 2 + 1 + 2); /* weights, gradient, moments, part of gd, two risks */
     assert_int_equal(p.all.states, states);
     assert_int_equal(p.all.bytes, bytes);
-    assert_int_equal(p.bytes, 1000 + states * p.bytes_state + p.bytes_model + p.bytes_engine + bytes);
+    assert_int_equal(p.bytes, 1000 + states * p.bytes_state + p.bytes_model + p.bytes_engine + p.bytes_buffers + bytes);
 }
 
 static void tensor_ranks_share_the_states(void **state)

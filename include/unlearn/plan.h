@@ -118,7 +118,7 @@ struct plan {
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
-    size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
+    size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p);

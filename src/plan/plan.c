@@ -1,6 +1,7 @@
 /* Sizes of passes, memory per process and work of a run. At its end a run compares the planned memory with the measured
  * peak. */
 #include "unlearn/plan_priv.h"
+#include "unlearn/weights.h"
 #include <assert.h>
 #include <sys/resource.h>
 
@@ -155,6 +156,19 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
     return OK;
 }
 
+/* What reading and writing take while the states are there, on the process that takes most: files of results, of which HDF5
+ * keeps pieces and indices; weights on their way, and their checksums. */
+static size_t buffers(const struct inputs *in)
+{
+    enum { HDF5 = 3000000, HDF5_FILE = 1000000 }; /* measured: its own pages, and a file */
+    const struct config *c = in->config;
+    const bool saves = in->trains && c->checkpoint.every > 0, exports = in->trains && c->checkpoint.export;
+    const size_t files = (size_t)in->trains + in->measures + (in->evaluation ? 1 : 0);
+    const size_t written = saves ? WEIGHTS_WRITE_BYTES + HASH_CHUNK : exports ? WEIGHTS_WRITE_BYTES : 0;
+    const size_t read = c->model.init == INIT_PRETRAINED ? WEIGHTS_READ_BYTES : 0;
+    return (files ? HDF5 + (files - 1) * HDF5_FILE : 0) + larger(read, written);
+}
+
 /* Counts the activations, kept or computed again, and with them all memory. */
 static enum status count_memory(const struct layout *l, const struct grid *g, bool recompute, struct plan *p)
 {
@@ -162,7 +176,7 @@ static enum status count_memory(const struct layout *l, const struct grid *g, bo
     p->model.recompute = recompute;
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
-               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart;
+               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
 done:
     return st;
 }
@@ -195,6 +209,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     p->bytes_base = m->resident;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
+    p->bytes_buffers = buffers(in);
     TRY(choose_reference(in, s, l, p));
     pass_tokens(in, p);
     TRY(counter_new(in, s, l, p, &counter));

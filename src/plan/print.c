@@ -17,8 +17,8 @@ static enum status print_memory(const struct plan *p, struct text *out)
             TRY(text_print(out, "%s", h->name));
             between = ", ";
         }
-    TRY(text_print(out, "), %.1f activations, %.1f products, %.1f results\n", mega(p->bytes_model), mega(p->bytes_engine),
-                   mega(p->all.bytes)));
+    TRY(text_print(out, "), %.1f activations, %.1f products, %.1f results, %.1f buffers\n", mega(p->bytes_model),
+                   mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers)));
 done:
     return st;
 }

@@ -82,13 +82,19 @@ done:
     return st;
 }
 
+/* What a run holds beside its subject, which the report still asks. */
+static void run_rest(struct run *r)
+{
+    evaluation_free(r->evaluation), r->evaluation = NULL;
+    measurement_free(r->measurement), r->measurement = NULL;
+    training_free(r->training), r->training = NULL;
+}
+
 void run_free(struct run *r)
 {
     restart_free(r->restart);
     stop_free(&r->stop);
-    evaluation_free(r->evaluation);
-    measurement_free(r->measurement);
-    training_free(r->training);
+    run_rest(r);
     subject_free(r->subject);
     directory_free(r->directory);
 }
@@ -172,6 +178,7 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     TRY(run_close(&r));
     TRY(run_export(&r));
     TRY(run_complete(&r));
+    run_rest(&r); /* the report measures, for which this is room */
     report_end(&r);
 done:
     run_free(&r);
