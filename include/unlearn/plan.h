@@ -138,6 +138,7 @@ struct rates {
     double bandwidth; /* bytes that one process reads and writes */
     double link;      /* bytes that one process sends to its neighbour on the same node; 0: not known, as the next */
     double network;   /* bytes that one node sends to another */
+    double latency;   /* seconds of a sum of very little */
 };
 /** Seconds of an update or of a measurement; sums over processes whose rate is not known count as nothing. */
 double plan_seconds(const struct plan *p, enum occasion of, const struct rates *r);

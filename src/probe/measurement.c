@@ -17,9 +17,11 @@ static size_t most_rows(const struct inputs *in)
 static double work(const struct inputs *in, double N)
 {
     const double K = (double)in->n_risk, J = (double)in->n_measured;
+    const struct risk *retain = inputs_regularized(in);
     double flops = (2 + 2 * K + 2 * J) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)
         flops += 6 * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (retain) flops += (double)in->n_regularizer * (4 + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
     return flops;
 }
 
