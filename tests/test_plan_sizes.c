@@ -111,15 +111,19 @@ static void a_guard_brings_its_own_demand(void **state)
 /* The nominal work counts the head for every token; the counted one only where there are outputs, and attention apart. */
 static void the_work_of_processes_is_that_of_the_job(void **state)
 {
-    static const char *const one[] = {"parallel={tensor: 1, data: 1}", NULL}, *const two[] = {"parallel={tensor: 2}", NULL},
-                             *const rows[] = {"parallel={tensor: 1, data: 2}", NULL};
+    static const char *const one[] = {"parallel={tensor: 1, data: 1, recompute: none}", NULL},
+                             *const two[] = {"parallel={tensor: 2, recompute: none}", NULL},
+                             *const rows[] = {"parallel={tensor: 1, data: 2, recompute: none}", NULL},
+                             *const again[] = {"parallel={tensor: 1, data: 1, recompute: block}", NULL};
     const struct plan a = plan_of(one, 1), b = plan_of(two, 2), c = plan_of(rows, 2);
     const struct work *u = &a.all.work[OF_UPDATE], *m = &a.all.work[OF_MEASUREMENT];
-    assert_true(u->products > 0.8 * a.all.flops_update && u->products < 1.1 * a.all.flops_update); /* of rows that are drawn */
+    assert_true(u->products > 0.8 * a.all.flops_update &&
+                u->products < 1.1 * a.all.flops_update); /* of rows that are drawn */
     assert_true(m->products > 0.8 * a.all.flops_measure && m->products < a.all.flops_measure);
     assert_near(b.all.work[OF_UPDATE].products, u->products / 2, 1e-12);
     assert_true(c.all.work[OF_UPDATE].products >= u->products / 2); /* of the rank with most of it */
     assert_true(c.all.work[OF_UPDATE].products < 0.75 * u->products);
+    assert_true(plan_of(again, 1).all.work[OF_UPDATE].products > 1.1 * u->products);
     assert_true(u->attention > 0 && u->attention < 0.2 * u->products);
 }
 
@@ -149,7 +153,8 @@ static void seconds_follow_from_the_rates(void **state)
     assert_near(plan_seconds(&p, OF_UPDATE, &twice), seconds / 2, 1e-12);
     /* the two tensor groups of a node share what it sends */
     assert_near(plan_seconds(&p, OF_UPDATE, &far) - seconds, 2 * plan_sent(&p, OF_UPDATE, LINK_DATA) / 1e8, 1e-12);
-    assert_near(seconds - plan_seconds(&p, OF_UPDATE, &free_of_charge), 2 * plan_sent(&p, OF_UPDATE, LINK_DATA) / 1e8, 1e-12);
+    assert_near(seconds - plan_seconds(&p, OF_UPDATE, &free_of_charge), 2 * plan_sent(&p, OF_UPDATE, LINK_DATA) / 1e8,
+                1e-12);
     assert_true(plan_seconds(&p, OF_UPDATE, &late) > seconds + 20);
 }
 

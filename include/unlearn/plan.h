@@ -36,12 +36,12 @@ void reference_free(struct reference *r);
 enum occasion { OF_UPDATE, OF_MEASUREMENT, N_OCCASION };
 enum link { LINK_TENSOR, LINK_DATA, N_LINK };
 struct work {
-    double products;      /* flops of matrix products */
-    double again;         /* of those that recomputation would add */
-    double attention;     /* flops of attention */
-    double touched;       /* bytes that other loops read and write */
+    double products;       /* flops of matrix products */
+    double again;          /* of those that recomputation would add */
+    double attention;      /* flops of attention */
+    double touched;        /* bytes that other loops read and write */
     double summed[N_LINK]; /* bytes of the arrays that are summed over tensor ranks, over data ranks */
-    double sums[N_LINK];  /* number of such sums */
+    double sums[N_LINK];   /* number of such sums */
 };
 /* A call of the engine on a list of rows: a forward, and a backward of so many objectives. */
 struct call {
@@ -75,19 +75,19 @@ struct demand {
     /* memory */
     struct held held[MOST_HELD]; /* [n_held] weights, gradients and so on: demand_states() */
     size_t n_held, states;       /* states: of all kinds */
-    size_t bytes;       /* for lists and results */
-    size_t bytes_apart; /* for what print() reports on a line of its own */
-    size_t slots;       /* answers generated together */
+    size_t bytes;                /* for lists and results */
+    size_t bytes_apart;          /* for what print() reports on a line of its own */
+    size_t slots;                /* answers generated together */
     /* work: nominal, of all processes */
     double flops_update, flops_measure, flops_evaluate;
     /* the same of one process: demand_call(), demand_sweeps(), demand_rest() */
     struct counter *counter; /* borrowed */
     struct work work[N_OCCASION];
 };
-void demand_states(struct demand *d, const char *name, size_t n);          /* n states more, of a kind */
-void demand_call(struct demand *d, const struct call *c);                  /* its work, of one process */
-void demand_sweeps(struct demand *d, enum occasion of, double times);      /* all of a state is read or written so often */
-void demand_rest(struct demand *d, enum occasion of, double flops);        /* nominal, of all processes, where that is known */
+void demand_states(struct demand *d, const char *name, size_t n);     /* n states more, of a kind */
+void demand_call(struct demand *d, const struct call *c);             /* its work, of one process */
+void demand_sweeps(struct demand *d, enum occasion of, double times); /* all of a state is read or written so often */
+void demand_rest(struct demand *d, enum occasion of, double flops);   /* nominal, of all processes, where that is known */
 void work_add(const struct work *w, double times, struct work *to);
 /* demand() adds what the part needs to a demand of zeros, when the layout is known; it is called in every task. */
 struct part {

@@ -98,7 +98,7 @@ enum status reference_output(struct text *out);
 enum status reference_manual(struct text *out);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
-void report_kernels(void); /* the BLAS library's, and a warning where they are far below the processor */
+void report_kernels(void);                 /* the BLAS library's, and a warning where they are far below the processor */
 void report_head(const struct subject *s); /* program, kernels, input, model */
 void report_start(const struct run *r);
 void report_restart(const struct run *r); /* rank 0 */

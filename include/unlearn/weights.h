@@ -2,8 +2,8 @@
 #ifndef UNLEARN_WEIGHTS_H
 #define UNLEARN_WEIGHTS_H
 #include "unlearn/core.h"
-#include "unlearn/state.h"
 #include "unlearn/parallel.h"
+#include "unlearn/state.h"
 
 /** Where the shape ties lm_head to the embedding but the files of DIR hold a head with other values, the files count, as in
  *  transformers: the shape has a head of its own from now on, also in its config.json, and a warning says so.

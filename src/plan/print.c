@@ -7,8 +7,8 @@ static enum status print_memory(const struct plan *p, struct text *out)
 {
     const char *between = "";
     enum status st;
-    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (", mega(p->bytes), mega(p->bytes_base),
-                   p->all.states, mega(p->bytes_state)));
+    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (", mega(p->bytes),
+                   mega(p->bytes_base), p->all.states, mega(p->bytes_state)));
     for (size_t i = 0; i < p->n_part; i++)
         for (size_t k = 0; k < p->demand[i].n_held; k++) {
             const struct held *h = &p->demand[i].held[k];

@@ -26,8 +26,8 @@ struct counter {
     struct timetable *timetable;
     const struct layout *layout;
     const struct plan *plan;
-    size_t most; /* longest list of rows */
-    size_t *row; /* [most] of an update */
+    size_t most;  /* longest list of rows */
+    size_t *row;  /* [most] of an update */
     double *cost; /* [most] */
     void *scratch;
     int *owner; /* [most] */
@@ -67,10 +67,10 @@ static struct share largest_share(struct counter *k, const struct call *c, const
 }
 
 /* ---------------------------------------------------------------------------------------------------- a call ------- */
-struct widths { /* of this process */
-    double blocks, again;        /* weights of all blocks; of those whose products are computed again */
+struct widths {           /* of this process */
+    double blocks, again; /* weights of all blocks; of those whose products are computed again */
     double head, d, att, qkv, up;
-    double kept_twice;           /* parameters that tensor ranks keep together */
+    double kept_twice; /* parameters that tensor ranks keep together */
 };
 
 static struct widths widths_of(const struct layout *l)
@@ -140,8 +140,9 @@ static void add_share(const struct counter *k, const struct call *c, const struc
     w->touched += touched(k, c, s, &z);
     add_activations(k, c, s, passes, w);
     add_sum(w, LINK_DATA, k->plan->data, J * n * sizeof(double), 1);
-    if (c->directions) add_sum(w, k->plan->data > 1 ? LINK_DATA : LINK_TENSOR, k->plan->data * k->plan->tensor,
-                               J * K * n * slots * sizeof(double), 1);
+    if (c->directions)
+        add_sum(w, k->plan->data > 1 ? LINK_DATA : LINK_TENSOR, k->plan->data * k->plan->tensor,
+                J * K * n * slots * sizeof(double), 1);
     if (!c->gradient) return;
     if (z.kept_twice > 0) add_sum(w, LINK_TENSOR, k->plan->tensor, z.kept_twice * sizeof(real), 1);
     add_sum(w, LINK_DATA, k->plan->data, (double)l->size * sizeof(real), 1);

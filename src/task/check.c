@@ -53,7 +53,8 @@ done:
 static enum status rates_print(const struct rates *r, struct text *out)
 {
     enum status st;
-    TRY(text_print(out, "%.4g Gflop/s of products and %.3g GB/s of memory a process", r->flops / 1e9, r->bandwidth / 1e9));
+    TRY(text_print(out, "%.4g Gflop/s of products and %.3g GB/s of memory a process", r->flops / 1e9,
+                   r->bandwidth / 1e9));
     if (r->link > 0) TRY(text_print(out, ", %.3g GB/s between two", r->link / 1e9));
     if (r->network > 0) TRY(text_print(out, ", %.3g GB/s between nodes", r->network / 1e9));
 done:
@@ -72,7 +73,8 @@ static enum status report_time(const struct plan *p, const struct rates *r, cons
     TRY(each(&t, n->measurements, measurement, "a measurement"));
     TRY(each(&t, n->evaluations, evaluation, "what is scored or generated at least"));
     TRY(text_print(&t, "%s about ", t.n ? ";" : ""));
-    TRY(duration(&t, (double)n->updates * update + (double)n->measurements * measurement + (double)n->evaluations * evaluation));
+    TRY(duration(&t, (double)n->updates * update + (double)n->measurements * measurement +
+                         (double)n->evaluations * evaluation));
     TRY(counted(&times, n->updates, "update"));
     TRY(counted(&times, n->measurements, "measurement"));
     TRY(counted(&times, n->evaluations, prompts ? "set of prompts" : "evaluation"));
@@ -86,8 +88,8 @@ done:
 }
 
 /* What the speed of this machine, or of another, makes of the plan. */
-static enum status predict(const struct inputs *in, struct timetable *s, const struct grid *world, const struct machine *m,
-                           const struct plan *p)
+static enum status predict(const struct inputs *in, struct timetable *s, const struct grid *world,
+                           const struct machine *m, const struct plan *p)
 {
     const bool chooses = in->config->parallel.data == CONFIG_AUTO && in->config->parallel.tensor == CONFIG_AUTO;
     const struct times n = count(in, s);

@@ -58,8 +58,11 @@ static enum status print_more(const struct inputs *in, struct timetable *s, cons
             if (!possible(in, s, more.processes, tensor)) continue;
             TRY(try_layout(in, s, &more, p, tensor, &c));
             if (!fits(&more, &c.plan)) continue;
-            TRY(text_print(out, "advice     none fits: take %d processes, %d on each node: parallel: {data: %d, tensor: %d}, %.1f MB "
-                                "a process\n", more.processes, more.node_processes, c.plan.data, tensor, megabytes(c.plan.bytes)));
+            TRY(text_print(
+                out,
+                "advice     none fits: take %d processes, %d on each node: parallel: {data: %d, tensor: %d}, %.1f MB "
+                "a process\n",
+                more.processes, more.node_processes, c.plan.data, tensor, megabytes(c.plan.bytes)));
             goto done;
         }
     TRY(text_print(out, "advice     none fits, nor would more processes of this number on a node: see docs/LAYOUT.md\n"));
@@ -67,11 +70,13 @@ done:
     return st;
 }
 
-static enum status print_advice(const struct choice *best, const struct machine *m, const struct plan *p, struct text *out)
+static enum status print_advice(const struct choice *best, const struct machine *m, const struct plan *p,
+                                struct text *out)
 {
     const bool same = best->plan.data == p->data && best->plan.tensor == p->tensor;
-    return text_print(out, "advice     parallel: {data: %d, tensor: %d}: the shortest run of those that fit into a node's %.0f MB%s\n",
-                      best->plan.data, best->plan.tensor, megabytes(m->node), same ? ", and what auto takes" : "");
+    return text_print(
+        out, "advice     parallel: {data: %d, tensor: %d}: the shortest run of those that fit into a node's %.0f MB%s\n",
+        best->plan.data, best->plan.tensor, megabytes(m->node), same ? ", and what auto takes" : "");
 }
 
 enum status layouts_print(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,

@@ -27,12 +27,10 @@ static double work(const struct inputs *in, const struct timetable *s, const str
 }
 
 /* A gradient of the engine: cleared, reduced, its norm taken. */
-static void demand_gradient(const struct inputs *in, const struct plan *p, const struct objective *o, bool retained, size_t n,
-                            struct demand *d)
+static void demand_gradient(const struct inputs *in, const struct plan *p, const struct objective *o, bool retained,
+                            size_t n, struct demand *d)
 {
-    const struct dataset *data = retained                              ? in->retain
-                                 : in->config->task == TASK_FINETUNE ? in->train
-                                                                     : inputs_of(in, o);
+    const struct dataset *data = retained ? in->retain : in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, o);
     demand_call(d, &(struct call){.of = OF_UPDATE,
                                   .rows = retained ? ROWS_RETAINED : ROWS_OF_UPDATE,
                                   .data = data,
