@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* What a run is made of, in the order in which the plan names its memory. */
-static const struct part *const parts[] = {&training_part, &subject_part, &measurement_part, &evaluation_part};
+static const struct part *const parts[] = {&subject_part, &training_part, &measurement_part, &evaluation_part};
 
 /* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
 static enum status check_blas(const struct inputs *in)
