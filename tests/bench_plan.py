@@ -1,6 +1,6 @@
 """The plan against measured runs: memory of every rank, seconds of an update and of a measurement.
 
-    tests/bench_plan.py [memory] [seconds] [SHAPE ...] [NP ...]   all without; seconds want a machine without other work
+    tests/bench_plan.py [memory] [seconds] [SHAPE ...] [NP ...]   all without; seconds want a quiet machine
 The models are drawn; rows are those of the demo. Prints a line for each shape and number of ranks, and what is beyond 5 % of memory
 or 25 % of time."""
 import json
@@ -75,21 +75,43 @@ def memory(checks, what, ranks, layout):
         compare(checks, f"{what}: MB of the others, most", planned, sorted(peaks)[-2], 0.05)
 
 
-def seconds(checks, what, ranks, layout):
+UNIT = {"s": 1, "min": 60}
+
+
+def predicted(directory, ranks, layout):
+    """Seconds of an update and of a measurement, and the speed that says so."""
+    check, _ = start(directory, ranks, 1, layout, "--check")
+    said = re.search(r"^time +an update ([\d.e-]+) (s|min), a measurement ([\d.e-]+) (s|min)", check, re.M)
+    return np.array([float(said[1]) * UNIT[said[2]], float(said[3]) * UNIT[said[4]]]), re.search(r"^speed +(.*)", check, re.M)[1]
+
+
+def taken(directory, ranks, layout):
     """An update is the median of those after the first; a measurement what a run with six takes longer than one without."""
-    check, _ = start(checks.directory, ranks, 1, layout, "--check")
-    planned = re.search(r"^time +an update ([\d.e-]+) (s|min), a measurement ([\d.e-]+) (s|min)", check, re.M)
     total = {}
     for every in (0, 1):
-        log, _ = start(checks.directory, ranks, every, layout)
+        log, _ = start(directory, ranks, every, layout)
         total[every] = float(re.search(r"^total ([\d.]+) s", log, re.M)[1])
         if every == 0:
-            with h5py.File(checks.directory / "out/train.h5") as f:
+            with h5py.File(directory / "out/train.h5") as f:
                 update = float(np.nanmedian(f["seconds"][1:-1]))
-    unit = {"s": 1, "min": 60}
-    compare(checks, f"{what}: seconds of an update", float(planned[1]) * unit[planned[2]], update, 0.25)
-    compare(checks, f"{what}: seconds of a measurement", float(planned[3]) * unit[planned[4]], (total[1] - total[0]) / (STEPS + 1), 0.25)
-    print("   ", re.search(r"^speed .*", check, re.M)[0], flush=True)
+    return np.array([update, (total[1] - total[0]) / (STEPS + 1)])
+
+
+def seconds(checks, what, ranks, layout):
+    """Predictions before and after the runs; where they disagree the machine was not quiet, and all is done again."""
+    for attempt in range(3):
+        before, speed = predicted(checks.directory, ranks, layout)
+        measured = taken(checks.directory, ranks, layout)
+        after, _ = predicted(checks.directory, ranks, layout)
+        if np.all(np.abs(after / before - 1) < 0.15):
+            break
+        print(f"{what}: not quiet: {before} s were predicted before, {after} after ({speed})", flush=True)
+    else:
+        checks.skip(f"{what}: the machine is not quiet")
+        return
+    for k, name in enumerate(("an update", "a measurement")):
+        compare(checks, f"{what}: seconds of {name}", (before[k] + after[k]) / 2, measured[k], 0.25)
+    print("   ", speed, flush=True)
 
 
 def main():

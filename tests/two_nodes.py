@@ -1,7 +1,8 @@
-"""end to end: one job on two nodes: network namespaces with host names, processes and /dev/shm of their own, joined by a cable (veth).
+"""end to end: one job on two nodes: namespaces with network, host name, processes and /dev/shm of their own, joined by a cable.
 
-Open MPI sees two hosts: it starts its daemon on the other one, counts the ranks of each, and sends over TCP. Files are shared, as on
-a cluster. Skipped where a user may not make namespaces, or `ip` is missing. tests/two_nodes.py WORD: the cases whose name has it."""
+Open MPI sees two hosts: it starts its daemon on the other one, counts the ranks of each, and sends over TCP. Files are
+shared, as on a cluster. Skipped where a user may not make namespaces, or `ip` is missing.
+    tests/two_nodes.py [WORD ...]      the cases whose name has a word"""
 import json
 import os
 import re
@@ -21,7 +22,8 @@ ROOM = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child"]  # a pid
 
 # --------------------------------------------------------------------------------------------------------------- nodes
 def tools_missing():
-    return next((f"no {tool}" for tool in ("ip", "unshare", "nsenter", "hostname", "mount", "mpirun") if not shutil.which(tool)), "")
+    tools = ("ip", "unshare", "nsenter", "hostname", "mount", "mpirun")
+    return next((f"no {tool}" for tool in tools if not shutil.which(tool)), "")
 
 
 def enter():
@@ -64,7 +66,8 @@ class Nodes:
             sh(*start, "ip", "link", "set", name, "up")
         sh(*room, "ip", "link", "set", "lo", "up")
         # what mpirun calls in place of ssh: agent HOST COMMAND; the daemon goes its own way, as behind ssh
-        self.agent.write_text(f"#!/bin/sh\nshift\nexport HERE=\"$PWD\"\nexec {' '.join(room)} sh -c 'cd \"$HERE\" && eval \"$0\"' \"$*\"\n")
+        there = f"""exec {' '.join(room)} sh -c 'cd "$HERE" && eval "$0"' "$*"\n"""
+        self.agent.write_text(f'#!/bin/sh\nshift\nexport HERE="$PWD"\n{there}')
         self.agent.chmod(0o755)
 
     def lose(self):
@@ -80,6 +83,8 @@ class Nodes:
     def mend(self):
         if self.b.poll() is None:
             sh("ip", "link", "set", "cable", "up")
+            sh("ip", "neighbour", "flush", "dev", "cable")  # each remembers for a while that the other did not answer
+            sh(*self.room, "ip", "neighbour", "flush", "dev", "cable-b")
         else:
             self.start()
 
@@ -137,8 +142,9 @@ class Case:
         """What the first rank says of its node: of the ranks, not of the processors that both nodes here have in common."""
         directory = self.scene.new(f"check {a} {b}")
         done = self.start(directory, a + b, {}, self.nodes.mpirun(a, b), ["--check"]).wait()
-        self.checks.check(f"\nnode       {a} process{'' if a == 1 else 'es'}: " in done.text and f"layout     {a + b} processes" in done.text,
-                          f"{a} + {b} ranks: the first node has {a}", done.text[-1500:] + done.err)
+        said = (f"\nnode       {a} process{'' if a == 1 else 'es'}: ", f"\nlayout     {a + b} processes")
+        self.checks.check(all(s in done.text for s in said), f"{a} + {b} ranks: the first node has {a}",
+                          done.text[-1500:] + done.err)
 
     def sent_by(self, what, parallel, of, less, more, times):
         """Bytes over the cable for `times` more of something, against the plan's."""
@@ -164,13 +170,15 @@ class Case:
         parallel, directory = {"data": 2, "tensor": 1}, self.scene.new(what)
         patience = {"time": 2, "intvl": 1, "probes": 2}  # seconds, until Open MPI gives a silent daemon up; else 480
         mpirun = self.nodes.mpirun(1, 1, *(str(x) for k, v in patience.items() for x in ("--mca", f"oob_tcp_keepalive_{k}", v)))
-        slow = {"FAULT_CALL": "rename", "FAULT_PATH": "checkpoint-3", "FAULT_N": 1, "FAULT_LAST": 2, "FAULT_HOW": "sleep", "FAULT_RANK": 0}
+        slow = {"FAULT_CALL": "rename", "FAULT_PATH": "checkpoint-3", "FAULT_N": 1, "FAULT_LAST": 2, "FAULT_HOW": "sleep",
+                "FAULT_RANK": 0}
         run = self.start(directory, 2, parallel, mpirun, env=slow)
         self.checks.check(run.until((directory / "out/checkpoint-2").exists), f"{what}: there is a checkpoint")
         lose(run)
         done = run.wait()
         self.checks.check(done.code not in (0, 124), f"{what}: the job ends", f"status {done.code}: {done.err[-1000:]}")
-        self.checks.check(not done.left and done.seconds < 20, f"{what}: at once, and nobody is left", f"{done.left} {done.seconds:.1f} s")
+        self.checks.check(not done.left and done.seconds < 20, f"{what}: at once, and nobody is left",
+                          f"{done.left} {done.seconds:.1f} s")
         self.nodes.mend()
         done = self.start(directory, 2, parallel, self.nodes.mpirun(1, 1), options=["--restart"]).wait()
         went_on = "restart    from out/checkpoint-" in done.text
@@ -226,7 +234,8 @@ def cases(case):
         case.scene.ended("a second job in one directory, from another node", second, 1, "node-a", str(first.process.pid))
         case.scene.ended("the first job goes on", first.wait(), 0)
 
-    return [(f.__name__.replace("_", " "), f) for f in (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_cable, lost_daemon, two_jobs)]
+    every = (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_cable, lost_daemon, two_jobs)
+    return [(f.__name__.replace("_", " "), f) for f in every]
 
 
 def main():
