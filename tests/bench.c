@@ -7,6 +7,7 @@
  *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
  * Pairs are effects of the 40 on each of PAIR_ROWS rows. `loop_seconds`: with every gradient formed when a pair needs it, from LOOP
  * rows; `stored_seconds`: with each formed once and those of the 40 all kept (stored_mb), which large models have no room for.
+ * SHARD=full: the data ranks share all states.
  * Tokens are those of SHARED/bench/tokens.json or, where it is absent, made ones of the same lengths. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
@@ -70,6 +71,13 @@ static struct dataset *read_rows(const json_t *root, const char *part, size_t ro
     return d;
 }
 
+/* WHAT="step effects": these alone; without it everything. */
+static bool wanted(const char *what)
+{
+    const char *only = getenv("WHAT"), *at = only ? strstr(only, what) : NULL;
+    return !only || (at && (at[strlen(what)] == 0 || at[strlen(what)] == ' '));
+}
+
 static void must(enum status st)
 {
     if (st == OK) return;
@@ -101,6 +109,7 @@ static void prepare(struct bench *b, const char *config)
     must(shape_parse("bench", config, strlen(config), &b->shape));
     must(grid_new(parallel_job_size() / b->tensor, b->tensor, &b->grid));
     must(layout_new(b->shape, b->grid->tensor_rank, b->tensor, &b->layout));
+    must(layout_share(b->layout, b->grid, getenv("SHARD") ? SHARING_ALL : SHARING_MOMENTS, 1 + K));
     must(state_new("weights", b->layout, &b->weights));
     must(state_new("gradient", b->layout, &b->gradient));
     for (int k = 0; k < K; k++) {
@@ -131,7 +140,7 @@ static void step(struct bench *b, size_t t)
     struct rows rows = {.data = b->train, .n = BATCH, .row = b->every + t * BATCH};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    math_fill(b->layout->size, 0, b->gradient->data);
+    state_fill(b->gradient, 0);
     must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
     optim_update(b->optim, b->gradient, optim_norm(b->grid, NULL, b->gradient), b->weights);
@@ -155,7 +164,7 @@ static void gradient(struct bench *b)
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    math_fill(b->layout->size, 0, b->gradient->data);
+    state_fill(b->gradient, 0);
     must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
 }
@@ -174,7 +183,7 @@ static void curvature(struct bench *b)
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    math_fill(b->layout->size, 0, b->gradient->data);
+    state_fill(b->gradient, 0);
     must(engine_hvp(&b->engine, &nll, &rows, b->weight, b->risk[0], b->gradient));
     must(state_reduce(b->grid, b->gradient));
 }
@@ -184,7 +193,7 @@ enum { PAIR_ROWS = 64, LOOP = 1, GROUPS = 1 };
 
 static void phases(const struct bench *b)
 {
-    if (b->grid->rank || !getenv("PHASES")) return;
+    if (!getenv("PHASES")) return;
     for (int p = 0; p < N_PHASE; p++)
         fprintf(stderr, "%-20s %.3f\n", phase_text((enum phase)p), phase_seconds((enum phase)p));
 }
@@ -352,14 +361,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "kernels %s\n", math_kernels());
         if (warning) fprintf(stderr, "warning: %s\n", warning);
     }
-    for (int i = -1; i < n; i++) { /* the first warms up */
+    for (int i = -1; i < n && wanted("step"); i++) { /* the first warms up */
         double began = clock_seconds();
         for (size_t t = 0; t < STEPS; t++) step(&b, t);
         if (i >= 0) seconds[i] = clock_seconds() - began;
     }
-    report(&b, "step", STEPS * BATCH, tokens(b.train, STEPS * BATCH), 6, n, seconds);
+    if (wanted("step")) report(&b, "step", STEPS * BATCH, tokens(b.train, STEPS * BATCH), 6, n, seconds);
     phases(&b);
     for (size_t w = 0; w < sizeof work / sizeof *work; w++) {
+        if (!wanted(work[w].what)) continue;
         for (int i = -1; i < n; i++) {
             double began = clock_seconds();
             work[w].run(&b);
@@ -368,7 +378,7 @@ int main(int argc, char **argv)
         report(&b, work[w].what, b.forget->n_row, tokens(b.forget, b.forget->n_row), work[w].factor, n, seconds);
         phases(&b);
     }
-    pairs(&b, n < 2 ? n : 2);
+    if (wanted("pairs")) pairs(&b, n < 2 ? n : 2);
     free(seconds);
     parallel_end();
     return 0;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make bench`: one JSON line each for a training step, the effect pass, the gradient, the token effects and a Hessian-vector product of the forget rows, for 1 rank x 1 thread, 1 x 2 and
-# 2 x 1; then how fast a model writes. SHAPES="M1 M2 M3", WRITERS="stories260K M1", REPETITIONS=5 (2); run nothing else meanwhile.
+# 2 x 1; then how fast a model writes. WHAT="step effects" (all), SHAPES="M1 M2 M3", WRITERS="stories260K M1", REPETITIONS=5 (2); run nothing else meanwhile.
 cd "$(dirname "$0")/.." || exit 2
 . tests/env.sh
 unset OMPI_MCA_btl_vader_single_copy_mechanism # the library's own choice, as users have it

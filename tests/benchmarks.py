@@ -7,7 +7,7 @@ import sys
 
 import h5py
 import numpy as np
-from harness import ROOT, SHARED, Checks, labels, precisions, run_input
+from harness import ROOT, SHARED, Checks, labels, layout, precisions, run_input
 from scipy.stats import mannwhitneyu
 
 MODEL = SHARED / "golden/open_unlearning/mid"
@@ -21,7 +21,7 @@ LAYOUTS = {"double": [(1, 1), (2, 2)], "float": [(2, 1)]}
 
 def settings(benchmark, sets, ranks=1, tensor=1, **evaluate):
     return {"task": "evaluate", "output": {"directory": "out"}, "model": {"path": str(MODEL)},
-            "parallel": {"data": ranks // tensor, "tensor": tensor}, "evaluate": {"benchmark": benchmark, "sets": sets, **evaluate}}
+            "parallel": layout(ranks, tensor), "evaluate": {"benchmark": benchmark, "sets": sets, **evaluate}}
 
 
 def rows_of(path):

@@ -3,7 +3,7 @@ import json
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, labels, precisions, run_input, safetensors
+from harness import SHARED, Checks, labels, layout, precisions, run_input, safetensors
 
 CASE = SHARED / "golden/models/llama"
 NATS = 90
@@ -18,7 +18,7 @@ def settings(ranks, tensor):
             "model": {"path": at["model"], "reference": at["reference"]},
             "data": {"template": "llama2", "forget": at["forget.jsonl"], "retain": at["retain.jsonl"],
                      "idk": {"path": at["idk.jsonl"], "draw": "in_order"}},
-            "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "parallel": layout(ranks, tensor),
             # weight 0: measured, but without a part in the updates
             "objective": {"name": "ga", "regularizer": [{"name": n, "weight": 0} for n in REGULARIZERS]},
             "optimizer": {"lr": 0.2, "schedule": "constant", "warmup_steps": 0},

@@ -10,7 +10,7 @@ import sys
 import h5py
 import numpy as np
 from check_files import check_file
-from harness import ROOT, SHARED, Checks, labels, precisions, run, run_input
+from harness import ROOT, SHARED, Checks, labels, layout, precisions, run, run_input
 from scipy.stats import ks_2samp, mannwhitneyu
 
 GOLDEN, TOFU = SHARED / "golden/evaluation", SHARED / "data/tofu"
@@ -31,7 +31,7 @@ def evaluation(rows=8, **keys):
 def settings(evaluate, model=GOLDEN / "model", ranks=1, tensor=1, **keys):
     return {"task": "evaluate", "output": {"directory": "out"}, "model": {"path": str(model)},
             "data": {"template": "qa", "max_length": 300}, "evaluate": evaluate,
-            "parallel": {"data": ranks // tensor, "tensor": tensor}, **keys}
+            "parallel": layout(ranks, tensor), **keys}
 
 
 def read(directory):

@@ -9,7 +9,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import SHARED, Checks, precisions, run_input
+from harness import SHARED, Checks, layout, precisions, run_input
 
 EVALUATION = SHARED / "golden/evaluation"
 TOFU = SHARED / "data/tofu"
@@ -33,7 +33,7 @@ def generate(checks, name, model, prompts, ranks=1, tensor=1, precision="double"
         (directory / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts), encoding="utf-8")
         prompts = "prompts.jsonl"
     settings = {"task": "generate", "seed": seed, "output": {"directory": "out"}, "model": {"path": str(model)},
-                "parallel": {"data": ranks // tensor, "tensor": tensor}, "generate": {"prompts": prompts, **keys}}
+                "parallel": layout(ranks, tensor), "generate": {"prompts": prompts, **keys}}
     done = run_input(settings, ranks, precision, directory)
     if not checks.check(done.returncode == 0, f"{name}: exit status {done.returncode}", done.stderr[-2000:]):
         return None

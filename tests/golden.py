@@ -9,7 +9,7 @@ import sys
 
 import h5py
 import numpy as np
-from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input, safetensors
+from harness import SHARED, TOLERANCE, Checks, labels, layout, precisions, run_input, safetensors
 
 MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm", "phi3", "gemma2", "gemma3"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
@@ -31,7 +31,7 @@ def settings(case, expected, tensor, ranks):
         "data": {"template": known["template"], "max_length": known["max_length"], "forget": str(case / "forget.jsonl"),
                  "retain": {"path": str(case / "retain.jsonl"), "held_out": 0},
                  "idk": {"path": str(case / "idk.jsonl"), "draw": "in_order"}},
-        "parallel": {"data": ranks // tensor, "tensor": tensor},
+        "parallel": layout(ranks, tensor),
         "objective": {**npo, "regularizer": [{"name": "kl", "weight": 1.0, "batch_size": rows["retain"]}]},
         "optimizer": {"lr": known["lr"], "weight_decay": 0.01, "decay": "all", "schedule": "constant", "warmup_steps": 0},
         "train": {"steps": len(expected["trajectory/loss"]) - 1, "batch_size": rows["forget"], "accumulation": 1,

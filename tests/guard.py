@@ -5,7 +5,7 @@ import shutil
 
 import h5py
 import numpy as np
-from harness import ROOT, TOLERANCE, Checks, error, labels, precisions, run_input, safetensors
+from harness import ROOT, TOLERANCE, Checks, error, labels, layout, precisions, run_input, safetensors
 
 DEMO = ROOT / "inputs/demo"
 STEPS, RETAIN = 6, 1  # the risk that is guarded
@@ -18,7 +18,7 @@ def settings(ranks=1, tensor=1, **sections):
         "task": "unlearn", "output": {"directory": "out"}, "model": {"path": str(DEMO / "model"), "init": "random"},
         "data": {"max_length": 60, "forget": {"path": str(DEMO / "forget05.jsonl"), "rows": 8},
                  "retain": {"path": str(DEMO / "retain95.jsonl"), "rows": 8, "held_out": 0}},
-        "parallel": {"data": ranks // tensor, "tensor": tensor}, "objective": "ga",
+        "parallel": layout(ranks, tensor), "objective": "ga",
         "optimizer": {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0},
         "train": {"steps": STEPS, "batch_size": 2, "accumulation": 2}, "geffect": {"every": 1, "fidelity": True},
     }

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, labels, precisions, run_input, safetensors
+from harness import SHARED, Checks, labels, layout, precisions, run_input, safetensors
 from twin import Case, batch_loss, in_order, measure, part, rate, shares, torch, unreached, update
 from with_torch import reference
 
@@ -110,7 +110,7 @@ def twin(golden, what):
 def settings(what, golden, ranks, tensor):
     first, *others = what.parts
     return {"task": "unlearn", "output": {"directory": "out"}, **golden.data(),
-            "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "parallel": layout(ranks, tensor),
             "objective": {"name": first.name, **first.given, "regularizer": [
                 {"name": p.name, "weight": p.weight, **({"batch_size": p.batch} if p.batch else {})} for p in others]},
             "optimizer": what.optimizer,

@@ -40,6 +40,11 @@ def run(arguments, ranks=1, precision="float", directory=None, timeout=120):
         return subprocess.CompletedProcess(e.cmd, 124, text(e.stdout), text(e.stderr) + f"\nstill running after {e.timeout} s")
 
 
+def layout(ranks, tensor):
+    """The section parallel: of four ranks those that share the data also share all states."""
+    return {"data": ranks // tensor, "tensor": tensor, "shard": "full" if ranks == 4 and tensor < 4 else "none"}
+
+
 def run_input(settings, ranks=1, precision="float", directory=None, options=(), timeout=120):
     """Writes settings (a dictionary; JSON is YAML) to DIRECTORY/input.yaml and runs it."""
     path = Path(directory) / "input.yaml"

@@ -6,7 +6,7 @@ import shutil
 
 import h5py
 import numpy as np
-from harness import ROOT, TOLERANCE, Checks, labels, precisions, run_input, safetensors
+from harness import ROOT, TOLERANCE, Checks, labels, layout, precisions, run_input, safetensors
 
 DEMO = ROOT / "inputs/demo"
 N_FORGET, N_RETAIN = 10, 9
@@ -44,7 +44,7 @@ class Place:
             "model": {"path": "model", "init": "random"},
             "data": {"forget": "forget.jsonl", "retain": {"path": "retain.jsonl", "held_out": 0}, "max_length": 60,
                      "idk": str(DEMO / "idk.jsonl")},
-            "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "parallel": layout(ranks, tensor),
             "objective": "npo",
             "optimizer": {"name": "sgd", "lr": 1e-3, "schedule": "constant", "warmup_steps": 0},
             "train": {"steps": 4, "batch_size": 5, "accumulation": 1, "shuffle": False, "pair_retain": "in_order"},

@@ -2,8 +2,8 @@
 #ifndef UNLEARN_TESTS_MODEL_FILES_H
 #define UNLEARN_TESTS_MODEL_FILES_H
 #include "near.h"
-#include "unlearn/state.h"
 #include "unlearn/shape_priv.h"
+#include "unlearn/state.h"
 #include "unlearn/weights_priv.h"
 #include <dirent.h>
 #include <unistd.h>

@@ -7,7 +7,7 @@ import shutil
 import sys
 
 import h5py
-from harness import SHARED, Checks, labels, precisions, run_input
+from harness import SHARED, Checks, labels, layout, precisions, run_input
 
 GOLDEN, TOFU = SHARED / "golden/open_unlearning", SHARED / "data/tofu"
 SETS = {"forget": "forget01_perturbed", "holdout": "holdout01", "retain": "retain_perturbed",
@@ -31,7 +31,7 @@ def settings(name, ranks=1, tensor=1, **evaluate):
     model, reference, template, _ = MODELS[name]
     return {"task": "evaluate", "output": {"directory": "out"}, "model": {"path": str(GOLDEN / model),
                                                                           "reference": str(GOLDEN / reference)},
-            "data": {"template": template}, "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "data": {"template": template}, "parallel": layout(ranks, tensor),
             "evaluate": {"variant": "open_unlearning", "rows": 40, "sets": {k: str(TOFU / f"{f}.json") for k, f in SETS.items()},
                          **({"retain_logs": LOGS} if name == "mid" else {}), **evaluate}}
 

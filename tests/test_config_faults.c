@@ -229,8 +229,6 @@ static void a_guard_that_says_nonsense_is_refused(void **state)
 static void what_is_for_later_says_so(void **state)
 {
     static const struct wrong cases[] = {
-        {"parallel: {shard: full}", "in.yaml:3:19", "parallel.shard: full is not built yet"},
-        {"parallel: {shard: optimizer}", "in.yaml:3:19", "not built yet"},
         {"parallel: {recompute: layer}", "in.yaml:3:23", "parallel.recompute"},
 
         {"precision: bfloat16", "in.yaml:3:12", "not built yet"},

@@ -34,13 +34,28 @@ static void the_kinds_of_memory_add_up(void **state)
     const struct plan p = plan_of(usual, 4);
     size_t states = 0, bytes = 0, held = 0;
     for (size_t i = 0; i < p.n_part; i++) states += p.demand[i].states, bytes += p.demand[i].bytes;
-    assert_int_equal(states, 1 + 1 + 2 + 1 + 2); /* weights, gradient, moments, part of gd, two risks */
+    assert_int_equal(states, 1 + 1 + 1 + 1); /* weights, gradient, part of gd, which is a risk too, another risk */
     for (size_t i = 0; i < p.n_part; i++)
         for (size_t k = 0; k < p.demand[i].n_held; k++) held += p.demand[i].held[k].states;
-    assert_int_equal(held, states);
+    assert_int_equal(held, states + p.all.moments);
     assert_int_equal(p.all.states, states);
+    assert_int_equal(p.all.moments, 2);
     assert_int_equal(p.all.bytes, bytes);
-    assert_int_equal(p.bytes, 1000 + states * p.bytes_state + p.bytes_model + p.bytes_engine + p.bytes_buffers + bytes);
+    assert_int_equal(p.bytes, 1000 + plan_states(&p) + p.bytes_model + p.bytes_engine + p.bytes_buffers + bytes);
+}
+
+static void data_ranks_share_the_moments_or_all(void **state)
+{
+    static const char *const one[] = {"parallel={tensor: 1, data: 1}", NULL}, *const four[] = {"parallel.data=4", NULL},
+                             *const all[] = {"parallel={data: 4, shard: full}", NULL};
+    const struct plan a = plan_of(one, 1), b = plan_of(four, 4), c = plan_of(all, 4);
+    const size_t least = a.bytes_state / 4;
+    assert_int_equal(plan_states(&a), 6 * a.bytes_state);
+    assert_true(b.bytes_part >= least && b.bytes_part < 1.01 * (double)least + 4096);
+    assert_int_equal(plan_states(&b), 4 * a.bytes_state + 2 * b.bytes_part + b.bytes_shared);
+    assert_int_equal(plan_states(&c), 6 * b.bytes_part + c.bytes_shared);
+    assert_int_equal(c.layers, 3); /* weights and two risk gradients, or a gradient */
+    assert_int_equal(c.bytes_shared, 3 * b.bytes_shared);
 }
 
 static void tensor_ranks_share_the_states(void **state)
@@ -63,7 +78,8 @@ static void a_probe_brings_its_own_demand(void **state)
     const char *const without[] = {with[0], with[3], with[4], NULL};
     const struct plan a = plan_of(without, 1), b = plan_of(with, 1);
     assert_int_equal(b.all.states - a.all.states,
-                     1 + 1 + 1 + 3); /* gram; step; the regularisers' sum; three objectives */
+                     1 + 1 + 1 + 3 +
+                         1); /* gram; step; the sum of regularisers; three objectives; a risk that lends no more */
     assert_int_equal(a.engine.risks, 2);
     assert_int_equal(b.engine.risks, 3); /* directions of one backward */
     assert_true(b.all.flops_measure > a.all.flops_measure);
@@ -127,15 +143,18 @@ static void the_work_of_processes_is_that_of_the_job(void **state)
     assert_true(u->attention > 0 && u->attention < 0.2 * u->products);
 }
 
-/* Of npo + gd: two gradients, and for each a number for every row. Of four ranks a ring sends one and a half times. */
+/* Of npo + gd: parts of two gradients are summed, the weights gathered, and there is a number for every row. Of four ranks each
+ * sends three quarters of a state for one of these; with shard: full for each layer of each pass, there and back. */
 static void data_ranks_send_gradients_and_tensor_ranks_activations(void **state)
 {
-    static const char *const rows[] = {"parallel={tensor: 1}", NULL}, *const layers[] = {"parallel={data: 1}", NULL};
-    const struct plan one = plan_of(rows, 1), a = plan_of(rows, 4), b = plan_of(layers, 4);
-    const double gradients = 2.0 * (double)a.bytes_state;
+    static const char *const rows[] = {"parallel={tensor: 1}", NULL}, *const layers[] = {"parallel={data: 1}", NULL},
+                             *const full[] = {"parallel={tensor: 1, shard: full}", NULL};
+    const struct plan one = plan_of(rows, 1), a = plan_of(rows, 4), b = plan_of(layers, 4), f = plan_of(full, 4);
+    const double whole = (double)a.bytes_state;
     for (enum link link = 0; link < N_LINK; link++) assert_near(plan_sent(&one, OF_UPDATE, link), 0, 0);
     assert_near(plan_sent(&a, OF_UPDATE, LINK_TENSOR), 0, 0);
-    assert_near(plan_sent(&a, OF_UPDATE, LINK_DATA), 1.5 * gradients, 1e-3);
+    assert_near(plan_sent(&a, OF_UPDATE, LINK_DATA), 0.75 * 3 * whole, 1e-3);
+    assert_near(plan_sent(&f, OF_UPDATE, LINK_DATA), 0.75 * 2 * 3 * whole, 1e-3);
     assert_near(plan_sent(&b, OF_UPDATE, LINK_DATA), 0, 0);
     assert_true(plan_sent(&b, OF_UPDATE, LINK_TENSOR) > 0);
 }
@@ -170,6 +189,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_process_plans_for_any_number),
         cmocka_unit_test(the_kinds_of_memory_add_up),
         cmocka_unit_test(tensor_ranks_share_the_states),
+        cmocka_unit_test(data_ranks_share_the_moments_or_all),
         cmocka_unit_test(a_probe_brings_its_own_demand),
         cmocka_unit_test(pairs_bring_their_block_and_their_work),
         cmocka_unit_test(a_guard_brings_its_own_demand),

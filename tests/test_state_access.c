@@ -1,4 +1,4 @@
-/* state: gradients summed over processes.                                                         NP: 1 2 3 4 */
+/* state: gradients summed over processes, states shared.                                                         NP: 1 2 3 4 */
 #include "model_files.h"
 #include "unlearn/state_priv.h"
 
@@ -75,6 +75,127 @@ static bool reduces(const struct grid *g, const struct shape *s)
     return all_agree(g, good);
 }
 
+/* ---- among data ranks that share states */
+
+static size_t wrong_here(const struct grid *g, struct layout *const *all, const struct state *s, size_t layer,
+                         const real *base, double times)
+{
+    const struct layout *l = s->layout;
+    size_t n = 0;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        for (size_t r = 0; r < p->row_count; r++)
+            for (size_t c = 0; c < p->col_count; c++)
+                n += (double)base[p->offset + r * p->col_count + c] !=
+                     times * expected(g, all, i, param_global_row(p, r), p->col_first + c);
+    }
+    return n;
+}
+
+/* Everybody's part added twice, layer by layer, to a state that is held as parts. */
+static size_t wrong_parts(const struct grid *g, struct layout *const *all, struct state *s, struct state *mine)
+{
+    const struct layout *l = s->layout;
+    size_t n = 0;
+    for (int again = 0; again < 2; again++)
+        for (size_t layer = l->n_layer; layer-- > 0;) {
+            size_t first, count;
+            real *base = state_add_begin(s, layer);
+            layout_span(l, layer, &first, &count);
+            math_copy(count, mine->data + first, base + first);
+            state_add_end(s, layer);
+        }
+    n += state_reduce(g, s) != OK;
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        n += wrong_here(g, all, s, layer, state_acquire(s, layer), 2);
+        state_release(s, layer);
+    }
+    return n;
+}
+
+/* What is written on all data ranks is kept in parts, and every element is counted by one process. */
+static size_t wrong_sums(const struct grid *g, struct state *s)
+{
+    const struct layout *l = s->layout;
+    double e[256], sum = 0;
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        size_t first, count;
+        real *base = state_acquire(s, layer);
+        layout_span(l, layer, &first, &count);
+        math_fill(count, 2, base + first);
+        state_commit(s, layer);
+    }
+    state_dot(s, s, e);
+    comm_sum_double(layout_sums(l, g), e, l->n_param);
+    for (size_t i = 0; i < l->n_param; i++) sum += e[i];
+    return (sum != 4 * (double)l->elements) + (state_not_finite(s) != NULL);
+}
+
+static bool shares(const struct grid *g, const struct shape *shape, enum sharing_of what)
+{
+    struct layout *all[8] = {NULL};
+    struct state *s = NULL, *mine = NULL;
+    bool good = true;
+    for (int t = 0; t < g->tensor_size; t++) good = layout_new(shape, t, g->tensor_size, &all[t]) == OK && good;
+    struct layout *l = all[g->tensor_rank];
+    good = good && state_new("mine", l, &mine) == OK && layout_share(l, g, what, 1) == OK;
+    good = good && state_new(what == SHARING_ALL ? "part" : "whole", l, &s) == OK;
+    if (!all_agree(g, good)) return false;
+    fill(g, mine);
+    if (s->part) {
+        good = s->size < l->size && !wrong_parts(g, all, s, mine);
+    } else {
+        state_copy(mine, s);
+        good = state_reduce(g, s) == OK;
+        state_gather(s);
+        good = good && !wrong(g, all, s);
+    }
+    good = !wrong_sums(g, s) && good;
+    state_free(s), state_free(mine);
+    for (int t = 0; t < g->tensor_size; t++) layout_free(all[t]);
+    return all_agree(g, good);
+}
+
+static void data_ranks_keep_parts_of_every_layer(void **state)
+{
+    static const char *const kinds[] = {
+        "{\"model_type\": \"qwen2\"}",
+        "{\"model_type\": \"qwen2\", \"num_key_value_heads\": 2, \"tie_word_embeddings\": true}"};
+    const int size = parallel_node_size();
+    for (int tensor = 1; tensor <= size; tensor++) {
+        struct grid *g;
+        if (size % tensor) continue;
+        assert_int_equal(grid_new(size / tensor, tensor, &g), OK);
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            struct shape *s = shape_with(kinds[k]);
+            assert_true(shares(g, s, SHARING_MOMENTS));
+            assert_true(shares(g, s, SHARING_ALL));
+            shape_free(s);
+        }
+        grid_free(g);
+    }
+}
+
+static void parts_of_a_layer_are_all_of_it(void **state)
+{
+    struct shape *s = shape_with("{\"model_type\": \"qwen2\"}");
+    struct layout *l;
+    assert_int_equal(layout_new(s, 0, 1, &l), OK);
+    for (int size = 1; size <= 70; size++)
+        for (size_t layer = 0; layer < l->n_layer; layer++) {
+            size_t first, count, at, n;
+            layout_span(l, layer, &at, &n);
+            n += at;
+            for (int r = 0; r < size; r++, at += count) {
+                layout_part(l, layer, r, size, &first, &count);
+                assert_true(first == at && first + count <= n);
+            }
+            assert_int_equal(at, n);
+        }
+    layout_free(l);
+    shape_free(s);
+}
+
 static void a_reduction_sums_over_data_ranks_and_over_those_who_share_a_row(void **state)
 {
     static const char *const kinds[] = {
@@ -124,6 +245,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reduction_sums_over_data_ranks_and_over_those_who_share_a_row),
         cmocka_unit_test(dots_add_up_over_the_tensor_ranks),
+        cmocka_unit_test(data_ranks_keep_parts_of_every_layer),
+        cmocka_unit_test(parts_of_a_layer_are_all_of_it),
     };
     int failed;
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -44,13 +44,17 @@ static double dot(const struct training *t, const struct state *a, const struct 
     return sum;
 }
 
-/* max |x - (a y + b z)| / max |x|, of this process */
+/* max |x - (a y + b z)| / max |x|, of this process's part: where it has all of a gradient, the rest is not complete */
 static double unlike(const struct state *x, double a, const real *y, double b, const real *z)
 {
     double worst = 0, scale = 0;
-    for (size_t i = 0; i < x->layout->size; i++) {
-        const double want = a * (double)y[i] + (z ? b * (double)z[i] : 0);
-        worst = fmax(worst, fabs((double)x->data[i] - want)), scale = fmax(scale, fabs((double)x->data[i]));
+    for (size_t k = 0; k < x->layout->n_param; k++) {
+        size_t first, count;
+        param_part(x->layout, &x->layout->param[k], false, &first, &count);
+        for (size_t i = first; i < first + count; i++) {
+            const double want = a * (double)y[i] + (z ? b * (double)z[i] : 0);
+            worst = fmax(worst, fabs((double)x->data[i] - want)), scale = fmax(scale, fabs((double)x->data[i]));
+        }
     }
     return worst / scale;
 }

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 from golden import RISKS
-from harness import SHARED, Checks, error, labels, precisions, run_input, safetensors
+from harness import SHARED, Checks, error, labels, layout, precisions, run_input, safetensors
 from twin import Case, part, run
 
 TOLERANCE = 1e-8
@@ -83,7 +83,7 @@ def settings(what, golden, ranks, tensor):
     data["model"]["reference_as"] = what.reference_as
     first, *others = what.parts
     return {"task": "unlearn", "output": {"directory": "out"}, **data,
-            "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "parallel": layout(ranks, tensor),
             "objective": {**program_part(first), "regularizer": [
                 {**program_part(p), "weight": p.weight, **({"batch_size": p.batch} if p.batch else {})} for p in others]},
             "optimizer": {k: v for k, v in what.optimizer.items() if k != "warmup_steps"},

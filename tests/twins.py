@@ -8,7 +8,7 @@ import sys
 import h5py
 import numpy as np
 from golden import MODELS, RISKS
-from harness import SHARED, TOLERANCE, Checks, labels, precisions, run_input
+from harness import SHARED, TOLERANCE, Checks, labels, layout, precisions, run_input
 from twin import Case, measure, shares, weight
 
 # of rr only one layer is measured by a run: the last in these, a lower one in others
@@ -23,7 +23,7 @@ def measured(case):
 
 def settings(case, ranks, tensor, layer):
     return {"task": "geffect", "output": {"directory": "out"}, **case.data(),
-            "parallel": {"data": ranks // tensor, "tensor": tensor},
+            "parallel": layout(ranks, tensor),
             "objective": {"name": "dpo", "regularizer": {"name": "rr", "layer": layer}},
             "geffect": {"resolution": "tensor",
                         "objectives": [{"name": n, **p, **({"direction": "u.json"} if n == "rmu" else {})}

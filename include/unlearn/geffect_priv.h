@@ -60,6 +60,8 @@ const real *shared_sum(const struct engine *e, const struct param *p, size_t n, 
 size_t widest_whole(const struct layout *l);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
+/** Adds passes without rows to those of the room until all data ranks have as many, where they must keep step. */
+void passes_level(struct engine *e);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
 /** Forward of pass p of rows of d, up to the logits (layer 0) or a hidden state. ERR_NUMERIC names the first row whose

@@ -2,8 +2,8 @@
 #ifndef UNLEARN_OPTIM_H
 #define UNLEARN_OPTIM_H
 #include "unlearn/core.h"
-#include "unlearn/state.h"
 #include "unlearn/parallel.h"
+#include "unlearn/state.h"
 
 enum optim_kind { OPTIM_ADAMW, OPTIM_SGD };
 enum optim_schedule { LR_CONSTANT, LR_LINEAR, LR_COSINE };
@@ -30,16 +30,17 @@ void optim_decay_all(struct optim *o); /* as it was before */
 /** lr of update t = 0 ... steps-1: lr t/warmup while t < warmup (0 first, as Hugging Face does), then constant, or linear
  *  to 0 at t = steps, or half a cosine to 0.                                                                    Local. */
 double optim_rate(const struct optim_settings *set, size_t t);
-/** 2-norm of the gradient of all parameters that are not frozen (NULL: none is), every element counted once over the
- *  tensor ranks.                                                                      Collective over the tensor ranks. */
+/** 2-norm of the gradient of all parameters that are not frozen (NULL: none is), every element counted once.
+ *                                                                                         Collective over layout_sums(). */
 double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient);
 /** Factor by which clipping scales a gradient of this norm.                                                   Local. */
 double optim_scale(const struct optim_settings *set, double norm);
-/** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; layer by layer.
- *  A frozen parameter does not decay either.                                                                    Local. */
+/** One update of the weights from a complete gradient of norm `norm`, at the rate of update o->done; of this
+ *  process's part of every layer, then the weights are gathered. A frozen parameter does not decay either.
+ *                                                                                       Collective over the data ranks. */
 void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights);
 /** The change to first order that this update will make, but without making it: dot [n_param] = <direction, weights after -
- *  weights before> of each parameter, this process's share: sum over the tensor ranks to complete. scratch has
+ *  weights before> of each parameter, what this process counts: sum over layout_sums() to complete. scratch has
  *  optim_scratch() reals.                                                                                       Local. */
 void optim_predict(const struct optim *o, const struct state *gradient, double norm, const struct state *weights,
                    const struct state *direction, real *scratch, double *dot);

@@ -45,12 +45,19 @@ void comm_broadcast(const struct comm *c, void *x, size_t bytes, int root);
 void comm_send(const struct comm *c, const void *x, size_t bytes, int to, int tag);
 void comm_receive(const struct comm *c, void *x, size_t bytes, int from, int tag);
 void comm_gather_double(const struct comm *c, const double *x, size_t n, double *all); /* all [size][n], on every rank */
+/* Of grid->data alone, x [n] in runs as part_range() cuts it. */
+void comm_reduce_parts(const struct comm *c, real *x,
+                       size_t n); /* a rank's run: the sum over all ranks, added in their order;
+                                                                    the rest of x stays as it was */
+void comm_gather_parts(const struct comm *c, real *x, size_t n); /* all runs, each from its rank */
 void comm_barrier(const struct comm *c);
 int comm_size(const struct comm *c);
 int comm_rank(const struct comm *c);
 
 /** Part `part` of n things cut into `parts` runs whose lengths differ by at most one: [*first, *first + *count).  Local. */
 void split_range(size_t n, int parts, int part, size_t *first, size_t *count);
+/** The same of n reals, cut at multiples of 64 bytes; the first run is the longest.                             Local. */
+void part_range(size_t n, int parts, int part, size_t *first, size_t *count);
 
 /** Shares items of given costs among `parts` so that the most expensive part costs little (longest processing time
  *  first; ties go by index, so all processes compute the same). owner [n] receives the part of each item; scratch has

@@ -52,7 +52,8 @@ struct call {
     const size_t *row; /* [n] of ROWS_LISTED; NULL: the first n */
     enum outputs outputs;
     size_t objectives, directions; /* of the backward; directions: for effects */
-    bool gradient;                 /* a gradient is formed, and summed over the data ranks */
+    bool gradient;                 /* a gradient is formed, of which every data rank gets the sum of its part */
+    bool gathered;                 /* and then that of the others */
     double forwards;               /* more forwards, of the reference */
 };
 enum { MOST_HELD = 12 };
@@ -73,21 +74,26 @@ struct demand {
     size_t tangents;    /* most directions of model_tangents(); 0: never called */
     bool keep_tangents; /* a backward reads them */
     /* memory */
-    struct held held[MOST_HELD]; /* [n_held] weights, gradients and so on: demand_states() */
-    size_t n_held, states;       /* states: of all kinds */
-    size_t bytes;                /* for lists and results */
-    size_t bytes_apart;          /* for what print() reports on a line of its own */
-    size_t slots;                /* answers generated together */
+    struct held held[MOST_HELD]; /* [n_held] weights, gradients and so on: demand_states(), demand_moments() */
+    size_t n_held;
+    size_t states;      /* of all kinds but moments */
+    size_t moments;     /* states of which data ranks always keep but their parts */
+    size_t bytes;       /* for lists and results */
+    size_t bytes_apart; /* for what print() reports on a line of its own */
+    size_t slots;       /* answers generated together */
     /* work: nominal, of all processes */
     double flops_update, flops_measure, flops_evaluate;
     /* the same of one process: demand_call(), demand_sweeps(), demand_rest() */
     struct counter *counter; /* borrowed */
     struct work work[N_OCCASION];
 };
-void demand_states(struct demand *d, const char *name, size_t n);     /* n states more, of a kind */
-void demand_call(struct demand *d, const struct call *c);             /* its work, of one process */
-void demand_sweeps(struct demand *d, enum occasion of, double times); /* all of a state is read or written so often */
-void demand_rest(struct demand *d, enum occasion of, double flops);   /* nominal, of all processes, where that is known */
+void demand_states(struct demand *d, const char *name, size_t n); /* n states more, of a kind */
+void demand_moments(struct demand *d, size_t n);
+void demand_call(struct demand *d, const struct call *c); /* its work, of one process */
+void demand_gather(struct demand *d, enum occasion of);   /* data ranks send each other their parts of a state */
+/* So often all of a state is read or written, and this process's part of one. */
+void demand_sweeps(struct demand *d, enum occasion of, double all, double part);
+void demand_rest(struct demand *d, enum occasion of, double flops); /* nominal, of all processes, where that is known */
 void work_add(const struct work *w, double times, struct work *to);
 /* demand() adds what the part needs to a demand of zeros, when the layout is known; it is called in every task. */
 struct part {
@@ -110,6 +116,8 @@ struct plan {
     size_t tokens;           /* most tokens of a pass */
     size_t tokens_evaluated; /* the same for an evaluation, whose rows may be longer */
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
+    enum sharing_of sharing; /* what the data ranks share */
+    size_t layers;           /* of shared states that are whole at a time */
     struct engine_limits engine;
     struct model_limits model;
     size_t slots; /* answers generated together */
@@ -118,6 +126,7 @@ struct plan {
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
+    size_t bytes_part, bytes_shared;  /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
@@ -154,6 +163,10 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** What the data ranks share - the moments always, all states where that is asked for - from p->all.                Local. */
+void plan_share(const struct inputs *in, const struct layout *l, struct plan *p);
+/** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
+size_t plan_states(const struct plan *p);
 /** Most tokens of a pass of updates and measurements. */
 size_t plan_pass_tokens(const struct inputs *in);
 /** Most tokens of any pass of updates, measurements and evaluations. */

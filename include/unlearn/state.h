@@ -46,10 +46,30 @@ struct layout {
     size_t kv_first, kv_count;         /* key-value heads that these query heads need */
     size_t column_first, column_count; /* MLP columns */
     size_t word_first, word_count;     /* vocabulary rows */
+    struct sharing *sharing;           /* how the data ranks share states; NULL: each has all of them; owned */
 };
 /** tensor_size may be at most the number of heads; ERR_INPUT for a larger one names the layouts that work.    Local. */
 enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, struct layout **out);
 void layout_free(struct layout *l);
+
+/* Of every layer each data rank has a part of the elements: of gradients it completes these, and it updates them. What it
+ * holds of a state follows from that: of the moments its part alone; with SHARING_ALL of every state, and then a layer is
+ * whole on a process only while it is acquired. */
+enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
+/** From now on states of this layout are shared among the data ranks of g, of which `most` layers of such states are acquired
+ *  at a time. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
+enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most);
+/** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
+size_t layout_share_bytes(const struct layout *l, int data_size, size_t most);
+size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
+/** The part of a data rank of a layer, in elements of a state.                                                  Local. */
+void layout_part(const struct layout *l, size_t layer, int data_rank, int data_size, size_t *first, size_t *count);
+/** This process's part of a parameter; with `counted`, of that what it counts in sums: every element of a parameter is counted
+ *  by one process of layout_sums().                                                                             Local. */
+void param_part(const struct layout *l, const struct param *p, bool counted, size_t *first, size_t *count);
+const struct comm *layout_sums(const struct layout *l, const struct grid *g);
+/** The data ranks, where all states are shared, so that these ranks acquire the same layers in the same order; else NULL. */
+const struct comm *layout_lockstep(const struct layout *l);
 /** The parameter of a layer with this role; NULL when the layer has none. With tied embeddings lm_head's ROLE_HEAD is
  *  the embedding; with QK_EACH the first head's parameter is returned, and the other heads' follow it. */
 const struct param *layout_find(const struct layout *l, size_t layer, enum role role);
@@ -74,22 +94,42 @@ const char *layer_name(const struct layout *l, size_t layer,
 struct state {
     const char *name;            /* "weights", "gradient", ...; static */
     const struct layout *layout; /* borrowed */
-    real *data;                  /* [layout->size]; owned */
+    bool part;                   /* only this process's part is held */
+    size_t size;                 /* reals held: layout->size, or those of the part */
+    real *data;                  /* [size]; owned */
+    size_t buffer;               /* of a part: 1 + the layout's buffer that has the layer acquired, 0: none is */
     real *guard;                 /* test mode (state_poison): the copy that acquire returns and release poisons */
     size_t acquired;             /* test mode: 1 + the layer that is acquired, 0: none */
-    real *scratch;               /* shared rows of a layer, for state_reduce; owned */
+    real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
+enum status state_new_moment(const char *name, const struct layout *l,
+                             struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);
-enum status state_poison(struct state *s);          /* from now on acquire returns a copy that release fills with NaN */
+enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
+/* Of a part they are collective over the data ranks, which acquire the same layers in the same order. */
 real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
 void state_release(struct state *s, size_t layer);  /* after reading */
-void state_commit(struct state *s, size_t layer);   /* after writing; ends the acquire */
-/** Sums the partial gradients of `shared` rows over the tensor ranks, then everything over the data ranks: after it, each
- *  process holds the whole gradient of its part.                                                Collective over grid. */
+void state_commit(struct state *s, size_t layer);   /* after writing, the same on all data ranks; ends the acquire */
+/* For adding to a gradient. What each process adds between the two is summed: of a part at once, else by state_reduce(). */
+real *state_add_begin(struct state *s, size_t layer);
+void state_add_end(struct state *s, size_t layer);
+/** This process's part of a layer: base such that base + the offset of an element of it is the element.          Local. */
+real *state_own(const struct state *s, size_t layer);
+
+/** Sums the partial gradients of `shared` rows over the tensor ranks, then over the data ranks: after it this process's part of
+ *  each layer is complete, which is all that state_dot(), optim_norm() and optim_update() read. Where the layout's states are
+ *  not shared, every process has all of it.                                                     Collective over grid. */
 enum status state_reduce(const struct grid *g, struct state *gradient);
-/** <a, b> per parameter, e [n_param]: this process's owned rows; sum over the tensor ranks to complete.           Local. */
+/** Completes what is held of a state of which every process has completed its part.       Collective over the data ranks. */
+void state_gather(struct state *s);
+/* Of all that is held; of two states the same is held. */
+void state_fill(struct state *s, real value);
+void state_copy(const struct state *from, struct state *to);
+void state_scale(struct state *s, real factor);
+void state_add(struct state *s, real factor, const struct state *x); /* s += factor x */
+/** <a, b> per parameter, e [n_param]: what this process counts; sum over layout_sums() to complete.               Local. */
 void state_dot(const struct state *a, const struct state *b, double *e);
-/** The first tensor with a value that is not finite, NULL: all are.                                              Local. */
+/** The first tensor with a value that is not finite in this process's part, NULL: all are.                        Local. */
 const struct param *state_not_finite(const struct state *s);
 #endif

@@ -83,11 +83,11 @@ done:
     return st;
 }
 
-/* Several threads only without tensor ranks, since threads must not send messages; and in test mode of the weights one
+/* Several threads only where no layer needs messages, since threads must not send any; and in test mode of the weights one
  * thread, since they may have only one reader. */
 static size_t threads_of(const struct decoding *d)
 {
-    if (d->grid->tensor_size > 1 || (d->weights && d->weights->guard)) return 1;
+    if (d->grid->tensor_size > 1 || layout_lockstep(d->layout) || (d->weights && d->weights->guard)) return 1;
     return d->slots < (size_t)math_threads_now() ? d->slots : (size_t)math_threads_now();
 }
 
@@ -219,11 +219,16 @@ static bool fits(const struct decoding *d, size_t s)
     return !reads_again(d, &d->slot[s]) || d->batch.n_row + d->slot[s].length + (d->slots - 1 - s) <= d->rows;
 }
 
+static void batch_clear(struct batch *b)
+{
+    b->n_seq = b->n_row = b->n_out = b->longest = 0;
+    b->first[0] = 0;
+}
+
 static bool step_make(struct decoding *d)
 {
     struct batch *b = &d->batch;
-    b->n_seq = b->n_row = b->n_out = b->longest = 0;
-    b->first[0] = 0;
+    batch_clear(b);
     for (size_t s = 0; s < d->slots; s++)
         if (d->slot[s].busy && fits(d, s)) add_sequence(d, s);
     for (size_t s = 0; s < d->slots; s++)
@@ -293,13 +298,23 @@ static void slot_take(struct decoding *d, struct slot *slot, int32_t id)
     slot->busy = false;
 }
 
+/* Whether any rank has a step to make, where the data ranks keep step; one that has none makes it without rows. */
+static bool any_steps(const struct decoding *d, bool mine)
+{
+    const struct comm *data = layout_lockstep(d->layout);
+    uint64_t any = mine;
+    if (data) comm_max_u64(data, &any, 1);
+    return any;
+}
+
 static void decode(struct decoding *d)
 {
     for (size_t s = 0; s < d->slots; s++) d->slot[s] = (struct slot){0};
-    while (step_make(d)) {
+    while (any_steps(d, !d->bad && step_make(d))) {
+        if (d->bad) batch_clear(&d->batch);
         model_step(d->model, d->weights, d->cache, &d->batch);
         choose_best(d);
-        if (d->bad) return;
+        if (d->bad) continue;
         if (d->how->temperature > 0) choose_drawn(d);
         for (size_t k = 0; k < d->batch.n_seq; k++) slot_take(d, &d->slot[d->batch.item[k]], (int32_t)d->best[k][1]);
     }
@@ -376,7 +391,7 @@ static enum status check(const struct layout *l, const struct generation *how, s
 enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
                      size_t n, const size_t *first, const int32_t *id, struct answers *out)
 {
-    const size_t mine = (n + (size_t)(g->data_size - 1 - g->data_rank)) / (size_t)g->data_size;
+    size_t mine = (n + (size_t)(g->data_size - 1 - g->data_rank)) / (size_t)g->data_size;
     struct decoding d = {.grid = g, .layout = l, .how = how, .weights = weights, .n = n, .first = first, .id = id};
     struct decoding *part = NULL;
     int32_t *packed = NULL;
@@ -384,6 +399,7 @@ enum status generate(const struct grid *g, const struct layout *l, struct state 
     enum status st;
     *out = (struct answers){0};
     d.next = (size_t)g->data_rank, d.stride = (size_t)g->data_size;
+    if (layout_lockstep(l) && !mine) mine = 1;
     d.slots = how->slots < mine ? how->slots : mine;
     threads = threads_of(&d);
     TRY(check(l, how, n, first));

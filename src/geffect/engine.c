@@ -182,6 +182,15 @@ static double item_cost(const struct engine *e, const struct rows *r, size_t i, 
     return cost > 0 && r->pair ? cost + row_cost(e->layout, d, row + r->pair, OUTPUTS_ALL) : cost;
 }
 
+void passes_level(struct engine *e)
+{
+    struct engine_room *room = e->room;
+    const struct comm *data = layout_lockstep(e->layout);
+    uint64_t most = room->n_pass;
+    if (data) comm_max_u64(data, &most, 1);
+    while (room->n_pass < most) room->start[++room->n_pass] = room->n_mine;
+}
+
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which)
 {
     struct engine_room *room = e->room;
@@ -198,6 +207,7 @@ void passes_cut(struct engine *e, const struct rows *r, enum outputs which)
         }
     }
     room->n_pass = batch_cut_groups(r->data, group, room->n_mine, room->row, pass_tokens(e, r, group), room->start);
+    passes_level(e);
 }
 
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b)

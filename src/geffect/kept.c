@@ -93,6 +93,7 @@ static enum status forward_rows(struct engine *e, struct kept *k, struct state *
     const struct rows rows = {.data = k->data};
     enum status st = OK, now;
     room->n_pass = batch_cut(k->data, room->n_mine, room->row, e->tokens, room->start);
+    passes_level(e);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
         pass_pack(e, &rows, p, k->which, &b);

@@ -198,10 +198,10 @@ static void vectors(const struct products *s, size_t use, const struct param *p,
                     size_t rows, size_t width, const real *xhat, const real *dy)
 {
     struct pairs *w = s->w;
-    const size_t room = (size_t)PAIR_TILE * PAIR_TILE / w->n_seq, most = smaller(PAIR_VECTORS, room);
+    const size_t room = (size_t)PAIR_TILE * PAIR_TILE / (w->n_seq ? w->n_seq : 1), most = smaller(PAIR_VECTORS, room);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     assert(room > 0);
-    for (size_t j = 0; j < c->J && rows; j++)
+    for (size_t j = 0; j < c->J && rows && w->n_seq; j++)
         for (size_t first = 0; first < c->n_seq; first += most) {
             const size_t n = smaller(most, c->n_seq - first);
             for (size_t q = 0; q < n; q++)
@@ -294,7 +294,7 @@ enum status pairs_add(struct pairs *w, size_t J, const struct objective *o, cons
     struct engine *e = &w->engine;
     enum status st = OK, now;
     passes_cut(e, r, which);
-    for (size_t p = 0; p < e->room->n_pass && w->n_seq; p++) {
+    for (size_t p = 0; p < e->room->n_pass && (w->n_seq || layout_lockstep(e->layout)); p++) {
         struct batch b;
         pass_pack(e, r, p, which, &b);
         s.instance = e->room->mine + e->room->start[p];

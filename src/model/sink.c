@@ -5,13 +5,13 @@
 static void begin(void *context, size_t layer)
 {
     struct gradient_sink *g = context;
-    g->base = state_acquire(g->gradient, layer);
+    g->base = state_add_begin(g->gradient, layer);
 }
 
 static void end(void *context, size_t layer)
 {
     struct gradient_sink *g = context;
-    state_commit(g->gradient, layer);
+    state_add_end(g->gradient, layer);
     g->base = NULL;
 }
 

@@ -1,4 +1,5 @@
-/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, layer by layer over a state. Which
+/* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, of the part of a state
+ * that a process has. Which
  * parameters decay is as transformers' Trainer has it: neither norms nor biases, which are the vectors of every family; nor what no loss reaches, which has no gradient in PyTorch, not even a zero. */
 #include "unlearn/optim.h"
 #include <math.h>
@@ -11,8 +12,8 @@ enum status optim_new(const struct optim_settings *set, const struct layout *l, 
     TRY_NEW(o, 1);
     o->set = *set;
     if (set->kind == OPTIM_ADAMW) {
-        TRY(state_new("first moment", l, &o->m));
-        TRY(state_new("second moment", l, &o->v));
+        TRY(state_new_moment("first moment", l, &o->m));
+        TRY(state_new_moment("second moment", l, &o->v));
     }
     *out = o, o = NULL;
 done:
@@ -54,19 +55,20 @@ double optim_rate(const struct optim_settings *set, size_t t)
     return set->schedule == LR_LINEAR ? set->lr * left : set->lr * 0.5 * (1 - cos(3.14159265358979323846 * left));
 }
 
-/* Sum of squares over the rows of x that this process counts. */
-static double owned_squares(const struct param *p, const real *x)
-{
-    return math_sum_squares(p->own_count * p->col_count, x + p->own_first * p->col_count);
-}
-
 double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient)
 {
     const struct layout *l = gradient->layout;
     double sum = 0;
-    for (size_t i = 0; i < l->n_param; i++)
-        if (!frozen || !frozen[i]) sum += owned_squares(&l->param[i], gradient->data + l->param[i].offset);
-    if (g->tensor_size > 1) comm_sum_double(g->tensor, &sum, 1);
+    size_t first, count;
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        const real *x = state_own(gradient, layer);
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+            if (frozen && frozen[i]) continue;
+            param_part(l, &l->param[i], true, &first, &count);
+            sum += math_sum_squares(count, x + first);
+        }
+    }
+    comm_sum_double(layout_sums(l, g), &sum, 1);
     return sqrt(sum);
 }
 
@@ -91,17 +93,14 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
                          struct state *weights)
 {
     const struct layout *l = weights->layout;
-    real *w = state_acquire(weights, layer), *g = state_acquire(gradient, layer);
-    real *m = o->m ? state_acquire(o->m, layer) : NULL, *v = o->v ? state_acquire(o->v, layer) : NULL;
+    real *w = state_own(weights, layer), *g = state_own(gradient, layer);
+    real *m = o->m ? state_own(o->m, layer) : NULL, *v = o->v ? state_own(o->v, layer) : NULL;
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
-        const struct param *p = &l->param[i];
-        const size_t at = p->offset;
+        size_t at, n;
         if (o->set.frozen && o->set.frozen[i]) continue;
-        update_param(o, a, scale, i, p->row_count * p->col_count, g + at, m ? m + at : NULL, v ? v + at : NULL, w + at);
+        param_part(l, &l->param[i], false, &at, &n);
+        update_param(o, a, scale, i, n, g + at, m ? m + at : NULL, v ? v + at : NULL, w + at);
     }
-    if (m) state_commit(o->m, layer), state_commit(o->v, layer);
-    state_release(gradient, layer);
-    state_commit(weights, layer);
 }
 
 /* What the next update is, of a parameter that all of it concerns. */
@@ -133,16 +132,19 @@ void optim_predict(const struct optim *o, const struct state *gradient, double n
     const struct layout *l = weights->layout;
     const struct adamw a = next_update(o);
     for (size_t i = 0; i < l->n_param; i++) {
-        const struct param *p = &l->param[i];
-        const size_t n = p->row_count * p->col_count, at = p->offset, own = p->own_first * p->col_count;
-        real *w = scratch, *m = o->m ? w + n : NULL, *v = o->v ? w + 2 * n : NULL;
+        const size_t layer = l->param[i].layer;
+        const real *from = state_own(weights, layer);
+        real *w = scratch, *m = NULL, *v = NULL;
+        size_t at, n;
         dot[i] = 0;
-        if (o->set.frozen && o->set.frozen[i]) continue;
-        math_copy(n, weights->data + at, w);
-        if (m && v) math_copy(n, o->m->data + at, m), math_copy(n, o->v->data + at, v);
-        update_param(o, &a, optim_scale(&o->set, norm), i, n, gradient->data + at, m, v, w);
-        math_add_scaled(n, -1, weights->data + at, w);
-        dot[i] = math_dot(p->own_count * p->col_count, direction->data + at + own, w + own);
+        param_part(l, &l->param[i], true, &at, &n); /* every element moves by itself */
+        if ((o->set.frozen && o->set.frozen[i]) || !n) continue;
+        math_copy(n, from + at, w);
+        if (o->m) m = w + n, math_copy(n, state_own(o->m, layer) + at, m);
+        if (o->v) v = w + 2 * n, math_copy(n, state_own(o->v, layer) + at, v);
+        update_param(o, &a, optim_scale(&o->set, norm), i, n, state_own(gradient, layer) + at, m, v, w);
+        math_add_scaled(n, -1, from + at, w);
+        dot[i] = math_dot(n, state_own(direction, layer) + at, w);
     }
 }
 
@@ -154,5 +156,6 @@ void optim_update(struct optim *o, struct state *gradient, double norm, struct s
     for (size_t layer = 0; layer < weights->layout->n_layer; layer++)
         update_layer(o, &a, scale, layer, gradient, weights);
     o->done++;
+    state_gather(weights);
     phase_enter(before);
 }

@@ -25,10 +25,10 @@ static void reduce(const struct comm *c, void *x, size_t n, size_t size, MPI_Dat
     phase_enter(was);
 }
 
-static MPI_Datatype type_of_real(void) { return sizeof(real) == sizeof(double) ? MPI_DOUBLE : MPI_FLOAT; }
+MPI_Datatype comm_real(void) { return sizeof(real) == sizeof(double) ? MPI_DOUBLE : MPI_FLOAT; }
 
-void comm_sum_real(const struct comm *c, real *x, size_t n) { reduce(c, x, n, sizeof *x, type_of_real(), MPI_SUM); }
-void comm_max_real(const struct comm *c, real *x, size_t n) { reduce(c, x, n, sizeof *x, type_of_real(), MPI_MAX); }
+void comm_sum_real(const struct comm *c, real *x, size_t n) { reduce(c, x, n, sizeof *x, comm_real(), MPI_SUM); }
+void comm_max_real(const struct comm *c, real *x, size_t n) { reduce(c, x, n, sizeof *x, comm_real(), MPI_MAX); }
 void comm_sum_double(const struct comm *c, double *x, size_t n) { reduce(c, x, n, sizeof *x, MPI_DOUBLE, MPI_SUM); }
 void comm_max_double(const struct comm *c, double *x, size_t n) { reduce(c, x, n, sizeof *x, MPI_DOUBLE, MPI_MAX); }
 void comm_max_u64(const struct comm *c, uint64_t *x, size_t n) { reduce(c, x, n, sizeof *x, MPI_UINT64_T, MPI_MAX); }

@@ -84,6 +84,7 @@ enum status grid_new(int data, int tensor, struct grid **out)
     comm_split(MPI_COMM_WORLD, 0, g->world);
     comm_split(MPI_COMM_WORLD, g->tensor_rank, g->data);
     comm_split(MPI_COMM_WORLD, g->data_rank, g->tensor);
+    TRY(agree(MPI_COMM_WORLD, comm_parts_new(g->data)));
     *out = g;
     g = NULL;
 done:
@@ -93,7 +94,9 @@ done:
 
 static void comm_free(struct comm *c)
 {
-    if (c && c->id != MPI_COMM_NULL) MPI_Comm_free(&c->id);
+    if (!c) return;
+    if (c->id != MPI_COMM_NULL) MPI_Comm_free(&c->id);
+    free(c->room), free(c->request), free(c->count), free(c->at);
     free(c);
 }
 

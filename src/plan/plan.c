@@ -51,6 +51,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->keep_tangents |= d->keep_tangents;
         all->slots = larger(all->slots, d->slots);
         all->states += d->states;
+        all->moments += d->moments;
         all->bytes += d->bytes;
         all->bytes_apart += d->bytes_apart;
         all->flops_update += d->flops_update;
@@ -169,14 +170,30 @@ static size_t buffers(const struct inputs *in)
     return (files ? HDF5 + (files - 1) * HDF5_FILE : 0) + larger(read, written);
 }
 
+void plan_share(const struct inputs *in, const struct layout *l, struct plan *p)
+{
+    const size_t most = larger(2, larger(p->all.directions, p->all.tangents)); /* beside the weights */
+    p->sharing = in->config->parallel.shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
+    p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
+    p->bytes_state = l->size * sizeof(real);
+    p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
+    p->bytes_shared = layout_share_bytes(l, p->data, p->layers);
+}
+
+size_t plan_states(const struct plan *p)
+{
+    const size_t part = p->all.moments + (p->sharing == SHARING_ALL ? p->all.states : 0);
+    return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state + p->bytes_shared;
+}
+
 /* Counts the activations, kept or computed again, and with them all memory. */
 static enum status count_memory(const struct layout *l, const struct grid *g, bool recompute, struct plan *p)
 {
     enum status st;
     p->model.recompute = recompute;
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
-    p->bytes = p->bytes_base + p->all.states * p->bytes_state + p->bytes_model + p->bytes_engine +
-               (p->copies ? 0 : p->bytes_values) + p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
+    p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
+               p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
 done:
     return st;
 }
@@ -215,6 +232,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     TRY(counter_new(in, s, l, p, &counter));
     ask(in, s, l, counter, p);
     limits(in, p);
+    plan_share(in, l, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
     TRY(choose_recompute(in, l, &g, m->room, p));

@@ -8,7 +8,7 @@ static enum status print_memory(const struct plan *p, struct text *out)
     const char *between = "";
     enum status st;
     TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (", mega(p->bytes),
-                   mega(p->bytes_base), p->all.states, mega(p->bytes_state)));
+                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state)));
     for (size_t i = 0; i < p->n_part; i++)
         for (size_t k = 0; k < p->demand[i].n_held; k++) {
             const struct held *h = &p->demand[i].held[k];
@@ -58,6 +58,9 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
                        s->rows, s->warmup));
     TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
     TRY(print_memory(p, out));
+    if (p->data > 1 && p->layers)
+        TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
+                       p->sharing == SHARING_ALL ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
     if (p->model.recompute)
         TRY(text_print(out, "recompute  %s: activations of %.1f MB in place of %.1f\n",
                        in->config->parallel.recompute == RECOMPUTE_AUTO ? "block, or the memory would not do" : "block",

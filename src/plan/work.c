@@ -16,6 +16,13 @@ void demand_states(struct demand *d, const char *name, size_t n)
     d->states += n;
 }
 
+void demand_moments(struct demand *d, size_t n)
+{
+    assert(d->n_held < MOST_HELD);
+    d->held[d->n_held++] = (struct held){"moments", n};
+    d->moments += n;
+}
+
 /* What the most expensive share of a list of rows has. */
 struct share {
     double tokens, outputs, squares; /* squares: of the lengths */
@@ -127,6 +134,18 @@ static double touched(const struct counter *k, const struct call *c, const struc
                            s->outputs * words * (forwards * 3 + J * 3 + 2 * K * J));
 }
 
+/* With shard: full every state is held as parts. */
+static bool shares_all(const struct counter *k)
+{
+    return k->in->config->parallel.shard == SHARD_FULL && k->plan->data > 1;
+}
+
+/* A state goes once around the data ranks, which is half of its sum over them: to gather it from parts, or to sum each part. */
+static void add_exchange(const struct counter *k, double times, struct work *w)
+{
+    add_sum(w, LINK_DATA, k->plan->data, 0.5 * (double)k->layout->size * sizeof(real), times);
+}
+
 static void add_share(const struct counter *k, const struct call *c, const struct share *s, struct work *w)
 {
     const struct layout *l = k->layout;
@@ -143,9 +162,11 @@ static void add_share(const struct counter *k, const struct call *c, const struc
     if (c->directions)
         add_sum(w, k->plan->data > 1 ? LINK_DATA : LINK_TENSOR, k->plan->data * k->plan->tensor,
                 J * K * n * slots * sizeof(double), 1);
+    if (shares_all(k))
+        add_exchange(k, passes * (forwards + (J > 0 ? 1 + K : 0)), w); /* layers are gathered for each pass */
     if (!c->gradient) return;
     if (z.kept_twice > 0) add_sum(w, LINK_TENSOR, k->plan->tensor, z.kept_twice * sizeof(real), 1);
-    add_sum(w, LINK_DATA, k->plan->data, (double)l->size * sizeof(real), 1);
+    add_exchange(k, shares_all(k) ? passes : 1 + c->gathered, w);
 }
 
 /* -------------------------------------------------------------------------------------------------------- all ------- */
@@ -187,9 +208,16 @@ void demand_call(struct demand *d, const struct call *c)
     }
 }
 
-void demand_sweeps(struct demand *d, enum occasion of, double times)
+void demand_sweeps(struct demand *d, enum occasion of, double all, double part)
 {
-    d->work[of].touched += times * (double)d->counter->plan->bytes_state;
+    const struct counter *k = d->counter;
+    const double parts = k->plan->data;
+    d->work[of].touched += (all / (shares_all(k) ? parts : 1) + part / parts) * (double)k->plan->bytes_state;
+}
+
+void demand_gather(struct demand *d, enum occasion of)
+{
+    if (!shares_all(d->counter)) add_exchange(d->counter, 1, &d->work[of]);
 }
 
 void demand_rest(struct demand *d, enum occasion of, double flops)

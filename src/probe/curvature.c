@@ -63,7 +63,7 @@ done:
 static enum status before(struct measurement *m, void *self, const struct update *u)
 {
     struct curvature *c = self;
-    if (u) math_copy(m->subject->layout->size, m->subject->weights->data, c->start->data);
+    if (u) state_copy(m->subject->weights, c->start);
     return OK;
 }
 
@@ -94,7 +94,7 @@ static enum status one_risk(struct measurement *m, struct curvature *c, size_t k
     struct objective nll;
     enum status st;
     objective_find("nll", &nll);
-    math_fill(s->layout->size, 0, c->product->data);
+    state_fill(c->product, 0);
     s->engine.weights = c->start;
     st = engine_hvp(&s->engine, &nll, &rows, risk->weight, m->training->step, c->product);
     s->engine.weights = s->weights;
@@ -109,12 +109,12 @@ done:
 
 static enum status all_risks(struct measurement *m, struct curvature *c)
 {
-    const struct comm *tensor = m->subject->grid->tensor;
+    const struct comm *sums = layout_sums(m->subject->layout, m->subject->grid);
     const struct inputs *in = m->subject->in;
     enum status st = OK;
     for (size_t k = 0; k < in->n_risk; k++) TRY(one_risk(m, c, k));
-    comm_sum_double(tensor, c->by_layer, in->n_risk * c->n_layer);
-    comm_sum_double(tensor, c->change, in->n_risk);
+    comm_sum_double(sums, c->by_layer, in->n_risk * c->n_layer);
+    comm_sum_double(sums, c->change, in->n_risk);
     for (size_t k = 0; k < in->n_risk; k++) {
         c->second[k] = 0;
         for (size_t i = 0; i < c->n_layer; i++) c->second[k] += c->by_layer[k * c->n_layer + i];

@@ -67,8 +67,8 @@ static void predict(const struct measurement *m, struct fidelity *f, const struc
         f->predicted[k] = moving_dot(t, m->risk_gradient[k], t->step, f->dot);
         f->plain[k] = -u->rate * optim_scale(&t->optim->set, u->norm) * batch;
     }
-    comm_sum_double(s->grid->tensor, f->predicted, K);
-    comm_sum_double(s->grid->tensor, f->plain, K);
+    comm_sum_double(layout_sums(s->layout, s->grid), f->predicted, K);
+    comm_sum_double(layout_sums(s->layout, s->grid), f->plain, K);
 }
 
 /* The risk at the present weights, by forwards only. */

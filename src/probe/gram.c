@@ -115,7 +115,7 @@ static void add_row(const struct measurement *m, struct gram *g, size_t i)
         for (size_t p = 0; p < l->n_param; p++)
             g->row[(tensors ? l->param[p].tensor : l->param[p].layer) * n + j] += g->dot[p];
     }
-    comm_sum_double(m->subject->grid->tensor, g->row, g->n_layer * n);
+    comm_sum_double(layout_sums(l, m->subject->grid), g->row, g->n_layer * n);
     for (size_t out = 0; out < g->n_layer; out++)
         for (size_t j = 0; j <= i; j++)
             if (g->vector[j]) g->value[(out * n + i) * n + j] = g->value[(out * n + j) * n + i] = g->row[out * n + j];

@@ -51,9 +51,10 @@ static enum status risk_gradients(struct measurement *m)
         const struct risk *risk = &in->risk[k];
         const struct rows rows = risk_rows(risk);
         TRY(measurement_go_on(m));
-        math_fill(s->layout->size, 0, m->risk_gradient[k]->data);
+        state_fill(m->risk_gradient[k], 0);
         TRY(engine_risk(&s->engine, &rows, risk->weight, m->risk_gradient[k], m->risk_nll));
         TRY(state_reduce(s->grid, m->risk_gradient[k]));
+        state_gather(m->risk_gradient[k]);
         m->risk_value[k] = risk_mean(risk, m->risk_nll);
         subject_count(s, &rows, 6);
         if (risk->data == in->forget) inverse_confidence(m, risk);

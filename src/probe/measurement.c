@@ -29,14 +29,14 @@ static double work(const struct inputs *in, double N)
 static void demand_calls(const struct inputs *in, const struct plan *p, struct demand *d)
 {
     const struct risk *retain = inputs_regularized(in);
-    struct call c = {.of = OF_MEASUREMENT, .objectives = 1, .gradient = true};
+    struct call c = {.of = OF_MEASUREMENT, .objectives = 1, .gradient = true, .gathered = true};
     for (size_t k = 0; k < in->n_risk; k++) {
         c.data = in->risk[k].data, c.n = in->risk[k].n, c.row = in->risk[k].row;
         c.outputs = OUTPUTS_LABELLED;
         demand_call(d, &c);
-        demand_sweeps(d, OF_MEASUREMENT, 1);
+        demand_sweeps(d, OF_MEASUREMENT, 1, 0);
     }
-    c.gradient = false, c.directions = in->n_risk, c.row = NULL, c.n = in->forget->n_row;
+    c.gradient = c.gathered = false, c.directions = in->n_risk, c.row = NULL, c.n = in->forget->n_row;
     for (size_t j = 0; j < in->n_measured; j += c.objectives) {
         c.data = inputs_of(in, &in->measured[j]), c.pair = in->pairs && c.data == in->pairs ? in->forget->n_row : 0;
         c.outputs = objective_outputs(&in->measured[j]);
@@ -73,6 +73,13 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
     for (size_t i = 0; i < own.n_held; i++) demand_states(d, own.held[i].name, own.held[i].states);
 }
 
+/* The first risk's gradient has the memory of a regulariser's: that lives until it is added to the batch's gradient, and a
+ * measurement comes after that, unless it is shown by itself. */
+static bool borrows(const struct inputs *in)
+{
+    return in->trains && in->n_regularizer && !(probes_show(in) & SHOWS_REGULARIZER);
+}
+
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
@@ -82,7 +89,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->rows = most_rows(in);
     d->objectives = J;
     d->directions = K;
-    demand_states(d, "risks", K);
+    if (K > borrows(in)) demand_states(d, "risks", K - borrows(in));
     d->bytes = (d->rows * (J * K * (slot_count(l) + labels + 1) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
     d->flops_measure = work(in, plan_products(l));
     demand_calls(in, p, d);
@@ -178,7 +185,11 @@ enum status measurement_new(struct subject *s, struct training *t, struct measur
     TRY_NEW(m, 1);
     m->subject = s, m->training = t;
     TRY_NEW(m->risk_gradient, s->in->n_risk);
-    for (size_t k = 0; k < s->in->n_risk; k++) TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+    for (size_t k = 0; k < s->in->n_risk; k++)
+        if (k || !borrows(s->in))
+            TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+        else
+            m->risk_gradient[k] = t->part;
     TRY(new_labels(m));
     TRY(new_lists(m));
     TRY(new_weights(m));
@@ -195,7 +206,8 @@ void measurement_free(struct measurement *m)
     measurement_close(m);
     for (size_t i = 0; i < n_probe; i++)
         if (probe_table[i]->end) probe_table[i]->end(m->probe[i]);
-    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++) state_free(m->risk_gradient[k]);
+    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++)
+        if (k || !borrows(m->subject->in)) state_free(m->risk_gradient[k]);
     for (size_t i = 0; m->layer && i < m->n_layer; i++) free(m->layer[i]);
     free(m->risk_gradient), free(m->risk_value), free(m->layer), free(m->slot_layer);
     free(m->effect), free(m->effect_loss), free(m->mean_weight), free(m->slab);

@@ -123,6 +123,7 @@ static enum status before(struct measurement *m, void *self, const struct update
     for (size_t j = 0; j < s->in->n_measured; j++) {
         const struct rows rows = subject_forget(s, &s->in->measured[j]);
         TRY(set_gradient(s, &s->in->measured[j], &rows, p->weight, p->loss, p->gradient[j]));
+        state_gather(p->gradient[j]);
     }
     for (size_t k = 0; k < s->in->n_risk; k++) TRY(one_risk(s, p, k));
     TRY(measurement_put(m, "standard_error", p->value));

@@ -70,8 +70,8 @@ static enum status one_risk(struct measurement *m, struct prediction *w, size_t 
     struct objective nll;
     enum status st;
     objective_find("nll", &nll);
-    math_fill(s->layout->size, 0, from->gradient->data);
-    math_fill(s->layout->size, 0, from->product->data);
+    state_fill(from->gradient, 0);
+    state_fill(from->product, 0);
     TRY(engine_risk(&s->engine, &rows, risk->weight, from->gradient, w->nll));
     TRY(engine_hvp(&s->engine, &nll, &rows, risk->weight, from->first, from->product));
     TRY(state_reduce(s->grid, from->gradient));
@@ -94,9 +94,9 @@ static enum status all_risks(struct measurement *m, struct prediction *w)
     for (size_t k = 0; k < K && st == OK; k++) st = one_risk(m, w, k);
     s->engine.weights = s->weights;
     TRY(st);
-    comm_sum_double(s->grid->tensor, w->first, K);
-    comm_sum_double(s->grid->tensor, w->corrected, K);
-    comm_sum_double(s->grid->tensor, w->second, K);
+    comm_sum_double(layout_sums(s->layout, s->grid), w->first, K);
+    comm_sum_double(layout_sums(s->layout, s->grid), w->corrected, K);
+    comm_sum_double(layout_sums(s->layout, s->grid), w->second, K);
 done:
     return st;
 }

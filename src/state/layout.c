@@ -305,6 +305,7 @@ void layout_free(struct layout *l)
         free(l->param[i].name);
         free(l->param[i].piece);
     }
+    sharing_free(l->sharing);
     free(l->param);
     free(l->layer_first);
     free(l);

@@ -1,25 +1,31 @@
 /* One value per parameter, layer by layer: acquire, use, release or commit. In test mode acquire returns a copy and
- * release fills it with NaN, so that a pointer kept too long reads NaN.                                             */
+ * release fills it with NaN, so that a pointer kept too long reads NaN. A state that is held as a part is gathered, layer by
+ * layer, into a buffer for as long as it is acquired. */
 #include "unlearn/state_priv.h"
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
 /* ------------------------------------------------------------------------------------------------ acquire, release ----- */
-enum status state_new(const char *name, const struct layout *l, struct state **out)
-{
-    enum status st = OK;
-    struct state *s = *out = NULL;
-    TRY_NEW(s, 1);
-    s->name = name;
-    s->layout = l;
-    if (!(s->data = memory_new(l->size, sizeof *s->data)))
-        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", l->size, sizeof *s->data,
+static enum status new (const char *name, const struct layout *l, bool part, struct state **out) {
+    enum status st = OK; struct state *s = *out = NULL; TRY_NEW(s, 1); s->name = name; s->layout = l; s->part = part;
+    s->size = part ? l->sharing->at[l->n_layer] : l->size;
+    if (!(s->data = memory_new(s->size, sizeof *s->data)))
+        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", s->size, sizeof *s->data,
                   name);
     if (st == OK) *out = s, s = NULL;
-done:
-    state_free(s);
+    done : state_free(s);
     return st;
+}
+
+enum status state_new(const char *name, const struct layout *l, struct state **out)
+{
+    return new (name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
+}
+
+enum status state_new_moment(const char *name, const struct layout *l, struct state **out)
+{
+    return new (name, l, l->sharing != NULL, out);
 }
 
 void state_free(struct state *s)
@@ -27,14 +33,14 @@ void state_free(struct state *s)
     if (!s) return;
     free(s->data);
     free(s->guard);
-    free(s->scratch);
+    free(s->rows);
     free(s);
 }
 
 enum status state_poison(struct state *s)
 {
     enum status st = OK;
-    assert(!s->guard);
+    assert(!s->guard && !s->part);
     TRY_NEW(s->guard, s->layout->size);
     math_fill(s->layout->size, NAN, s->guard);
 done:
@@ -49,10 +55,65 @@ static size_t layers_used(const struct state *s, size_t layer, size_t used[2])
     return s->layout->shape->tied && layer == s->layout->n_layer - 1 ? 2 : 1;
 }
 
+/* ---- of a part */
+
+real *state_own(const struct state *s, size_t layer)
+{
+    const struct sharing *sharing = s->layout->sharing;
+    size_t first, count;
+    if (!s->part) return s->data;
+    layout_part(s->layout, layer, sharing->grid->data_rank, sharing->grid->data_size, &first, &count);
+    return s->data + sharing->at[layer] - first;
+}
+
+/* A buffer for a layer: base such that base + an offset of the layer is the element. */
+static real *take(struct state *s, size_t layer, size_t *first, size_t *count)
+{
+    assert(!s->buffer);
+    s->buffer = 1 + sharing_take(s->layout->sharing);
+    layout_span(s->layout, layer, first, count);
+    return s->layout->sharing->buffer[s->buffer - 1] - *first;
+}
+
+static real *taken(const struct state *s, size_t layer)
+{
+    size_t first, count;
+    layout_span(s->layout, layer, &first, &count);
+    return s->layout->sharing->buffer[s->buffer - 1] - first;
+}
+
+static void give_back(struct state *s)
+{
+    s->layout->sharing->taken[s->buffer - 1] = false;
+    s->buffer = 0;
+}
+
+/* Between the buffer at base and the part: both have it at the same offsets. */
+static void copy_own(const struct state *s, size_t layer, const real *from, real *to)
+{
+    const struct grid *g = s->layout->sharing->grid;
+    size_t first, count;
+    layout_part(s->layout, layer, g->data_rank, g->data_size, &first, &count);
+    math_copy(count, from + first, to + first);
+}
+
+static real *acquire_part(struct state *s, size_t layer)
+{
+    const struct sharing *sharing = s->layout->sharing;
+    size_t first, count;
+    real *base = take(s, layer, &first, &count);
+    copy_own(s, layer, state_own(s, layer), base);
+    comm_gather_parts(sharing->grid->data, base + first, count);
+    return base;
+}
+
+/* ---- of whole states too */
+
 real *state_acquire(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     assert(layer < s->layout->n_layer);
+    if (s->part) return acquire_part(s, layer);
     if (!s->guard) return s->data;
     assert(!s->acquired);
     s->acquired = layer + 1;
@@ -66,6 +127,7 @@ real *state_acquire(struct state *s, size_t layer)
 void state_release(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
+    if (s->part) give_back(s);
     if (!s->guard) return;
     assert(s->acquired == layer + 1);
     s->acquired = 0;
@@ -78,105 +140,37 @@ void state_release(struct state *s, size_t layer)
 void state_commit(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (!s->guard) return;
-    for (size_t i = 0; i < n; i++) {
+    if (s->part) copy_own(s, layer, taken(s, layer), state_own(s, layer));
+    for (size_t i = 0; i < n && s->guard; i++) {
         layout_span(s->layout, used[i], &first, &count);
         math_copy(count, s->guard + first, s->data + first);
     }
     state_release(s, layer);
 }
 
-/* --------------------------------------------------------------------------------------------------- reduce, dot ----- */
-/* Copies the rows of key-value heads that several ranks keep from the state (here) to a buffer, or back. The buffer has
- * the shared heads of all ranks; returns its size. */
-static size_t shared_heads(const struct layout *l, const struct param *p, real *here, real *buffer, bool back)
+real *state_add_begin(struct state *s, size_t layer)
 {
-    const size_t block = l->shape->head_dim * p->col_count;
-    size_t n = 0;
-    for (size_t h = 0; h < l->shape->kv_heads; h++) {
-        if (!layout_kv_shared(l->shape, l->tensor_size, h)) continue;
-        if (h >= l->kv_first && h < l->kv_first + l->kv_count && buffer) {
-            real *mine = here + p->offset + (h - l->kv_first) * block;
-            if (back)
-                math_copy(block, buffer + n, mine);
-            else
-                math_copy(block, mine, buffer + n);
-        }
-        n += block;
+    size_t first, count;
+    real *base;
+    if (!s->part) return state_acquire(s, layer);
+    base = take(s, layer, &first, &count);
+    math_fill(count, 0, base + first);
+    return base;
+}
+
+void state_add_end(struct state *s, size_t layer)
+{
+    const struct grid *g;
+    size_t first, count;
+    real *base;
+    if (!s->part) {
+        state_commit(s, layer);
+        return;
     }
-    return n;
-}
-
-/* The same for a tensor that is either shared as a whole on all ranks or not at all. */
-static size_t shared_whole(const struct param *p, real *here, real *buffer, bool back)
-{
-    const size_t n = p->row_count * p->col_count;
-    if (!p->shared) return 0;
-    if (buffer && back)
-        math_copy(n, buffer, here + p->offset);
-    else if (buffer)
-        math_copy(n, here + p->offset, buffer);
-    return p->rows * p->cols;
-}
-
-/* Copies all shared rows of one layer to the buffer or back; returns the buffer's size. */
-static size_t shared_of_layer(const struct layout *l, size_t layer, real *here, real *buffer, bool back)
-{
-    size_t n = 0;
-    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
-        const struct param *p = &l->param[i];
-        real *to = buffer ? buffer + n : NULL;
-        n += param_by_kv_heads(l, p) ? shared_heads(l, p, here, to, back) : shared_whole(p, here, to, back);
-    }
-    return n;
-}
-
-/* The first reduction allocates the buffer, which fits all blocks. */
-static enum status scratch_make(const struct grid *g, struct state *s, size_t n)
-{
-    enum status st = OK;
-    if (s->scratch) return OK;
-    TRY_NEW(s->scratch, n);
-done:
-    return grid_agree(g, st);
-}
-
-enum status state_reduce(const struct grid *g, struct state *gradient)
-{
-    const struct layout *l = gradient->layout;
-    const size_t n = shared_of_layer(l, 1, NULL, NULL, false);
-    enum status st = OK;
-    assert(!gradient->acquired);
-    if (n) {
-        TRY(scratch_make(g, gradient, n));
-        for (size_t layer = 1; layer <= l->shape->blocks; layer++) {
-            math_fill(n, 0, gradient->scratch);
-            shared_of_layer(l, layer, gradient->data, gradient->scratch, false);
-            comm_sum_real(g->tensor, gradient->scratch, n);
-            shared_of_layer(l, layer, gradient->data, gradient->scratch, true);
-        }
-    }
-    comm_sum_real(g->data, gradient->data, l->size);
-done:
-    return st;
-}
-
-void state_dot(const struct state *a, const struct state *b, double *e)
-{
-    for (size_t i = 0; i < a->layout->n_param; i++) {
-        const struct param *p = &a->layout->param[i];
-        const size_t first = p->offset + p->own_first * p->col_count;
-        e[i] = math_dot(p->own_count * p->col_count, a->data + first, b->data + first);
-    }
-}
-
-const struct param *state_not_finite(const struct state *s)
-{
-    const struct layout *l = s->layout;
-    if (math_finite(l->size, s->data)) return NULL;
-    for (size_t i = 0; i < l->n_param; i++) {
-        const struct param *p = &l->param[i];
-        if (!math_finite(p->row_count * p->col_count, s->data + p->offset)) return p;
-    }
-    return NULL;
+    g = s->layout->sharing->grid;
+    base = taken(s, layer);
+    layer_reduce(g, s->layout, layer, base, s->layout->sharing->rows);
+    layout_part(s->layout, layer, g->data_rank, g->data_size, &first, &count);
+    math_add(count, base + first, state_own(s, layer) + first);
+    give_back(s);
 }

@@ -62,7 +62,8 @@ enum status subject_hashes(const struct inputs *in, const struct plan *p, uint64
     enum status st;
     TRY(grid_new(p->data, p->tensor, &r.grid));
     TRY(layout_new(in->shape, r.grid->tensor_rank, p->tensor, &r.layout));
-    st = state_new("weights", r.layout, &r.weights);
+    st = layout_share(r.layout, r.grid, p->sharing, 1);
+    if (st == OK) st = state_new("weights", r.layout, &r.weights);
     TRY(grid_agree(r.grid, st));
     TRY(check_trajectory(&r));
     TRY(fill(&r, in->config->model.path, r.weights, weights));
@@ -99,7 +100,7 @@ enum status subject_reference(struct subject *s)
     if (other) TRY(check_same(s, path, SHAPE_FUNCTION));
     TRY(fill(s, path, s->weights, &s->hash_reference));
     s->hash_weights = s->hash_reference;
-    if (s->reference) math_copy(s->layout->size, s->weights->data, s->reference->data);
+    if (s->reference) state_copy(s->weights, s->reference);
     for (size_t i = 0; i < s->kept.n; i++) TRY(engine_keep(&s->engine, s->kept.kept[i], s->weights));
     if (in->needs_reference) {
         const struct rows rows = subject_rows(s, in->pairs ? in->pairs : in->forget, in->forget->n_row, s->every_row);

@@ -43,6 +43,7 @@ enum status subject_new(const struct inputs *in, const struct plan *p, const str
     s->in = in, s->plan = p;
     TRY(grid_new(p->data, p->tensor, &s->grid));
     st = layout_new(in->shape, s->grid->tensor_rank, p->tensor, &s->layout);
+    if (st == OK) st = layout_share(s->layout, s->grid, p->sharing, p->layers);
     if (st == OK) st = state_new("weights", s->layout, &s->weights);
     st = grid_agree(s->grid, st);
 done:
@@ -138,7 +139,7 @@ enum status subject_gradient(struct subject *s, const struct objective *o, const
                              struct state *gradient, double *loss)
 {
     enum status st;
-    math_fill(s->layout->size, 0, gradient->data);
+    state_fill(gradient, 0);
     TRY(engine_gradient(&s->engine, o, r, weight, gradient, loss));
     TRY(state_reduce(s->grid, gradient));
     subject_count(s, r, 6 + plan_reference(s->plan, o));

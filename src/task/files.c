@@ -160,7 +160,7 @@ enum status run_export(struct run *r)
     enum status st = OK;
     if (!r->training || !c->checkpoint.export) goto done;
     st = path_join(c->output_directory, "model", &dir);
-    if (st == OK && !math_finite(s->layout->size, s->weights->data))
+    if (st == OK && state_not_finite(s->weights))
         st = fail(ERR_NUMERIC,
                   "%s: not written: weights are not finite after the last update: the run has diverged; lower "
                   "optimizer.lr",

@@ -44,11 +44,12 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
-    p->bytes_state = l->size * sizeof(real);
+    p->all.states = 1;
+    plan_share(in, l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
     later = p->bytes_model + p->all.bytes; /* than the weights are read */
-    p->bytes = p->bytes_base + p->bytes_state + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
+    p->bytes = p->bytes_base + plan_states(p) + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
     p->all.flops_evaluate = 2 * plan_products(l) * most_tokens(in);
 done:
     layout_free(l);
@@ -65,7 +66,7 @@ static enum status print_plan(const struct inputs *in, const struct plan *p, str
                    c->generate.prompts ? c->generate.prompts : "generate.prompt", in->prompts->n, p->slots,
                    c->generate.max_length));
     TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights, %.1f decoding, %.1f answers\n",
-                   (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)p->bytes_state / 1e6,
+                   (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)plan_states(p) / 1e6,
                    (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
     TRY(text_print(out, "work       at most %.3g Gflop", p->all.flops_evaluate / 1e9));
 done:

@@ -86,7 +86,7 @@ static double change(struct training *t, const struct seen *seen)
     guard_rectify(t);
     optim_predict(t->optim, t->gradient, t->update.norm, t->subject->weights, seen->gradient, g->scratch, g->predicted);
     for (size_t i = 0; i < t->subject->layout->n_param; i++) sum += g->predicted[i];
-    comm_sum_double(t->subject->grid->tensor, &sum, 1);
+    comm_sum_double(layout_sums(t->subject->layout, t->subject->grid), &sum, 1);
     return sum;
 }
 

@@ -185,7 +185,7 @@ double guard_moving(const struct training *t, const double *x)
 void guard_dot(const struct training *t, const struct state *a, const struct state *b, double *dot)
 {
     state_dot(a, b, dot);
-    comm_sum_double(t->subject->grid->tensor, dot, t->subject->layout->n_param);
+    comm_sum_double(layout_sums(t->subject->layout, t->subject->grid), dot, t->subject->layout->n_param);
 }
 
 /* Sets what is still from the bits, which a restart has read. A tied embedding rests with either of its uses. */

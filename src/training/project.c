@@ -52,10 +52,10 @@ static void compare(struct training *t)
 {
     struct guard *g = t->guard;
     const double share = t->subject->in->config->guard.project;
-    const size_t size = t->subject->layout->size, n = t->subject->layout->n_param;
+    const size_t n = t->subject->layout->n_param;
     if (g->mean) {
-        math_scale(size, (real)share, g->retain->data);
-        math_add_scaled(size, (real)(1 - share), g->mean->data, g->retain->data);
+        state_scale(g->retain, (real)share);
+        state_add(g->retain, (real)(1 - share), g->mean);
     }
     guard_dot(t, t->gradient, t->gradient, g->dot);
     guard_dot(t, t->gradient, g->retain, g->dot + n);
@@ -85,7 +85,7 @@ done:
 static void regularizer(struct training *t, size_t k)
 {
     if (k || !is_regularizer(t->subject->in)) return;
-    math_copy(t->subject->layout->size, t->part->data, t->guard->retain->data);
+    state_copy(t->part, t->guard->retain);
     compare(t);
 }
 
@@ -96,14 +96,16 @@ static void rectify(struct training *t)
     const double forget = guard_moving(t, g->dot), both = guard_moving(t, g->dot + n);
     const double retain = guard_moving(t, g->dot + 2 * n);
     t->update.cosine = forget > 0 && retain > 0 ? both / sqrt(forget) / sqrt(retain) : NAN;
-    if (both < 0 && retain > 0)
-        math_add_scaled(t->subject->layout->size, (real)(-both / retain), g->retain->data, t->gradient->data);
+    if (both < 0 && retain > 0) state_add(t->gradient, (real)(-both / retain), g->retain);
 }
 
 /* Not before: an update that was begun and not made is formed again after a restart. */
 static void updated(struct training *t)
 {
-    if (t->guard->mean) math_copy(t->subject->layout->size, t->guard->retain->data, t->guard->mean->data);
+    struct guard *g = t->guard;
+    if (!g->mean) return;
+    state_copy(g->retain, g->mean);
+    state_gather(g->mean); /* a checkpoint has all of it */
 }
 
 static size_t saved(struct guard *g, struct saved *saved)

@@ -40,7 +40,7 @@ static void demand_gradient(const struct inputs *in, const struct plan *p, const
                                   .objectives = 1,
                                   .gradient = true,
                                   .forwards = plan_reference(p, o) / 2});
-    demand_sweeps(d, OF_UPDATE, 2);
+    demand_sweeps(d, OF_UPDATE, 1, 1);
 }
 
 /* The calls of an update, and the passes over states: a sum of gradients reads two and writes one; AdamW reads four and writes
@@ -50,9 +50,10 @@ static void demand_update(const struct inputs *in, const struct timetable *s, co
     demand_gradient(in, p, &in->objective, false, s->batch, d);
     for (size_t i = 0; i < in->n_regularizer; i++) {
         demand_gradient(in, p, &in->regularizer[i].objective, true, in->regularizer[i].batch, d);
-        demand_sweeps(d, OF_UPDATE, 3);
+        demand_sweeps(d, OF_UPDATE, 3, 0);
     }
-    demand_sweeps(d, OF_UPDATE, (in->n_regularizer ? 1 : 0) + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 7 : 3));
+    demand_sweeps(d, OF_UPDATE, 0, (in->n_regularizer ? 1 : 0) + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 7 : 3));
+    demand_gather(d, OF_UPDATE); /* the weights */
 }
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
@@ -66,7 +67,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->objectives = 1;
     demand_states(d, "gradient", 1);
     if (parts) demand_states(d, "regulariser", 1);
-    if (adamw) demand_states(d, "moments", 2);
+    if (adamw) demand_moments(d, 2);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
     demand_rest(d, OF_UPDATE, d->flops_update - work(in, s, p, plan_products(l))); /* a guard's */

@@ -38,7 +38,6 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
     const struct regularizer *reg = &in->regularizer[k];
-    const size_t size = t->subject->layout->size;
     struct update *u = &t->update;
     struct rows rows;
     double scaled;
@@ -52,10 +51,10 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
     TRY(part_gradient(t, &reg->objective, &rows, t->part, &u->norm_of_part[k], &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
     guard_regularizer_formed(t, k);
-    math_add(size, t->part->data, t->gradient->data);
+    state_add(t->gradient, 1, t->part);
     if (t->regularizer != t->part) {
-        if (k == 0) math_fill(size, 0, t->regularizer->data);
-        math_add(size, t->part->data, t->regularizer->data);
+        if (k == 0) state_fill(t->regularizer, 0);
+        state_add(t->regularizer, 1, t->part);
     }
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
     u->tokens += (size_t)rows_tokens(&rows);
@@ -112,21 +111,20 @@ static enum status diverged(const struct training *t, size_t i)
 enum status training_update(struct training *t, size_t i, bool shown)
 {
     struct state *weights = t->subject->weights, *step = shown ? t->step : NULL;
-    const size_t size = t->subject->layout->size;
     struct update *u = &t->update;
     const double began = clock_seconds();
     enum status st = OK;
     guard_rectify(t);
     if (!isfinite(u->norm) || !isfinite(u->loss)) return diverged(t, i);
-    if (step) math_copy(size, weights->data, step->data);
+    if (step) state_copy(weights, step);
     optim_update(t->optim, t->gradient, u->norm, weights);
     TRY(dual_updated(t, i));
     guard_updated(t);
     u->seconds += clock_seconds() - began;
     t->made++;
     if (step) { /* theta_t becomes theta_t+1 - theta_t */
-        math_scale(size, -1, step->data);
-        math_add(size, weights->data, step->data);
+        state_scale(step, -1);
+        state_add(step, 1, weights);
     }
 done:
     return st;

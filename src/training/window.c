@@ -129,35 +129,35 @@ static void step(const struct training *t, double rate, struct state *x)
     const struct layout *l = t->subject->layout;
     const bool *frozen = t->subject->in->frozen;
     for (size_t i = 0; i < l->n_param; i++) {
-        const struct param *p = &l->param[i];
-        math_scale(p->row_count * p->col_count, frozen && frozen[i] ? 0 : (real)-rate, x->data + p->offset);
+        size_t first, count;
+        param_part(l, &l->param[i], false, &first, &count);
+        math_scale(count, frozen && frozen[i] ? 0 : (real)-rate, state_own(x, l->param[i].layer) + first);
     }
+    state_gather(x); /* the ways that it is added to are directions, and in checkpoints */
 }
 
 static void begin(struct training *t, size_t i)
 {
     struct update_window *w = t->window;
-    const size_t size = t->subject->layout->size;
     w->begun = i + w->length <= t->subject->timetable->updates ? i + 1 : 0;
-    math_copy(size, t->subject->weights->data, w->start->data);
-    math_fill(size, 0, w->first->data);
-    math_fill(size, 0, w->corrected->data);
+    state_copy(t->subject->weights, w->start);
+    state_fill(w->first, 0);
+    state_fill(w->corrected, 0);
 }
 
 enum status training_window(struct training *t, size_t i)
 {
     struct subject *s = t->subject;
     struct update_window *w = t->window;
-    const size_t size = s->layout->size;
     const double rate = t->update.rate * optim_scale(&t->optim->set, t->update.norm);
     enum status st = OK;
     if (!w) goto done;
     if (i % w->length == 0) begin(t, i);
     if (!w->begun) goto done;
-    math_fill(size, 0, w->gradient->data);
-    math_fill(size, 0, w->product->data);
+    state_fill(w->gradient, 0);
+    state_fill(w->product, 0);
     if (i + 1 == w->begun) {
-        math_copy(size, t->gradient->data, w->gradient->data);
+        state_copy(t->gradient, w->gradient);
     } else {
         s->engine.weights = w->start;
         st = all_parts(t, i);
@@ -166,9 +166,9 @@ enum status training_window(struct training *t, size_t i)
     }
     step(t, rate, w->gradient); /* the product is along the way before this update */
     step(t, rate, w->product);
-    math_add(size, w->gradient->data, w->first->data);
-    math_add(size, w->gradient->data, w->corrected->data);
-    math_add(size, w->product->data, w->corrected->data);
+    state_add(w->first, 1, w->gradient);
+    state_add(w->corrected, 1, w->gradient);
+    state_add(w->corrected, 1, w->product);
 done:
     return st;
 }

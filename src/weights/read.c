@@ -128,19 +128,28 @@ done:
     return st;
 }
 
-static enum status read_all(size_t buffer, const char *dir, struct state *weights)
+/* One layer: the first data rank reads, and sends it to the others. */
+static enum status read_layer(struct reader *r, const struct grid *g, struct state *weights, size_t layer)
 {
-    enum status st = OK;
     const struct layout *l = weights->layout;
-    struct reader r;
-    TRY(reader_new(buffer, dir, l, &r));
-    for (size_t layer = 0; layer < l->n_layer; layer++) {
-        real *base = state_acquire(weights, layer);
-        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1] && st == OK; i++)
-            st = read_param(&r, l, i, base);
-        state_commit(weights, layer);
-        if (st != OK) goto done;
-    }
+    size_t first, count;
+    real *base = state_acquire(weights, layer);
+    enum status st = OK;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1] && st == OK && !g->data_rank; i++)
+        st = read_param(r, l, i, base);
+    layout_span(l, layer, &first, &count);
+    comm_broadcast(g->data, base + first, count * sizeof *base, 0);
+    state_commit(weights, layer);
+    return grid_agree(g, st);
+}
+
+static enum status read_all(size_t buffer, const char *dir, const struct grid *g, struct state *weights)
+{
+    const struct layout *l = weights->layout;
+    struct reader r = {.fd = -1};
+    enum status st = g->data_rank ? OK : reader_new(buffer, dir, l, &r);
+    TRY(grid_agree(g, st));
+    for (size_t layer = 0; layer < l->n_layer; layer++) TRY(read_layer(&r, g, weights, layer));
 done:
     reader_free(&r);
     return st;
@@ -188,17 +197,8 @@ static uint64_t hash_all(const struct grid *g, struct state *weights)
 
 enum status weights_read_by(size_t buffer, const char *dir, const struct grid *g, struct state *weights, uint64_t *hash)
 {
-    enum status st = OK;
-    const struct layout *l = weights->layout;
-    if (!g->data_rank) st = read_all(buffer, dir, weights);
-    TRY(grid_agree(g, st));
-    for (size_t layer = 0; layer < l->n_layer && g->data_size > 1; layer++) {
-        size_t first, count;
-        real *base = state_acquire(weights, layer);
-        layout_span(l, layer, &first, &count);
-        comm_broadcast(g->data, base + first, count * sizeof *base, 0);
-        state_commit(weights, layer);
-    }
+    enum status st;
+    TRY(read_all(buffer, dir, g, weights));
     if (hash) *hash = hash_all(g, weights);
 done:
     return st;
