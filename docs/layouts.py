@@ -59,12 +59,12 @@ def cell(directory, nodes):
         if "data ranks" in done.stderr:
             return "more ranks than rows"
         raise SystemExit(done.stderr)
-    advice = re.search(r"^advice     parallel: \{data: (\d+), tensor: (\d+)\}", done.stdout, re.M)
+    advice = re.search(r"^advice     parallel: \{data: (\d+), tensor: (\d+)(, shard: full)?\}", done.stdout, re.M)
     if not advice:
         return "no room"
-    data, tensor = advice.groups()
-    row = re.search(rf"^ +{data} x {tensor} +([\d.]+) +([\d.]+) +([\d.e+-]+) +([\d.e+-]+)", done.stdout, re.M)
-    return f"{data} x {tensor}; {float(row[1]) / 1e3:.3g} GB; {float(row[3]):.3g} s; {float(row[4]):.3g} s"
+    data, tensor, shard = advice.groups()
+    row = re.search(rf"^ +{data} x {tensor} +{'full' if shard else ''} +([\d.]+) +([\d.]+) +([\d.e+-]+) +([\d.e+-]+)", done.stdout, re.M)
+    return f"{data} x {tensor}{', full' if shard else ''}; {float(row[1]) / 1e3:.3g} GB; {float(row[3]):.3g} s; {float(row[4]):.3g} s"
 
 
 def table(directory):

@@ -18,31 +18,33 @@ def planned(ranks=1, code=0, **plan):
 
 
 def layouts(text):
-    """{(data, tensor): (MB a process, s an update, s a measurement, fits)}"""
-    rows = re.findall(r"^ +(\d+) x (\d+) +([\d.]+) +[\d.]+ +([\d.e+-]+) +([\d.e+-]+) *(does not fit)?", text, re.M)
-    return {(int(d), int(t)): (float(m), float(u), float(e), not no) for d, t, m, u, e, no in rows}
+    """{(data, tensor, shard): (MB a process, s an update, s a measurement, fits)}"""
+    rows = re.findall(r"^ +(\d+) x (\d+) +(full)? +([\d.]+) +[\d.]+ +([\d.e+-]+) +([\d.e+-]+) *(does not fit)?", text, re.M)
+    return {(int(d), int(t), full): (float(m), float(u), float(e), not no) for d, t, full, m, u, e, no in rows}
 
 
 def another_machine():
     text = planned(processes=8, per_node=2, flops=1e11, memory=16e9, bandwidth=1e10, network=1e9)
     found = layouts(text)
-    checks.check(set(found) == {(8, 1), (4, 2), (2, 4)}, "eight processes: what four heads and sixteen rows allow", text)
+    checks.check(set(found) == {(8 // t, t, full) for t in (1, 2, 4) for full in ("", "full")}, "eight processes: what four heads and sixteen rows allow", text)
     only = "layout     8 processes" in text and text.splitlines()[-1].startswith("digest: none")
     checks.check(only, "it is planned for, not run", text)
-    checks.check(found[2, 4][0] < found[4, 2][0] < found[8, 1][0], "tensor ranks share the memory", text)
+    checks.check(found[2, 4, ""][0] < found[4, 2, ""][0] < found[8, 1, ""][0], "tensor ranks share the memory", text)
+    shared = all(found[d, t, "full"][0] < found[d, t, ""][0] and found[d, t, "full"][1] > found[d, t, ""][1] for d, t in ((8, 1), (4, 2)))
+    checks.check(shared, "shard: full takes less memory, and more time", text)
     best = min(found, key=lambda k: 5 * found[k][1] + 4 * found[k][2])
-    checks.check(f"advice     parallel: {{data: {best[0]}, tensor: {best[1]}}}" in text, "the shortest run is advised", text)
+    checks.check(f"advice     parallel: {{data: {best[0]}, tensor: {best[1]}{', shard: full' * (best[2] == 'full')}}}" in text, "the shortest run is advised", text)
     twice = layouts(planned(processes=8, per_node=2, flops=2e11, memory=16e9, bandwidth=2e10, network=2e9))
     checks.check(all(abs(found[k][1] / twice[k][1] - 2) < 0.02 for k in found), "all rates twice: half the time",
                  str((found, twice)))
     slow = layouts(planned(processes=8, per_node=2, flops=1e11, memory=16e9, bandwidth=1e10, network=1e6))
-    checks.check(slow[2, 4][1] > 1.2 * found[2, 4][1], "a slow network costs time", str((found, slow)))
+    checks.check(slow[2, 4, ""][1] > 1.2 * found[2, 4, ""][1], "a slow network costs time", str((found, slow)))
 
 
 def too_little_memory():
     small, large = (layouts(planned(processes=8, per_node=2, memory=m)) for m in (150e6, 16e9))
     checks.check(all(fits for *_, fits in large.values()), "a large node has room", str(large))
-    checks.check(small[2, 4][3] and not small[8, 1][3], "a small one for some layouts", str(small))
+    checks.check(small[2, 4, ""][3] and not small[8, 1, ""][3], "a small one for some layouts", str(small))
     text = planned(processes=2, per_node=2, memory=125e6)
     more = re.search(r"^advice     none fits: take (\d+) processes, 2 on each node: parallel: \{data: (\d+), tensor: (\d+)\}", text,
                      re.M)
@@ -54,7 +56,7 @@ def too_little_memory():
 def this_machine():
     text = planned(2)
     ends = re.search(r"^digest: [0-9a-f]{16}$", text, re.M)
-    checks.check(set(layouts(text)) == {(2, 1), (1, 2)} and ends, "two processes here", text)
+    checks.check(set(layouts(text)) == {(2, 1, ""), (2, 1, "full"), (1, 2, "")} and ends, "two processes here", text)
     sent = re.search(r"^messages   a process sends in an update [\d.]+ MB to data ranks; in a measurement", text, re.M)
     checks.check(sent, "what they send", text)
 

@@ -116,7 +116,8 @@ struct plan {
     size_t tokens;           /* most tokens of a pass */
     size_t tokens_evaluated; /* the same for an evaluation, whose rows may be longer */
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
-    enum sharing_of sharing; /* what the data ranks share */
+    enum shard shard;        /* as the input asks, or another that is planned for */
+    enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
     struct engine_limits engine;
     struct model_limits model;
@@ -129,7 +130,7 @@ struct plan {
     size_t bytes_part, bytes_shared;  /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
-/** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
+/** Sets data, tensor, shard and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p);
 /** Sets the sizes of passes, memory and work for these parts, on the layout that p has.                       Local. */
 enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
@@ -164,7 +165,7 @@ double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
 /** What the data ranks share - the moments always, all states where that is asked for - from p->all.                Local. */
-void plan_share(const struct inputs *in, const struct layout *l, struct plan *p);
+void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
 size_t plan_states(const struct plan *p);
 /** Most tokens of a pass of updates and measurements. */

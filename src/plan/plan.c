@@ -170,10 +170,10 @@ static size_t buffers(const struct inputs *in)
     return (files ? HDF5 + (files - 1) * HDF5_FILE : 0) + larger(read, written);
 }
 
-void plan_share(const struct inputs *in, const struct layout *l, struct plan *p)
+void plan_share(const struct layout *l, struct plan *p)
 {
     const size_t most = larger(2, larger(p->all.directions, p->all.tangents)); /* beside the weights */
-    p->sharing = in->config->parallel.shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
+    p->sharing = p->shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
@@ -232,7 +232,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     TRY(counter_new(in, s, l, p, &counter));
     ask(in, s, l, counter, p);
     limits(in, p);
-    plan_share(in, l, p);
+    plan_share(l, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
     TRY(choose_recompute(in, l, &g, m->room, p));

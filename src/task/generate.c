@@ -45,7 +45,7 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
     p->all.states = 1;
-    plan_share(in, l, p);
+    plan_share(l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
     later = p->bytes_model + p->all.bytes; /* than the weights are read */

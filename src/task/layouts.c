@@ -12,16 +12,18 @@ struct choice {
 static double megabytes(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status try_layout(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,
-                              int tensor, struct choice *c)
+                              int tensor, enum shard shard, struct choice *c)
 {
     *c = (struct choice){0};
-    c->plan.tensor = tensor, c->plan.data = m->processes / tensor;
+    c->plan.tensor = tensor, c->plan.data = m->processes / tensor, c->plan.shard = shard;
     c->plan.threads = p->threads, c->plan.node_processes = m->node_processes;
     return plan_sizes(in, s, m, p->n_part, p->part, &c->plan);
 }
 
-static bool possible(const struct inputs *in, const struct timetable *s, int processes, int tensor)
+/* shard: full changes nothing where there is one data rank. */
+static bool possible(const struct inputs *in, const struct timetable *s, int processes, int tensor, enum shard shard)
 {
+    if (shard == SHARD_FULL && processes == tensor) return false;
     if (processes % tensor || (size_t)tensor > in->shape->heads) return false;
     return !in->trains || (size_t)(processes / tensor) <= s->batch;
 }
@@ -39,11 +41,39 @@ static void predict(const struct machine *m, const struct rates *r, const struct
     c->fits = fits(m, &c->plan);
 }
 
+static const enum shard shards[] = {SHARD_NONE, SHARD_FULL};
+enum { N_SHARD = sizeof shards / sizeof *shards };
+static const char *shard_text(enum shard shard, const char *full) { return shard == SHARD_FULL ? full : ""; }
+
 static enum status print_choice(const struct choice *c, struct text *out)
 {
-    return text_print(out, "           %4d x %-4d %16.1f %12.1f %12.3g %15.3g  %s\n", c->plan.data, c->plan.tensor,
-                      megabytes(c->plan.bytes), megabytes(c->plan.bytes * (size_t)c->plan.node_processes), c->update,
-                      c->measurement, c->fits ? "" : "does not fit");
+    return text_print(out, "           %4d x %-4d %-5s %15.1f %12.1f %12.3g %15.3g  %s\n", c->plan.data, c->plan.tensor,
+                      shard_text(c->plan.shard, "full"), megabytes(c->plan.bytes),
+                      megabytes(c->plan.bytes * (size_t)c->plan.node_processes), c->update, c->measurement,
+                      c->fits ? "" : "does not fit");
+}
+
+/* "parallel: {data: 2, tensor: 4, shard: full}" */
+static enum status print_setting(const struct plan *p, struct text *out)
+{
+    return text_print(out, "parallel: {data: %d, tensor: %d%s}", p->data, p->tensor,
+                      shard_text(p->shard, ", shard: full"));
+}
+
+/* The first layout of so many processes that fits. */
+static enum status find_fitting(const struct inputs *in, struct timetable *s, const struct machine *m,
+                                const struct plan *p, bool *found, struct choice *c)
+{
+    enum status st = OK;
+    *found = false;
+    for (size_t k = 0; k < N_SHARD; k++)
+        for (int tensor = 1; tensor <= m->processes && !*found; tensor++) {
+            if (!possible(in, s, m->processes, tensor, shards[k])) continue;
+            TRY(try_layout(in, s, m, p, tensor, shards[k], c));
+            *found = fits(m, &c->plan);
+        }
+done:
+    return st;
 }
 
 /* The least number of processes, in doublings, with a layout that fits. */
@@ -51,21 +81,17 @@ static enum status print_more(const struct inputs *in, struct timetable *s, cons
                               struct text *out)
 {
     struct machine more = *m;
+    struct choice c;
+    bool found = false;
     enum status st = OK;
-    while ((more.processes *= 2) <= MOST_PROCESSES)
-        for (int tensor = 1; tensor <= more.processes; tensor++) {
-            struct choice c;
-            if (!possible(in, s, more.processes, tensor)) continue;
-            TRY(try_layout(in, s, &more, p, tensor, &c));
-            if (!fits(&more, &c.plan)) continue;
-            TRY(text_print(
-                out,
-                "advice     none fits: take %d processes, %d on each node: parallel: {data: %d, tensor: %d}, %.1f MB "
-                "a process\n",
-                more.processes, more.node_processes, c.plan.data, tensor, megabytes(c.plan.bytes)));
-            goto done;
-        }
-    TRY(text_print(out, "advice     none fits, nor would more processes of this number on a node: see docs/LAYOUT.md\n"));
+    while (!found && (more.processes *= 2) <= MOST_PROCESSES) TRY(find_fitting(in, s, &more, p, &found, &c));
+    if (!found)
+        return text_print(
+            out, "advice     none fits, nor would more processes of this number on a node: see docs/LAYOUT.md\n");
+    TRY(text_print(out, "advice     none fits: take %d processes, %d on each node: ", more.processes,
+                   more.node_processes));
+    TRY(print_setting(&c.plan, out));
+    TRY(text_print(out, ", %.1f MB a process\n", megabytes(c.plan.bytes)));
 done:
     return st;
 }
@@ -73,10 +99,14 @@ done:
 static enum status print_advice(const struct choice *best, const struct machine *m, const struct plan *p,
                                 struct text *out)
 {
-    const bool same = best->plan.data == p->data && best->plan.tensor == p->tensor;
-    return text_print(
-        out, "advice     parallel: {data: %d, tensor: %d}: the shortest run of those that fit into a node's %.0f MB%s\n",
-        best->plan.data, best->plan.tensor, megabytes(m->node), same ? ", and what auto takes" : "");
+    const bool same = best->plan.data == p->data && best->plan.tensor == p->tensor && best->plan.sharing == p->sharing;
+    enum status st;
+    TRY(text_print(out, "advice     "));
+    TRY(print_setting(&best->plan, out));
+    TRY(text_print(out, ": the shortest run of those that fit into a node's %.0f MB%s\n", megabytes(m->node),
+                   same ? ", and what auto takes" : ""));
+done:
+    return st;
 }
 
 enum status layouts_print(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,
@@ -85,14 +115,15 @@ enum status layouts_print(const struct inputs *in, struct timetable *s, const st
     struct choice best = {0}, c;
     bool any = false;
     enum status st;
-    TRY(text_print(out, "layouts    data x tensor     MB a process    MB a node  s an update s a measurement\n"));
-    for (int tensor = 1; tensor <= m->processes; tensor++) {
-        if (!possible(in, s, m->processes, tensor)) continue;
-        TRY(try_layout(in, s, m, p, tensor, &c));
-        predict(m, r, times, &c);
-        TRY(print_choice(&c, out));
-        if (c.fits && (!any || c.all < best.all)) best = c, any = true;
-    }
+    TRY(text_print(out, "layouts    data x tensor shard   MB a process    MB a node  s an update s a measurement\n"));
+    for (int tensor = 1; tensor <= m->processes; tensor++)
+        for (size_t k = 0; k < N_SHARD; k++) {
+            if (!possible(in, s, m->processes, tensor, shards[k])) continue;
+            TRY(try_layout(in, s, m, p, tensor, shards[k], &c));
+            predict(m, r, times, &c);
+            TRY(print_choice(&c, out));
+            if (c.fits && (!any || c.all < best.all)) best = c, any = true;
+        }
     TRY(any ? print_advice(&best, m, p, out) : print_more(in, s, m, p, out));
 done:
     return st;
