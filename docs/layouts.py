@@ -52,7 +52,7 @@ def settings(nodes):
 
 
 def cell(directory, nodes):
-    """The layout that the plan advises, with memory and times; None where these nodes have too little memory or too many ranks."""
+    """The layout that the plan advises, with memory and times, or why there is none."""
     (directory / "input.yaml").write_text(json.dumps(settings(nodes)))
     done = subprocess.run([ROOT / "unlearn", "--check", "input.yaml"], cwd=directory, capture_output=True, text=True)
     if done.returncode:
@@ -63,8 +63,10 @@ def cell(directory, nodes):
     if not advice:
         return "no room"
     data, tensor, shard = advice.groups()
-    row = re.search(rf"^ +{data} x {tensor} +{'full' if shard else ''} +([\d.]+) +([\d.]+) +([\d.e+-]+) +([\d.e+-]+)", done.stdout, re.M)
-    return f"{data} x {tensor}{', full' if shard else ''}; {float(row[1]) / 1e3:.3g} GB; {float(row[3]):.3g} s; {float(row[4]):.3g} s"
+    numbers = r" +([\d.]+) +([\d.]+) +([\d.e+-]+) +([\d.e+-]+)"
+    row = re.search(rf"^ +{data} x {tensor} +{'full' if shard else ''}{numbers}", done.stdout, re.M)
+    memory, _, update, measurement = map(float, row.groups())
+    return f"{data} x {tensor}{', full' if shard else ''}; {memory / 1e3:.3g} GB; {update:.3g} s; {measurement:.4g} s"
 
 
 def table(directory):

@@ -1,8 +1,8 @@
 """The plan against measured runs: memory of every rank, seconds of an update and of a measurement.
 
     tests/bench_plan.py [memory] [seconds] [SHAPE ...] [NP ...]   all without; seconds want a quiet machine
-The models are drawn; rows are those of the demo. Prints a line for each shape and number of ranks, and what is beyond 5 % of memory
-or 25 % of time."""
+The models are drawn; rows are those of the demo. Prints a line for each shape and number of ranks, and what is beyond 5 % of
+memory or 25 % of time."""
 import json
 import re
 import resource
@@ -18,8 +18,8 @@ DEMO = ROOT / "inputs/demo"
 SHAPES = {  # the first two are those of tests/bench.c
     "M1": {"model_type": "llama", "hidden_size": 288, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 768,
            "vocab_size": 4096, "max_position_embeddings": 1024},
-    "M2": {"model_type": "gpt_neox", "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8, "intermediate_size": 2048,
-           "vocab_size": 4096, "max_position_embeddings": 1024, "hidden_act": "gelu"},
+    "M2": {"model_type": "gpt_neox", "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8,
+           "intermediate_size": 2048, "vocab_size": 4096, "max_position_embeddings": 1024, "hidden_act": "gelu"},
     "M0": {"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 344,
            "vocab_size": 1024, "max_position_embeddings": 512},
 }
@@ -29,9 +29,11 @@ LAYOUTS = {1: [(1, 1)], 2: [(2, 1), (1, 2)], 4: [(4, 1), (2, 2), (1, 4)]}
 
 def settings(data, tensor, every=2):
     return {"task": "unlearn", "seed": 1, "output": {"directory": "out"}, "model": {"path": "base", "init": "random"},
-            "data": {"forget": {"path": str(DEMO / "forget05.jsonl")}, "retain": {"path": str(DEMO / "retain95.jsonl"), "held_out": 0}},
+            "data": {"forget": {"path": str(DEMO / "forget05.jsonl")},
+                     "retain": {"path": str(DEMO / "retain95.jsonl"), "held_out": 0}},
             "parallel": {"data": data, "tensor": tensor},
-            "objective": {"name": "npo", "regularizer": [{"name": "gd"}]}, "train": {"steps": STEPS, "batch_size": 16, "accumulation": 1},
+            "objective": {"name": "npo", "regularizer": [{"name": "gd"}]},
+            "train": {"steps": STEPS, "batch_size": 16, "accumulation": 1},
             "geffect": {"every": every, "risks": {"unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 40}}},
             "checkpoint": {"export": False}}
 

@@ -26,14 +26,17 @@ def layouts(text):
 def another_machine():
     text = planned(processes=8, per_node=2, flops=1e11, memory=16e9, bandwidth=1e10, network=1e9)
     found = layouts(text)
-    checks.check(set(found) == {(8 // t, t, full) for t in (1, 2, 4) for full in ("", "full")}, "eight processes: what four heads and sixteen rows allow", text)
+    allowed = {(8 // t, t, full) for t in (1, 2, 4) for full in ("", "full")}
+    checks.check(set(found) == allowed, "eight processes: what four heads and sixteen rows allow", text)
     only = "layout     8 processes" in text and text.splitlines()[-1].startswith("digest: none")
     checks.check(only, "it is planned for, not run", text)
     checks.check(found[2, 4, ""][0] < found[4, 2, ""][0] < found[8, 1, ""][0], "tensor ranks share the memory", text)
-    shared = all(found[d, t, "full"][0] < found[d, t, ""][0] and found[d, t, "full"][1] > found[d, t, ""][1] for d, t in ((8, 1), (4, 2)))
+    pairs = [(found[d, t, "full"], found[d, t, ""]) for d, t in ((8, 1), (4, 2))]
+    shared = all(full[0] < none[0] and full[1] > none[1] for full, none in pairs)
     checks.check(shared, "shard: full takes less memory, and more time", text)
     best = min(found, key=lambda k: 5 * found[k][1] + 4 * found[k][2])
-    checks.check(f"advice     parallel: {{data: {best[0]}, tensor: {best[1]}{', shard: full' * (best[2] == 'full')}}}" in text, "the shortest run is advised", text)
+    advice = f"advice     parallel: {{data: {best[0]}, tensor: {best[1]}{', shard: full' if best[2] else ''}}}"
+    checks.check(advice in text, "the shortest run is advised", text)
     twice = layouts(planned(processes=8, per_node=2, flops=2e11, memory=16e9, bandwidth=2e10, network=2e9))
     checks.check(all(abs(found[k][1] / twice[k][1] - 2) < 0.02 for k in found), "all rates twice: half the time",
                  str((found, twice)))
@@ -46,8 +49,8 @@ def too_little_memory():
     checks.check(all(fits for *_, fits in large.values()), "a large node has room", str(large))
     checks.check(small[2, 4, ""][3] and not small[8, 1, ""][3], "a small one for some layouts", str(small))
     text = planned(processes=2, per_node=2, memory=125e6)
-    more = re.search(r"^advice     none fits: take (\d+) processes, 2 on each node: parallel: \{data: (\d+), tensor: (\d+)\}", text,
-                     re.M)
+    said = r"^advice     none fits: take (\d+) processes, 2 on each node: parallel: \{data: (\d+), tensor: (\d+)\}"
+    more = re.search(said, text, re.M)
     checks.check(more and int(more[1]) == 4 == int(more[2]) * int(more[3]), "how many more are needed", text)
     text = planned(processes=2, per_node=2, memory=20e6)
     checks.check("advice     none fits, nor would" in text, "where no number would do", text)

@@ -234,7 +234,8 @@ def cases(case):
         case.scene.ended("a second job in one directory, from another node", second, 1, "node-a", str(first.process.pid))
         case.scene.ended("the first job goes on", first.wait(), 0)
 
-    every = (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_cable, lost_daemon, two_jobs)
+    every = (evenly, tensor_over_nodes, data_over_nodes, unevenly, counted, messages, lost_node, lost_cable, lost_daemon,
+             two_jobs)
     return [(f.__name__.replace("_", " "), f) for f in every]
 
 
