@@ -221,6 +221,37 @@ static void dots_of_sequences_are_added_to_what_is_there(void **state)
     free(x), free(y);
 }
 
+/* Of shapes with remainders and sequences of any length; added to what is there; the same for any number of threads. */
+static void products_with_formed_gradients_are_those_with_plain_ones(void **state)
+{
+    enum { S = 5, K = 3, ROWS = 40, MOST = 90 };
+    const size_t first[S + 1] = {0, 13, 13, 14, 33, ROWS},
+                           shape[][2] = {{1, 1}, {7, 5}, {61, 83}, {MOST, 33}, {33, MOST}};
+    for (size_t k = 0; k < sizeof shape / sizeof *shape; k++) {
+        const size_t out = shape[k][0], in = shape[k][1], ld = out + 3;
+        real *x = random_reals(1, ROWS * in), *dy = random_reals(2, ROWS * ld), *g[K],
+             *tiles = noise(3 * formed_tile(in));
+        double *sums = calloc(formed_sums(K, S), sizeof *sums), e[2][K * S], want[K * S];
+        for (int q = 0; q < K; q++) g[q] = random_reals(3 + (uint64_t)q, out * in);
+        for (int threads = 1; threads <= 3; threads += 2) {
+            const struct formed f = {S, out, in, ld, K, first, x, dy, (const real *const *)g};
+            for (int q = 0; q < K * S; q++) e[threads / 2][q] = want[q] = q;
+            math_threads(threads);
+            formed_dots(&f, tiles, sums, e[threads / 2]);
+        }
+        math_threads(1);
+        for (size_t q = 0; q < K * S; q++)
+            for (size_t t = first[q % S]; t < first[q % S + 1]; t++)
+                for (size_t o = 0; o < out; o++)
+                    for (size_t i = 0; i < in; i++)
+                        want[q] += (double)dy[t * ld + o] * (double)x[t * in + i] * (double)g[q / S][o * in + i];
+        for (int q = 0; q < K * S; q++) assert_near(e[0][q], want[q], sizeof(real) == 8 ? 1e-12 : 3e-4);
+        assert_memory_equal(e[0], e[1], sizeof *e);
+        for (int q = 0; q < K; q++) free(g[q]);
+        free(x), free(dy), free(tiles), free(sums);
+    }
+}
+
 static void one_bad_number_anywhere_is_found(void **state)
 {
     const double bad[] = {NAN, INFINITY, -INFINITY};
@@ -280,6 +311,7 @@ int main(void)
         cmocka_unit_test(products_do_not_depend_on_the_threads),
         cmocka_unit_test(a_dot_does_not_depend_on_the_threads),
         cmocka_unit_test(dots_of_sequences_are_added_to_what_is_there),
+        cmocka_unit_test(products_with_formed_gradients_are_those_with_plain_ones),
         cmocka_unit_test(one_bad_number_anywhere_is_found),
         cmocka_unit_test(plain_vector_operations_do_what_they_say),
         cmocka_unit_test(the_library_has_a_name_and_a_speed),

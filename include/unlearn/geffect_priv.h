@@ -20,6 +20,9 @@ struct engine_room {
     double (*best)[2];                 /* [tokens] largest logit of each output, and its token id */
     double *of_sequence;               /* [tokens] one inner product per sequence of a pass */
     real *product;                     /* [tokens][widest_product] G x */
+    const real **tensor;               /* [risks] a parameter of each, for formed_dots(), as are */
+    real *tiles;                       /* [threads][the largest tile] */
+    double *sums, *formed;             /* [formed_sums()]; [risks][tokens] an inner product for each sequence of a pass */
     double *tangent, *along;           /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
     const real **base;                 /* [risks] risk gradients in the layer acquired */
     real *gram, *columns;              /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */

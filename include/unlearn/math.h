@@ -30,7 +30,20 @@ bool math_finite(size_t n, const real *x);
 /* e[i] += sum over rows r of sequence i (first[i] <= r < first[i+1]) and columns c of x[r][c] y[r][c]; sums in double */
 void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, size_t ldy,
                       double *e);
-/* the same with one y [d] for all rows */
+/* Inner products of each sequence's gradient of W [out][in], y = x W^T, with K matrices like W: e [K][n_seq] += <dy_i^T x_i, G_k> */
+struct formed {
+    size_t n_seq, out, in, ldy, K;
+    const size_t *first;  /* [n_seq+1] */
+    const real *x, *dy;   /* [rows][in], rows of ldy */
+    const real *const *g; /* [K] */
+};
+/* tiles: formed_tile(in) reals for each thread; sums: formed_sums() */
+void formed_dots(const struct formed *f, real *tiles, double *sums, double *e);
+size_t formed_tile(size_t in);
+size_t formed_sums(size_t K, size_t n_seq);
+/* Whether that is faster, for deltas of J objectives, than products of all rows with every G and dots_by_sequence(). */
+bool formed_pays(size_t J, size_t K, size_t n_seq, const size_t *first);
+/* dots_by_sequence() with one y [d] for all rows */
 void dots_with_vector(size_t n_seq, const size_t *first, size_t d, const real *x, size_t ldx, const real *y, double *e);
 
 /* ----------------------------------------------------------------------------------------------------- norms ----- */

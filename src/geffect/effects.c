@@ -1,5 +1,6 @@
-/* The sink that forms inner products instead of weight gradients. For y = x W^T and risk gradient G:
- *      e[i] = sum over rows t of sequence i of delta_t . (G x_t)
+/* The sink that forms inner products instead of whole weight gradients. For y = x W^T and risk gradient G:
+ *      e[i] = sum over rows t of sequence i of delta_t . (G x_t) = <delta_i^T x_i, G>
+ * The middle is one product for each risk, the right one product for each objective: the cheaper is taken.
  * For biases the terms are delta_t . g, for norm weights (delta_t xhat_t) . g, for embeddings delta_t . G[id_t]. Each
  * process has a slice of W, so its e is a partial sum. A tensor that all tensor ranks keep whole, with complete deltas,
  * is counted on one of them. */
@@ -37,10 +38,15 @@ static void end(void *context, size_t layer)
     for (size_t k = 0; k < s->K; k++) state_release(s->risk[k], layer);
 }
 
-static void add(const struct products *s, size_t j, size_t k, size_t slot, size_t n_seq)
+static void add_from(const struct products *s, size_t j, size_t k, size_t slot, size_t n_seq, const double *e)
 {
     double *to = s->out + ((j * s->K + k) * slot_count(s->e->layout) + slot) * s->n;
-    for (size_t i = 0; i < n_seq; i++) to[s->instance[i]] += s->e->room->of_sequence[i];
+    for (size_t i = 0; i < n_seq; i++) to[s->instance[i]] += e[i];
+}
+
+static void add(const struct products *s, size_t j, size_t k, size_t slot, size_t n_seq)
+{
+    add_from(s, j, k, slot, n_seq, s->e->room->of_sequence);
 }
 
 /* Adds each sequence's sum over rows of dy . y to its slot, over columns at ... at+width-1 of rows of length ld. */
@@ -55,12 +61,11 @@ static void add_dots(const struct products *s, size_t k, size_t slot, const stru
     }
 }
 
-static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
-                   const real *dy)
+/* G x of all rows, whose products with the deltas of any number of objectives cost little. */
+static void by_rows(const struct products *s, size_t use, const struct param *p, size_t n_param, const struct cut *c,
+                    const real *x, const real *dy)
 {
-    struct products *s = context;
-    size_t out = param_rows(p, n_param), in = p->col_count;
-    enum phase before = phase_enter(PHASE_PRODUCTS);
+    const size_t out = param_rows(p, n_param), in = p->col_count;
     assert(c->n * out <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
@@ -71,6 +76,36 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
             at += p[i].row_count;
         }
     }
+}
+
+/* The gradients themselves, tile by tile: any number of directions costs little. */
+static void by_tiles(const struct products *s, size_t use, const struct param *p, size_t n_param, const struct cut *c,
+                     const real *x, const real *dy)
+{
+    struct engine_room *room = s->e->room;
+    const size_t out = param_rows(p, n_param);
+    for (size_t j = 0; j < c->J; j++)
+        for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count) {
+            const struct formed f = {c->n_seq, p[i].row_count,           p->col_count, out, s->K, c->first,
+                                     x,        dy + j * c->n * out + at, room->tensor};
+            if (!counts(&p[i])) continue;
+            for (size_t k = 0; k < s->K; k++) room->tensor[k] = room->base[k] + p[i].offset;
+            memset(room->formed, 0, s->K * c->n_seq * sizeof *room->formed);
+            formed_dots(&f, room->tiles, room->sums, room->formed);
+            for (size_t k = 0; k < s->K; k++)
+                add_from(s, j, k, slot_of(s, use, &p[i]), c->n_seq, room->formed + k * c->n_seq);
+        }
+}
+
+static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
+                   const real *dy)
+{
+    const struct products *s = context;
+    enum phase before = phase_enter(PHASE_PRODUCTS);
+    if (formed_pays(c->J, s->K, c->n_seq, c->first))
+        by_tiles(s, use, p, n_param, c, x, dy);
+    else
+        by_rows(s, use, p, n_param, c, x, dy);
     phase_enter(before);
 }
 

@@ -43,6 +43,22 @@ static void take_norms(struct arena *a, struct engine *e, struct engine_room *ro
     room->shared = arena_take(a, l->n_param, sizeof *room->shared);
 }
 
+/* For gradients that are formed in tiles; a pass has at most a sequence for each token. */
+static void take_formed(struct arena *a, const struct engine *e, struct engine_room *room)
+{
+    const struct layout *l = e->layout;
+    const size_t K = room->most.risks;
+    size_t tile = 0;
+    for (size_t i = 0; i < l->n_param; i++) {
+        const size_t own = l->param[i].vector ? 0 : formed_tile(l->param[i].col_count);
+        if (tile < own) tile = own;
+    }
+    room->tensor = arena_take(a, K, sizeof *room->tensor);
+    room->formed = arena_take(a, K * e->tokens, sizeof *room->formed);
+    room->sums = arena_take(a, K ? formed_sums(K, e->tokens) : 0, sizeof *room->sums);
+    room->tiles = arena_take(a, K ? tile * (size_t)math_threads_now() : 0, sizeof *room->tiles);
+}
+
 static void take_all(struct arena *a, struct engine *e, struct engine_room *room)
 {
     size_t n = room->most.rows;
@@ -66,6 +82,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->along = arena_take(a, room->most.objectives * room->most.tangents * e->tokens, sizeof *room->along);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->n_product, sizeof *room->product);
+    take_formed(a, e, room);
     if (room->most.norms) take_norms(a, e, room);
 }
 
