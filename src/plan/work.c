@@ -25,7 +25,7 @@ void demand_moments(struct demand *d, size_t n)
 
 /* What the most expensive share of a list of rows has. */
 struct share {
-    double tokens, outputs, squares; /* squares: of the lengths */
+    double tokens, outputs, squares, sequences; /* squares: of the lengths */
 };
 
 struct counter {
@@ -43,7 +43,7 @@ struct counter {
 static void add_row(const struct dataset *d, size_t row, enum outputs which, struct share *s)
 {
     const double t = (double)dataset_length(d, row);
-    s->tokens += t, s->squares += t * t;
+    s->tokens += t, s->squares += t * t, s->sequences++;
     s->outputs += (double)dataset_outputs(d, row, which);
 }
 
@@ -104,6 +104,15 @@ static void add_sum(struct work *w, enum link link, int ranks, double bytes, dou
     if (ranks > 1) w->summed[link] += bytes * times, w->sums[link] += times;
 }
 
+/* Products that each row's effects take, of every weight: with every direction, or with the deltas of every objective. */
+static double effect_products(const struct call *c, const struct share *s)
+{
+    const double K = (double)c->directions;
+    const double formed =
+        s->tokens > 0 ? formed_cost(c->objectives, c->directions, s->tokens, s->sequences) / s->tokens : K;
+    return formed < K ? formed : K;
+}
+
 /* Activations: the sums that complete a half block, the head's derivative, and the likelihoods. */
 static void add_activations(const struct counter *k, const struct call *c, const struct share *s, double passes,
                             struct work *w)
@@ -125,7 +134,8 @@ static void add_activations(const struct counter *k, const struct call *c, const
  * read and written, for some of these loops compute more than they read (measured: shapes of 1 to 25 M parameters); logits are read for their maximum, sum and derivative. */
 static double touched(const struct counter *k, const struct call *c, const struct share *s, const struct widths *z)
 {
-    const double J = (double)c->objectives, K = (double)c->directions, forwards = 1 + c->forwards;
+    const double J = (double)c->objectives, K = effect_products(c, s) < (double)c->directions ? 0 : (double)c->directions,
+                 forwards = 1 + c->forwards;
     const double forward = 30 * z->d + 4 * z->qkv + 4 * z->up;
     const double backward = 48 * z->d + 8 * z->qkv + 8 * z->up;
     const double dots = 2 * (z->qkv + z->up + 2 * z->d);
@@ -149,7 +159,8 @@ static void add_share(const struct counter *k, const struct call *c, const struc
     const struct widths z = widths_of(l);
     const double passes = s->tokens > 0 ? (double)(size_t)((s->tokens - 1) / (double)k->plan->tokens + 1) : 1;
     const double J = (double)c->objectives, K = (double)c->directions, forwards = 1 + c->forwards;
-    const double times = 2 * (forwards + J + K + c->gradient), slots = (double)slot_count(l), n = (double)c->n;
+    const double times = 2 * (forwards + J + effect_products(c, s) + c->gradient), slots = (double)slot_count(l),
+                 n = (double)c->n;
     w->products += times * (z.blocks * s->tokens + z.head * s->outputs);
     if (c->objectives) w->again += 2 * z.again * s->tokens;
     w->attention += (2 * forwards + 5 * J) * s->squares * z.att * (double)l->shape->blocks;
