@@ -47,10 +47,10 @@ static const char *shard_text(enum shard shard, const char *full) { return shard
 
 static enum status print_choice(const struct choice *c, struct text *out)
 {
-    return text_print(out, "           %4d x %-4d %-5s %15.1f %12.1f %12.3g %15.3g  %s\n", c->plan.data, c->plan.tensor,
+    return text_print(out, "           %4d x %-4d %-5s %15.1f %12.1f %12.3g %15.3g%s\n", c->plan.data, c->plan.tensor,
                       shard_text(c->plan.shard, "full"), megabytes(c->plan.bytes),
                       megabytes(c->plan.bytes * (size_t)c->plan.node_processes), c->update, c->measurement,
-                      c->fits ? "" : "does not fit");
+                      c->fits ? "" : "  does not fit");
 }
 
 /* "parallel: {data: 2, tensor: 4, shard: full}" */
