@@ -76,6 +76,8 @@ static inline void family_open(const char *kind, int tensor, size_t n, const siz
                                       .sequences = tokens,
                                       .longest = tokens,
                                       .objectives = keeps_tangents ? 2 : 1,
+                                      .slab = slab_outputs(tokens),
+                                      .logits = logits_held(tokens),
                                       .tangents = 2,
                                       .keep_tangents = keeps_tangents};
     const struct engine_limits limits = {

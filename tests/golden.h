@@ -89,6 +89,10 @@ static inline struct rows golden_rows(struct golden *g, struct dataset *d)
 }
 
 static bool keeps_tangents; /* a test sets it: room for a backward with tangents */
+/* Outputs of a slab, so few that sequences have rows in several; rows of logits held: some slabs are kept, others share the rest of
+ * the room. */
+static inline size_t slab_outputs(size_t tokens) { return 3 + tokens / 20; }
+static inline size_t logits_held(size_t tokens) { return 2 * slab_outputs(tokens) + 1; }
 
 /* Workspace and reference values of a model whose grid, shape, layout, states and rows stand. */
 static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tokens, bool poison)
@@ -98,6 +102,8 @@ static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tok
                                       .sequences = tokens,
                                       .longest = tokens,
                                       .objectives = J,
+                                      .slab = slab_outputs(tokens),
+                                      .logits = logits_held(tokens),
                                       .aside = true,
                                       .hidden = true,
                                       .tangents = K,
@@ -123,6 +129,27 @@ static inline void golden_ready(struct golden *g, size_t J, size_t K, size_t tok
     g->nll_ref = calloc(g->label_first[g->forget->n_row], sizeof *g->nll_ref);
     struct rows all = golden_rows(g, g->forget);
     TEST_OK(engine_nll(&g->engine, g->reference, &all, g->nll_ref));
+}
+
+struct golden_logits {
+    size_t words;
+    double *to; /* [n_out][words] */
+};
+
+static inline void golden_look(const void *context, const struct slab *s)
+{
+    const struct golden_logits *g = context;
+    for (size_t k = 0; k < s->n * g->words; k++) g->to[s->first * g->words + k] = (double)s->logits[k];
+}
+
+/* The logits [n_out][word_count] of a batch; the caller frees them. */
+static inline double *golden_logits(struct golden *g, const struct batch *b)
+{
+    const size_t words = g->layout->word_count;
+    const struct golden_logits context = {words, calloc(b->n_out * words + 1, sizeof(double))};
+    const struct slabs look = {&context, golden_look, NULL};
+    TEST_OK(model_forward(g->model, g->weights, b, &look));
+    return context.to;
 }
 
 /* Reads a model laid out over g->grid; false: the material is absent. */

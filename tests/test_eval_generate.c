@@ -154,7 +154,7 @@ static void twin_set(struct twin *t, size_t n)
 static void twin_forward(struct scene *s, struct twin *t, size_t n)
 {
     twin_set(t, n);
-    TEST_OK(model_forward(t->model, s->weights, &t->batch));
+    TEST_OK(model_forward(t->model, s->weights, &t->batch, NULL));
 }
 
 /* z [n][vocabulary] of the last forward, whole */
@@ -211,7 +211,7 @@ static void hidden_forward(struct scene *s, struct twin *t, size_t n, double *z)
 {
     twin_set(t, n);
     t->batch.hidden = t->hidden;
-    TEST_OK(model_forward(t->model, s->weights, &t->batch));
+    TEST_OK(model_forward(t->model, s->weights, &t->batch, NULL));
     twin_logits(s, t, n, z);
 }
 

@@ -8,7 +8,7 @@ static const char *const auto_layout[] = {"data.forget.rows=16", "train={steps: 
 
 static struct plan plan_of(const char *const *more, int processes)
 {
-    const struct machine m = {.processes = processes, .node_processes = 2, .resident = 1000};
+    const struct machine m = {.processes = processes, .node_processes = 2, .resident = 1000, .room = SIZE_MAX};
     struct demo_run d;
     struct plan p;
     demo_inputs(&d, more);
@@ -177,6 +177,39 @@ static void seconds_follow_from_the_rates(void **state)
     assert_true(plan_seconds(&p, OF_UPDATE, &late) > seconds + 20);
 }
 
+/* Of 1,024 outputs of 1,024 words: the logits take their room, and nothing else changes; fewer than a slab's are never held, and
+ * where nothing is trained or measured nobody reads logits again. */
+static void fewer_rows_of_logits_take_less(void **state)
+{
+    static const char *const whole[] = {"parallel={data: 1, tensor: 1, logits: 1024}", NULL},
+                             *const some[] = {"parallel={data: 1, tensor: 1, logits: 300}", NULL},
+                             *const least[] = {"parallel={data: 1, tensor: 1, logits: 1}", NULL}, *const none[] = {NULL};
+    const struct plan a = plan_of(whole, 1), b = plan_of(some, 1), c = plan_of(least, 1), d = plan_of(none, 1);
+    assert_int_equal(a.model.outputs, 1024);
+    assert_int_equal(a.bytes, d.bytes);
+    assert_int_equal(a.bytes - b.bytes, (1024 - 300) * 1024 * sizeof(real));
+    assert_int_equal(a.bytes - c.bytes, (1024 - MODEL_SLAB) * 1024 * sizeof(real));
+    assert_int_equal(c.bytes_kept, c.bytes_model);
+    assert_int_equal(c.bytes_logits, a.bytes_model);
+}
+
+/* Just less room than for all of it. */
+static void logits_are_held_where_there_is_room(void **state)
+{
+    struct machine m = {.processes = 1, .node_processes = 1, .resident = 1000};
+    static const char *const one[] = {"parallel={data: 1, tensor: 1}", NULL};
+    const size_t all = plan_of(one, 1).bytes;
+    for (int less = 0; less < 2; less++) {
+        struct demo_run d;
+        demo_inputs(&d, one);
+        m.room = all - (size_t)less;
+        demo_plan(&d, &m);
+        assert_int_equal(d.plan.model.logits, less ? MODEL_SLAB : 0);
+        assert_false(d.plan.model.recompute);
+        demo_free(&d);
+    }
+}
+
 static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
 {
     assert_int_equal(plan_of(auto_layout, 2).data, 2);
@@ -196,6 +229,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_work_of_processes_is_that_of_the_job),
         cmocka_unit_test(data_ranks_send_gradients_and_tensor_ranks_activations),
         cmocka_unit_test(seconds_follow_from_the_rates),
+        cmocka_unit_test(fewer_rows_of_logits_take_less),
+        cmocka_unit_test(logits_are_held_where_there_is_room),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

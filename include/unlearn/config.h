@@ -113,7 +113,7 @@ struct config {
         struct place template_place, idk_place;
     } data;
     struct {
-        size_t data, tensor, threads, tokens; /* CONFIG_AUTO */
+        size_t data, tensor, threads, tokens, logits; /* CONFIG_AUTO */
         enum shard shard;
         enum recompute recompute;
         struct place place;

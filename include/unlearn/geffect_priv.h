@@ -13,21 +13,26 @@ struct engine_room {
     size_t *mine, *row; /* [2 rows] of each sequence of this process: its place in the list; its row of the data set */
     size_t *start;      /* [2 rows + 1] passes: sequences start[p] ... start[p+1]-1 */
     size_t n_mine, n_pass;
-    size_t tokens;                     /* most tokens of a pass that fit; e->tokens may be smaller later */
-    double *loss;                      /* [rows] losses that engine_risk() does not return */
-    double *dnll, *coef, *share, *lse; /* [tokens] one value per output of a pass */
-    int32_t *id;                       /* [tokens] a token id per output, in place of the batch's */
-    double (*best)[2];                 /* [tokens] largest logit of each output, and its token id */
-    double *of_sequence;               /* [tokens] one inner product per sequence of a pass */
-    real *product;                     /* [tokens][widest_product] G x */
-    const real **tensor;               /* [risks] a parameter of each, for formed_dots(), as are */
-    real *tiles;                       /* [threads][the largest tile] */
-    double *sums, *formed;             /* [formed_sums()]; [risks][tokens] an inner product for each sequence of a pass */
-    double *tangent, *along;           /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
-    const real **base;                 /* [risks] risk gradients in the layer acquired */
-    real *gram, *columns;              /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
-    real *vector, *whole;              /* [tokens][widest_whole]: gradients of vectors; sums over the tensor ranks */
-    double *square, *shared;           /* [parameters][rows] squared norms; [parameters] 1: some ranks share rows */
+    size_t tokens;           /* most tokens of a pass that fit; e->tokens may be smaller later */
+    double *loss;            /* [rows] losses that engine_risk() does not return */
+    double *coef, *share;    /* [objectives][tokens] of every output of a pass: see pass_coef(); its part of the loss */
+    double *dnll, *lse;      /* [tokens] one value per output of a slab, or of a sequence */
+    int32_t *id;             /* [tokens] a token id per output of a slab, in place of the batch's */
+    double (*best)[2];       /* [tokens] largest logit of each output of a slab, and its token id */
+    double *of_sequence;     /* [tokens] one inner product per sequence of a pass */
+    real *product;           /* G x of all tokens, or of the head at a slab's outputs */
+    const real **tensor;     /* [risks] a parameter of each, for formed_dots(), as are */
+    real *tiles;             /* [threads][the largest tile] */
+    double *sums, *formed;   /* [formed_sums()]; [risks][tokens] an inner product for each sequence of a pass */
+    double *tangent, *along; /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
+    double *tcoef;           /* [tokens] tangents of coef; where there are any */
+    const real **base;       /* [risks] risk gradients in the layer acquired */
+    real *gram, *columns;    /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
+    real *vector, *whole;    /* [tokens][widest_block]: gradients of vectors; sums over the tensor ranks */
+    real *head_dy;           /* [norms][words] the head's deltas of one sequence */
+    real *head_bias;         /* [words] its bias's gradient by one sequence */
+    real *meet;              /* [tokens][norms] see struct norms */
+    double *square, *shared; /* [parameters][rows] squared norms; [parameters] 1: some ranks share rows */
     size_t n_product, n_columns, n_whole; /* sizes in reals; code that writes there asserts that it fits */
 };
 
@@ -46,10 +51,22 @@ struct kept {
     real *value; /* [outputs][width] */
     double *lse; /* [outputs] log-sum-exp of the logits */
 };
-/** Copies the kept values of the rows of pass p to value [n_out][width] and, for logits, lse [n_out]. kept_want() must
- *  have announced these rows.                                                                                 Local. */
-void kept_give(struct engine *e, const struct dataset *d, size_t p, const struct batch *b, enum outputs which,
-               size_t layer, real *value, double *lse);
+struct pass { /* one of those that a list of rows is cut into, and J objectives at its rows */
+    struct engine *e;
+    const struct rows *r;
+    size_t p;
+    const struct batch *b;
+    size_t J;
+    const struct objective *o;  /* [J] */
+    const double *weight;       /* of each row of the list; NULL: 1 */
+    double *loss, *mean_weight; /* [J][r->n] written at the pass's rows; may be NULL */
+};
+/* Place in the list of sequence i of the pass. */
+static inline size_t pass_item(const struct pass *p, size_t i) { return p->e->room->mine[p->e->room->start[p->p] + i]; }
+
+/** Copies the kept values of some outputs of a pass to value [s->n][width] and, for logits, lse [s->n]. kept_want() must have
+ *  announced its rows.                                                                                        Local. */
+void kept_give(const struct pass *p, enum outputs which, size_t layer, const struct slab *s, real *value, double *lse);
 
 /* A rank may be the only one to keep its rows of a tensor while others share theirs. All ranks take part in the sums, so
  * each must know which tensors are shared anywhere: */
@@ -59,34 +76,45 @@ void shared_find(const struct engine *e, double *shared);
  *  none), becomes all [n][p->rows]. Returns where this process's rows begin in it.         Collective over tensor ranks. */
 const real *shared_sum(const struct engine *e, const struct param *p, size_t n, const real *x, size_t ld, real *all);
 
-/** Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
+/** Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side; of the blocks
+ *  alone, without the head's. */
 size_t widest_whole(const struct layout *l);
+size_t widest_block(const struct layout *l);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Adds passes without rows to those of the room until all data ranks have as many, where they must keep step. */
 void passes_level(struct engine *e);
 /** Packs pass p; sequence i of b is item room->mine[room->start[p] + i] of the list.                            Local. */
 void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs which, struct batch *b);
-/** Forward of pass p of rows of d, up to the logits (layer 0) or a hidden state. ERR_NUMERIC names the first row whose
- *  values are not finite; those of the others are complete all the same.               Collective over tensor ranks. */
-enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
-                        size_t layer);
-/** Forward of pass p, first under the reference where an objective needs its values. It stops at the highest hidden
- *  state that is read where no objective reads logits.                                 Collective over tensor ranks. */
-enum status pass_forward(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
-                         const struct batch *b);
-/** Losses of a pass and the derivatives of J losses, each times its instance's weight (NULL: 1), into model_dlogits
- *  or model_dhidden. loss, mean_weight [J][r->n] are written at the pass's instances; both may be NULL.
+/** Forward of a pass, up to the logits (layer 0), whose slabs `look` (may be NULL) sees, or a hidden state. ERR_NUMERIC names
+ *  the first row whose values are not finite; those of the others are complete all the same.
  *                                                                                         Collective over tensor ranks. */
-void pass_losses(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t p,
-                 const struct batch *b, const double *weight, double *loss, double *mean_weight);
+enum status pass_values(const struct pass *p, struct state *weights, size_t layer, const struct slabs *look);
+/** Forward of a pass, first under the reference where an objective needs its values. It stops at the highest hidden
+ *  state that is read where no objective reads logits.                                 Collective over tensor ranks. */
+enum status pass_forward(const struct pass *p);
+/** After it: what follows from likelihoods and hidden states alone: coefficients of all losses, and the losses themselves but
+ *  for those that compare logits.                                                                              Local. */
+void pass_losses(const struct pass *p);
+/** After that, for each slab: its dlogits, of losses times their rows' weights. context: a struct pass.
+ *                                                                                         Collective over tensor ranks. */
+void pass_slab(const void *context, const struct slab *s);
+/** That, or what calls it, as one who looks at the slabs of a pass. */
+struct slabs pass_slabs(const struct pass *p, void (*each)(const void *context, const struct slab *s));
+/** Forward, losses and backward.                                                         Collective over tensor ranks. */
+enum status pass_backward(const struct pass *p, const struct sink *sink);
+/** Forward and the loss of one objective.                                                Collective over tensor ranks. */
+enum status pass_measure(const struct pass *p);
+/** Forward, its tangents along a direction, and the backward with tangents, of the loss of one objective.
+ *                                                                                         Collective over tensor ranks. */
+enum status pass_backward_tangent(const struct pass *p, struct state *direction, const struct sink *sink);
+/** [n_out] derivative of loss j by the nll of every output, or its coefficient in a mean over them. */
+double *pass_coef(const struct pass *p, size_t j);
+/** S - S_o of sequence i: how far its summed nll has risen above the reference's. */
+double pass_risen(const struct pass *p, size_t i);
 /** Copies value [n_out] of the labelled outputs of pass p to label_first of their rows.                           Local. */
 void pass_give(const struct engine *e, const struct rows *r, size_t p, const struct batch *b, const double *value,
                double *to);
-/** After pass_losses() of one loss: the tangents of the forward along a direction, and of the loss's derivative by logits or a
- *  hidden state, as loss 1.                                                           Collective over tensor ranks. */
-void pass_tangents(struct engine *e, const struct objective *o, const struct rows *r, size_t p, const struct batch *b,
-                   const double *weight, struct state *direction);
 
 /* ----------------------------------------------------------------------------------------------------- pairs ----- */
 enum {

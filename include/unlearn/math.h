@@ -257,9 +257,9 @@ double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *
                     real *columns);
 /* The same for the gradient that embedding_backward() would add to its table; sum [d] is scratch. */
 double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *sum);
-/* Inner product of that gradient and dy^T x, the two uses of a tied embedding; x [m][d], dy [m][rows], gram [m][n]. */
-double ghost_cross(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, size_t m,
-                   const real *x, const real *dy, real *gram);
+/* Inner product of that gradient and dy^T x, the two uses of a tied embedding; x [m][d]; dy [m] in rows of ldy has the columns of
+ * the n ids, 0 for those that are not here; gram [m][n] is scratch. */
+double ghost_cross(size_t n, size_t d, const real *dx, size_t m, const real *x, const real *dy, size_t ldy, real *gram);
 
 /* ------------------------------------------------------------------------------------------ updates, storage ----- */
 /* One AdamW step, bias-corrected, decoupled decay (Loshchilov & Hutter 2019): step counts from 1. All arrays [n]. */

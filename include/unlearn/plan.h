@@ -127,7 +127,9 @@ struct plan {
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls */
     size_t bytes_kept;                /* what the activations would be without recomputation */
-    size_t bytes_part, bytes_shared;  /* of a state that is shared; of the layers that are whole */
+    size_t bytes_logits;              /* what they would be with all logits held besides */
+    double logits_again; /* work of the head's products that are made again, the reference's too: of an update's */
+    size_t bytes_part, bytes_shared; /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor, shard and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */

@@ -111,6 +111,10 @@ const struct row config_table[] = {
     {"parallel.recompute", CHOICE, AT(parallel.recompute), "auto",
      .help = "block: keep less of each block's activations, and compute it twice; auto: where the memory would not do",
      .choices = "auto|none|block", .flags = FREE},
+    {"parallel.logits", COUNT, AT(parallel.logits), "auto",
+     .help =
+         "rows of logits held for a backward, at least 256; others are computed twice; auto: all, if the memory would do",
+     RANGE(1, 1e9), ALSO_AUTO | FREE},
 
     {"plan", SECTION, 0, NULL, .help = "the machine that --check plans for; auto: this one, as it is measured"},
     {"plan.processes", COUNT, AT(plan.processes), "auto", .help = "of the job; auto: those that are started",

@@ -16,11 +16,9 @@ enum status engine_hvp(struct engine *e, const struct objective *o, const struct
     passes_cut(e, r, which);
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = o, .weight = weight};
         pass_pack(e, r, p, which, &b);
-        if ((now = pass_forward(e, 1, o, r, p, &b)) > st) st = now;
-        pass_losses(e, 1, o, r, p, &b, weight, NULL, NULL);
-        pass_tangents(e, o, r, p, &b, weight, direction);
-        if ((now = model_backward_tangent(e->model, e->weights, &b, direction, &sink)) > st) st = now;
+        if ((now = pass_backward_tangent(&pass, direction, &sink)) > st) st = now;
     }
     return grid_agree(e->grid, st);
 }

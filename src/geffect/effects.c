@@ -177,13 +177,12 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
     passes_cut(e, r, which);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {
+            .e = e, .r = r, .p = p, .b = &b, .J = J, .o = o, .loss = loss, .mean_weight = mean_weight};
         enum status now;
         pass_pack(e, r, p, which, &b);
         s.instance = room->mine + room->start[p];
-        now = pass_forward(e, J, o, r, p, &b);
-        if (now > st) st = now;
-        pass_losses(e, J, o, r, p, &b, NULL, loss, mean_weight);
-        now = model_backward(e->model, e->weights, &b, J, &sink);
+        now = pass_backward(&pass, &sink);
         if (now > st) st = now;
     }
     comm_sum_double(e->grid->world, e_out, size);

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Columns of the widest product in the blocks. */
 static size_t widest_product(const struct layout *l)
 {
-    size_t widest = l->word_count;
+    size_t widest = 0;
     const enum role fused[][3] = {{ROLE_Q, ROLE_K, ROLE_V}, {ROLE_GATE, ROLE_UP, N_ROLE}, {ROLE_O, N_ROLE, N_ROLE}};
     for (size_t i = 0; i < sizeof fused / sizeof *fused; i++) {
         size_t width = 0;
@@ -20,8 +21,7 @@ static size_t widest_product(const struct layout *l)
     return widest;
 }
 
-/* Columns of the widest tensor that tensor ranks may share, or of the widest group of vectors side by side. */
-size_t widest_whole(const struct layout *l)
+size_t widest_block(const struct layout *l)
 {
     const struct shape *s = l->shape;
     size_t kv = s->kv_heads * s->head_dim, local = widest_product(l);
@@ -29,16 +29,33 @@ size_t widest_whole(const struct layout *l)
     return kv > local ? kv : local;
 }
 
+size_t widest_whole(const struct layout *l)
+{
+    const size_t block = widest_block(l);
+    return l->word_count > block ? l->word_count : block;
+}
+
+/* Products of all tokens in the blocks, or of a slab with the head. */
+static size_t largest_product(const struct layout *l, size_t tokens)
+{
+    const size_t widest = l->shape->hidden > widest_product(l) ? l->shape->hidden : widest_product(l);
+    const size_t head = smaller(tokens, MODEL_SLAB) * l->word_count;
+    return tokens * widest > head ? tokens * widest : head;
+}
+
 static void take_norms(struct arena *a, struct engine *e, struct engine_room *room)
 {
     const struct layout *l = e->layout;
     const size_t longest = room->most.norms, widest = widest_whole(l);
     room->n_columns = longest * widest;
-    room->n_whole = e->tokens * widest;
+    room->n_whole = e->tokens * widest_block(l);
     room->gram = arena_take(a, 2 * longest * longest, sizeof *room->gram);
     room->columns = arena_take(a, room->n_columns, sizeof *room->columns);
     room->vector = arena_take(a, room->n_whole, sizeof *room->vector);
     room->whole = arena_take(a, room->n_whole, sizeof *room->whole);
+    room->head_dy = arena_take(a, longest * l->word_count, sizeof *room->head_dy);
+    room->head_bias = arena_take(a, l->word_count, sizeof *room->head_bias);
+    room->meet = arena_take(a, l->shape->tied ? e->tokens * longest : 0, sizeof *room->meet);
     room->square = arena_take(a, l->n_param * room->most.rows, sizeof *room->square);
     room->shared = arena_take(a, l->n_param, sizeof *room->shared);
 }
@@ -63,7 +80,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
 {
     size_t n = room->most.rows;
     room->tokens = e->tokens;
-    room->n_product = room->most.risks ? e->tokens * widest_product(e->layout) : 0;
+    room->n_product = room->most.risks ? largest_product(e->layout, e->tokens) : 0;
     room->cost = arena_take(a, n, sizeof *room->cost);
     room->loss = arena_take(a, n, sizeof *room->loss);
     room->owner = arena_take(a, n, sizeof *room->owner);
@@ -72,13 +89,14 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->row = arena_take(a, 2 * n, sizeof *room->row);
     room->start = arena_take(a, 2 * n + 1, sizeof *room->start);
     room->dnll = arena_take(a, e->tokens, sizeof *room->dnll);
-    room->coef = arena_take(a, e->tokens, sizeof *room->coef);
-    room->share = arena_take(a, e->tokens, sizeof *room->share);
+    room->coef = arena_take(a, room->most.objectives * e->tokens, sizeof *room->coef);
+    room->share = arena_take(a, room->most.objectives * e->tokens, sizeof *room->share);
     room->lse = arena_take(a, e->tokens, sizeof *room->lse);
     room->id = arena_take(a, e->tokens, sizeof *room->id);
     room->best = arena_take(a, e->tokens, sizeof *room->best);
     room->of_sequence = arena_take(a, e->tokens, sizeof *room->of_sequence);
     room->tangent = arena_take(a, room->most.tangents * e->tokens, sizeof *room->tangent);
+    room->tcoef = arena_take(a, room->most.tangents ? e->tokens : 0, sizeof *room->tcoef);
     room->along = arena_take(a, room->most.objectives * room->most.tangents * e->tokens, sizeof *room->along);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
     room->product = arena_take(a, room->n_product, sizeof *room->product);
@@ -249,9 +267,11 @@ const struct param *slot_param(const struct layout *l, size_t slot)
 }
 
 /* Which row, and where, in the words of a message; what a hidden state holds is not looked at row by row. */
-static enum status not_finite(const struct engine *e, const struct dataset *d, size_t p, const struct batch *b,
-                              size_t layer)
+static enum status not_finite(const struct pass *p, size_t layer)
 {
+    const struct engine *e = p->e;
+    const struct dataset *d = p->r->data;
+    const struct batch *b = p->b;
     const double *lse = model_lse(e->model), *nll = model_nll(e->model);
     const int rank = e->grid->rank;
     if (layer) return fail(ERR_NUMERIC, "%s: hidden state %zu is not finite (rank %d)", d->path, layer, rank);
@@ -259,13 +279,13 @@ static enum status not_finite(const struct engine *e, const struct dataset *d, s
         for (size_t k = b->out_first[i]; k < b->out_first[i + 1]; k++)
             if (!isfinite(lse[k]) || !isfinite(nll[k]))
                 return fail(ERR_NUMERIC, "%s: row %zu (from 0): a log-likelihood is not finite (rank %d)", d->path,
-                            e->room->row[e->room->start[p] + i], rank);
+                            e->room->row[e->room->start[p->p] + i], rank);
     return ERR_NUMERIC;
 }
 
-enum status pass_values(struct engine *e, struct state *weights, const struct dataset *d, size_t p, const struct batch *b,
-                        size_t layer)
+enum status pass_values(const struct pass *p, struct state *weights, size_t layer, const struct slabs *look)
 {
-    enum status st = layer ? model_forward_hidden(e->model, weights, b, layer) : model_forward(e->model, weights, b);
-    return st == ERR_NUMERIC ? not_finite(e, d, p, b, layer) : st;
+    struct model *m = p->e->model;
+    enum status st = layer ? model_forward_hidden(m, weights, p->b, layer) : model_forward(m, weights, p->b, look);
+    return st == ERR_NUMERIC ? not_finite(p, layer) : st;
 }

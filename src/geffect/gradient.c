@@ -23,8 +23,9 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
     passes_cut(e, r, OUTPUTS_LABELLED);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b};
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
-        st = worse(st, pass_values(e, weights, r->data, p, &b, 0));
+        st = worse(st, pass_values(&pass, weights, 0, NULL));
         pass_give(e, r, p, &b, model_nll(e->model), nll);
     }
     comm_sum_double(e->grid->data, nll, r->label_first[r->data->n_row]);
@@ -43,11 +44,10 @@ static enum status add_gradient(struct engine *e, const struct objective *o, con
     passes_cut(e, r, which);
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = o, .weight = weight, .loss = loss};
         pass_pack(e, r, p, which, &b);
-        st = worse(st, pass_forward(e, 1, o, r, p, &b));
-        pass_losses(e, 1, o, r, p, &b, weight, loss, NULL);
+        st = worse(st, pass_backward(&pass, &sink));
         if (nll) pass_give(e, r, p, &b, model_nll(e->model), nll);
-        st = worse(st, model_backward(e->model, e->weights, &b, 1, &sink));
     }
     comm_sum_double(e->grid->data, loss, r->n);
     return grid_agree(e->grid, st);

@@ -74,16 +74,53 @@ size_t kept_bytes(const struct kept *k, const struct layout *l)
     return most * (width(k, l) * sizeof(real) + (k->layer ? 0 : sizeof(double)));
 }
 
-static void take(struct engine *e, struct kept *k, size_t p, const struct batch *b)
+/* A sequence's outputs in a slab: `from` is the first, counted from the sequence's, `at` the same counted from the slab's. */
+struct run {
+    size_t from, at, n;
+};
+
+static struct run run_of(const struct batch *b, size_t i, const struct slab *s)
 {
-    real *value = k->layer ? model_aside_hidden(e->model, b, 0) : model_logits(e->model);
-    if (k->layer) model_hidden(e->model, b, k->layer, value);
+    const size_t first = b->out_first[i] > s->first ? b->out_first[i] : s->first;
+    const size_t end = smaller(b->out_first[i + 1], s->first + s->n);
+    return (struct run){first - b->out_first[i], first - s->first, end > first ? end - first : 0};
+}
+
+/* Where the store has the first output of sequence i of the pass. */
+static size_t place(const struct kept *k, const struct pass *p, size_t i)
+{
+    const struct engine_room *room = p->e->room;
+    return k->at[room->row[room->start[p->p] + i]];
+}
+
+struct taking {
+    const struct pass *pass;
+    struct kept *kept;
+};
+
+static void take(const struct taking *t, const struct slab *s, const real *value)
+{
+    const struct batch *b = t->pass->b;
+    struct kept *k = t->kept;
     for (size_t i = 0; i < b->n_seq; i++) {
-        size_t at = k->at[e->room->row[e->room->start[p] + i]], first = b->out_first[i];
-        size_t n = b->out_first[i + 1] - first;
-        math_copy(n * k->width, value + first * k->width, k->value + at * k->width);
-        if (!k->layer) memcpy(k->lse + at, model_lse(e->model) + first, n * sizeof *k->lse);
+        const struct run r = run_of(b, i, s);
+        const size_t at = place(k, t->pass, i) + r.from;
+        if (!r.n) continue;
+        math_copy(r.n * k->width, value + r.at * k->width, k->value + at * k->width);
+        if (!k->layer) memcpy(k->lse + at, model_lse(t->pass->e->model) + s->first + r.at, r.n * sizeof *k->lse);
     }
+}
+
+static void take_logits(const void *context, const struct slab *s) { take(context, s, s->logits); }
+
+static void take_states(const struct taking *t)
+{
+    struct model *m = t->pass->e->model;
+    const struct batch *b = t->pass->b;
+    const struct slab all = {.n = b->n_out};
+    real *value = model_aside_hidden(m, b, 0);
+    model_hidden(m, b, t->kept->layer, value);
+    take(t, &all, value);
 }
 
 /* One forward for each pass over the rows that stand in room->row. */
@@ -96,10 +133,13 @@ static enum status forward_rows(struct engine *e, struct kept *k, struct state *
     passes_level(e);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = &rows, .p = p, .b = &b};
+        const struct taking taking = {&pass, k};
+        const struct slabs look = {&taking, take_logits, NULL};
         pass_pack(e, &rows, p, k->which, &b);
-        now = pass_values(e, weights, k->data, p, &b, k->layer);
+        now = pass_values(&pass, weights, k->layer, &look);
         if (now > st) st = now;
-        take(e, k, p, &b);
+        if (k->layer) take_states(&taking);
     }
     return st;
 }
@@ -144,16 +184,16 @@ static const struct kept *find(const struct engine *e, const struct dataset *d, 
     return NULL;
 }
 
-void kept_give(struct engine *e, const struct dataset *d, size_t p, const struct batch *b, enum outputs which,
-               size_t layer, real *value, double *lse)
+void kept_give(const struct pass *p, enum outputs which, size_t layer, const struct slab *s, real *value, double *lse)
 {
-    const struct kept *k = find(e, d, which, layer);
+    const struct kept *k = find(p->e, p->r->data, which, layer);
     assert(k);
-    for (size_t i = 0; i < b->n_seq; i++) {
-        size_t at = k->at[e->room->row[e->room->start[p] + i]], first = b->out_first[i];
-        size_t n = b->out_first[i + 1] - first;
+    for (size_t i = 0; i < p->b->n_seq; i++) {
+        const struct run r = run_of(p->b, i, s);
+        const size_t at = place(k, p, i);
         assert(at != SIZE_MAX);
-        math_copy(n * k->width, k->value + at * k->width, value + first * k->width);
-        if (!layer) memcpy(lse + first, k->lse + at, n * sizeof *lse);
+        if (!r.n) continue;
+        math_copy(r.n * k->width, k->value + (at + r.from) * k->width, value + r.at * k->width);
+        if (!layer) memcpy(lse + r.at, k->lse + at + r.from, r.n * sizeof *lse);
     }
 }

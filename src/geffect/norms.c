@@ -12,8 +12,9 @@ struct norms {
     struct engine *e;
     size_t n;               /* rows of the list */
     const size_t *instance; /* place in the list of each sequence of this pass */
-    struct cut head;        /* the head's use of a tied embedding, kept until embed() needs it */
-    const real *head_x, *head_dy;
+    const struct batch *b;
+    const real
+        *head_x; /* of a tied embedding, with room->meet: the delta of output t, by the word of row u of its sequence */
 };
 
 static double *square_of(const struct norms *s, const struct param *p, size_t sequence)
@@ -44,12 +45,68 @@ static double linear_square(const struct norms *s, const struct cut *c, size_t q
     return ghost_linear(n, in, x + at * in, p->own_count, d + at * ld, ld, room->gram, room->columns);
 }
 
+/* ------------------------------------------------------------------------------------------------ the head ------- */
+static bool is_head(const struct norms *s, size_t use) { return use == s->e->layout->shape->blocks + 2; }
+static bool begins(const struct norms *s, const struct cut *c, size_t q) { return s->b->out_first[q] >= c->row; }
+static bool ends(const struct norms *s, const struct cut *c, size_t q) { return s->b->out_first[q + 1] <= c->row + c->n; }
+
+/* A sequence's rows may come in several slabs, the last ones first: they are collected until its first row has come. From its last
+ * sequence to its first, a slab completes one, then has whole ones, then begins one. */
+static void head_linear(struct norms *s, const struct param *p, const struct cut *c, const real *x, const real *dy)
+{
+    const struct engine_room *room = s->e->room;
+    const size_t in = p->col_count, out = p->row_count, own = p->own_count;
+    for (size_t q = c->n_seq; q-- > 0 && own;) {
+        const size_t first = s->b->out_first[q], n = s->b->out_first[q + 1] - first, here = c->first[q + 1] - c->first[q];
+        if (!here) continue;
+        assert(n <= room->most.norms);
+        columns_take(here, own, dy + c->first[q] * out + p->own_first, out,
+                     room->head_dy + (c->row + c->first[q] - first) * own);
+        if (begins(s, c, q))
+            *square_of(s, p, q) +=
+                ghost_linear(n, in, x + c->first[q] * in, own, room->head_dy, own, room->gram, room->columns);
+    }
+}
+
+static void head_bias(struct norms *s, const struct param *p, const struct cut *c, const real *dy)
+{
+    const size_t out = p->row_count;
+    real *v = s->e->room->head_bias;
+    for (size_t q = c->n_seq; q-- > 0;) {
+        const size_t here = c->first[q + 1] - c->first[q];
+        if (!here) continue;
+        if (ends(s, c, q)) math_fill(out, 0, v);
+        bias_backward(here, out, dy + c->first[q] * out, out, v);
+        if (begins(s, c, q)) *square_of(s, p, q) += math_sum_squares(p->own_count, v + p->own_first);
+    }
+}
+
+/* Keeps what embed() needs of the head's use of a tied embedding. */
+static void head_tied(struct norms *s, const struct param *p, const struct cut *c, const real *x, const real *dy)
+{
+    const struct batch *b = s->b;
+    const size_t words = p->row_count, first = p->piece[0].first, ld = s->e->room->most.norms;
+    if (!c->row) s->head_x = x;
+    for (size_t q = 0; q < c->n_seq; q++)
+        for (size_t t = c->first[q]; t < c->first[q + 1]; t++)
+            for (size_t u = b->first[q]; u < b->first[q + 1]; u++) {
+                const size_t id = (size_t)b->id[u] - first; /* what is below `first` becomes huge */
+                s->e->room->meet[(c->row + t) * ld + u - b->first[q]] = id < words ? dy[t * words + id] : 0;
+            }
+}
+
 static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy)
 {
     struct norms *s = context;
     const size_t in = p->col_count, out = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    if (is_head(s, use)) {
+        head_linear(s, p, c, x, dy);
+        if (use != p->layer) head_tied(s, p, c, x, dy);
+        phase_enter(before);
+        return;
+    }
     for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count) {
         const real *d = dy + at + p[i].own_first;
         size_t ld = out;
@@ -57,7 +114,6 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
         for (size_t q = 0; q < c->n_seq && p[i].own_count; q++)
             *square_of(s, &p[i], q) += linear_square(s, c, q, in, x, &p[i], d, ld);
     }
-    if (s->e->layout->shape->tied && p->role == ROLE_EMBED) s->head = *c, s->head_x = x, s->head_dy = dy;
     phase_enter(before);
 }
 
@@ -92,6 +148,11 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
     const size_t width = param_rows(p, n_param);
     real *v = s->e->room->vector;
     enum phase before = phase_enter(PHASE_PRODUCTS);
+    if (is_head(s, use)) {
+        head_bias(s, p, c, dy);
+        phase_enter(before);
+        return;
+    }
     assert(c->n_seq * width <= s->e->room->n_whole);
     math_fill(c->n_seq * width, 0, v);
     for (size_t q = 0; q < c->n_seq; q++)
@@ -124,14 +185,14 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     const size_t d = p->col_count, first = p->piece[0].first;
     enum phase before = phase_enter(PHASE_PRODUCTS);
     for (size_t q = 0; q < c->n_seq && p->own_count; q++) {
-        const size_t at = c->first[q], n = c->first[q + 1] - at, out = s->head_x ? s->head.first[q] : 0;
-        const size_t n_out = s->head_x ? s->head.first[q + 1] - out : 0;
+        const size_t at = c->first[q], n = c->first[q + 1] - at;
+        const size_t out = s->b->out_first[q], n_out = s->b->out_first[q + 1] - out;
         double *square = square_of(s, p, q);
         assert(n <= room->most.norms && n_out <= room->most.norms && d <= room->n_columns);
         *square += ghost_embedding(n, d, id + at, first, p->row_count, dy + at * d, room->columns);
         if (s->head_x && p->role == ROLE_EMBED)
-            *square += 2 * ghost_cross(n, d, id + at, first, p->row_count, dy + at * d, n_out, s->head_x + out * d,
-                                       s->head_dy + out * p->row_count, room->gram);
+            *square += 2 * ghost_cross(n, d, dy + at * d, n_out, s->head_x + out * d, room->meet + out * room->most.norms,
+                                       room->most.norms, room->gram);
     }
     phase_enter(before);
 }
@@ -171,12 +232,11 @@ enum status engine_norms(struct engine *e, const struct rows *r, double *norm)
     passes_cut(e, r, OUTPUTS_LABELLED);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = &nll};
         pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
         s.instance = room->mine + room->start[p];
-        s.head_x = NULL;
-        if ((now = pass_forward(e, 1, &nll, r, p, &b)) > st) st = now;
-        pass_losses(e, 1, &nll, r, p, &b, NULL, NULL, NULL);
-        if ((now = model_backward(e->model, e->weights, &b, 1, &sink)) > st) st = now;
+        s.head_x = NULL, s.b = &b;
+        if ((now = pass_backward(&pass, &sink)) > st) st = now;
     }
     comm_sum_double(e->grid->world, room->square, size);
     for (size_t i = 0; i < r->n; i++)

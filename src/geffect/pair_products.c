@@ -296,11 +296,10 @@ enum status pairs_add(struct pairs *w, size_t J, const struct objective *o, cons
     passes_cut(e, r, which);
     for (size_t p = 0; p < e->room->n_pass && (w->n_seq || layout_lockstep(e->layout)); p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = J, .o = o};
         pass_pack(e, r, p, which, &b);
         s.instance = e->room->mine + e->room->start[p];
-        if ((now = pass_forward(e, J, o, r, p, &b)) > st) st = now;
-        pass_losses(e, J, o, r, p, &b, NULL, NULL, NULL);
-        if ((now = model_backward(e->model, e->weights, &b, J, &sink)) > st) st = now;
+        if ((now = pass_backward(&pass, &sink)) > st) st = now;
     }
     return grid_agree(w->grid, st);
 }

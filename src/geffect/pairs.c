@@ -117,7 +117,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
                    const real *dy)
 {
     struct pairs *w = context;
-    const size_t n = kept_rows(w, use), in = p->col_count, out = param_rows(p, n_param);
+    const size_t n = kept_rows(w, use) + c->row, in = p->col_count, out = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     assert(c->J == 1 && n + c->n <= (use > w->engine.layout->shape->blocks ? w->most.outputs : w->most.tokens));
     math_copy(c->n * in, x, pair_use(w, use, p)->x + n * in);
@@ -150,6 +150,7 @@ static void sum_vectors(const struct pairs *w, const struct param *p, size_t n_s
     columns_take(n_seq, p->row_count, all, p->rows, v);
 }
 
+/* Adds, because of a head's bias each slab has a part. */
 static void vectors(struct pairs *w, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t rows,
                     size_t width, const real *xhat, const real *dy)
 {
@@ -157,7 +158,7 @@ static void vectors(struct pairs *w, size_t use, const struct param *p, size_t n
     for (size_t q = 0; q < c->n_seq && rows; q++) {
         pair_vector(c, q, rows, width, xhat, dy, w->vector);
         for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count)
-            math_copy(p[i].row_count, w->vector + at, pair_use(w, use, &p[i])->dy + (w->n_seq + q) * p[i].row_count);
+            math_add(p[i].row_count, w->vector + at, pair_use(w, use, &p[i])->dy + (w->n_seq + q) * p[i].row_count);
     }
     for (size_t i = 0; i < n_param; i++)
         sum_vectors(w, &p[i], c->n_seq, pair_use(w, use, &p[i])->dy + w->n_seq * p[i].row_count);
@@ -231,12 +232,11 @@ static enum status keep_pass(struct pairs *w, const struct rows *r, size_t p, si
     const size_t *item = e->room->mine + e->room->start[p];
     struct objective nll;
     struct batch b;
-    enum status st, now;
+    const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = &nll};
+    enum status st;
     objective_find("nll", &nll);
     pass_pack(e, r, p, OUTPUTS_LABELLED, &b);
-    st = pass_forward(e, 1, &nll, r, p, &b);
-    pass_losses(e, 1, &nll, r, p, &b, NULL, NULL, NULL);
-    if ((now = model_backward(e->model, e->weights, &b, 1, &sink)) > st) st = now;
+    st = pass_backward(&pass, &sink);
     for (size_t i = 0; i < b.n_seq; i++, w->n_seq++) {
         const size_t at = w->n_seq;
         w->place[at] = w->mine[first + item[i]];
@@ -244,6 +244,13 @@ static enum status keep_pass(struct pairs *w, const struct rows *r, size_t p, si
         w->first[1][at + 1] = w->first[1][at] + b.out_first[i + 1] - b.out_first[i];
     }
     return st;
+}
+
+static void clear_vectors(struct pairs *w)
+{
+    const struct layout *l = w->engine.layout;
+    for (size_t slot = 0; slot < slot_count(l); slot++)
+        if (slot_param(l, slot)->vector) math_fill(w->most.sequences * w->use[slot].out, 0, w->use[slot].dy);
 }
 
 enum status pairs_keep(struct pairs *w, size_t block)
@@ -256,6 +263,7 @@ enum status pairs_keep(struct pairs *w, size_t block)
     assert(r.n <= w->most.sequences);
     for (size_t i = 0; i < r.n; i++) w->row[i] = w->with->row[w->mine[first + i]];
     passes_cut(&w->engine, &r, OUTPUTS_LABELLED);
+    clear_vectors(w);
     for (size_t p = 0; p < w->engine.room->n_pass; p++)
         if ((now = keep_pass(w, &r, p, first)) > st) st = now;
     return grid_agree(w->grid, st);

@@ -26,10 +26,12 @@ enum status engine_tokens(struct engine *e, size_t J, const struct objective *o,
     passes_cut(e, r, which);
     for (size_t p = 0; p < room->n_pass; p++) {
         struct batch b;
+        const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = J, .o = o};
+        const struct slabs losses = pass_slabs(&pass, pass_slab);
         pass_pack(e, r, p, which, &b);
-        if ((now = pass_forward(e, J, o, r, p, &b)) > st) st = now;
-        pass_losses(e, J, o, r, p, &b, NULL, NULL, NULL);
-        model_tangents(e->model, e->weights, &b, K, direction, token ? room->tangent : NULL, J, room->along);
+        if ((now = pass_forward(&pass)) > st) st = now;
+        pass_losses(&pass);
+        model_tangents(e->model, e->weights, &b, K, direction, token ? room->tangent : NULL, J, &losses, room->along);
         add(e, r, p, &b, J * K, along);
         for (size_t k = 0; k < K && token; k++) pass_give(e, r, p, &b, room->tangent + k * b.n_out, token + k * labels);
         if (token && nll) pass_give(e, r, p, &b, model_nll(e->model), nll);

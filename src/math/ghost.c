@@ -27,14 +27,11 @@ double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size
     return total;
 }
 
-double ghost_cross(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, size_t m,
-                   const real *x, const real *dy, real *gram)
+double ghost_cross(size_t n, size_t d, const real *dx, size_t m, const real *x, const real *dy, size_t ldy, real *gram)
 {
     double total = 0;
     linear_forward(m, n, d, x, d, dx, gram, n);
-    for (size_t u = 0; u < n; u++) {
-        if (id[u] < 0 || (size_t)id[u] < first || (size_t)id[u] - first >= rows) continue;
-        for (size_t t = 0; t < m; t++) total += (double)gram[t * n + u] * (double)dy[t * rows + (size_t)id[u] - first];
-    }
+    for (size_t u = 0; u < n; u++)
+        for (size_t t = 0; t < m; t++) total += (double)gram[t * n + u] * (double)dy[t * ldy + u];
     return total;
 }

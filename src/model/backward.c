@@ -13,6 +13,7 @@ struct pass { /* what every step of one backward needs */
     struct model *m;
     const struct batch *b;
     struct cut cut; /* of the batch's rows, or of its outputs above the blocks */
+    const struct slabs *losses;
     const struct sink *sink;
     struct state *weights, *direction; /* direction NULL: there are no tangents */
     real *w, *g;                       /* the layer acquired, of both */
@@ -252,44 +253,62 @@ static void block_post_norm(const struct pass *p, struct block_kept *k, const st
     math_add(size, m->dn, m->dx);
 }
 
-/* Clears dlogits of the losses that act on hidden states. */
-static void clear_unused(const struct pass *p)
+/* The losses' derivatives by the logits of a slab; 0 for those that act on hidden states. */
+static void take_losses(const struct pass *p, struct slab *s)
 {
     struct model *m = p->m;
-    size_t each = p->b->n_out * m->words;
+    const size_t each = s->n * m->words;
+    s->logits = decoder_logits_of(m, p->w, p->b, s);
+    if (p->direction) s->tangents = decoder_tangents_of(m, 1, p->w, p->b, s, true);
+    p->losses->each(p->losses->context, s);
     for (size_t j = 0; j < p->cut.J && m->hidden_layer; j++)
-        if (m->hidden_layer[j]) math_fill(each, 0, m->dlogits + j * each);
+        if (m->hidden_layer[j]) math_fill(each, 0, s->dlogits + j * each);
 }
 
 /* Through the cap of the logits, in place in dlogits; the first of two deltas last, because its tangent reads it before. */
-static void uncap(const struct pass *p)
+static void uncap(const struct pass *p, const struct slab *s)
 {
-    struct model *m = p->m;
-    const size_t n = p->b->n_out, size = n * m->words;
-    const double cap = m->layout->shape->logit_cap;
+    const size_t words = p->m->words, size = s->n * words;
+    const double cap = p->m->layout->shape->logit_cap;
     if (p->direction) {
-        logits_cap_backward(1, n, m->words, cap, m->logits, m->dlogits + size);
-        logits_cap_backward_tangent(n, m->words, cap, m->logits, m->tlogits, m->dlogits, m->dlogits + size);
+        logits_cap_backward(1, s->n, words, cap, s->logits, s->dlogits + size);
+        logits_cap_backward_tangent(s->n, words, cap, s->logits, s->tangents, s->dlogits, s->dlogits + size);
     }
-    logits_cap_backward(p->direction ? 1 : p->cut.J, n, m->words, cap, m->logits, m->dlogits);
+    logits_cap_backward(p->direction ? 1 : p->cut.J, s->n, words, cap, s->logits, s->dlogits);
 }
 
-/* From dlogits to dh, the derivative by the final norm's output. */
+/* From the losses to dh, the derivative by the final norm's output, at the outputs of a slab. */
+static void head_slab(struct pass *p, struct slab *s)
+{
+    struct model *m = p->m;
+    const size_t at = s->first * m->d, n = s->n * m->d;
+    take_losses(p, s);
+    p->cut.n = s->n, p->cut.row = s->first, p->cut.first = decoder_cut(m, p->b, s);
+    if (m->layout->shape->logit_cap > 0) uncap(p, s);
+    give_linear(p, ROLE_HEAD, 1, m->h + at, p->direction ? m->th + at : NULL, s->dlogits);
+    give_bias(p, ROLE_HEAD_BIAS, 1, s->dlogits);
+    linear_step(p, m->words, m->d, ROLE_HEAD, s->dlogits, m->dn);
+    for (size_t j = 0; j < p->cut.J; j++) math_copy(n, m->dn + j * n, m->dh + j * p->b->n_out * m->d + at);
+}
+
 static void head(struct pass *p)
 {
     struct model *m = p->m;
-    const struct layout *l = m->layout;
-    const struct shape *s = l->shape;
-    size_t N = p->cut.J * p->b->n_out, keeper;
-    p->layer = s->blocks + 2;
-    keeper = layout_find(l, p->layer, ROLE_HEAD)->layer;
+    const struct cut outputs = p->cut;
+    size_t keeper;
+    p->layer = m->layout->shape->blocks + 2;
+    keeper = layout_find(m->layout, p->layer, ROLE_HEAD)->layer;
     acquire(p, keeper);
-    if (s->logit_cap > 0) uncap(p);
-    give_linear(p, ROLE_HEAD, 1, m->h, m->th, m->dlogits);
-    give_bias(p, ROLE_HEAD_BIAS, 1, m->dlogits);
-    linear_step(p, m->words, m->d, ROLE_HEAD, m->dlogits, m->dh);
+    decoder_aside_begin(m, p->losses);
+    if (p->direction) m->base[0] = p->g;
+    for (size_t i = decoder_slabs(m, p->b); i-- > 0;) {
+        struct slab s = decoder_slab(m, p->b, i);
+        head_slab(p, &s);
+    }
+    decoder_aside_end(m, p->losses);
     release(p, keeper);
-    sum_tensor(m, m->dh, N * m->d);
+    p->cut = outputs;
+    sum_tensor(m, m->dh, outputs.J * outputs.n * m->d);
 }
 
 /* From dh at the final norm's output to dx at its input. */
@@ -343,7 +362,7 @@ static void top(struct pass *p, size_t from)
     }
     p->cut = (struct cut){.J = rows.J, .n = p->b->n_out, .n_seq = p->b->n_seq, .first = p->b->out_first};
     if (from > blocks) {
-        clear_unused(p);
+        assert(p->losses);
         head(p);
     } else {
         math_fill(n, 0, m->dh);
@@ -399,10 +418,11 @@ static void backward(struct pass *p)
 }
 
 enum status model_backward(struct model *m, struct state *weights, const struct batch *b, size_t J,
-                           const struct sink *sink)
+                           const struct slabs *losses, const struct sink *sink)
 {
     struct pass p = {.m = m,
                      .b = b,
+                     .losses = losses,
                      .sink = sink,
                      .weights = weights,
                      .cut = {.J = J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first}};
@@ -411,10 +431,11 @@ enum status model_backward(struct model *m, struct state *weights, const struct 
 }
 
 enum status model_backward_tangent(struct model *m, struct state *weights, const struct batch *b, struct state *direction,
-                                   const struct sink *sink)
+                                   const struct slabs *losses, const struct sink *sink)
 {
     struct pass p = {.m = m,
                      .b = b,
+                     .losses = losses,
                      .sink = sink,
                      .weights = weights,
                      .direction = direction,

@@ -24,6 +24,12 @@ struct block_tangent {
     real *raw[2];      /* queries [heads][head_dim] and keys [kv heads][head_dim] before their norm; where there is one */
     real *out1, *out2; /* where a norm comes after them */
 };
+struct
+    held {   /* logits of outputs: of all, or of as many as there is room for and behind them of one slab after another */
+    real *z; /* [rows][words]; tangents, slab by slab: [K][rows of the slab][words] */
+    size_t rows; /* at least a slab's */
+    size_t at;   /* first output of the slab behind them */
+};
 struct model {
     const struct layout *layout; /* borrowed */
     const struct grid *grid;     /* borrowed */
@@ -37,24 +43,29 @@ struct model {
     struct block_kept *kept;          /* [blocks]; without a backward all share one set of buffers */
     size_t at_hand;                   /* the block whose values the shared buffers have */
     real *x, *g, *mean, *r, *h; /* last block's output [rows][d]; at outputs: final norm's input, statistics, output */
-    real *logits, *aside;       /* [outputs][words] */
-    double *max, *sum, *pick, *lse, *nll, *aside_lse; /* [outputs] */
-    real *a, *part, *act, *scratch;                   /* forward: [rows][d] x2, [rows][f]; attention's scratch */
-    real *dlogits;                                    /* [J][outputs][words] */
-    real *aside_hidden, *dhidden;                     /* [J][outputs][d]; NULL: no loss acts on hidden states */
-    size_t *hidden_layer;                             /* [J] the hidden state that a loss acts on, 0: the logits */
-    real *dx, *dn, *dn2, *dh;                         /* [J][rows][d] x3; [J][outputs][d] */
-    real *dup, *dact, *dqkv, *datt;                   /* [J][rows][...] */
-    real *xhat;                                       /* [rows][d] */
-    real *q1, *q2, *q_mean;                           /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
-    double *q_sum;                                    /* [J or 3][rows] */
-    struct block_tangent *tangent;                    /* [blocks]; one set of buffers for all, or kept */
-    real **base;                                      /* [K] directions in the layer acquired */
+    size_t slab;                /* most outputs of one */
+    struct held logits, aside, tlogits;
+    real *aside_h;                  /* [outputs][d] as h; where not all of aside's logits may be held */
+    real *aside_w;                  /* and then the head's weights, acquired while somebody looks at slabs */
+    size_t *cut_first;              /* [sequences+1] rows of the sequences in a slab */
+    double *lse, *nll, *aside_lse;  /* [outputs] */
+    double *max, *sum;              /* [slab], [2][slab] */
+    real *a, *part, *act, *scratch; /* forward: [rows][d] x2, [rows][f]; attention's scratch */
+    real *dlogits;                  /* [J][slab][words] */
+    real *aside_hidden, *dhidden;   /* [J][outputs][d]; NULL: no loss acts on hidden states */
+    size_t *hidden_layer;           /* [J] the hidden state that a loss acts on, 0: the logits */
+    real *dx, *dn, *dn2, *dh;       /* [J][rows][d] x3; [J][outputs][d] */
+    real *dup, *dact, *dqkv, *datt; /* [J][rows][...] */
+    real *xhat;                     /* [rows][d] */
+    real *q1, *q2, *q_mean;         /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
+    double *q_sum;                  /* [J or 3][rows] */
+    struct block_tangent *tangent;  /* [blocks]; one set of buffers for all, or kept */
+    real **base;                    /* [K] directions in the layer acquired */
     real *tx, *ta, *tpart, *tpart2, *tact,
-        *thelp;              /* [K][rows][d], tact [f]: as x, a, part, xhat, act; thelp [rows][d] of xhat */
-    real *tg, *th, *tlogits; /* [K][outputs][d] x2, [words]: as g, h, logits */
-    double *tsum, *along;    /* [2 K][outputs]; [outputs] of sequences */
-    real *tr, *q3, *q_tr;    /* [rows] tangents of r; of a backward: [rows][att] and [rows][heads] as qk_hat and qk_r */
+        *thelp;                  /* [K][rows][d], tact [f]: as x, a, part, xhat, act; thelp [rows][d] of xhat */
+    real *tg, *th;               /* [K][outputs][d] as g, h */
+    double *tlse, *tsum, *along; /* [K][outputs]; [2 K][slab]; [sequences] */
+    real *tr, *q3, *q_tr; /* [rows] tangents of r; of a backward: [rows][att] and [rows][heads] as qk_hat and qk_r */
 };
 
 /* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also
@@ -75,8 +86,22 @@ size_t decoder_highest(const struct model *m, size_t J);
 /* Makes the values of kept[layer - 1] that blocks share those of this block, whose weights are acquired at base. Changes m->a
  * and scratch.                                                                         Collective over the tensor ranks. */
 void decoder_again(struct model *m, const struct batch *b, real *base, size_t layer);
-/* The forward up to the logits of the output rows. */
+/* The forward up to the logits of the output rows, all of which are held. */
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
+size_t decoder_slabs(const struct model *m, const struct batch *b);
+struct slab decoder_slab(const struct model *m, const struct batch *b, size_t i);
+/* Where `held` has the slab, K times its rows; *there: it is there already. */
+real *decoder_place(const struct model *m, struct held *held, size_t n_out, const struct slab *s, size_t K, bool *there);
+/* The logits of a slab, computed again if they are no longer held; the head's weights are acquired at base. */
+const real *decoder_logits_of(struct model *m, real *base, const struct batch *b, const struct slab *s);
+/* Their tangents along K directions, acquired at m->base; again: as model_tangents() left them, if they are still held. */
+const real *decoder_tangents_of(struct model *m, size_t K, real *base, const struct batch *b, const struct slab *s,
+                                bool again);
+/* Around all slabs of a batch, however many: acquire and release the head's weights set aside, where logits are made of them. */
+void decoder_aside_begin(struct model *m, const struct slabs *look);
+void decoder_aside_end(struct model *m, const struct slabs *look);
+/* m->cut_first for a slab: where its rows of each sequence begin. */
+const size_t *decoder_cut(struct model *m, const struct batch *b, const struct slab *s);
 /* Attention in one layer for the rows of a step. */
 void step_attention(struct model *m, const struct batch *b, size_t layer, const struct block_kept *k);
 struct attention model_attention(const struct model *m, const struct batch *b, size_t layer);

@@ -194,35 +194,127 @@ static void final_norm(struct model *m, struct state *weights, const struct batc
     state_release(weights, norm);
 }
 
-static void head(struct model *m, struct state *weights, const struct batch *b)
+/* Which layer has the head's weights. */
+static size_t head_keeper(const struct layout *l) { return layout_find(l, l->shape->blocks + 2, ROLE_HEAD)->layer; }
+
+/* z [n][words] from the final norm's output h; the head's weights are acquired at w. */
+static void head(const struct model *m, real *w, size_t n, const real *h, real *z)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    size_t layer = s->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
-    real *w = state_acquire(weights, keeper);
-    product(m, b->n_out, m->words, m->d, m->h, m->d, tensor(l, w, layer, ROLE_HEAD), m->logits, m->words);
-    if (s->head_bias) bias_add(b->n_out, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), m->logits, m->words);
-    if (s->logit_cap > 0) logits_cap(b->n_out, m->words, s->logit_cap, m->logits);
-    state_release(weights, keeper);
+    const size_t layer = s->blocks + 2;
+    product(m, n, m->words, m->d, h, m->d, tensor(l, w, layer, ROLE_HEAD), z, m->words);
+    if (s->head_bias) bias_add(n, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), z, m->words);
+    if (s->logit_cap > 0) logits_cap(n, m->words, s->logit_cap, z);
 }
 
 /* lse and nll from the vocabulary slices: a maximum, then sums and labels in one message. */
-static enum status likelihood(struct model *m, const struct batch *b)
+static enum status likelihood(struct model *m, const struct batch *b, const struct slab *s)
 {
-    const struct layout *l = m->layout;
-    size_t n = b->n_out;
+    const size_t n = s->n;
+    const int32_t *id = b->out_id + s->first;
+    double *lse = m->lse + s->first, *nll = m->nll + s->first;
     bool finite = true;
-    logits_max(n, m->words, m->logits, m->max);
+    logits_max(n, m->words, s->logits, m->max);
     if (m->grid->tensor_size > 1) comm_max_double(m->grid->tensor, m->max, n);
-    logits_sum(n, m->words, m->logits, m->max, m->sum);
-    logits_pick(n, m->words, l->word_first, m->logits, b->out_id, m->sum + n);
+    logits_sum(n, m->words, s->logits, m->max, m->sum);
+    logits_pick(n, m->words, m->layout->word_first, s->logits, id, m->sum + n);
     if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, m->sum, 2 * n);
     for (size_t k = 0; k < n; k++) {
-        m->lse[k] = m->max[k] + log(m->sum[k]);
-        m->nll[k] = b->out_id[k] < 0 ? 0 : m->lse[k] - m->sum[n + k];
-        finite = finite && isfinite(m->lse[k]) && isfinite(m->nll[k]);
+        lse[k] = m->max[k] + log(m->sum[k]);
+        nll[k] = id[k] < 0 ? 0 : lse[k] - m->sum[n + k];
+        finite = finite && isfinite(lse[k]) && isfinite(nll[k]);
     }
     return finite ? OK : ERR_NUMERIC;
+}
+
+/* ---------------------------------------------------------------------------------------------------- slabs ------- */
+size_t decoder_slabs(const struct model *m, const struct batch *b) { return (b->n_out + m->slab - 1) / m->slab; }
+
+/* Slabs of a batch are about equally long, a multiple of what the products' kernels take at once. */
+struct slab decoder_slab(const struct model *m, const struct batch *b, size_t i)
+{
+    enum { STEP = 16 };
+    const size_t slabs = decoder_slabs(m, b), even = (b->n_out + slabs - 1) / slabs;
+    const size_t most = smaller((even + STEP - 1) / STEP * STEP, m->slab);
+    return (struct slab){.first = i * most, .n = smaller(most, b->n_out - i * most), .dlogits = m->dlogits};
+}
+
+real *decoder_place(const struct model *m, struct held *held, size_t n_out, const struct slab *s, size_t K, bool *there)
+{
+    const bool own = n_out <= held->rows || s->first + s->n + m->slab <= held->rows;
+    *there = own || held->at == s->first;
+    if (!own) held->at = s->first;
+    return held->z + K * m->words * (own ? s->first : held->rows - m->slab);
+}
+
+const real *decoder_logits_of(struct model *m, real *base, const struct batch *b, const struct slab *s)
+{
+    bool there;
+    real *z = decoder_place(m, &m->logits, b->n_out, s, 1, &there);
+    if (!there) head(m, base, s->n, m->h + s->first * m->d, z);
+    return z;
+}
+
+/* Whether slabs that are looked at may need logits of the reference that are no longer held. */
+static bool needs_aside(const struct model *m, const struct slabs *look) { return look && look->aside && m->aside_h; }
+
+void decoder_aside_begin(struct model *m, const struct slabs *look)
+{
+    if (needs_aside(m, look)) m->aside_w = state_acquire(look->aside, head_keeper(m->layout));
+}
+
+void decoder_aside_end(struct model *m, const struct slabs *look)
+{
+    if (needs_aside(m, look)) state_release(look->aside, head_keeper(m->layout));
+    m->aside_w = NULL;
+}
+
+real *model_aside_room(struct model *m, const struct batch *b, const struct slab *s)
+{
+    bool there;
+    return decoder_place(m, &m->aside, b->n_out, s, 1, &there);
+}
+
+const real *model_aside_logits(struct model *m, const struct batch *b, const struct slab *s)
+{
+    bool there;
+    real *z = decoder_place(m, &m->aside, b->n_out, s, 1, &there);
+    enum phase before;
+    assert(!m->most.given);
+    if (there) return z;
+    before = phase_enter(PHASE_FORWARD);
+    assert(m->aside_w);
+    head(m, m->aside_w, s->n, m->aside_h + s->first * m->d, z);
+    phase_enter(before);
+    return z;
+}
+
+const size_t *decoder_cut(struct model *m, const struct batch *b, const struct slab *s)
+{
+    for (size_t i = 0; i <= b->n_seq; i++)
+        m->cut_first[i] = smaller(b->out_first[i] > s->first ? b->out_first[i] - s->first : 0, s->n);
+    return m->cut_first;
+}
+
+static enum status all_slabs(struct model *m, struct state *weights, const struct batch *b, const struct slabs *look)
+{
+    const size_t keeper = head_keeper(m->layout);
+    real *w = state_acquire(weights, keeper);
+    enum status st = OK, now;
+    decoder_aside_begin(m, look);
+    for (size_t i = 0; i < decoder_slabs(m, b); i++) {
+        struct slab s = decoder_slab(m, b, i);
+        bool there;
+        real *z = decoder_place(m, &m->logits, b->n_out, &s, 1, &there);
+        head(m, w, s.n, m->h + s.first * m->d, z);
+        s.logits = z;
+        if ((now = likelihood(m, b, &s)) > st) st = now;
+        if (look) look->each(look->context, &s);
+    }
+    decoder_aside_end(m, look);
+    state_release(weights, keeper);
+    return st;
 }
 
 /* The embedding and blocks 1 ... last. */
@@ -248,17 +340,21 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
 
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b)
 {
+    const size_t keeper = head_keeper(m->layout);
+    assert(b->n_out <= m->logits.rows);
     trunk(m, weights, b, m->layout->shape->blocks);
     final_norm(m, weights, b);
-    head(m, weights, b);
+    head(m, state_acquire(weights, keeper), b->n_out, m->h, m->logits.z);
+    state_release(weights, keeper);
 }
 
-enum status model_forward(struct model *m, struct state *weights, const struct batch *b)
+enum status model_forward(struct model *m, struct state *weights, const struct batch *b, const struct slabs *look)
 {
     enum phase before = phase_enter(PHASE_FORWARD);
     enum status st;
-    decoder_logits(m, weights, b);
-    st = likelihood(m, b);
+    trunk(m, weights, b, m->layout->shape->blocks);
+    final_norm(m, weights, b);
+    st = all_slabs(m, weights, b, look);
     phase_enter(before);
     return st;
 }

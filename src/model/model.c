@@ -52,6 +52,27 @@ static void take_blocks(struct arena *a, struct model *m)
     }
 }
 
+static void take_held(struct arena *a, const struct model *m, size_t rows, size_t K, struct held *out)
+{
+    out->rows = rows;
+    out->z = arena_take(a, K * rows * m->words, sizeof(real));
+}
+
+/* Rows of logits held: what was asked for, but a slab's at least, and no more than there are. */
+static size_t rows_held(const struct model *m)
+{
+    const size_t asked = m->most.logits ? m->most.logits : m->most.outputs;
+    return smaller(asked > m->slab ? asked : m->slab, m->most.outputs);
+}
+
+static void take_aside(struct arena *a, struct model *m)
+{
+    const size_t n = m->most.outputs, rows = m->most.given ? m->slab : m->logits.rows;
+    take_held(a, m, rows, 1, &m->aside);
+    m->aside_h = !m->most.given && rows < n ? arena_take(a, n * m->d, sizeof(real)) : NULL;
+    m->aside_lse = arena_take(a, n, sizeof(double));
+}
+
 static void take_outputs(struct arena *a, struct model *m)
 {
     size_t n = m->most.outputs;
@@ -59,21 +80,20 @@ static void take_outputs(struct arena *a, struct model *m)
     m->mean = arena_take(a, n, sizeof(real));
     m->r = arena_take(a, n, sizeof(real));
     m->h = arena_take(a, n * m->d, sizeof(real));
-    m->logits = arena_take(a, n * m->words, sizeof(real));
-    m->max = arena_take(a, n, sizeof(double));
-    m->sum = arena_take(a, 2 * n, sizeof(double)); /* sum and pick are adjacent, so that one message sums both */
-    m->pick = m->sum ? m->sum + n : NULL;
+    take_held(a, m, rows_held(m), 1, &m->logits);
+    m->max = arena_take(a, m->slab, sizeof(double));
+    m->sum = arena_take(a, 2 * m->slab, sizeof(double));
     m->lse = arena_take(a, n, sizeof(double));
     m->nll = arena_take(a, n, sizeof(double));
-    m->aside = m->most.aside ? arena_take(a, n * m->words, sizeof(real)) : NULL;
-    m->aside_lse = m->most.aside ? arena_take(a, n, sizeof(double)) : NULL;
+    if (m->most.aside) take_aside(a, m);
 }
 
 static void take_backward(struct arena *a, struct model *m)
 {
     const struct shape *s = m->layout->shape;
     size_t n = m->most.rows, J = m->most.objectives;
-    m->dlogits = arena_take(a, J * m->most.outputs * m->words, sizeof(real));
+    m->dlogits = arena_take(a, J * m->slab * m->words, sizeof(real));
+    m->cut_first = arena_take(a, m->most.sequences + 1, sizeof *m->cut_first);
     m->dh = arena_take(a, J * m->most.outputs * m->d, sizeof(real));
     m->hidden_layer = m->most.hidden ? arena_take(a, J, sizeof *m->hidden_layer) : NULL;
     m->dhidden = m->most.hidden ? arena_take(a, J * m->most.outputs * m->d, sizeof(real)) : NULL;
@@ -121,8 +141,9 @@ static void take_tangents(struct arena *a, struct model *m)
     m->tact = arena_take(a, n * m->f, sizeof(real));
     m->tg = arena_take(a, n_out * m->d, sizeof(real));
     m->th = arena_take(a, n_out * m->d, sizeof(real));
-    m->tlogits = arena_take(a, n_out * m->words, sizeof(real));
-    m->tsum = arena_take(a, 2 * n_out, sizeof(double));
+    take_held(a, m, m->most.keep_tangents ? m->logits.rows : m->slab, m->most.tangents, &m->tlogits);
+    m->tlse = arena_take(a, n_out, sizeof(double));
+    m->tsum = arena_take(a, 2 * m->most.tangents * m->slab, sizeof(double));
     m->along = arena_take(a, m->most.sequences, sizeof(double));
     m->tr = arena_take(a, m->most.rows, sizeof(real));
 }
@@ -197,6 +218,7 @@ enum status model_new(const struct layout *l, const struct grid *g, const struct
     m->att = l->head_count * l->shape->head_dim;
     m->qkv = (l->head_count + 2 * l->kv_count) * l->shape->head_dim;
     m->words = l->word_count;
+    m->slab = smaller(m->most.slab ? m->most.slab : MODEL_SLAB, m->most.outputs);
     arena_measure(&count);
     take_all(&count, m);
     if (bytes) *bytes = count.used;
@@ -264,16 +286,22 @@ void model_rotate(const struct model *m, const struct batch *b, size_t layer, in
 
 const double *model_nll(const struct model *m) { return m->nll; }
 const double *model_lse(const struct model *m) { return m->lse; }
-real *model_logits(struct model *m) { return m->logits; }
-real *model_dlogits(struct model *m) { return m->dlogits; }
-const real *model_tangent_logits(const struct model *m) { return m->tlogits; }
-const double *model_tangent_lse(const struct model *m) { return m->tsum; }
+const double *model_tangent_lse(const struct model *m) { return m->tlse; }
 double *model_aside_lse(struct model *m) { return m->aside_lse; }
-real *model_aside_logits(struct model *m) { return m->aside; }
 
+const real *model_logits(const struct model *m)
+{
+    assert(m->logits.rows == m->most.outputs);
+    return m->logits.z;
+}
+
+/* What is held of the logits changes places with what was aside, which nobody reads any more. */
 void model_set_aside(struct model *m, const struct batch *b)
 {
-    math_copy(b->n_out * m->words, m->logits, m->aside);
+    const struct held logits = m->logits;
+    assert(m->most.aside && !m->most.given);
+    m->logits = m->aside, m->aside = logits;
+    if (m->aside_h) math_copy(b->n_out * m->d, m->h, m->aside_h);
     for (size_t k = 0; k < b->n_out; k++) m->aside_lse[k] = m->lse[k];
 }
 

@@ -9,6 +9,7 @@ struct pass {
     struct model *m;
     const struct batch *b;
     size_t K, layer, J;
+    const struct slabs *losses;
     struct state *weights, *const *direction;
     real *w;       /* the layer acquired; the directions' are at m->base */
     double *along; /* [J][K][n_seq] */
@@ -193,15 +194,16 @@ static void embed(struct pass *p, real *tx)
 }
 
 /* ------------------------------------------------------------------------------------------------- the losses ------ */
-/* along += derivative by the outputs' values [n_out][width] times the tangents t [K][n_out][width], for loss j */
-static void add_along(const struct pass *p, size_t j, size_t width, const real *derivative, const real *t)
+/* along += derivative by the outputs' values [n][width] times the tangents t [K][n][width], for loss j */
+static void add_along(const struct pass *p, size_t j, size_t n, const size_t *first, size_t width, const real *derivative,
+                      const real *t)
 {
     const struct batch *b = p->b;
     double *sum = p->m->along;
     for (size_t k = 0; k < p->K; k++) {
         double *to = p->along + (j * p->K + k) * b->n_seq;
         memset(sum, 0, b->n_seq * sizeof *sum);
-        dots_by_sequence(b->n_seq, b->out_first, width, derivative, width, t + k * b->n_out * width, width, sum);
+        dots_by_sequence(b->n_seq, first, width, derivative, width, t + k * n * width, width, sum);
         for (size_t i = 0; i < b->n_seq; i++) to[i] += sum[i];
     }
 }
@@ -212,7 +214,7 @@ static void along_hidden(const struct pass *p, size_t layer, const real *th)
     struct model *m = p->m;
     const size_t each = p->b->n_out * m->d;
     for (size_t j = 0; j < p->J && m->hidden_layer && m->grid->tensor_rank == 0; j++)
-        if (m->hidden_layer[j] == layer) add_along(p, j, m->d, m->dhidden + j * each, th);
+        if (m->hidden_layer[j] == layer) add_along(p, j, p->b->n_out, p->b->out_first, m->d, m->dhidden + j * each, th);
 }
 
 static void gather(const struct pass *p, const real *tx)
@@ -234,30 +236,66 @@ static void final_norm(struct pass *p)
     release(p, p->layer);
 }
 
-static void head(struct pass *p)
+const real *decoder_tangents_of(struct model *m, size_t K, real *base, const struct batch *b, const struct slab *s,
+                                bool again)
 {
-    struct model *m = p->m;
-    const struct layout *l = m->layout;
-    const size_t n = p->b->n_out, layer = l->shape->blocks + 2, keeper = layout_find(l, layer, ROLE_HEAD)->layer;
-    p->layer = layer;
-    acquire(p, keeper);
-    linear(p, n, m->words, m->d, ROLE_HEAD, m->h, m->th, m->tlogits);
-    bias(p, n, m->words, ROLE_HEAD_BIAS, m->tlogits);
-    if (l->shape->logit_cap > 0) logits_cap_backward(p->K, n, m->words, l->shape->logit_cap, m->logits, m->tlogits);
-    release(p, keeper);
+    const struct shape *shape = m->layout->shape;
+    const struct pass p = {.m = m, .b = b, .K = K, .layer = shape->blocks + 2, .w = base};
+    const size_t at = s->first * m->d, size = s->n * m->d;
+    bool there;
+    real *t = decoder_place(m, &m->tlogits, b->n_out, s, K, &there);
+    if (again && there) return t;
+    for (size_t k = 0; k < K; k++) math_copy(size, m->th + k * b->n_out * m->d + at, m->tpart + k * size);
+    linear(&p, s->n, m->words, m->d, ROLE_HEAD, m->h + at, m->tpart, t);
+    bias(&p, s->n, m->words, ROLE_HEAD_BIAS, t);
+    if (shape->logit_cap > 0) logits_cap_backward(K, s->n, m->words, shape->logit_cap, s->logits, t);
+    return t;
 }
 
 /* nll' = sum_v p_v z'_v - z'_label, from the vocabulary slices in one message. */
-static void likelihood(const struct pass *p, double *nll)
+static void likelihood(const struct pass *p, const struct slab *s, double *nll)
 {
     struct model *m = p->m;
-    const struct batch *b = p->b;
-    const size_t n = b->n_out, N = p->K * n;
-    logits_mean(p->K, n, m->words, m->logits, m->lse, m->tlogits, m->tsum);
+    const size_t n = s->n, N = p->K * n;
+    const int32_t *id = p->b->out_id + s->first;
+    logits_mean(p->K, n, m->words, s->logits, m->lse + s->first, s->tangents, m->tsum);
     for (size_t k = 0; k < p->K; k++)
-        logits_pick(n, m->words, m->layout->word_first, m->tlogits + k * n * m->words, b->out_id, m->tsum + N + k * n);
+        logits_pick(n, m->words, m->layout->word_first, s->tangents + k * n * m->words, id, m->tsum + N + k * n);
     if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, m->tsum, 2 * N);
-    for (size_t i = 0; i < N; i++) nll[i] = b->out_id[i % n] < 0 ? 0 : m->tsum[i] - m->tsum[N + i];
+    for (size_t i = 0; i < N; i++) {
+        const size_t to = i / n * p->b->n_out + s->first + i % n;
+        m->tlse[to] = m->tsum[i];
+        nll[to] = id[i % n] < 0 ? 0 : m->tsum[i] - m->tsum[N + i];
+    }
+}
+
+/* The losses that act on logits. */
+static void along_logits(const struct pass *p, const struct slab *s)
+{
+    struct model *m = p->m;
+    const size_t *first = decoder_cut(m, p->b, s);
+    if (!p->J) return;
+    p->losses->each(p->losses->context, s);
+    for (size_t j = 0; j < p->J; j++)
+        if (!m->hidden_layer || !m->hidden_layer[j])
+            add_along(p, j, s->n, first, m->words, s->dlogits + j * s->n * m->words, s->tangents);
+}
+
+static void head(struct pass *p, double *nll)
+{
+    struct model *m = p->m;
+    const size_t keeper = layout_find(m->layout, m->layout->shape->blocks + 2, ROLE_HEAD)->layer;
+    acquire(p, keeper);
+    decoder_aside_begin(m, p->losses);
+    for (size_t i = decoder_slabs(m, p->b); i-- > 0;) {
+        struct slab s = decoder_slab(m, p->b, i);
+        s.logits = decoder_logits_of(m, p->w, p->b, &s);
+        s.tangents = decoder_tangents_of(m, p->K, p->w, p->b, &s, false);
+        along_logits(p, &s);
+        if (nll) likelihood(p, &s, nll);
+    }
+    decoder_aside_end(m, p->losses);
+    release(p, keeper);
 }
 
 /* Above the blocks. */
@@ -268,17 +306,14 @@ static void top(struct pass *p, double *nll)
     final_norm(p);
     along_hidden(p, blocks, m->th);
     if (decoder_highest(m, p->J) <= blocks) return;
-    head(p);
-    for (size_t j = 0; j < p->J; j++)
-        if (!m->hidden_layer || !m->hidden_layer[j])
-            add_along(p, j, m->words, m->dlogits + j * p->b->n_out * m->words, m->tlogits);
-    if (nll) likelihood(p, nll);
+    head(p, nll);
 }
 
 void model_tangents(struct model *m, struct state *weights, const struct batch *b, size_t K,
-                    struct state *const *direction, double *nll, size_t J, double *along)
+                    struct state *const *direction, double *nll, size_t J, const struct slabs *losses, double *along)
 {
-    struct pass p = {.m = m, .b = b, .K = K, .J = J, .weights = weights, .direction = direction, .along = along};
+    struct pass p = {
+        .m = m, .b = b, .K = K, .J = J, .losses = losses, .weights = weights, .direction = direction, .along = along};
     const struct shape *s = m->layout->shape;
     const size_t from = decoder_highest(m, J), last = from < s->blocks ? from : s->blocks;
     enum phase before = phase_enter(PHASE_FORWARD);

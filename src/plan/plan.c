@@ -94,6 +94,7 @@ static void limits(const struct inputs *in, struct plan *p)
                                      .objectives = all->objectives,
                                      .keep_tangents = all->keep_tangents,
                                      .aside = in->needs_distribution,
+                                     .given = !p->copies,
                                      .hidden = in->needs_hidden,
                                      .tangents = all->tangents};
 }
@@ -142,7 +143,10 @@ size_t plan_room(int node_processes, size_t base)
 enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
     const size_t limits = room_by_limits();
-    const char *less = in->trains && !p->model.recompute ? "parallel.recompute=block, " : "";
+    const char *less = !p->all.objectives                  ? ""
+                       : p->model.logits != MODEL_SLAB     ? "parallel.logits=256, "
+                       : in->trains && !p->model.recompute ? "parallel.recompute=block, "
+                                                           : "";
     if (p->bytes > limits)
         return fail(ERR_MEMORY,
                     "%s: needs %.0f MB a process, may use %.0f MB (ulimit): use more processes, %sfewer risks or a "
@@ -172,7 +176,8 @@ static size_t buffers(const struct inputs *in)
 
 void plan_share(const struct layout *l, struct plan *p)
 {
-    const size_t most = larger(2, larger(p->all.directions, p->all.tangents)); /* beside the weights */
+    const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs; /* the reference's head too */
+    const size_t most = larger(2, larger(p->all.directions, p->all.tangents)) + again;     /* beside the weights */
     p->sharing = p->shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
@@ -186,11 +191,13 @@ size_t plan_states(const struct plan *p)
     return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state + p->bytes_shared;
 }
 
-/* Counts the activations, kept or computed again, and with them all memory. */
-static enum status count_memory(const struct layout *l, const struct grid *g, bool recompute, struct plan *p)
+/* Counts the activations, kept or computed again, with so many rows of logits (0: all), and with them all memory. */
+static enum status count_memory(const struct inputs *in, const struct layout *l, const struct grid *g, size_t logits,
+                                bool recompute, struct plan *p)
 {
     enum status st;
-    p->model.recompute = recompute;
+    p->model.logits = logits, p->model.recompute = recompute;
+    plan_share(l, p);
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
                p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
@@ -198,16 +205,22 @@ done:
     return st;
 }
 
-/* auto: activations are computed again only where the memory asks for it. */
-static enum status choose_recompute(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
-                                    struct plan *p)
+/* auto: what a backward reads is computed again only where the memory asks for it, logits first, since those cost less. Where
+ * there is no backward nobody reads logits again. */
+static enum status choose_again(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
+                                struct plan *p)
 {
     const enum recompute asked = in->config->parallel.recompute;
+    const size_t rows = in->config->parallel.logits;
     enum status st;
-    TRY(count_memory(l, g, false, p));
+    TRY(count_memory(in, l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
+    p->bytes_logits = p->bytes_model;
+    p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
+    if (p->all.objectives && (rows != CONFIG_AUTO || p->bytes > room))
+        TRY(count_memory(in, l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
     p->bytes_kept = p->bytes_model;
     if (p->all.objectives && (asked == RECOMPUTE_BLOCK || (asked == RECOMPUTE_AUTO && p->bytes > room)))
-        TRY(count_memory(l, g, true, p));
+        TRY(count_memory(in, l, g, p->model.logits, true, p));
 done:
     return st;
 }
@@ -232,10 +245,9 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     TRY(counter_new(in, s, l, p, &counter));
     ask(in, s, l, counter, p);
     limits(in, p);
-    plan_share(l, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
-    TRY(choose_recompute(in, l, &g, m->room, p));
+    TRY(choose_again(in, l, &g, m->room, p));
     for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
     counter_free(counter);

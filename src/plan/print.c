@@ -61,6 +61,13 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
     if (p->data > 1 && p->layers)
         TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
                        p->sharing == SHARING_ALL ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
+    if (p->bytes_kept < p->bytes_logits)
+        TRY(text_print(
+            out,
+            "logits     %zu rows at a time%s: activations of %.1f MB in place of %.1f; a backward computes the "
+            "others again, at most %.2g %% of an update's work\n",
+            p->model.logits, in->config->parallel.logits == CONFIG_AUTO ? ", or the memory would not do" : "",
+            mega(p->bytes_kept), mega(p->bytes_logits), 100 * p->logits_again));
     if (p->model.recompute)
         TRY(text_print(out, "recompute  %s: activations of %.1f MB in place of %.1f\n",
                        in->config->parallel.recompute == RECOMPUTE_AUTO ? "block, or the memory would not do" : "block",
