@@ -155,8 +155,9 @@ def check_end_of_check():
     checks.check(len(lines) < 20 and all(s in starts for s in ("layout", "updates", "memory", "work", "node", "speed", "time")), "--check: what matters is last",
                  end)
     checks.check(lines[-1].startswith("digest: "), "--check: the digest is the last line")
-    time = re.search(r"^time       at least ([0-9.e-]+) s for all: 2 updates, 3 measurements, 3 evaluations$", end, re.M)
-    checks.check(time and float(time.group(1)) > 0, "--check: the time of all", end)
+    time = re.search(r"^time       an update ([0-9.e-]+) s, a measurement .*; about ([0-9.e-]+) s for all: 2 updates, 3 measurements, 3 evaluations$", end,
+                     re.M)
+    checks.check(time and 0 < float(time.group(1)) < float(time.group(2)), "--check: the time of all", end)
     node = re.search(r"^node       1 process: ([0-9.]+) MB of ([0-9.]+) MB that are free now; the whole job ([0-9.]+) MB$", end, re.M)
     memory = re.search(r"^memory     ([0-9.]+) MB a process", end, re.M)
     checks.check(node and memory and node.group(1) == memory.group(1) == node.group(3), "--check: the node's memory", end)

@@ -32,13 +32,16 @@ static void one_process_plans_for_any_number(void **state)
 static void the_kinds_of_memory_add_up(void **state)
 {
     const struct plan p = plan_of(usual, 4);
-    size_t states = 0, bytes = 0;
+    size_t states = 0, bytes = 0, held = 0;
     for (size_t i = 0; i < p.n_part; i++) states += p.demand[i].states, bytes += p.demand[i].bytes;
     assert_int_equal(states, 1 + 1 + 1 + 1); /* weights, gradient, part of gd, which is a risk too, another risk */
+    for (size_t i = 0; i < p.n_part; i++)
+        for (size_t k = 0; k < p.demand[i].n_held; k++) held += p.demand[i].held[k].states;
+    assert_int_equal(held, states + p.all.moments);
     assert_int_equal(p.all.states, states);
     assert_int_equal(p.all.moments, 2);
     assert_int_equal(p.all.bytes, bytes);
-    assert_int_equal(p.bytes, 1000 + plan_states(&p) + p.bytes_model + p.bytes_engine + bytes);
+    assert_int_equal(p.bytes, 1000 + plan_states(&p) + p.bytes_model + p.bytes_engine + p.bytes_buffers + bytes);
 }
 
 static void data_ranks_share_the_moments_or_all(void **state)
@@ -121,6 +124,59 @@ static void a_guard_brings_its_own_demand(void **state)
     assert_true(l.bytes < b.bytes + 4 * 1024 * 128 * sizeof(real));
 }
 
+/* The nominal work counts the head for every token; the counted one only where there are outputs, and attention apart. */
+static void the_work_of_processes_is_that_of_the_job(void **state)
+{
+    static const char *const one[] = {"parallel={tensor: 1, data: 1, recompute: none}", NULL},
+                             *const two[] = {"parallel={tensor: 2, recompute: none}", NULL},
+                             *const rows[] = {"parallel={tensor: 1, data: 2, recompute: none}", NULL},
+                             *const again[] = {"parallel={tensor: 1, data: 1, recompute: block}", NULL};
+    const struct plan a = plan_of(one, 1), b = plan_of(two, 2), c = plan_of(rows, 2);
+    const struct work *u = &a.all.work[OF_UPDATE], *m = &a.all.work[OF_MEASUREMENT];
+    assert_true(u->products > 0.8 * a.all.flops_update &&
+                u->products < 1.1 * a.all.flops_update); /* of rows that are drawn */
+    assert_true(m->products > 0.8 * a.all.flops_measure && m->products < a.all.flops_measure);
+    assert_near(b.all.work[OF_UPDATE].products, u->products / 2, 1e-12);
+    assert_true(c.all.work[OF_UPDATE].products >= u->products / 2); /* of the rank with most of it */
+    assert_true(c.all.work[OF_UPDATE].products < 0.75 * u->products);
+    assert_true(plan_of(again, 1).all.work[OF_UPDATE].products > 1.1 * u->products);
+    assert_true(u->attention > 0 && u->attention < 0.2 * u->products);
+}
+
+/* Of npo + gd: parts of two gradients are summed, the weights gathered, and there is a number for every row. Of four ranks each
+ * sends three quarters of a state for one of these; with shard: full for each layer of each pass, there and back. */
+static void data_ranks_send_gradients_and_tensor_ranks_activations(void **state)
+{
+    static const char *const rows[] = {"parallel={tensor: 1}", NULL}, *const layers[] = {"parallel={data: 1}", NULL},
+                             *const full[] = {"parallel={tensor: 1, shard: full}", NULL};
+    const struct plan one = plan_of(rows, 1), a = plan_of(rows, 4), b = plan_of(layers, 4), f = plan_of(full, 4);
+    const double whole = (double)a.bytes_state;
+    for (enum link link = 0; link < N_LINK; link++) assert_near(plan_sent(&one, OF_UPDATE, link), 0, 0);
+    assert_near(plan_sent(&a, OF_UPDATE, LINK_TENSOR), 0, 0);
+    assert_near(plan_sent(&a, OF_UPDATE, LINK_DATA), 0.75 * 3 * whole, 1e-3);
+    assert_near(plan_sent(&f, OF_UPDATE, LINK_DATA), 0.75 * 2 * 3 * whole, 1e-3);
+    assert_near(plan_sent(&b, OF_UPDATE, LINK_DATA), 0, 0);
+    assert_true(plan_sent(&b, OF_UPDATE, LINK_TENSOR) > 0);
+}
+
+static void seconds_follow_from_the_rates(void **state)
+{
+    static const char *const half[] = {"parallel={data: 2}", NULL};
+    const struct plan p = plan_of(half, 4); /* two on each node: data 2 x tensor 2 */
+    const struct rates r = {.flops = 1e9, .bandwidth = 1e9, .link = 1e9, .network = 1e8, .latency = 0};
+    struct rates twice = {2e9, 2e9, 2e9, 2e8, 0}, far = r, late = r, free_of_charge = r;
+    const double seconds = plan_seconds(&p, OF_UPDATE, &r);
+    far.network = 5e7, late.latency = 1, free_of_charge.network = 0;
+    assert_false(plan_crosses(&p, LINK_TENSOR));
+    assert_true(plan_crosses(&p, LINK_DATA));
+    assert_near(plan_seconds(&p, OF_UPDATE, &twice), seconds / 2, 1e-12);
+    /* the two tensor groups of a node share what it sends */
+    assert_near(plan_seconds(&p, OF_UPDATE, &far) - seconds, 2 * plan_sent(&p, OF_UPDATE, LINK_DATA) / 1e8, 1e-12);
+    assert_near(seconds - plan_seconds(&p, OF_UPDATE, &free_of_charge), 2 * plan_sent(&p, OF_UPDATE, LINK_DATA) / 1e8,
+                1e-12);
+    assert_true(plan_seconds(&p, OF_UPDATE, &late) > seconds + 20);
+}
+
 /* Of 1,024 outputs of 1,024 words: the logits take their room, and nothing else changes; fewer than a slab's are never held, and
  * where nothing is trained or measured nobody reads logits again. */
 static void fewer_rows_of_logits_take_less(void **state)
@@ -170,6 +226,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_probe_brings_its_own_demand),
         cmocka_unit_test(pairs_bring_their_block_and_their_work),
         cmocka_unit_test(a_guard_brings_its_own_demand),
+        cmocka_unit_test(the_work_of_processes_is_that_of_the_job),
+        cmocka_unit_test(data_ranks_send_gradients_and_tensor_ranks_activations),
+        cmocka_unit_test(seconds_follow_from_the_rates),
         cmocka_unit_test(fewer_rows_of_logits_take_less),
         cmocka_unit_test(logits_are_held_where_there_is_room),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),

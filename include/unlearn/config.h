@@ -120,6 +120,10 @@ struct config {
         enum whose_products products;
         struct place place;
     } parallel;
+    struct {
+        size_t processes, per_node;               /* CONFIG_AUTO */
+        double flops, memory, bandwidth, network; /* NAN: auto */
+    } plan;
     struct config_objective objective;
     struct config_objective *regularizer;
     size_t n_regularizer;

@@ -80,8 +80,6 @@ const real *shared_sum(const struct engine *e, const struct param *p, size_t n, 
  *  alone, without the head's. */
 size_t widest_whole(const struct layout *l);
 size_t widest_block(const struct layout *l);
-/** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row. */
-double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Shares the rows that some pass needs among the data ranks and cuts this process's part into passes.        Local. */
 void passes_cut(struct engine *e, const struct rows *r, enum outputs which);
 /** Adds passes without rows to those of the room until all data ranks have as many, where they must keep step. */

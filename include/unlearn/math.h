@@ -41,6 +41,8 @@ struct formed {
 void formed_dots(const struct formed *f, real *tiles, double *sums, double *e);
 size_t formed_tile(size_t in);
 size_t formed_sums(size_t K, size_t n_seq);
+/* What that takes for so many rows and sequences, in units of one row's product with a matrix like W. */
+double formed_cost(size_t J, size_t K, double rows, double sequences);
 /* Whether that is faster, for deltas of J objectives, than products of all rows with every G and dots_by_sequence(). */
 bool formed_pays(size_t J, size_t K, size_t n_seq, const size_t *first);
 /* dots_by_sequence() with one y [d] for all rows */

@@ -31,6 +31,37 @@ enum status reference_list(const struct inputs *in, struct timetable *s, const s
                            struct reference *r);
 void reference_free(struct reference *r);
 
+/* ----------------------------------------------------------------------------------------------------- work ----- */
+/* What a job does, and what of it one process does: the one whose data rank has the most expensive rows. */
+enum occasion { OF_UPDATE, OF_MEASUREMENT, N_OCCASION };
+enum link { LINK_TENSOR, LINK_DATA, N_LINK };
+struct work {
+    double products;       /* flops of matrix products */
+    double again;          /* of those that recomputation would add */
+    double attention;      /* flops of attention */
+    double touched;        /* bytes that other loops read and write */
+    double summed[N_LINK]; /* bytes of the arrays that are summed over tensor ranks, over data ranks */
+    double sums[N_LINK];   /* number of such sums */
+};
+/* A call of the engine on a list of rows: a forward, and a backward of so many objectives. */
+struct call {
+    enum occasion of;
+    enum { ROWS_LISTED, ROWS_OF_UPDATE, ROWS_RETAINED } rows; /* the latter two: drawn for each update */
+    const struct dataset *data;
+    size_t n, pair;    /* pair: as in struct rows */
+    const size_t *row; /* [n] of ROWS_LISTED; NULL: the first n */
+    enum outputs outputs;
+    size_t objectives, directions; /* of the backward; directions: for effects */
+    bool gradient;                 /* a gradient is formed, of which every data rank gets the sum of its part */
+    bool gathered;                 /* and then that of the others */
+    double forwards;               /* more forwards, of the reference */
+};
+enum { MOST_HELD = 12 };
+struct held { /* states of a kind */
+    const char *name;
+    size_t states;
+};
+
 /* ---------------------------------------------------------------------------------------------------- parts ----- */
 struct plan;
 /* What a part of the program - the model, training, measurement, evaluation - needs. Sizes are those of one process. */
@@ -43,15 +74,27 @@ struct demand {
     size_t tangents;    /* most directions of model_tangents(); 0: never called */
     bool keep_tangents; /* a backward reads them */
     /* memory */
-    size_t states;      /* number of states: weights, gradients and so on */
+    struct held held[MOST_HELD]; /* [n_held] weights, gradients and so on: demand_states(), demand_moments() */
+    size_t n_held;
+    size_t states;      /* of all kinds but moments */
     size_t moments;     /* states of which data ranks always keep but their parts */
-    char named[96];     /* their names, such as ", gradient, moments" */
     size_t bytes;       /* for lists and results */
     size_t bytes_apart; /* for what print() reports on a line of its own */
     size_t slots;       /* answers generated together */
     /* work: nominal, of all processes */
     double flops_update, flops_measure, flops_evaluate;
+    /* the same of one process: demand_call(), demand_sweeps(), demand_rest() */
+    struct counter *counter; /* borrowed */
+    struct work work[N_OCCASION];
 };
+void demand_states(struct demand *d, const char *name, size_t n); /* n states more, of a kind */
+void demand_moments(struct demand *d, size_t n);
+void demand_call(struct demand *d, const struct call *c); /* its work, of one process */
+void demand_gather(struct demand *d, enum occasion of);   /* data ranks send each other their parts of a state */
+/* So often all of a state is read or written, and this process's part of one. */
+void demand_sweeps(struct demand *d, enum occasion of, double all, double part);
+void demand_rest(struct demand *d, enum occasion of, double flops); /* nominal, of all processes, where that is known */
+void work_add(const struct work *w, double times, struct work *to);
 /* demand() adds what the part needs to a demand of zeros, when the layout is known; it is called in every task. */
 struct part {
     void (*demand)(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
@@ -66,13 +109,15 @@ struct machine { /* what the job runs on */
     int processes, node_processes;
     size_t resident; /* bytes that this process has already: libraries, inputs */
     size_t room;     /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
+    size_t node;     /* bytes that all processes of a node may have together */
 };
 struct plan {
     int data, tensor, threads, node_processes;
     size_t tokens;           /* most tokens of a pass */
     size_t tokens_evaluated; /* the same for an evaluation, whose rows may be longer */
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
-    enum sharing_of sharing; /* what the data ranks share */
+    enum shard shard;        /* as the input asks, or another that is planned for */
+    enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
     struct engine_limits engine;
     struct model_limits model;
@@ -85,9 +130,9 @@ struct plan {
     size_t bytes_logits;              /* what they would be with all logits held besides */
     double logits_again; /* work of the head's products that are made again, the reference's too: of an update's */
     size_t bytes_part, bytes_shared; /* of a state that is shared; of the layers that are whole */
-    size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_base, bytes; /* of a process */
+    size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
-/** Sets data, tensor and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
+/** Sets data, tensor, shard and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p);
 /** Sets the sizes of passes, memory and work for these parts, on the layout that p has.                       Local. */
 enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
@@ -97,6 +142,20 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
 size_t plan_room(int node_processes, size_t base);
 /** ERR_MEMORY unless a process may allocate the planned memory and this node has it.                          Local. */
 enum status plan_memory(const struct inputs *in, const struct plan *p);
+/** Bytes that a process sends at least for the sums over this link's ranks.                                     Local. */
+double plan_sent(const struct plan *p, enum occasion of, enum link link);
+/* What processes and links do in a second. */
+struct rates {
+    double flops;     /* products of one process */
+    double bandwidth; /* bytes that one process reads and writes */
+    double link;      /* bytes that one process sends to its neighbour on the same node; 0: not known, as the next */
+    double network;   /* bytes that one node sends to another */
+    double latency;   /* seconds of a sum of very little */
+};
+/** Seconds of an update or of a measurement; sums over processes whose rate is not known count as nothing. */
+double plan_seconds(const struct plan *p, enum occasion of, const struct rates *r);
+/** Whether this link's ranks are on several nodes. */
+bool plan_crosses(const struct plan *p, enum link link);
 /** The lines of the log and of --check. */
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all input values that affect results, independent of their spelling; measured: names of the probes. */
@@ -108,7 +167,7 @@ double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
 /** What the data ranks share - the moments always, all states where that is asked for - from p->all.                Local. */
-void plan_share(const struct inputs *in, const struct layout *l, struct plan *p);
+void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
 size_t plan_states(const struct plan *p);
 /** Most tokens of a pass of updates and measurements. */

@@ -52,9 +52,18 @@ enum status unlearn(struct run *r);
 /** task: generate, or with --check all short of it.                                             Collective over the job. */
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 /** --check: prints the resolved input, this text of the plan, totals, and the digest; needs memory for the weights only, so
- *  that it can be done elsewhere. s NULL: nothing but prompts.                                  Collective over the job. */
-enum status check_print(const struct inputs *in, const struct timetable *s, const struct plan *p,
-                        const struct text *plan);
+ *  that it can be done elsewhere, and for another machine not even these. s, m NULL: nothing but prompts.
+ *                                                                                              Collective over the job. */
+enum status check_print(const struct inputs *in, struct timetable *s, const struct grid *world, const struct machine *m,
+                        const struct plan *p, const struct text *plan);
+struct times { /* how often each kind of work is done */
+    size_t updates, measurements, evaluations;
+};
+/** Adds the layouts that so many processes can have: memory, predicted times, and which of them to take.        Local. */
+enum status layouts_print(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,
+                          const struct rates *r, const struct times *times, struct text *out);
+/** Collective over world. */
+enum status rates_measure(const struct inputs *in, const struct plan *p, const struct grid *world, struct rates *r);
 
 /** Nominal flops of a whole run, of all processes. */
 double work_of_all(const struct inputs *in, const struct timetable *s, const struct plan *p);
@@ -106,10 +115,7 @@ enum status reference_output(struct text *out);
 enum status reference_manual(struct text *out);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
-void report_kernels(void); /* the BLAS library's, and a warning where they are far below the processor */
-/** The machine's rates, and the least time of an update and a measurement by them; for --check.
- *  \return flop/s of products in all processes */
-double report_prediction(const struct plan *p);
+void report_kernels(void);                 /* the BLAS library's, and a warning where they are far below the processor */
 void report_head(const struct subject *s); /* program, kernels, input, model */
 void report_start(const struct run *r);
 void report_restart(const struct run *r); /* rank 0 */

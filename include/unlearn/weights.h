@@ -15,7 +15,10 @@ enum status weights_present(const char *dir);
 /** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
  *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
 enum status weights_check(const char *dir, const struct layout *l);
-enum { WEIGHTS_READ_BYTES = 16 << 20 }; /* that weights_read() takes on top of the state, for as long as it lasts */
+enum {
+    WEIGHTS_READ_BYTES = 16 << 20, /* that weights_read() takes on top of the state, for as long as it lasts */
+    WEIGHTS_WRITE_BYTES = (2 << 18) * sizeof(real) + (1 << 20) /* and what writes a state */
+};
 /** Opens DIR/model.safetensors or DIR/model.safetensors.index.json, checks every header against `l` (names, shapes, types,
  *  offsets) and reads this process's slices: the first data rank reads, the others receive. A NaN or Inf is ERR_INPUT
  *  naming tensor and element. hash (may be NULL) receives a hash of the values, equal on every process and for

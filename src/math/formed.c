@@ -20,13 +20,19 @@ static size_t tile_rows(size_t in)
 size_t formed_tile(size_t in) { return tile_rows(in) * in; }
 size_t formed_sums(size_t K, size_t n_seq) { return BLOCKS * K * n_seq; }
 
+double formed_cost(size_t J, size_t K, double rows, double sequences)
+{
+    /* products of few rows are slower, and an element of a dot costs as much as some of a product */
+    const double SLOWER = 1.1, DOT = 4;
+    return (double)J * (SLOWER * rows + DOT * (double)K * sequences);
+}
+
 bool formed_pays(size_t J, size_t K, size_t n_seq, const size_t *first)
 {
-    /* in units of a token's product: those of few rows are slower, and an element of a dot costs as much as some of a product */
-    const double SLOWER = 1.1, DOT = 4, n = (double)(first[n_seq] - first[0]);
+    const double rows = (double)(first[n_seq] - first[0]);
     size_t there = 0;
     for (size_t i = 0; i < n_seq; i++) there += first[i] < first[i + 1];
-    return (double)J * (SLOWER * n + DOT * (double)(K * there)) < (double)K * n;
+    return formed_cost(J, K, rows, (double)there) < (double)K * rows;
 }
 
 /* Rows at ... at+rows-1 of the gradient of sequence i, and their products with every G. */

@@ -1,6 +1,7 @@
 /* Sizes of passes, memory per process and work of a run. At its end a run compares the planned memory with the measured
  * peak. */
-#include "unlearn/plan.h"
+#include "unlearn/plan_priv.h"
+#include "unlearn/weights.h"
 #include <assert.h>
 #include <sys/resource.h>
 
@@ -33,13 +34,14 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ---------------------------------------------------------------------------------------------------- parts ------- */
 /* Asks all parts: takes the largest of their calls and the sums of their memory and work. */
-static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct plan *p)
+static void ask(const struct inputs *in, const struct timetable *s, const struct layout *l, struct counter *counter,
+                struct plan *p)
 {
     struct demand *all = &p->all;
     *all = (struct demand){.objectives = 0};
     for (size_t i = 0; i < p->n_part; i++) {
         struct demand *d = &p->demand[i];
-        *d = (struct demand){0};
+        *d = (struct demand){.counter = counter};
         p->part[i]->demand(in, s, p, l, d);
         all->rows = larger(all->rows, d->rows);
         all->objectives = larger(all->objectives, d->objectives);
@@ -55,6 +57,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->flops_update += d->flops_update;
         all->flops_measure += d->flops_measure;
         all->flops_evaluate += d->flops_evaluate;
+        for (int of = 0; of < N_OCCASION; of++) work_add(&d->work[of], 1, &all->work[of]);
     }
     p->slots = all->slots;
 }
@@ -158,11 +161,24 @@ enum status plan_memory(const struct inputs *in, const struct plan *p)
     return OK;
 }
 
-void plan_share(const struct inputs *in, const struct layout *l, struct plan *p)
+/* What reading and writing take while the states are there, on the process that takes most: files of results, of which HDF5
+ * keeps pieces and indices; weights on their way, and their checksums. */
+static size_t buffers(const struct inputs *in)
+{
+    enum { HDF5 = 3000000, HDF5_FILE = 1000000 }; /* measured: its own pages, and a file */
+    const struct config *c = in->config;
+    const bool saves = in->trains && c->checkpoint.every > 0, exports = in->trains && c->checkpoint.export;
+    const size_t files = (size_t)in->trains + in->measures + (in->evaluation ? 1 : 0);
+    const size_t written = saves ? WEIGHTS_WRITE_BYTES + HASH_CHUNK : exports ? WEIGHTS_WRITE_BYTES : 0;
+    const size_t read = c->model.init == INIT_PRETRAINED ? WEIGHTS_READ_BYTES : 0;
+    return (files ? HDF5 + (files - 1) * HDF5_FILE : 0) + larger(read, written);
+}
+
+void plan_share(const struct layout *l, struct plan *p)
 {
     const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs; /* the reference's head too */
     const size_t most = larger(2, larger(p->all.directions, p->all.tangents)) + again;     /* beside the weights */
-    p->sharing = in->config->parallel.shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
+    p->sharing = p->shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
@@ -181,10 +197,10 @@ static enum status count_memory(const struct inputs *in, const struct layout *l,
 {
     enum status st;
     p->model.logits = logits, p->model.recompute = recompute;
-    plan_share(in, l, p);
+    plan_share(l, p);
     TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
-               p->all.bytes + p->all.bytes_apart;
+               p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
 done:
     return st;
 }
@@ -216,20 +232,25 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
     struct layout *l = NULL;
     struct engine e = {.grid = &g};
+    struct counter *counter = NULL;
     enum status st;
     assert(n_part <= MOST_PARTS);
     p->part = part, p->n_part = n_part;
     p->bytes_base = m->resident;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
+    p->bytes_buffers = buffers(in);
     TRY(choose_reference(in, s, l, p));
     pass_tokens(in, p);
-    ask(in, s, l, p);
+    TRY(counter_new(in, s, l, p, &counter));
+    ask(in, s, l, counter, p);
     limits(in, p);
     e.layout = l, e.tokens = plan_most_tokens(p);
     TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
     TRY(choose_again(in, l, &g, m->room, p));
+    for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
+    counter_free(counter);
     layout_free(l);
     return st;
 }

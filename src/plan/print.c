@@ -5,13 +5,46 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status print_memory(const struct plan *p, struct text *out)
 {
-    enum status st =
-        text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (weights", mega(p->bytes),
-                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state));
-    for (size_t i = 0; i < p->n_part && st == OK; i++) st = text_print(out, "%s", p->demand[i].named);
-    if (st == OK)
-        st = text_print(out, "), %.1f activations, %.1f products, %.1f results\n", mega(p->bytes_model),
-                        mega(p->bytes_engine), mega(p->all.bytes));
+    const char *between = "";
+    enum status st;
+    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (", mega(p->bytes),
+                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state)));
+    for (size_t i = 0; i < p->n_part; i++)
+        for (size_t k = 0; k < p->demand[i].n_held; k++) {
+            const struct held *h = &p->demand[i].held[k];
+            TRY(text_print(out, "%s", between));
+            if (h->states > 1) TRY(text_print(out, "%zu ", h->states));
+            TRY(text_print(out, "%s", h->name));
+            between = ", ";
+        }
+    TRY(text_print(out, "), %.1f activations, %.1f products, %.1f results, %.1f buffers\n", mega(p->bytes_model),
+                   mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers)));
+done:
+    return st;
+}
+
+/* "an update sends 12.3 MB over tensor, 45.6 MB over data" */
+static enum status print_sent(const struct plan *p, enum occasion of, const char *what, struct text *out)
+{
+    enum status st;
+    TRY(text_print(out, "%s ", what));
+    if (p->tensor > 1) TRY(text_print(out, "%.4g MB to tensor ranks", plan_sent(p, of, LINK_TENSOR) / 1e6));
+    if (p->tensor > 1 && p->data > 1) TRY(text_print(out, " and "));
+    if (p->data > 1) TRY(text_print(out, "%.4g MB to data ranks", plan_sent(p, of, LINK_DATA) / 1e6));
+done:
+    return st;
+}
+
+static enum status print_messages(const struct inputs *in, const struct plan *p, struct text *out)
+{
+    enum status st = OK;
+    if (p->data * p->tensor == 1 || (!in->trains && !in->measures)) return OK;
+    TRY(text_print(out, "messages   a process sends "));
+    if (in->trains) TRY(print_sent(p, OF_UPDATE, "in an update", out));
+    if (in->trains && in->measures) TRY(text_print(out, "; "));
+    if (in->measures) TRY(print_sent(p, OF_MEASUREMENT, "in a measurement", out));
+    TRY(text_print(out, "\n"));
+done:
     return st;
 }
 
@@ -47,6 +80,7 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
         if (p->part[i]->print) TRY(p->part[i]->print(in, p, &p->demand[i], out));
     TRY(text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->all.flops_update / 1e9,
                    p->all.flops_measure / 1e9));
+    TRY(print_messages(in, p, out));
 done:
     return st;
 }

@@ -22,8 +22,8 @@ static bool wanted(const struct inputs *in)
 static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
 {
     const size_t labels = l->n_tensor + l->n_layer;
-    d->states = 2;
-    snprintf(d->named, sizeof d->named, ", start, curvature");
+    demand_states(d, "start", 1);
+    demand_states(d, "curvature", 1);
     d->objectives = 2, d->tangents = 1, d->keep_tangents = true;
     d->bytes = in->n_risk * labels * sizeof(double);
     for (size_t k = 0; k < in->n_risk; k++)

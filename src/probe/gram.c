@@ -47,8 +47,7 @@ static enum status check(const struct inputs *in)
 static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
 {
     const size_t labels = l->n_tensor + l->n_layer, n = size(in);
-    d->states = 1;
-    snprintf(d->named, sizeof d->named, ", objective");
+    demand_states(d, "objective", 1);
     d->bytes = labels * n * (n + 1) * sizeof(double);
     d->flops_measure = 6 * plan_products(l) * plan_tokens(in->forget, in->forget->n_row, NULL);
 }

@@ -17,32 +17,60 @@ static size_t most_rows(const struct inputs *in)
 static double work(const struct inputs *in, double N)
 {
     const double K = (double)in->n_risk, J = (double)in->n_measured;
+    const struct risk *retain = inputs_regularized(in);
     double flops = (2 + 2 * K + 2 * J) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)
         flops += 6 * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+    if (retain) flops += (double)in->n_regularizer * (4 + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
     return flops;
 }
 
-static void add_name(struct demand *d, const char *name)
+/* The calls of a measurement: risks' gradients, effects of the objectives in groups and of the regularisers. */
+static void demand_calls(const struct inputs *in, const struct plan *p, struct demand *d)
 {
-    assert(strlen(d->named) + strlen(name) < sizeof d->named);
-    strcat(d->named, name);
+    const struct risk *retain = inputs_regularized(in);
+    struct call c = {.of = OF_MEASUREMENT, .objectives = 1, .gradient = true, .gathered = true};
+    for (size_t k = 0; k < in->n_risk; k++) {
+        c.data = in->risk[k].data, c.n = in->risk[k].n, c.row = in->risk[k].row;
+        c.outputs = OUTPUTS_LABELLED;
+        demand_call(d, &c);
+        demand_sweeps(d, OF_MEASUREMENT, 1, 0);
+    }
+    c.gradient = c.gathered = false, c.directions = in->n_risk, c.row = NULL, c.n = in->forget->n_row;
+    for (size_t j = 0; j < in->n_measured; j += c.objectives) {
+        c.data = inputs_of(in, &in->measured[j]), c.pair = in->pairs && c.data == in->pairs ? in->forget->n_row : 0;
+        c.outputs = objective_outputs(&in->measured[j]);
+        c.objectives = measured_together(in, j) - j, c.forwards = 0;
+        for (size_t i = j; i < j + c.objectives; i++) c.forwards += plan_reference(p, &in->measured[i]) / 2;
+        demand_call(d, &c);
+    }
+    for (size_t i = 0; i < in->n_regularizer && retain; i++) {
+        const struct objective *o = &in->regularizer[i].objective;
+        demand_call(d, &(struct call){.of = OF_MEASUREMENT,
+                                      .data = in->retain,
+                                      .n = retain->n,
+                                      .row = retain->row,
+                                      .outputs = objective_outputs(o),
+                                      .objectives = 1,
+                                      .directions = in->n_risk,
+                                      .forwards = plan_reference(p, o) / 2});
+    }
 }
 
 static void demand_probe(const struct probe *p, const struct inputs *in, const struct layout *l, struct demand *d)
 {
-    struct demand own = {0};
+    struct demand own = {.counter = d->counter};
     if (!p->wanted(in) || !p->demand) return;
     p->demand(in, l, &own);
+    demand_rest(d, OF_MEASUREMENT, own.flops_measure);
     if (d->directions < own.directions) d->directions = own.directions;
     if (d->objectives < own.objectives) d->objectives = own.objectives;
     if (d->tangents < own.tangents) d->tangents = own.tangents;
     if (d->rows < own.rows) d->rows = own.rows;
     d->keep_tangents |= own.keep_tangents;
-    d->states += own.states;
     d->bytes += own.bytes;
     d->flops_measure += own.flops_measure;
-    add_name(d, own.named);
+    for (size_t i = 0; i < own.n_held; i++) demand_states(d, own.held[i].name, own.held[i].states);
 }
 
 /* The first risk's gradient has the memory of a regulariser's: that lives until it is added to the batch's gradient, and a
@@ -61,15 +89,14 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->rows = most_rows(in);
     d->objectives = J;
     d->directions = K;
-    d->states = K - borrows(in);
-    add_name(d, ", risks");
+    if (K > borrows(in)) demand_states(d, "risks", K - borrows(in));
     d->bytes = (d->rows * (J * K * (slot_count(l) + labels + 1) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
     d->flops_measure = work(in, plan_products(l));
+    demand_calls(in, p, d);
     for (size_t i = 0; i < n_probe; i++) demand_probe(probe_table[i], in, l, d);
     if (!in->trains) return;
-    d->states += (shows & SHOWS_STEP) > 0;
-    d->states += shows & SHOWS_REGULARIZER && in->n_regularizer > 1;
-    if (shows & SHOWS_STEP) add_name(d, ", step");
+    if (shows & SHOWS_STEP) demand_states(d, "step", 1);
+    if (shows & SHOWS_REGULARIZER && in->n_regularizer > 1) demand_states(d, "regularisers", 1);
 }
 static enum status print(const struct inputs *in, const struct plan *p, const struct demand *d, struct text *out)
 {

@@ -31,8 +31,8 @@ static size_t most_rows(const struct inputs *in)
 static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
 {
     const double J = (double)in->n_measured, N = plan_products(l);
-    d->states = d->directions = in->n_measured;
-    snprintf(d->named, sizeof d->named, ", objectives");
+    d->directions = in->n_measured;
+    demand_states(d, "objectives", in->n_measured);
     d->bytes = most_rows(in) * (in->n_measured * slot_count(l) + 3) * sizeof(double);
     d->flops_measure = 6 * J * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)

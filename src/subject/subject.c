@@ -26,8 +26,8 @@ static size_t bytes_reference(const struct inputs *in)
 static void demand(const struct inputs *in, const struct timetable *t, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    d->states = 1 + p->copies;
-    if (p->copies) snprintf(d->named, sizeof d->named, ", reference");
+    demand_states(d, "weights", 1);
+    if (p->copies) demand_states(d, "reference", 1);
     d->rows = in->forget ? in->forget->n_row : 0; /* for the reference's nll */
     d->bytes = bytes_reference(in) + bytes_sets(in);
 }

@@ -45,7 +45,7 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
     p->all.states = 1;
-    plan_share(in, l, p);
+    plan_share(l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
     later = p->bytes_model + p->all.bytes; /* than the weights are read */
@@ -73,12 +73,12 @@ done:
     return st;
 }
 
-static enum status check(const struct inputs *in, const struct plan *p)
+static enum status check(const struct inputs *in, const struct grid *world, const struct plan *p)
 {
     struct text text = {0};
     enum status st;
     TRY(print_plan(in, p, &text));
-    TRY(check_print(in, NULL, p, &text));
+    TRY(check_print(in, NULL, world, NULL, p, &text));
 done:
     text_free(&text);
     return st;
@@ -201,7 +201,7 @@ enum status task_generate(const struct options *o, const struct inputs *in, cons
     struct plan p;
     enum status st;
     TRY(plan(in, world, &p));
-    if (o->check) return check(in, &p);
+    if (o->check) return check(in, world, &p);
     TRY(grid_agree(world, plan_memory(in, &p)));
     TRY(run(o, in, &p, world));
 done:

@@ -30,28 +30,6 @@ static const char *product_name(void)
     return sizeof(real) == 8 ? "dgemm" : "sgemm";
 }
 
-/* The least time, by the plan's flops and the rate of this process's products times the processes. */
-double report_prediction(const struct plan *p)
-{
-    const double n = p->data * p->tensor;
-    const struct {
-        double flops;
-        const char *what;
-    } part[] = {{p->all.flops_update, "an update"},
-                {p->all.flops_measure, "a measurement"},
-                {p->all.flops_evaluate, "what is scored or generated"}};
-    struct text t = {0};
-    double peak, product;
-    rates(false, &peak, &product);
-    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
-        if (part[i].flops > 0)
-            text_print(&t, "%s %s %.3g s", t.data ? "," : "", part[i].what, part[i].flops / (n * product));
-    log_info("speed      %.4g Gflop/s of multiply-adds, %.4g of %s in all processes; at least%s", n * peak / 1e9,
-             n * product / 1e9, product_name(), t.data ? t.data : " 0 s");
-    text_free(&t);
-    return n * product;
-}
-
 void report_head(const struct subject *s)
 {
     const struct inputs *in = s->in;

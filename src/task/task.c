@@ -1,9 +1,10 @@
 /* From the command line's options to a finished run: inputs, plan, run. */
 #include "unlearn/task_priv.h"
+#include <math.h>
 #include <stdlib.h>
 
 /* What a run is made of, in the order in which the plan names its memory. */
-static const struct part *const parts[] = {&training_part, &subject_part, &measurement_part, &evaluation_part};
+static const struct part *const parts[] = {&subject_part, &training_part, &measurement_part, &evaluation_part};
 
 /* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
 static enum status check_blas(const struct inputs *in)
@@ -26,31 +27,44 @@ static size_t least_room(const struct grid *world)
     return (size_t)(UINT64_MAX - taken);
 }
 
-static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, size_t room,
-                             struct plan *p)
+/* This machine; for --check the one that the input describes under `plan`. */
+static struct machine machine_of(const struct config *c, const struct grid *world, size_t room, bool check)
 {
     struct machine m = {.processes = world->size, .node_processes = parallel_node_size(), .room = room};
+    m.node = memory_available() + (size_t)m.node_processes * memory_resident();
+    if (!check) return m;
+    if (c->plan.processes != CONFIG_AUTO) m.processes = (int)c->plan.processes;
+    if (c->plan.per_node != CONFIG_AUTO) m.node_processes = (int)c->plan.per_node;
+    if (m.node_processes > m.processes) m.node_processes = m.processes;
+    if (!isnan(c->plan.memory)) m.node = (size_t)c->plan.memory, m.room = m.node / (size_t)m.node_processes;
+    return m;
+}
+
+static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
+                             struct plan *p)
+{
     enum status st;
     *p = (struct plan){0};
     TRY(check_blas(in));
     TRY(guard_check(in));
     TRY(probes_check(in));
-    TRY(plan_layout(in, s, &m, p));
+    TRY(plan_layout(in, s, m, p));
     math_threads(p->threads);
     TRY(products_asked(in, world));
     math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
-    m.resident = memory_resident();
-    TRY(plan_sizes(in, s, &m, sizeof parts / sizeof *parts, parts, p));
+    m->resident = memory_resident();
+    TRY(plan_sizes(in, s, m, sizeof parts / sizeof *parts, parts, p));
 done:
     return st;
 }
 
-static enum status check(const struct inputs *in, struct timetable *s, const struct plan *p)
+static enum status check(const struct inputs *in, struct timetable *s, const struct grid *world, const struct machine *m,
+                         const struct plan *p)
 {
     struct text plan = {0};
     enum status st;
     TRY(plan_print(in, s, p, &plan));
-    TRY(check_print(in, s, p, &plan));
+    TRY(check_print(in, s, world, m, p, &plan));
 done:
     text_free(&plan);
     return st;
@@ -70,13 +84,19 @@ done:
     return st;
 }
 
+/* What a run holds beside its subject, which the report still asks. */
+static void run_rest(struct run *r)
+{
+    evaluation_free(r->evaluation), r->evaluation = NULL;
+    measurement_free(r->measurement), r->measurement = NULL;
+    training_free(r->training), r->training = NULL;
+}
+
 void run_free(struct run *r)
 {
     restart_free(r->restart);
     stop_free(&r->stop);
-    evaluation_free(r->evaluation);
-    measurement_free(r->measurement);
-    training_free(r->training);
+    run_rest(r);
     subject_free(r->subject);
     directory_free(r->directory);
 }
@@ -161,6 +181,7 @@ static enum status run(const struct options *o, const struct inputs *in, struct 
     TRY(run_close(&r));
     TRY(run_export(&r));
     TRY(run_complete(&r));
+    run_rest(&r); /* the report measures, for which this is room */
     report_end(&r);
 done:
     run_free(&r);
@@ -179,8 +200,8 @@ enum status task_run(const struct options *o)
     const struct inputs *in = NULL;
     struct grid *world = NULL;
     struct timetable s = {0};
+    struct machine m;
     struct plan p;
-    size_t room;
     enum status st;
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
@@ -191,14 +212,14 @@ enum status task_run(const struct options *o)
         st = grid_agree(world, task_generate(o, in, world));
         goto done;
     }
-    room = least_room(world);
+    m = machine_of(in->config, world, least_room(world), o->check);
     st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
     if (st == OK) timetable_warn(in->config, &s);
-    if (st == OK) st = make_plan(in, &s, world, room, &p);
+    if (st == OK) st = make_plan(in, &s, world, &m, &p);
     TRY(grid_agree(world, st));
     if (!o->restart) TRY(products_chosen(in, &s, &p, world));
     if (o->check) {
-        st = check(in, &s, &p);
+        st = check(in, &s, world, &m, &p);
     } else {
         TRY(grid_agree(world, plan_memory(in, &p)));
         st = run(o, in, &s, &p, world);

@@ -20,8 +20,8 @@ static bool is_regularizer(const struct inputs *in)
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
     const bool mean = in->config->guard.project < 1;
-    d->states += 1 + mean;
-    strcat(d->named, mean ? ", retain, its mean" : ", retain");
+    demand_states(d, "retain", 1);
+    if (mean) demand_states(d, "its mean", 1);
     d->bytes += 3 * l->n_param * sizeof(double);
     if (!is_regularizer(in) && in->retain)
         d->flops_update += 6 * plan_products(l) * (double)s->batch * plan_tokens(in->retain, in->retain->n_row, NULL) /

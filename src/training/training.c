@@ -26,23 +26,55 @@ static double work(const struct inputs *in, const struct timetable *s, const str
     return flops;
 }
 
+/* A gradient of the engine: cleared, reduced, its norm taken. */
+static void demand_gradient(const struct inputs *in, const struct plan *p, const struct objective *o, bool retained,
+                            size_t n, struct demand *d)
+{
+    const struct dataset *data = retained ? in->retain : in->config->task == TASK_FINETUNE ? in->train : inputs_of(in, o);
+    demand_call(d, &(struct call){.of = OF_UPDATE,
+                                  .rows = retained ? ROWS_RETAINED : ROWS_OF_UPDATE,
+                                  .data = data,
+                                  .n = n,
+                                  .pair = data == in->pairs && in->pairs ? in->forget->n_row : 0,
+                                  .outputs = objective_outputs(o),
+                                  .objectives = 1,
+                                  .gradient = true,
+                                  .forwards = plan_reference(p, o) / 2});
+    demand_sweeps(d, OF_UPDATE, 1, 1);
+}
+
+/* The calls of an update, and the passes over states: a sum of gradients reads two and writes one; AdamW reads four and writes
+ * three, SGD reads two and writes one. */
+static void demand_update(const struct inputs *in, const struct timetable *s, const struct plan *p, struct demand *d)
+{
+    demand_gradient(in, p, &in->objective, false, s->batch, d);
+    for (size_t i = 0; i < in->n_regularizer; i++) {
+        demand_gradient(in, p, &in->regularizer[i].objective, true, in->regularizer[i].batch, d);
+        demand_sweeps(d, OF_UPDATE, 3, 0);
+    }
+    demand_sweeps(d, OF_UPDATE, 0, (in->n_regularizer ? 1 : 0) + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 7 : 3));
+    demand_gather(d, OF_UPDATE); /* the weights */
+}
+
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    const bool parts = in->n_regularizer > 0;
+    const bool parts = in->n_regularizer > 0, adamw = in->config->optimizer.name == OPTIMIZER_ADAMW;
     d->flops_update = work(in, s, p, plan_products(l));
     if (!in->trains) return;
+    demand_update(in, s, p, d);
     d->rows = most_rows(in, s);
     d->objectives = 1;
-    d->states = 1 + parts;
-    d->moments = in->config->optimizer.name == OPTIMIZER_ADAMW ? 2 : 0;
-    snprintf(d->named, sizeof d->named, ", gradient%s, moments", parts ? "s" : "");
+    demand_states(d, "gradient", 1);
+    if (parts) demand_states(d, "regulariser", 1);
+    if (adamw) demand_moments(d, 2);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
+    demand_rest(d, OF_UPDATE, d->flops_update - work(in, s, p, plan_products(l))); /* a guard's */
     if (!window_length(in)) return;
     d->objectives = 2, d->tangents = 1, d->keep_tangents = true;
-    d->states += 5;
-    strcat(d->named, ", window");
+    demand_states(d, "window", 5);
+    demand_rest(d, OF_UPDATE, d->flops_update * (6.0 + HVP_PRODUCTS) / 6);
     d->flops_update *= 1 + (6.0 + HVP_PRODUCTS) / 6;
 }
 const struct part training_part = {demand, guard_print};

@@ -1,0 +1,10 @@
+/* Private to the room plan. */
+#ifndef UNLEARN_PLAN_PRIV_H
+#define UNLEARN_PLAN_PRIV_H
+#include "unlearn/plan.h"
+
+/** What demand_call() counts with, for the layout that p has; free it also after an error.                       Local. */
+enum status counter_new(const struct inputs *in, struct timetable *s, const struct layout *l, const struct plan *p,
+                        struct counter **out);
+void counter_free(struct counter *k);
+#endif
