@@ -19,7 +19,7 @@ NAV = [{"Documentation": "docs/README.md"}, {"unlearn": "README.md"},
        {"To begin": ["docs/FIRST_RUN.md", "docs/OBJECTIVES.md", "docs/FROM_OPEN_UNLEARNING.md", "docs/TROUBLESHOOTING.md", "inputs/README.md",
                       "jobs/README.md"]},
        {"Reference": ["docs/INPUT.md", "docs/OUTPUT.md"]},
-       {"Guides": ["docs/LAYOUT.md", "docs/TEMPLATES.md", "docs/MODELS.md", "docs/TRAINING.md", "docs/EVALUATION.md", "docs/CHECKPOINT.md", "docs/FAULTS.md"]},
+       {"Guides": ["docs/LAYOUT.md", "docs/SPEED.md", "docs/TEMPLATES.md", "docs/MODELS.md", "docs/TRAINING.md", "docs/EVALUATION.md", "docs/CHECKPOINT.md", "docs/FAULTS.md"]},
        {"What is measured": ["docs/THEORY.md", "docs/TOKENS.md", "docs/PAIRS.md", "docs/CURVATURE.md", "docs/GUARD.md", "analysis/CLAIMS.md"]},
        {"The code": ["src/README.md", "docs/EXTENDING.md", "CONTRIBUTING.md", "CHANGELOG.md"]}]
 
