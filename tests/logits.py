@@ -5,10 +5,9 @@ import re
 import subprocess
 
 import h5py
-from again import contents
 from harness import Checks, precisions, program, run_input
 from measures import Place, rows, write
-from recompute import shaped
+from recompute import equal, results, shaped
 
 FAMILIES = {  # with what the reference says of the rows kept, or a copy of its weights
     "llama": ({}, "values"),
@@ -34,12 +33,6 @@ def settings(place, ranks, tensor, reference, logits, shard):
     return s
 
 
-def results(directory):
-    out = {name: {k: v for k, v in contents(directory / "out" / name).items() if k != "@input"} for name in FILES}
-    out["model"] = (directory / "out/model/model.safetensors").read_bytes()
-    return out
-
-
 def same(checks, place, family, reference, ranks, tensor, precision):
     what = f"{family}, {precision}, {ranks} ranks, tensor {tensor}, {reference}"
     found = {}
@@ -51,17 +44,14 @@ def same(checks, place, family, reference, ranks, tensor, precision):
     for held, shard in ((4000, "none"), *ways):
         if not place.run(checks, f"{what}, {held}, {shard}", settings(place, ranks, tensor, reference, held, shard), ranks, precision):
             return
-        found[held, shard] = results(place.directory)
+        found[held, shard] = results(place.directory, FILES)
         log = (place.directory / "out/run.log").read_text()
         checks.check((f"logits     {max(held, SLAB)} rows at a time: activations" in log) == (held < 4000), f"{what}, {held}: the log says so")
     with h5py.File(place.directory / "out/tokens.h5") as f:
         tokens = f["token_id"].shape[0]
     checks.check(tokens > 1.3 * SLAB * ranks // tensor, f"{what}: rows enough for two slabs of each process, {tokens} tokens")
     for way in ways:
-        for name, whole in found[4000, "none"].items():
-            other = found[way][name]
-            checks.check(whole == other and len(whole) > 5, f"{what}: {name} is the same to the last bit with {way}",
-                         "" if name == "model" else ", ".join(k for k in whole if whole[k] != other.get(k)))
+        equal(checks, f"{what}, {way}", found[4000, "none"], found[way])
 
 
 def measured(checks, place, precision):

@@ -3,26 +3,11 @@ kind of block, with all that reads or keeps states, on the same ranks and gone o
 import json
 import shutil
 
-from again import contents
 from harness import Checks, precisions, run
 from measures import Place
-from recompute import ALL, FAMILIES, FILES, shaped
+from recompute import ALL, FAMILIES, FILES, equal, results, shaped
 
 LAYOUTS = [(2, 1), (4, 2), (4, 1)]  # ranks, tensor
-
-
-def results(directory, files):
-    out = {name: {k: v for k, v in contents(directory / "out" / name).items() if k != "@input"} for name in files}
-    if (directory / "out/model").is_dir():
-        out["model"] = (directory / "out/model/model.safetensors").read_bytes()
-    return out
-
-
-def equal(checks, what, whole, parts):
-    for name, expected in whole.items():
-        got = parts[name]
-        checks.check(expected == got and len(expected) > 5, f"{what}: {name} is the same to the last bit",
-                     "" if name == "model" else ", ".join(k for k in expected if expected[k] != got.get(k)))
 
 
 def settings(place, ranks, tensor, shard, **changes):

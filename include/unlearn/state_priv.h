@@ -18,6 +18,8 @@ struct sharing {
     bool *taken;   /* [n_buffer] */
 };
 void sharing_free(struct sharing *s);
+/** layout_part() of this process, where states are shared. */
+void sharing_part(const struct layout *l, size_t layer, size_t *first, size_t *count);
 /** The number of a buffer that is free; there is one. */
 size_t sharing_take(struct sharing *s);
 /** Reals of the rows of a block that several tensor ranks keep; of all ranks together. */

@@ -13,6 +13,11 @@ void layout_part(const struct layout *l, size_t layer, int data_rank, int data_s
     *first += begin;
 }
 
+void sharing_part(const struct layout *l, size_t layer, size_t *first, size_t *count)
+{
+    layout_part(l, layer, l->sharing->grid->data_rank, l->sharing->grid->data_size, first, count);
+}
+
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size)
 {
     size_t first, count, size = 0;
@@ -53,7 +58,7 @@ enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of
     TRY_NEW(s->rows, layout_shared_rows(l));
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         size_t first, count;
-        layout_part(l, layer, g->data_rank, g->data_size, &first, &count);
+        sharing_part(l, layer, &first, &count);
         s->at[layer + 1] = s->at[layer] + (count + UNIT - 1) / UNIT * UNIT;
     }
 done:
@@ -90,7 +95,7 @@ void param_part(const struct layout *l, const struct param *p, bool counted, siz
     *first = p->offset + (counted ? p->own_first * p->col_count : 0);
     *count = (counted ? p->own_count : p->row_count) * p->col_count;
     if (!l->sharing) return;
-    layout_part(l, p->layer, l->sharing->grid->data_rank, l->sharing->grid->data_size, &from, &n);
+    sharing_part(l, p->layer, &from, &n);
     narrow(first, count, from, n);
 }
 

@@ -7,25 +7,32 @@
 #include <stdlib.h>
 
 /* ------------------------------------------------------------------------------------------------ acquire, release ----- */
-static enum status new (const char *name, const struct layout *l, bool part, struct state **out) {
-    enum status st = OK; struct state *s = *out = NULL; TRY_NEW(s, 1); s->name = name; s->layout = l; s->part = part;
+static enum status make(const char *name, const struct layout *l, bool part, struct state **out)
+{
+    enum status st = OK;
+    struct state *s = *out = NULL;
+    TRY_NEW(s, 1);
+    s->name = name;
+    s->layout = l;
+    s->part = part;
     s->size = part ? l->sharing->at[l->n_layer] : l->size;
     if (!(s->data = memory_new(s->size, sizeof *s->data)))
         st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", s->size, sizeof *s->data,
                   name);
     if (st == OK) *out = s, s = NULL;
-    done : state_free(s);
+done:
+    state_free(s);
     return st;
 }
 
 enum status state_new(const char *name, const struct layout *l, struct state **out)
 {
-    return new (name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
+    return make(name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
 }
 
 enum status state_new_moment(const char *name, const struct layout *l, struct state **out)
 {
-    return new (name, l, l->sharing != NULL, out);
+    return make(name, l, l->sharing != NULL, out);
 }
 
 void state_free(struct state *s)
@@ -62,7 +69,7 @@ real *state_own(const struct state *s, size_t layer)
     const struct sharing *sharing = s->layout->sharing;
     size_t first, count;
     if (!s->part) return s->data;
-    layout_part(s->layout, layer, sharing->grid->data_rank, sharing->grid->data_size, &first, &count);
+    sharing_part(s->layout, layer, &first, &count);
     return s->data + sharing->at[layer] - first;
 }
 
@@ -91,9 +98,8 @@ static void give_back(struct state *s)
 /* Between the buffer at base and the part: both have it at the same offsets. */
 static void copy_own(const struct state *s, size_t layer, const real *from, real *to)
 {
-    const struct grid *g = s->layout->sharing->grid;
     size_t first, count;
-    layout_part(s->layout, layer, g->data_rank, g->data_size, &first, &count);
+    sharing_part(s->layout, layer, &first, &count);
     math_copy(count, from + first, to + first);
 }
 
@@ -160,17 +166,15 @@ real *state_add_begin(struct state *s, size_t layer)
 
 void state_add_end(struct state *s, size_t layer)
 {
-    const struct grid *g;
     size_t first, count;
     real *base;
     if (!s->part) {
         state_commit(s, layer);
         return;
     }
-    g = s->layout->sharing->grid;
     base = taken(s, layer);
-    layer_reduce(g, s->layout, layer, base, s->layout->sharing->rows);
-    layout_part(s->layout, layer, g->data_rank, g->data_size, &first, &count);
+    layer_reduce(s->layout->sharing->grid, s->layout, layer, base, s->layout->sharing->rows);
+    sharing_part(s->layout, layer, &first, &count);
     math_add(count, base + first, state_own(s, layer) + first);
     give_back(s);
 }
