@@ -32,8 +32,6 @@ bool team_free(void);
  * region, because even a region of one thread costs a system call. */
 static inline bool team_pays(size_t n) { return n > WORTH_A_TEAM && team_free(); }
 
-static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
 /* --------------------------------------------------------------------------------------------- whose products ----- */
 enum multiplier {
     BY_BLAS,     /* the BLAS library's: always there */

@@ -207,4 +207,5 @@ struct file_hash {
 enum status file_hash_begin(struct file_hash *h);
 void file_hash_add(struct file_hash *h, const void *bytes, size_t n);
 void file_hash_end(struct file_hash *h); /* once, or without harm again */
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 #endif

@@ -2,11 +2,7 @@
  * ranks get. The sum is added in the order of the ranks, whatever their number and the library; no more than a few pieces
  * of it are on their way at a time, so that they stay in cache. */
 #include "unlearn/parallel_priv.h"
-#include <assert.h>
 #include <limits.h>
-#include <stdlib.h>
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 enum { UNIT = 64 / sizeof(real) };
 
