@@ -4,7 +4,7 @@ import json
 import shutil
 
 from harness import Checks, precisions, run
-from measures import Place
+from measures import Place, rows, write
 from recompute import ALL, FAMILIES, FILES, equal, results, shaped
 
 LAYOUTS = [(2, 1), (4, 2), (4, 1)]  # ranks, tensor
@@ -21,6 +21,14 @@ EVERYTHING = {"geffect": {"objectives": ALL, "tokens": True, "every": 1, "pairs"
                           "fidelity": True, "standard_error": True, "gram": True}}
 WINDOW = {"objective": {"name": "npo", "regularizer": []}, "optimizer": {"name": "sgd"}, "geffect": {"objectives": ["ga"], "every": 1, "curvature": {"window": 2}}}
 GUARD = {"guard": {"project": 0.5, "freeze": {"layers": 1}, "retain": 9}, "geffect": {"objectives": ["npo"], "every": 1}}
+
+
+def drawn(place):
+    """Rows drawn from so many that one of two processes keeps values of more than it has room for at a time, the other does not."""
+    more = write(place.directory / "more.jsonl", rows("retain95.jsonl", 40))
+    return {"model": {"reference_as": "values"}, "data": {"retain": {"path": more, "held_out": 0}},
+            "train": {"steps": 6, "batch_size": 4, "shuffle": True, "pair_retain": "random"},
+            "geffect": {"every": 3, "risks": {"unlearn": {"data": "forget", "rows": 3}, "retain": {"data": "retain", "rows": 3}}}}
 
 
 def same(checks, place, what, files, ranks, tensor, precision, changes, modes=("none", "full")):
@@ -88,6 +96,7 @@ def main():
     for precision in precisions():
         same(checks, place, f"a window, {precision}", ["geffect.h5", "train.h5"], 2, 1, precision, WINDOW)
         same(checks, place, f"a guard, {precision}", ["geffect.h5", "train.h5"], 2, 1, precision, GUARD)
+        same(checks, place, f"kept values of drawn rows, {precision}", ["geffect.h5", "train.h5"], 2, 1, precision, drawn(place))
         gone_on_with(checks, place, precision)
         evaluated(checks, place, precision)
     checks.finish()

@@ -154,24 +154,42 @@ done:
     return st;
 }
 
+static size_t rows_wanted(const struct kept *k, int data_rank)
+{
+    const unsigned char *wanted = k->wanted + (size_t)data_rank * k->data->n_row;
+    size_t n = 0;
+    for (size_t i = 0; i < k->data->n_row; i++) n += wanted[i];
+    return n;
+}
+
+/* How often `room` rows are filled by the data rank that wants the most: all go through as many rounds, for a layer may need
+   them all. */
+static size_t rounds(const struct kept *k, size_t room)
+{
+    size_t most = 1;
+    for (int r = 0; r < k->data_size; r++) {
+        const size_t n = (rows_wanted(k, r) + room - 1) / room;
+        if (n > most) most = n;
+    }
+    return most;
+}
+
 enum status engine_keep(struct engine *e, struct kept *k, struct state *weights)
 {
     struct engine_room *room = e->room;
     const unsigned char *wanted = k->wanted + (size_t)e->grid->data_rank * k->data->n_row;
-    size_t n_out = 0;
+    size_t n_out = 0, row = 0;
     enum status st = OK, now;
     k->width = width(k, e->layout);
     TRY(grid_agree(e->grid, take_room(e, k)));
-    room->n_mine = 0;
-    for (size_t i = 0; i < k->data->n_row; i++) {
-        if (!wanted[i]) continue;
-        k->at[i] = n_out, n_out += outputs_of(k, i);
-        room->row[room->n_mine++] = i;
-        if (room->n_mine < room->most.rows) continue;
+    for (size_t left = rounds(k, room->most.rows); left; left--) {
+        for (room->n_mine = 0; row < k->data->n_row && room->n_mine < room->most.rows; row++) {
+            if (!wanted[row]) continue;
+            k->at[row] = n_out, n_out += outputs_of(k, row);
+            room->row[room->n_mine++] = row;
+        }
         if ((now = forward_rows(e, k, weights)) > st) st = now;
-        room->n_mine = 0;
     }
-    if ((now = forward_rows(e, k, weights)) > st) st = now;
 done:
     return grid_agree(e->grid, st);
 }
