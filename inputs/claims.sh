@@ -1,11 +1,16 @@
 #!/bin/sh
-# Runs what analysis/claims.py holds the paper's claims against: fine-tunes once, then every objective of inputs/objectives, with
-# effects of full sets and (NAME-ma) with the moving averages of the paper's code, then prints the table and draws the curves.
-#   sh inputs/claims.sh demo           the demo's model and data: minutes on two cores
+# Runs what analysis/claims.py holds the paper's claims against: fine-tunes once, then, for every seed, every objective of
+# inputs/objectives with effects of full sets and (NAME-ma) with the moving averages of the paper's code, then for one seed the
+# same at other learning rates; after that it reads all results into one summary file and prints the claims' verdicts.
+#   sh inputs/claims.sh demo           the demo's model and data: minutes a seed on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
-# Results in outputs/claims/SETTING/NAME. What is complete is not run again: after an interruption, start it again; remove a
-# directory to have its run again. JOBS runs at a time (the number of cores), of NP=1 process each. ONLY="NAME ..." for
-# some; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning.
+# What is complete is not run again: after an interruption, start it again; remove a directory to have its run again.
+#   OUT=DIR         results, by default outputs/claims/SETTING: finetune/, seed42/NAME/, seed42-x2/NAME/ ..., SETTING.csv, claims.md
+#   SEEDS="42 ..."  orders of batches and draws (retain rows of a regulariser, refusals, rmu's direction); the fine-tuned model is one
+#   MA="42 ..."     of these, which ones with moving averages too (all of them)
+#   RATES="0.5 2"   factors of the learning rate, for the first seed, full sets: a claim fails only if it fails at these too; "" for none
+#   JOBS=N NP=N     N runs at a time (the number of cores), of NP processes each (1)
+#   ONLY="NAME ..." some runs; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning
 #
 # Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc would believe
@@ -14,23 +19,26 @@ export JOBS
 set -f
 SETTING=${1:-demo} SHARED=${SHARED:-../shared}
 OUT=${OUT:-outputs/claims/$SETTING}
+export OUT
 LEARNT=$OUT/finetune
-evaluate="task=evaluate evaluate.metrics=[extraction_strength] evaluate.rows=100"
+SEEDS=${SEEDS:-42 43 44 45 46} RATES=${RATES-0.5 2}
+MA=${MA-$SEEDS}
+evaluate="evaluate.metrics=[extraction_strength,probability] evaluate.rows=100" # likelihoods of rows: nothing is generated
 
 case $SETTING in
 demo) # the input files as they are, measured more often: 4 blocks, 20 rows to forget, 50 updates, the first 10 warm-up
-    first=1 second=3 last=4
+    first=1 second=3 last=4 lr=3e-4
     finetune="inputs/demo-finetune.yaml"
     common="geffect.every=2"
-    evaluate="$evaluate evaluate.sets.forget=inputs/demo/forget05.jsonl evaluate.sets.retain=inputs/demo/retain95.jsonl" ;;
+    evaluate="$evaluate evaluate.every=10 evaluate.sets.forget=inputs/demo/forget05.jsonl evaluate.sets.retain=inputs/demo/retain95.jsonl" ;;
 stories260K) # 5 blocks; half the rows of forget05 and half the batch make the paper's schedule: 62 updates, the first 12 warm-up
-    tofu=$SHARED/data/tofu first=2 second=3 last=5
+    tofu=$SHARED/data/tofu first=2 second=3 last=5 lr=1e-3
     data="data.max_length=500 data.forget.path=$tofu/forget05.json data.forget.rows=100
         data.retain.path=$tofu/retain95.json data.retain.rows=600 data.retain.held_out=400"
     finetune="inputs/demo-finetune.yaml model.path=$SHARED/models/stories260K model.init=pretrained $data
         data.retain.held_out=0 optimizer.lr=4e-3 train.epochs=30 train.batch_size=16 train.accumulation=1"
-    common="$data data.idk.path=$tofu/idontknow.jsonl optimizer.lr=1e-3 train.batch_size=4 train.accumulation=2"
-    evaluate="$evaluate evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
+    common="$data data.idk.path=$tofu/idontknow.jsonl train.batch_size=4 train.accumulation=2"
+    evaluate="$evaluate evaluate.every=31 evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
 *) echo "claims.sh: $SETTING: must be demo or stories260K"; exit 2 ;;
@@ -71,12 +79,13 @@ wtnpo-kl   wtnpo  objective.regularizer=kl geffect.every=0
 po-kl      po     objective.regularizer=kl geffect.every=0
 rmu-kl     rmu    objective.regularizer=kl geffect.every=0 objective.layer=$second"
 
-# one NAME INPUT OVERRIDES: a run, unless it is complete
+# one NAME INPUT OVERRIDES: a run
 if [ "$2" = --one ]; then
     # shellcheck disable=SC2086
     set -- $3
     name=$1 input=$2
     shift 2
+    mkdir -p "$(dirname "$OUT/$name")"
     if mpirun -np "${NP:-1}" "$PROGRAM" --overwrite "$input" output.directory="$OUT/$name" "$@" >"$OUT/$name.log" 2>&1 </dev/null; then
         mv "$OUT/$name.log" "$OUT/$name/complete"
         echo "$name: $(sed -n 's/^total \([0-9.]* s\).*/\1/p' "$OUT/$name/complete")"
@@ -86,20 +95,34 @@ if [ "$2" = --one ]; then
     exit 0
 fi
 
-all() { # all: a line NAME INPUT OVERRIDES for every run
+runs() { # runs GROUP SEED RATE: a line NAME INPUT OVERRIDES for every objective, with full sets
     # shellcheck disable=SC2086,SC2116
-    from=$(echo model.path=$LEARNT/model $common $MORE)
+    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false geffect.fidelity=true geffect.gram=false $common \
+        $evaluate $MORE)
     echo "$measured$others$with_kl" | while read -r name input overrides; do
-        test -z "$name" || echo "$name inputs/objectives/$input.yaml $from $overrides"
+        test -z "$name" || echo "$1/$name inputs/objectives/$input.yaml $from $overrides"
     done
+}
+averages() { # averages GROUP SEED RATE: the same with moving averages, which change no training
+    # shellcheck disable=SC2086,SC2116
+    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false $common $MORE)
     echo "$measured" | while read -r name input overrides; do
-        test -z "$name" || echo "$name-ma inputs/objectives/$input.yaml $from $overrides" \
-            "geffect.estimator=moving_average checkpoint.export=false"
+        test -z "$name" || echo "$1/$name-ma inputs/objectives/$input.yaml $from $overrides" \
+            geffect.estimator=moving_average
+    done
+}
+all() {
+    for seed in $SEEDS; do
+        runs "seed$seed" "$seed" "$lr"
+        case " $MA " in *" $seed "*) averages "seed$seed" "$seed" "$lr" ;; esac
+    done
+    for factor in $RATES; do
+        runs "seed${SEEDS%% *}-x$factor" "${SEEDS%% *}" "$(awk "BEGIN { print $factor * $lr }")"
     done
 }
 missing() { # of the lines that come in, those whose runs are wanted and not complete
     while read -r name rest; do
-        case " ${ONLY:-$name} " in *" $name "*) test -e "$OUT/$name/complete" || echo "$name $rest" ;; esac
+        case " ${ONLY:-${name#*/}} " in *" ${name#*/} "*) test -e "$OUT/$name/complete" || echo "$name $rest" ;; esac
     done
 }
 
@@ -108,10 +131,6 @@ mkdir -p "$OUT"
 test -e "$LEARNT/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
 test -e "$LEARNT/complete" || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
-# what the models with and without kl still know: likelihoods of rows, nothing is generated
-for name in finetune ga wga npo-1 tnpo wtnpo po rmu-second kl wga-kl npo-kl tnpo-kl wtnpo-kl po-kl rmu-kl; do
-    test ! -e "$OUT/$name/model" || echo "$name/evaluation inputs/objectives/ga.yaml model.path=$OUT/$name/model $evaluate"
-done | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
 "$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" &&
