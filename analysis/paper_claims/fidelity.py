@@ -1,0 +1,106 @@
+"""Where may one trust the G-effect? Changes of the risks as effects predict them, beside changes as they were; and the use of it all, whether
+e_r tells how much of what should stay is lost."""
+import numpy as np
+
+LOW = 0.1  # of the peak: an effect that has come to an end
+
+
+def squared(predicted, actual):
+    """R^2: share of the changes' variance that the prediction itself, neither shifted nor scaled, explains."""
+    return 1 - ((predicted - actual) ** 2).sum() / ((actual - actual.mean()) ** 2).sum()
+
+
+def bias(predicted, actual):
+    """The factor by which the prediction is to be multiplied: above 1 it was too small."""
+    return (predicted @ actual) / (predicted @ predicted)
+
+
+def between(run, rate):
+    """The change between measured steps that a rate per update makes."""
+    return np.diff(run.over_steps(rate))
+
+
+def fit(run, of):
+    """Numbers of one run on risk u or r. The plain effect -lr e is a step of SGD, whose scale is not AdamW's: only its correlation counts."""
+    own, actual, change = run[f"predicted_{of}"], run[f"actual_{of}"], np.diff(run[f"risk_{of}"])
+    aware = between(run, np.append(own, 0))
+    plain = between(run, -run["lr"] * run.whole(of))
+    return {"update": squared(own, actual), "bias": bias(own, actual), "between": squared(aware, change),
+            "plain": np.corrcoef(plain, change)[0, 1], "late": late(run, of)}
+
+
+def late(run, of):
+    """Share of the risk's whole change that comes when its effect is over: below a tenth of its peak from there on."""
+    effect, risk = abs(run.whole(of)), run[f"risk_{of}"]
+    large = np.flatnonzero(effect >= LOW * effect.max())
+    over = min(large[-1] + 1, len(risk) - 1)
+    return (risk[-1] - risk[over]) / (risk[-1] - risk[0])
+
+
+def with_fidelity(seed):
+    return [n for n, run in seed.runs.items() if "predicted_r" in run]
+
+
+def fits(setting, of="r"):
+    """{run: {number: [seed]}}"""
+    found = {}
+    for seed in setting.seeds():
+        for name in with_fidelity(seed):
+            for k, v in fit(seed[name], of).items():
+                found.setdefault(name, {}).setdefault(k, []).append(v)
+    return found
+
+
+def stages(setting, of="r", parts=(0, 0.5, 1, 1.5, 2.5, 5.01)):
+    """[(from, to, median of measured over predicted, its quartiles)] by epochs of the schedule, over all objectives and seeds, updates of the
+    optimiser as they were made; only changes that are not rounding."""
+    ratios = [[] for _ in parts[1:]]
+    for seed in setting.seeds():
+        for name in with_fidelity(seed):
+            run = seed[name]
+            own, actual = run[f"predicted_{of}"], run[f"actual_{of}"]
+            seen = abs(own) > 1e-4 * run[f"risk_{of}"][:-1]
+            epoch = run.steps[:-1] / run.warmup
+            for k, (a, b) in enumerate(zip(parts, parts[1:])):
+                ratios[k] += list((actual / own)[seen & (epoch >= a) & (epoch < b)])
+    return [(a, b, *np.quantile(r, (0.5, 0.25, 0.75))) for a, b, r in zip(parts, parts[1:], ratios) if r]
+
+
+# ------------------------------------------------------------------------------------------------------ what it is good for
+def ranks(x):
+    """Ranks of values, equal ones share their mean."""
+    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[inverse]
+
+
+def rank_correlation(x, y):
+    return np.corrcoef(ranks(x), ranks(y))[0, 1]
+
+
+def utility(setting):
+    """{objective: (predictors, lost)} as means over the seeds: the summed plain effect on the retain risk, that along the optimiser's steps, and
+    the largest |e_r|; and the extraction strength of what should stay that the run lost."""
+    found = {}
+    for seed in setting.seeds():
+        for name in with_fidelity(seed):
+            run = seed[name]
+            if "strength_r" in run:
+                e_r, strength = run.whole("r"), run["strength_r"]
+                row = (between(run, -run["lr"] * e_r).sum(), between(run, np.append(run["predicted_r"], 0)).sum(), abs(e_r).max(),
+                       strength[0] - strength[-1])
+                found.setdefault(name, []).append(row)
+    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+
+
+def correlations(setting, draws=2000):
+    """{predictor: (rank correlation with the strength lost, low, high)} over the objectives; 95 % by drawing objectives anew."""
+    rows = np.array(list(utility(setting).values()))
+    if len(rows) < 5:
+        return {}
+    random, found = np.random.default_rng(1), {}
+    with np.errstate(all="ignore"):
+        for k, name in enumerate(("plain", "aware", "peak")):
+            drawn = [rows[random.integers(len(rows), size=len(rows))] for _ in range(draws)]
+            again = [rank_correlation(d[:, k], d[:, -1]) for d in drawn]
+            found[name] = (rank_correlation(rows[:, k], rows[:, -1]), *np.nanquantile(again, (0.025, 0.975)))
+    return found

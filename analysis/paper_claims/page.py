@@ -1,0 +1,154 @@
+"""CLAIMS.md and CLAIMS_DETAILS.md, of page.md and summary files alone."""
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from . import fidelity, verdict
+from .claims import titles
+from .verdict import answers, key, number, spread, told
+
+HERE = Path(__file__).resolve().parent
+ORDER = ("smollm2", "stories260K", "demo")
+MARKS = {"holds": "**holds**", "does not hold": "**does not hold**", "not decided": "*not decided*", "not measured": "*not measured*"}
+FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rate
+    "demo": ("Llama, 4 blocks, width 128, 1.05 M parameters, untied", "20 + 380 rows of `inputs/demo`, 30 epochs", "20 rows",
+             "50 updates of 2 rows, w = 10, effects every 2", "100 of 380 rows", "3e-4"),
+    "stories260K": ("Llama, 5 blocks, width 64, 260 K parameters, tied embeddings", "100 + 600 rows of TOFU, 30 epochs", "100 rows of forget05",
+                    "62 updates of 4 x 2 rows, w = 12, effects every 5", "100 rows of those trained on, after the 400 held out", "1e-3"),
+    "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "TOFU", "40 rows of forget01",
+                "12 updates of 16 rows, w = 2, effects every 1", "60 rows", "by the rule"),
+}
+
+
+def cell(text):
+    return text.replace("|", "\\|")
+
+
+def markdown(head, rows):
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def each(settings, ask):
+    """What a function says of every setting, in one phrase."""
+    told = [ask(s) for s in settings]
+    return ", ".join(f"{text} ({s.name})" for text, s in zip(told, settings) if text is not None)
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+def counted(settings):
+    """How many claims hold, and which, in all settings."""
+    found = {s.name: {a.claim.__name__.upper(): a.verdict for a in answers(s)} for s in settings}
+    lines = []
+    for name, verdicts in found.items():
+        n = {v: list(verdicts.values()).count(v) for v in MARKS}
+        lines.append(f"On {name} {n['holds']} hold, {n['does not hold']} do not, {n['not decided'] + n['not measured']} are not decided.")
+    for word, v in (("hold", "holds"), ("fail", "does not hold")):
+        names = [c for c in next(iter(found.values())) if all(vs[c] == v for vs in found.values())]
+        lines.append(f"{', '.join(names) or 'None'} {word}{'s' * (len(names) < 2)} {'everywhere' if len(found) > 1 else 'there'}.")
+    return " ".join(lines)
+
+
+def short(answer):
+    """A cell of the table: verdict, and the number that shows it."""
+    if answer.verdict == "not measured":
+        return MARKS[answer.verdict]
+    why = f" ({answer.why})" if answer.verdict == "not decided" else ""
+    return f"{MARKS[answer.verdict]}{why}: {key(answer)}"
+
+
+def table(settings):
+    found = [answers(s) for s in settings]
+    rows = [[f"C{n + 1}", titles(of[0].claim)[0], *map(short, of)] for n, of in enumerate(zip(*found))]
+    return markdown(["", "claim", *[s.name for s in settings]], rows)
+
+
+def ran(settings):
+    """What was run, on what, for how long, and what of the whole was not."""
+    rows = [["model"], ["learnt first"], ["to forget"], ["schedule (w: warm-up)"], ["retain risk"], ["learning rate"], ["seeds"], ["moving averages"],
+            ["other learning rates"], ["runs, and their time by their own clocks"]]
+    for s in settings:
+        runs = [run for seeds in s.groups.values() for seed in seeds for run in seed.runs.values()]
+        minutes = sum(run["seconds"][0] for run in runs if "seconds" in run and len(run["seconds"])) / 60
+        seeds = lambda estimator: ", ".join(str(x.seed) for x in s.seeds(estimator=estimator)) or "none"
+        rates = ", ".join(f"{float(r):g}x" for r in s.rates())
+        for row, text in zip(rows, (*FACTS[s.name], seeds("full"), seeds("ma"), f"{rates}: seed {s.seeds()[0].seed}" if rates else "none",
+                                    f"{len(runs)}, {minutes:.0f} min")):
+            row.append(text)
+    return markdown(["", *[s.name for s in settings]], rows)
+
+
+def rule():
+    text = " ".join(verdict.__doc__.split("\n\n", 1)[1].split())
+    for word in MARKS:
+        text = text.replace(f" {word} ", f" *{word}*: ", 1)
+    return text.split("full sets: ", 1)[1]
+
+
+def percent(values):
+    return f"{spread([100 * v for v in values])} %"
+
+
+def values(settings):
+    """The numbers of page.md."""
+    fits = {s.name: fidelity.fits(s) for s in settings}
+    of = lambda run, name: each(settings, lambda s: spread(fits[s.name][run][name]) if run in fits[s.name] else None)
+    stage = lambda k: each(settings, lambda s: number(fidelity.stages(s)[k][2]))
+    rank = {s.name: fidelity.correlations(s) for s in settings}
+
+    def correlation(name):
+        return each(settings, lambda s: "{:.2f}, 95 %: {:.2f} to {:.2f}".format(*rank[s.name][name]) if rank[s.name] else None)
+
+    def between(s):
+        all_runs = [v for run in fits[s.name].values() for v in run["between"]]
+        return f"{number(100 * np.median(all_runs))} %, at least {number(100 * min(all_runs))} %"
+
+    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "rule": rule(), "between": each(settings, between),
+            "early": stage(0), "settled": stage(-1), "plain_ga": of("ga", "plain"), "plain_npo": of("npo-1", "plain"), "plain_po": of("po", "plain"),
+            "late": each(settings, lambda s: percent(fits[s.name]["npo-1"]["late"]) if "npo-1" in fits[s.name] else None),
+            "aware": correlation("aware"), "summed": correlation("plain"), "peak": correlation("peak")}
+
+
+# ---------------------------------------------------------------------------------------------------------- the appendix
+def whole(answer):
+    """Every part over the seeds; (no: k of n) where it is not so."""
+    n, texts = len(answer.parts), []
+    for k, nth in enumerate(zip(*answer.parts)):
+        broken = answer.broken[k]
+        texts.append(told(nth) + (f" (no: {broken} of {n})" if broken else ""))
+    return "; ".join(texts)
+
+
+def long(answer, decides):
+    if not answer.parts:
+        return f"*not measured*: {answer.missing}"
+    rates = "; ".join(f"at {float(r):g}x the rate {'it fails' if failed else 'it holds'}" for r, failed in answer.rates.items())
+    head = f"{MARKS[answer.verdict]}, " * decides + f"{answer.held} of {len(answer.parts)} seeds"
+    return f"{head}: {whole(answer)}" + (f". {rates[0].upper()}{rates[1:]}" if rates else "")
+
+
+def details(setting):
+    both = zip(answers(setting), answers(setting, "ma"))
+    rows = [[full.claim.__name__.upper(), titles(full.claim)[1], long(full, True), long(ma, False)] for full, ma in both]
+    return markdown(["", "what is asked", "full sets", "moving average"], rows)
+
+
+def trust_table(setting):
+    head = ["", "R² one update", "factor missing", "R² between", "correlation of -lr e_r", "of -lr e_u", "after the effect's end"]
+    retain, forget = fidelity.fits(setting), fidelity.fits(setting, "u")
+    rows = [[name, spread(f["update"]), spread(f["bias"]), spread(f["between"]), spread(f["plain"]), spread(forget[name]["plain"]),
+             percent(f["late"])] for name, f in retain.items()]
+    return markdown(head, rows)
+
+
+def appendix(settings):
+    parts = [(HERE / "details.md").read_text()]
+    for s in settings:
+        parts += [f"## {s.name}", details(s), f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
+                  f"### First order against measurement on {s.name}, retain risk", trust_table(s)]
+    return "\n\n".join(p.strip() for p in parts) + "\n"
+
+
+def pages(settings):
+    """{file: text}"""
+    return {"CLAIMS.md": Template((HERE / "page.md").read_text()).substitute(values(settings)), "CLAIMS_DETAILS.md": appendix(settings)}
