@@ -121,10 +121,10 @@ runs() { # runs GROUP SEED RATE LIST: a line NAME INPUT OVERRIDES for everything
 }
 averages() { # averages GROUP SEED RATE: the same with moving averages, which change no training
     # shellcheck disable=SC2086,SC2116
-    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false $common $MORE)
+    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false $common $evaluate $MORE)
     echo "$measured" | while read -r name input overrides; do
         test -z "$name" || echo "$1/$name-ma inputs/objectives/$input.yaml $from $overrides" \
-            geffect.estimator=moving_average
+            geffect.estimator=moving_average evaluate.every=0
     done
 }
 all() { # what tells most comes first

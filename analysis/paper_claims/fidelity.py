@@ -3,6 +3,7 @@ e_r tells how much of what should stay is lost."""
 import numpy as np
 
 LOW = 0.1  # of the peak: an effect that has come to an end
+NOISE = 1e-4  # of the risk: a smaller change is rounding in float32
 
 
 def squared(predicted, actual):
@@ -26,7 +27,7 @@ def fit(run, of):
     aware = between(run, np.append(own, 0))
     plain = between(run, -run["lr"] * run.whole(of))
     return {"update": squared(own, actual), "bias": bias(own, actual), "between": squared(aware, change),
-            "plain": np.corrcoef(plain, change)[0, 1], "late": late(run, of)}
+            "plain": np.corrcoef(plain, change)[0, 1], "sign": (np.sign(plain) == np.sign(change)).mean(), "late": late(run, of)}
 
 
 def late(run, of):
@@ -59,10 +60,11 @@ def stages(setting, of="r", parts=(0, 0.5, 1, 1.5, 2.5, 5.01)):
         for name in with_fidelity(seed):
             run = seed[name]
             own, actual = run[f"predicted_{of}"], run[f"actual_{of}"]
-            seen = abs(own) > 1e-4 * run[f"risk_{of}"][:-1]
+            seen = abs(own) > NOISE * run[f"risk_{of}"][:-1]
             epoch = run.steps[:-1] / run.warmup
             for k, (a, b) in enumerate(zip(parts, parts[1:])):
-                ratios[k] += list((actual / own)[seen & (epoch >= a) & (epoch < b)])
+                here = seen & (epoch >= a) & (epoch < b)
+                ratios[k] += list(actual[here] / own[here])
     return [(a, b, *np.quantile(r, (0.5, 0.25, 0.75))) for a, b, r in zip(parts, parts[1:], ratios) if r]
 
 

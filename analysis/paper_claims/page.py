@@ -4,7 +4,7 @@ from string import Template
 
 import numpy as np
 
-from . import fidelity, verdict
+from . import fidelity
 from .claims import titles
 from .verdict import answers, key, number, spread, told
 
@@ -31,8 +31,7 @@ def markdown(head, rows):
 
 def each(settings, ask):
     """What a function says of every setting, in one phrase."""
-    told = [ask(s) for s in settings]
-    return ", ".join(f"{text} ({s.name})" for text, s in zip(told, settings) if text is not None)
+    return ", ".join(f"{s.name} {text}" for s, text in ((s, ask(s)) for s in settings) if text is not None)
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -78,13 +77,6 @@ def ran(settings):
     return markdown(["", *[s.name for s in settings]], rows)
 
 
-def rule():
-    text = " ".join(verdict.__doc__.split("\n\n", 1)[1].split())
-    for word in MARKS:
-        text = text.replace(f" {word} ", f" *{word}*: ", 1)
-    return text.split("full sets: ", 1)[1]
-
-
 def percent(values):
     return f"{spread([100 * v for v in values])} %"
 
@@ -99,13 +91,16 @@ def values(settings):
     def correlation(name):
         return each(settings, lambda s: "{:.2f}, 95 %: {:.2f} to {:.2f}".format(*rank[s.name][name]) if rank[s.name] else None)
 
+    def share(run, name):
+        return each(settings, lambda s: percent(fits[s.name][run][name]) if run in fits[s.name] else None)
+
     def between(s):
         all_runs = [v for run in fits[s.name].values() for v in run["between"]]
         return f"{number(100 * np.median(all_runs))} %, at least {number(100 * min(all_runs))} %"
 
-    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "rule": rule(), "between": each(settings, between),
+    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "between": each(settings, between),
             "early": stage(0), "settled": stage(-1), "plain_ga": of("ga", "plain"), "plain_npo": of("npo-1", "plain"), "plain_po": of("po", "plain"),
-            "late": each(settings, lambda s: percent(fits[s.name]["npo-1"]["late"]) if "npo-1" in fits[s.name] else None),
+            "late": share("npo-1", "late"), "still": share("npo-still", "late"), "sign_po": share("po", "sign"),
             "aware": correlation("aware"), "summed": correlation("plain"), "peak": correlation("peak")}
 
 
@@ -134,10 +129,10 @@ def details(setting):
 
 
 def trust_table(setting):
-    head = ["", "R² one update", "factor missing", "R² between", "correlation of -lr e_r", "of -lr e_u", "after the effect's end"]
+    head = ["", "R² one update", "factor missing", "R² between", "correlation of -lr e_r", "same sign", "of -lr e_u", "after the effect's end"]
     retain, forget = fidelity.fits(setting), fidelity.fits(setting, "u")
-    rows = [[name, spread(f["update"]), spread(f["bias"]), spread(f["between"]), spread(f["plain"]), spread(forget[name]["plain"]),
-             percent(f["late"])] for name, f in retain.items()]
+    rows = [[name, spread(f["update"]), spread(f["bias"]), spread(f["between"]), spread(f["plain"]), percent(f["sign"]),
+             spread(forget[name]["plain"]), percent(f["late"])] for name, f in retain.items()]
     return markdown(head, rows)
 
 

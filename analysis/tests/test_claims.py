@@ -1,0 +1,119 @@
+"""The claims: what a summary file keeps, the rule on seeds and rates, numbers of the first order, and the pages against the summary files."""
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT
+from paper_claims import draw, fidelity, page, summarise, verdict
+from paper_claims.claims import CLAIMS, part
+from paper_claims.summary import Curves, Setting
+
+COMMITTED = [p for p in (ROOT / "analysis/paper_claims" / f"{n}.csv" for n in page.ORDER) if p.exists()]
+
+
+# ------------------------------------------------------------------------------------------------------- the summary file
+def test_a_summary_keeps_the_curves_of_complete_runs(runs, tmp_path, capsys):
+    for name in ("seed42/npo-1", "seed42-x0.5/npo-1", "seed7/npo-1", "rate/ga-1e-5"):
+        shutil.copytree(runs.everything, tmp_path / name)
+        (tmp_path / name / "evaluation.h5").unlink()
+        (tmp_path / name / "complete").write_text("total 3.5 s\n")
+    (tmp_path / "seed7/npo-1/complete").unlink()
+    summarise.write(tmp_path, tmp_path / "x.csv")
+    assert "2 runs" in capsys.readouterr().err
+    setting = Setting(tmp_path / "x.csv")
+    assert [s.seed for s in setting.seeds()] == [42] and setting.rates() == ["0.5"]
+    run = setting.seeds()[0]["npo-1"]
+    with h5py.File(runs.everything / "geffect.h5") as f:
+        risk = list(f["risk"].asstr()[:]).index("retain")
+        expected = np.einsum("tli,i->t", f["geffect"][:, 0, risk], f["instance_weight"][0])
+        assert np.allclose(run.e_r, expected, rtol=1e-4) and np.allclose(run["actual_r"], f["actual_change"][:-1, risk], rtol=1e-4)
+        assert np.allclose(run["weight"], f["objective_weight"][:, 0] @ f["instance_weight"][0], rtol=1e-4)
+    assert run["seconds"] == 3.5 and list(run.steps) == [0, 1, 2, 3, 4]
+    assert np.allclose(run.whole("r"), run.e_r + run["e_r:gd"])
+
+
+def test_a_directory_without_runs_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no complete run"):
+        summarise.write(tmp_path, tmp_path / "x.csv")
+
+
+# --------------------------------------------------------------------------------------------------------------- the rule
+def answer(*seeds, **rates):
+    """Of parts that are so (1) or not (0), a text for each seed: "10": the first is so, the second is not."""
+    return verdict.Answer(None, parts=[[part("{}", k, c == "1") for k, c in enumerate(s)] for s in seeds],
+                          rates={r.strip("x").replace("_", "."): failed for r, failed in rates.items()})
+
+
+FAILS = {"x0_5": True, "x2": True}
+
+
+@pytest.mark.parametrize("given, expected", [
+    (answer(), "not measured"),
+    (answer("11", "11"), "not decided"),
+    (answer("11", "11", "11"), "holds"),
+    (answer("11", "11", "01", **FAILS), "not decided"),
+    (answer("01", "01", "01", **FAILS), "does not hold"),
+    (answer("01", "01", "00", **FAILS), "does not hold"),
+    (answer("01", "10", "01", **FAILS), "not decided"),
+    (answer("01", "01", **FAILS), "not decided"),
+    (answer("01", "01", "01"), "not decided"),
+    (answer("01", "01", "01", x0_5=True), "not decided"),
+    (answer("01", "01", "01", x0_5=True, x2=False), "not decided"),
+    (answer("01", "01", "01", x2=True, x4=True), "not decided"),
+])
+def test_the_rule_on_seeds_and_learning_rates(given, expected):
+    assert given.verdict == expected
+
+
+def test_the_number_shown_is_of_what_fails_most_often():
+    assert verdict.key(answer("101", "100", "100")) == "1" and verdict.key(answer("11", "11")) == "0"
+    assert "each seed fails" in answer("01", "10", "01").why and "at 2x" in answer("0", "0", "0", x0_5=True, x2=False).why
+
+
+def test_a_number_is_shown_as_mean_and_range():
+    assert verdict.spread([1, 2, 6]) == "3 (1 to 6)" and verdict.spread([2, 2]) == "2"
+    assert verdict.spread([4, np.inf]) == "(4 to never)" and verdict.spread([np.inf]) == "never"
+
+
+# ---------------------------------------------------------------------------------------------------------- the first order
+def curves(**values):
+    run = Curves("run")
+    run.values = {k: np.array(v, float) for k, v in values.items()}
+    return run
+
+
+def test_first_order_against_measurement():
+    run = curves(step=[0, 2, 4], lr=[1, 1, 1], e_r=[-1, -3, 0.01], risk_r=[1, 5, 8], predicted_r=[1, 3], actual_r=[2, 6])
+    fit = fidelity.fit(run, "r")
+    assert fit["bias"] == 2 and fit["update"] == pytest.approx(1 - 10 / 8)
+    assert fit["between"] == pytest.approx(1 - 0 / 0.5) and fit["sign"] == 1
+    assert fit["plain"] == pytest.approx(1) and fit["late"] == 0
+
+
+def test_what_comes_after_an_effect_has_ended():
+    run = curves(step=[0, 1, 2, 3, 4], e_r=[-1, -10, -0.5, -0.5, 0], risk_r=[0, 1, 2, 6, 10])
+    assert fidelity.late(run, "r") == 0.8
+
+
+def test_rank_correlation():
+    assert fidelity.rank_correlation([1, 2, 30, 4], [1, 3, 100, 50]) == pytest.approx(1)
+    assert fidelity.rank_correlation([1, 2, 2, 4], [4, 3, 3, 1]) == pytest.approx(-1)
+
+
+# --------------------------------------------------------------------------------------------------------------- the pages
+def test_every_claim_has_its_words():
+    assert all(all(page.titles(c)) for c in CLAIMS) and [c.__name__ for c in CLAIMS] == [f"c{n}" for n in range(1, 19)]
+
+
+def test_the_pages_are_what_the_summary_files_say():
+    assert COMMITTED
+    for name, text in page.pages([Setting(p) for p in COMMITTED]).items():
+        assert (ROOT / "analysis" / name).read_text() == text, f"analysis/{name} is not of the summary files: analysis/paper-claims pages"
+
+
+def test_the_pictures_are_drawn(tmp_path):
+    settings = [Setting(p) for p in COMMITTED]
+    for name, figure in (("trust", draw.trust(settings)), ("curves", draw.curves(settings[-1]))):
+        figure.savefig(tmp_path / f"{name}.png", dpi=40)
+        assert (tmp_path / f"{name}.png").stat().st_size > 10000
