@@ -4,17 +4,17 @@
 # same at other learning rates; after that it reads all results into one summary file and prints the claims' verdicts.
 #   sh inputs/claims.sh demo           the demo's model and data: minutes a seed on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
-#   sh inputs/claims.sh smollm2        SmolLM2-135M-Instruct on TOFU's forget01: many hours; BASE=DIR as `sh inputs/smollm2.sh base` makes it
+#   sh inputs/claims.sh smollm2        SmolLM2-135M-Instruct on TOFU's forget01: many hours; BASE=DIR made by `sh inputs/smollm2.sh base`
 # What is complete is not run again: after an interruption, start it again; remove a directory to have its run again.
-#   OUT=DIR         results, by default outputs/claims/SETTING: finetune/, seed42/NAME/, seed42-x2/NAME/ ..., SETTING.csv, claims.md
-#   SEEDS="42 ..."  orders of batches and draws (retain rows of a regulariser, refusals, rmu's direction); the fine-tuned model is one
+#   OUT=DIR         results, by default outputs/claims/SETTING: finetune/, seed42/NAME/, seed42-x2/NAME/ ..., SETTING.csv
+#   SEEDS="42 ..."  orders of batches, and draws (retain rows of a regulariser, refusals, rmu's direction); one fine-tuned model
 #   MA="42 ..."     of these, which ones with moving averages too (all of them)
-#   RATES="0.5 2"   factors of the learning rate, for the first seed, full sets: a claim fails only if it fails at these too; "" for none
+#   RATES="0.5 2"   factors of the learning rate, first seed, full sets: a claim fails only if it fails at these too; "" for none
 #   JOBS=N NP=N     N runs at a time (the number of cores), of NP processes each (1)
 #   ONLY="NAME ..." some runs; MORE="key=value ..." and LEARN="key=value ..." for every run and for the fine-tuning
 #
-# Learning rates, the same for all objectives: of the two small models chosen once, so that ga reaches its spike and its saturation within the
-# schedule; of smollm2 by a rule: the lowest on a ladder with which ga, first seed, leaves a retain risk above 5 nats.
+# Learning rates, the same for all objectives: of the two small models chosen once, so that ga reaches its spike and its saturation
+# within the schedule; of smollm2 by a rule: the lowest on a ladder with which ga, first seed, leaves a retain risk above 5 nats.
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc would believe
 export JOBS
 . "$(dirname "$0")/env.sh"
@@ -34,7 +34,8 @@ demo) # the input files as they are, measured more often: 4 blocks, 20 rows to f
     first=1 second=3 last=4 lr=3e-4
     finetune="inputs/demo-finetune.yaml"
     common="geffect.every=2"
-    evaluate="$evaluate evaluate.every=10 evaluate.sets.forget=inputs/demo/forget05.jsonl evaluate.sets.retain=inputs/demo/retain95.jsonl" ;;
+    evaluate="$evaluate evaluate.every=10
+        evaluate.sets.forget=inputs/demo/forget05.jsonl evaluate.sets.retain=inputs/demo/retain95.jsonl" ;;
 stories260K) # 5 blocks; half the rows of forget05 and half the batch make the paper's schedule: 62 updates, the first 12 warm-up
     tofu=$SHARED/data/tofu first=2 second=3 last=5 lr=1e-3
     data="data.max_length=500 data.forget.path=$tofu/forget05.json data.forget.rows=100
@@ -45,13 +46,14 @@ stories260K) # 5 blocks; half the rows of forget05 and half the batch make the p
     evaluate="$evaluate evaluate.every=31 evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
-smollm2) # 30 blocks; forget01 and the paper's batches: 12 updates of 16 rows, the first 2 warm-up; regularisers and risk from 200 rows
+smollm2) # 30 blocks; forget01 and the paper's batches: 12 updates of 16 rows, the first 2 warm-up; 200 rows to retain
     tofu=$SHARED/data/tofu first=10 second=20 last=30 lr=
     data="data.max_length=256 data.forget.path=$tofu/forget01.json
         data.retain.path=$tofu/retain99.json data.retain.rows=600 data.retain.held_out=400"
     finetune="inputs/demo-finetune.yaml model.path=$BASE model.init=pretrained $data
         data.retain.held_out=0 optimizer.lr=3e-4 train.epochs=6 train.batch_size=16 train.accumulation=1"
-    common="$data data.idk.path=$tofu/idontknow.jsonl train.batch_size=4 train.accumulation=4 geffect.every=2 geffect.risks.retain.rows=60"
+    common="$data data.idk.path=$tofu/idontknow.jsonl train.batch_size=4 train.accumulation=4
+        geffect.every=2 geffect.risks.retain.rows=60"
     evaluate="$evaluate evaluate.every=12 evaluate.sets.forget=$tofu/forget01.json evaluate.sets.retain=$tofu/retain99.json"
     test -d "$BASE" && test -d "$tofu" || { echo "skipped: $BASE (sh inputs/smollm2.sh base) or $tofu is not there"; exit 77; } ;;
 *) echo "claims.sh: $SETTING: must be demo, stories260K or smollm2"; exit 2 ;;
@@ -102,7 +104,8 @@ if [ "$2" = --one ]; then
     name=$1 input=$2
     shift 2
     mkdir -p "$(dirname "$OUT/$name")"
-    if mpirun -np "${NP:-1}" "$PROGRAM" --overwrite "$input" output.directory="$OUT/$name" "$@" >"$OUT/$name.log" 2>&1 </dev/null; then
+    if mpirun -np "${NP:-1}" "$PROGRAM" --overwrite "$input" output.directory="$OUT/$name" "$@" \
+        >"$OUT/$name.log" 2>&1 </dev/null; then
         mv "$OUT/$name.log" "$OUT/$name/complete"
         echo "$name: $(sed -n 's/^total \([0-9.]* s\).*/\1/p' "$OUT/$name/complete")"
     else
@@ -113,8 +116,8 @@ fi
 
 runs() { # runs GROUP SEED RATE LIST: a line NAME INPUT OVERRIDES for everything in LIST, with full sets
     # shellcheck disable=SC2086,SC2116
-    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false geffect.fidelity=true geffect.gram=false $common \
-        $evaluate $MORE)
+    from=$(echo model.path=$LEARNT/model seed=$2 optimizer.lr=$3 checkpoint.export=false geffect.fidelity=true geffect.gram=false \
+        $common $evaluate $MORE)
     echo "$4" | while read -r name input overrides; do
         test -z "$name" || echo "$1/$name inputs/objectives/$input.yaml $from $overrides"
     done
@@ -161,5 +164,6 @@ test -n "$lr" || lr=$(ladder) || exit 1
 all | missing | xargs -r -d '\n' -n 1 -P "$JOBS" sh inputs/claims.sh "$SETTING" --one
 left=$(all | missing | wc -l)
 test "$left" = 0 || echo "$left runs are not complete"
-"$PYTHON" analysis/paper-claims summarise "$OUT" "$OUT/$SETTING.csv" && "$PYTHON" analysis/paper-claims verdicts "$OUT/$SETTING.csv"
+"$PYTHON" analysis/paper-claims summarise "$OUT" "$OUT/$SETTING.csv" &&
+    "$PYTHON" analysis/paper-claims verdicts "$OUT/$SETTING.csv"
 exit $((left > 0))

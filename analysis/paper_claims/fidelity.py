@@ -1,5 +1,5 @@
-"""Where may one trust the G-effect? Changes of the risks as effects predict them, beside changes as they were; and the use of it all, whether
-e_r tells how much of what should stay is lost."""
+"""Where may one trust the G-effect? Changes of the risks as effects predict them, beside changes as they were; and the use of it all:
+whether e_r tells how much of what should stay is lost."""
 import numpy as np
 
 LOW = 0.1  # of the peak: an effect that has come to an end
@@ -22,7 +22,8 @@ def between(run, rate):
 
 
 def fit(run, of):
-    """Numbers of one run on risk u or r. The plain effect -lr e is a step of SGD, whose scale is not AdamW's: only its correlation counts."""
+    """Numbers of one run on risk u or r. The plain effect -lr e is a step of SGD, whose scale is not AdamW's: only its correlation
+    counts."""
     own, actual, change = run[f"predicted_{of}"], run[f"actual_{of}"], np.diff(run[f"risk_{of}"])
     aware = between(run, np.append(own, 0))
     plain = between(run, -run["lr"] * run.whole(of))
@@ -53,8 +54,8 @@ def fits(setting, of="r"):
 
 
 def stages(setting, of="r", parts=(0, 0.5, 1, 1.5, 2.5, 5.01)):
-    """[(from, to, median of measured over predicted, its quartiles)] by epochs of the schedule, over all objectives and seeds, updates of the
-    optimiser as they were made; only changes that are not rounding."""
+    """[(from, to, median of measured over predicted, its quartiles)] by epochs of the schedule, over objectives and seeds, of single
+    updates as they were made; only changes that are not rounding."""
     ratios = [[] for _ in parts[1:]]
     for seed in setting.seeds():
         for name in with_fidelity(seed):
@@ -80,8 +81,8 @@ def rank_correlation(x, y):
 
 
 def utility(setting):
-    """{objective: (predictors, lost)} as means over the seeds: the summed plain effect on the retain risk, that along the optimiser's steps, and
-    the largest |e_r|; and the extraction strength of what should stay that the run lost."""
+    """{objective: (predictors, lost)} as means over the seeds: the summed plain effect on the retain risk, that along the optimiser's
+    steps, and the largest |e_r|; and the extraction strength of what should stay that the run lost."""
     found = {}
     for seed in setting.seeds():
         for name in with_fidelity(seed):

@@ -10,12 +10,14 @@ from .verdict import answers, key, number, spread, told
 
 HERE = Path(__file__).resolve().parent
 ORDER = ("smollm2", "stories260K", "demo")
-MARKS = {"holds": "**holds**", "does not hold": "**does not hold**", "not decided": "*not decided*", "not measured": "*not measured*"}
+MARKS = {"holds": "**holds**", "does not hold": "**does not hold**", "not decided": "*not decided*",
+         "not measured": "*not measured*"}
 FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rate
     "demo": ("Llama, 4 blocks, width 128, 1.05 M parameters, untied", "20 + 380 rows of `inputs/demo`, 30 epochs", "20 rows",
              "50 updates of 2 rows, w = 10, effects every 2", "100 of 380 rows", "3e-4"),
-    "stories260K": ("Llama, 5 blocks, width 64, 260 K parameters, tied embeddings", "100 + 600 rows of TOFU, 30 epochs", "100 rows of forget05",
-                    "62 updates of 4 x 2 rows, w = 12, effects every 5", "100 rows of those trained on, after the 400 held out", "1e-3"),
+    "stories260K": ("Llama, 5 blocks, width 64, 260 K parameters, tied embeddings", "100 + 600 rows of TOFU, 30 epochs",
+                    "100 rows of forget05", "62 updates of 4 x 2 rows, w = 12, effects every 5",
+                    "100 rows of those trained on, after the 400 held out", "1e-3"),
     "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "TOFU", "40 rows of forget01",
                 "12 updates of 16 rows, w = 2, effects every 1", "60 rows", "by the rule"),
 }
@@ -41,10 +43,11 @@ def counted(settings):
     lines = []
     for name, verdicts in found.items():
         n = {v: list(verdicts.values()).count(v) for v in MARKS}
-        lines.append(f"On {name} {n['holds']} hold, {n['does not hold']} do not, {n['not decided'] + n['not measured']} are not decided.")
+        open_ = n["not decided"] + n["not measured"]
+        lines.append(f"On {name} {n['holds']} hold, {n['does not hold']} do not, {open_} are not decided.")
     for word, v in (("hold", "holds"), ("fail", "does not hold")):
         names = [c for c in next(iter(found.values())) if all(vs[c] == v for vs in found.values())]
-        lines.append(f"{', '.join(names) or 'None'} {word}{'s' * (len(names) < 2)} {'everywhere' if len(found) > 1 else 'there'}.")
+        lines.append(f"{', '.join(names) or 'None'} {word}{'s' * (len(names) < 2)} everywhere.")
     return " ".join(lines)
 
 
@@ -64,15 +67,15 @@ def table(settings):
 
 def ran(settings):
     """What was run, on what, for how long, and what of the whole was not."""
-    rows = [["model"], ["learnt first"], ["to forget"], ["schedule (w: warm-up)"], ["retain risk"], ["learning rate"], ["seeds"], ["moving averages"],
-            ["other learning rates"], ["runs, and their time by their own clocks"]]
+    rows = [["model"], ["learnt first"], ["to forget"], ["schedule (w: warm-up)"], ["retain risk"], ["learning rate"], ["seeds"],
+            ["moving averages"], ["other learning rates"], ["runs, and their time by their own clocks"]]
     for s in settings:
         runs = [run for seeds in s.groups.values() for seed in seeds for run in seed.runs.values()]
         minutes = sum(run["seconds"][0] for run in runs if "seconds" in run and len(run["seconds"])) / 60
         seeds = lambda estimator: ", ".join(str(x.seed) for x in s.seeds(estimator=estimator)) or "none"
         rates = ", ".join(f"{float(r):g}x" for r in s.rates())
-        for row, text in zip(rows, (*FACTS[s.name], seeds("full"), seeds("ma"), f"{rates}: seed {s.seeds()[0].seed}" if rates else "none",
-                                    f"{len(runs)}, {minutes:.0f} min")):
+        rates = f"{rates}: seed {s.seeds()[0].seed}" if rates else "none"
+        for row, text in zip(rows, (*FACTS[s.name], seeds("full"), seeds("ma"), rates, f"{len(runs)}, {minutes:.0f} min")):
             row.append(text)
     return markdown(["", *[s.name for s in settings]], rows)
 
@@ -99,7 +102,8 @@ def values(settings):
         return f"{number(100 * np.median(all_runs))} %, at least {number(100 * min(all_runs))} %"
 
     return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "between": each(settings, between),
-            "early": stage(0), "settled": stage(-1), "plain_ga": of("ga", "plain"), "plain_npo": of("npo-1", "plain"), "plain_po": of("po", "plain"),
+            "early": stage(0), "settled": stage(-1), "plain_ga": of("ga", "plain"),
+            "plain_npo": of("npo-1", "plain"), "plain_po": of("po", "plain"),
             "late": share("npo-1", "late"), "still": share("npo-still", "late"), "sign_po": share("po", "sign"),
             "aware": correlation("aware"), "summed": correlation("plain"), "peak": correlation("peak")}
 
@@ -129,7 +133,8 @@ def details(setting):
 
 
 def trust_table(setting):
-    head = ["", "R² one update", "factor missing", "R² between", "correlation of -lr e_r", "same sign", "of -lr e_u", "after the effect's end"]
+    head = ["", "R² one update", "factor missing", "R² between", "correlation of -lr e_r", "same sign", "of -lr e_u",
+            "after the effect's end"]
     retain, forget = fidelity.fits(setting), fidelity.fits(setting, "u")
     rows = [[name, spread(f["update"]), spread(f["bias"]), spread(f["between"]), spread(f["plain"]), percent(f["sign"]),
              spread(forget[name]["plain"]), percent(f["late"])] for name, f in retain.items()]
@@ -139,11 +144,13 @@ def trust_table(setting):
 def appendix(settings):
     parts = [(HERE / "details.md").read_text()]
     for s in settings:
-        parts += [f"## {s.name}", details(s), f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
+        parts += [f"## {s.name}", details(s),
+                  f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
                   f"### First order against measurement on {s.name}, retain risk", trust_table(s)]
     return "\n\n".join(p.strip() for p in parts) + "\n"
 
 
 def pages(settings):
     """{file: text}"""
-    return {"CLAIMS.md": Template((HERE / "page.md").read_text()).substitute(values(settings)), "CLAIMS_DETAILS.md": appendix(settings)}
+    page = Template((HERE / "page.md").read_text()).substitute(values(settings))
+    return {"CLAIMS.md": page, "CLAIMS_DETAILS.md": appendix(settings)}

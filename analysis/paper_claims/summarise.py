@@ -8,10 +8,10 @@ A line holds a curve over the measured steps, or some numbers:
 rate: factor of the setting's learning rate; estimator: full (sets) or ma (moving average). Quantities of a run:
 
     step, lr, warmup, length    measured steps, the learning rate there, the end of the warm-up, the last update
-    e_u, e_r                    effects of the objective trained on what is to be forgotten, and kept; of a regulariser: e_u:kl, e_r:kl
+    e_u, e_r                    effects of the objective trained on what is to be forgotten, and kept; of a regulariser: e_u:kl ...
     e_u.GROUP                   the part of e_u in a group of layers (ga, wga, npo-1, tnpo)
     risk_u, risk_r              the risks
-    predicted_u ..., actual_u   their change by the update after the measured step: first order, along the optimiser's step; as it was
+    predicted_u ..., actual_u   their change by the update after the step: first order, along the optimiser's step; as it was
     weight                      mean weight of the rows, where the objective has weights
     value, inverse_confidence   of the objective, mean over the rows (ga)
     apart                       distance of npo's effects on rows from the nearest multiple of ga's, for falling beta (ga-npo): C9

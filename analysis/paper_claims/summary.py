@@ -1,4 +1,4 @@
-"""A summary file, as summarise.py writes it, in memory: settings of seeds of runs of curves. A run or curve that is not there is a KeyError."""
+"""A summary file, as summarise.py writes it, in memory: settings of seeds of runs of curves. What is not there is a KeyError."""
 import csv
 from functools import cached_property
 from pathlib import Path

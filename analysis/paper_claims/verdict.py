@@ -3,24 +3,24 @@
 For one setting, from all its seeds at its learning rate, full sets:
 
     holds            everything that is asked is so with every seed, of at least three
-    does not hold    some one thing asked is not so with any seed, of at least three, and at a lower and a higher learning rate the claim
-                     fails too
+    does not hold    some one thing asked is not so with any seed, of at least three, and at a lower and a higher learning rate the
+                     claim fails too
     not decided      anything else: seeds that disagree, fewer than three, or other learning rates that were not run or say otherwise
 
-n seeds that agree leave room, at 95 %, for a further seed that disagrees in up to 1 - 0.05^(1/n) of all cases: 45 % for five seeds, 63 % for
-three. So five are the fewest that show a majority; three show only that no single seed decides."""
+n seeds that agree leave room, at 95 %, for a further seed that disagrees in up to 1 - 0.05^(1/n) of all cases: 45 % for five seeds,
+63 % for three. So five are the fewest that show a majority; three show only that no single seed decides."""
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .claims import CLAIMS
 
-SEEDS, RATES = 3, 2  # the fewest that decide
+SEEDS = 3  # the fewest that decide
 
 
 @dataclass
 class Answer:
-    """What became of one claim in one setting. parts: [seed][part]; fails: [seed] how many parts are not so; rates {factor: whether it fails}."""
+    """What became of one claim in one setting. parts: [seed][part]; rates {factor: whether it fails}."""
     claim: object
     missing: str = ""
     parts: list = field(default_factory=list)
@@ -28,6 +28,7 @@ class Answer:
 
     @property
     def fails(self):
+        """[seed]: how many parts are not so."""
         return [sum(p.holds is not None and not p.holds for p in parts) for parts in self.parts]
 
     @property
@@ -49,8 +50,11 @@ class Answer:
             return "not decided"
         if self.held == n:
             return "holds"
-        other = len(self.rates) >= RATES and min(map(float, self.rates)) < 1 < max(map(float, self.rates)) and all(self.rates.values())
-        return "does not hold" if max(self.broken) == n and other else "not decided"
+        return "does not hold" if max(self.broken) == n and self.fails_at_other_rates() else "not decided"
+
+    def fails_at_other_rates(self):
+        factors = [float(r) for r in self.rates]
+        return bool(factors) and min(factors) < 1 < max(factors) and all(self.rates.values())
 
     @property
     def why(self):
@@ -61,7 +65,7 @@ class Answer:
         if max(self.broken) < n:
             return f"{self.held} of {n} seeds" if self.held else "each seed fails, but not in the same"
         well = [f"{float(r):g}x" for r, failed in self.rates.items() if not failed]
-        return f"0 of {n} seeds, but it holds at {' and '.join(well)} the rate" if well else f"0 of {n} seeds at one rate, others not run"
+        return f"0 of {n} seeds, " + (f"but it holds at {' and '.join(well)} the rate" if well else "other rates not run")
 
 
 def ask(claim, seed):

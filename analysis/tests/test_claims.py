@@ -1,4 +1,4 @@
-"""The claims: what a summary file keeps, the rule on seeds and rates, numbers of the first order, and the pages against the summary files."""
+"""The claims: what a summary file keeps, the rule on seeds and rates, numbers of the first order, the pages against the summaries."""
 import shutil
 
 import h5py
@@ -27,7 +27,8 @@ def test_a_summary_keeps_the_curves_of_complete_runs(runs, tmp_path, capsys):
     with h5py.File(runs.everything / "geffect.h5") as f:
         risk = list(f["risk"].asstr()[:]).index("retain")
         expected = np.einsum("tli,i->t", f["geffect"][:, 0, risk], f["instance_weight"][0])
-        assert np.allclose(run.e_r, expected, rtol=1e-4) and np.allclose(run["actual_r"], f["actual_change"][:-1, risk], rtol=1e-4)
+        assert np.allclose(run.e_r, expected, rtol=1e-4)
+        assert np.allclose(run["actual_r"], f["actual_change"][:-1, risk], rtol=1e-4)
         assert np.allclose(run["weight"], f["objective_weight"][:, 0] @ f["instance_weight"][0], rtol=1e-4)
     assert run["seconds"] == 3.5 and list(run.steps) == [0, 1, 2, 3, 4]
     assert np.allclose(run.whole("r"), run.e_r + run["e_r:gd"])
@@ -109,7 +110,7 @@ def test_every_claim_has_its_words():
 def test_the_pages_are_what_the_summary_files_say():
     assert COMMITTED
     for name, text in page.pages([Setting(p) for p in COMMITTED]).items():
-        assert (ROOT / "analysis" / name).read_text() == text, f"analysis/{name} is not of the summary files: analysis/paper-claims pages"
+        assert (ROOT / "analysis" / name).read_text() == text, f"{name} is not of the summary files: analysis/paper-claims pages"
 
 
 def test_the_pictures_are_drawn(tmp_path):
