@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs what analysis/claims.py holds the paper's claims against: fine-tunes once, then, for every seed, every objective of
+# Runs what analysis/paper-claims holds the paper's claims against: fine-tunes once, then, for every seed, every objective of
 # inputs/objectives with effects of full sets and (NAME-ma) with the moving averages of the paper's code, then for one seed the
 # same at other learning rates; after that it reads all results into one summary file and prints the claims' verdicts.
 #   sh inputs/claims.sh demo           the demo's model and data: minutes a seed on two cores

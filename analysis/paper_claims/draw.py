@@ -8,8 +8,6 @@ from . import fidelity
 
 COLOUR = ("#D55E00", "#0072B2", "#009E73")  # of the settings
 CURVE = {"u": ("$e_u$", "#E69F00", "-"), "r": ("$e_r$", "#0B3C6F", (0, (5, 1.5)))}  # the paper's gold and navy
-OBJECTIVES = ("ga", "wga", "npo-0.1", "npo-1", "npo-2", "tnpo", "wtnpo", "po", "rmu-first", "rmu-second", "rmu-last")
-PANELS = (*OBJECTIVES, "gd", "kl", "rr")
 ESTIMATORS = {"full": "full sets", "ma": "moving average"}
 
 
@@ -39,7 +37,7 @@ def by_objective(axes, settings):
                 "$R^2$ of the own step (open), correlation of $-lr\\,e_r$ (full)")
     for k, setting in enumerate(settings):
         found = fidelity.fits(setting)
-        for y, name in enumerate(PANELS):
+        for y, name in enumerate(fidelity.PAPER):
             if name not in found:
                 continue
             y = y + 0.22 * (k - (len(settings) - 1) / 2)
@@ -47,7 +45,7 @@ def by_objective(axes, settings):
                 v = np.maximum(found[name][number], -1)
                 axes.plot([v.min(), v.max()], [y, y], color=COLOUR[k], linewidth=1.6)
                 axes.plot(v.mean(), y, "os^"[k], color=COLOUR[k], markerfacecolor=face, markersize=5, linestyle="none")
-    axes.set_yticks(range(len(PANELS)), PANELS, fontsize=8)
+    axes.set_yticks(range(len(fidelity.PAPER)), fidelity.PAPER, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(-1.05, 1.05)
     axes.axvline(0, color="0.7", linewidth=0.8)
@@ -80,8 +78,8 @@ def curves(setting):
     """e_u and e_r against the step, a pair of panels for each objective and regulariser: full sets, moving average; the mean of the
     seeds in the range of all."""
     figure = Figure(figsize=(12, 13), layout="constrained")
-    panels = figure.subplots(-(-len(PANELS) // 2), 4, sharex=True)
-    for nth, name in enumerate(PANELS):
+    panels = figure.subplots(-(-len(fidelity.PAPER) // 2), 4, sharex=True)
+    for nth, name in enumerate(fidelity.PAPER):
         pair, seen = panels[nth // 2, 2 * (nth % 2):2 * (nth % 2) + 2], []
         for a, (estimator, word) in zip(pair, ESTIMATORS.items()):
             panel(a, f"{name}, {word}")

@@ -3,6 +3,8 @@ whether e_r tells how much of what should stay is lost."""
 import numpy as np
 
 LOW = 0.1  # of the peak: an effect that has come to an end
+PAPER = ("ga", "wga", "npo-0.1", "npo-1", "npo-2", "tnpo", "wtnpo", "po", "rmu-first", "rmu-second", "rmu-last", "gd", "kl", "rr")
+VARIANTS = ("ga-npo", "npo-still")  # of ga and npo-1
 NOISE = 1e-4  # of the risk: a smaller change is rounding in float32
 
 
@@ -40,14 +42,17 @@ def late(run, of):
 
 
 def with_fidelity(seed):
-    return [n for n, run in seed.runs.items() if "predicted_r" in run]
+    """Runs whose changes were predicted, but for variants of another."""
+    return [n for n, run in seed.runs.items() if "predicted_r" in run and n not in VARIANTS]
 
 
-def fits(setting, of="r"):
-    """{run: {number: [seed]}}"""
+def fits(setting, of="r", which=PAPER):
+    """{run: {number: [seed]}}, of these runs; None: of all."""
     found = {}
     for seed in setting.seeds():
-        for name in with_fidelity(seed):
+        for name in which or [n for n, run in seed.runs.items() if "predicted_r" in run]:
+            if name not in seed.runs:
+                continue
             for k, v in fit(seed[name], of).items():
                 found.setdefault(name, {}).setdefault(k, []).append(v)
     return found
