@@ -30,7 +30,7 @@ def fit(run, of):
     aware = between(run, np.append(own, 0))
     plain = between(run, -run["lr"] * run.whole(of))
     return {"update": squared(own, actual), "bias": bias(own, actual), "between": squared(aware, change),
-            "plain": np.corrcoef(plain, change)[0, 1], "sign": (np.sign(plain) == np.sign(change)).mean(), "late": late(run, of)}
+            "plain": np.corrcoef(plain, change)[0, 1], "sign": (np.sign(plain) == np.sign(change)).mean(), "late": late(run, of), "end": run[f"risk_{of}"][-1]}
 
 
 def late(run, of):

@@ -100,8 +100,10 @@ def first_order(settings):
         ["correlation of the plain -lr e_r with the change: GA", *of("ga", "plain")],
         ["... NPO, beta 1", *of("npo-1", "plain")],
         ["... PO", *of("po", "plain")],
-        ["NPO, beta 1: share of its rise after e_r has fallen below a tenth of the peak for good", *of("npo-1", "late", percent)],
-        ["... the same trained without AdamW's momentum", *[percent(f["npo-still"]["late"]) if f else "" for f in still]],
+        ["NPO, beta 1: share of its rise that comes after e_r has fallen below a tenth of the peak", *of("npo-1", "late", percent)],
+        ["... its end, nats a token", *of("npo-1", "end")],
+        ["NPO, beta 1, without AdamW's momentum: the same share; the end",
+         *[f"{percent(f['npo-still']['late'])}; {spread(f['npo-still']['end'])}" if f else "" for f in still]],
         ["lost extraction strength of what should stay, rank correlation over the objectives: with the sum of predicted changes", *rank("aware")],
         ["... with the sum of -lr e_r", *rank("plain")],
         ["... with the largest |e_r|", *rank("peak")]]
