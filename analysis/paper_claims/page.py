@@ -86,9 +86,15 @@ def explained(fits):
     return f"{number(np.median(list(found.values())))} %; {low} {number(found[low])} %"
 
 
+def ends(setting, name):
+    """Where the risks of what stays, and of what is forgotten, end."""
+    found = [fidelity.fits(setting, of, (name,)) for of in "ru"]
+    return "; ".join(spread(f[name]["end"]) for f in found if f)
+
+
 def first_order(settings):
     """Where first order says what the retain risk does."""
-    fits, still = [fidelity.fits(s) for s in settings], [fidelity.fits(s, which=("npo-still",)) for s in settings]
+    fits, still = [fidelity.fits(s) for s in settings], [fidelity.fits(s, "r", ("npo-still",)) for s in settings]
     stages = [fidelity.stages(s) for s in settings]
     ranks = [fidelity.correlations(s) for s in settings]
     of = lambda run, name, show=spread: [show(f[run][name]) if run in f else "" for f in fits]
@@ -101,9 +107,9 @@ def first_order(settings):
         ["... NPO, beta 1", *of("npo-1", "plain")],
         ["... PO", *of("po", "plain")],
         ["NPO, beta 1: share of its rise that comes after e_r has fallen below a tenth of the peak", *of("npo-1", "late", percent)],
-        ["... its end, nats a token", *of("npo-1", "end")],
-        ["NPO, beta 1, without AdamW's momentum: the same share; the end",
-         *[f"{percent(f['npo-still']['late'])}; {spread(f['npo-still']['end'])}" if f else "" for f in still]],
+        ["... without AdamW's momentum", *[percent(f["npo-still"]["late"]) if f else "" for f in still]],
+        ["NPO, beta 1: where it and the forgotten's risk end, nats a token", *[ends(s, "npo-1") for s in settings]],
+        ["... without AdamW's momentum", *[ends(s, "npo-still") for s in settings]],
         ["lost extraction strength of what should stay, rank correlation over the objectives: with the sum of predicted changes", *rank("aware")],
         ["... with the sum of -lr e_r", *rank("plain")],
         ["... with the largest |e_r|", *rank("peak")]]
