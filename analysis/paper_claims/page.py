@@ -1,4 +1,4 @@
-"""CLAIMS.md and CLAIMS_DETAILS.md, of page.md and summary files alone."""
+"""CLAIMS.md and CLAIMS_DETAILS.md, of page.txt and summary files alone."""
 from pathlib import Path
 from string import Template
 
@@ -117,7 +117,7 @@ def first_order(settings):
 
 
 def values(settings):
-    """The numbers of page.md."""
+    """The numbers of page.txt."""
     return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "first_order": first_order(settings)}
 
 
@@ -155,7 +155,7 @@ def trust_table(setting):
 
 
 def appendix(settings):
-    parts = [(HERE / "details.md").read_text()]
+    parts = [(HERE / "details.txt").read_text()]
     for s in settings:
         parts += [f"## {s.name}", details(s),
                   f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
@@ -165,5 +165,5 @@ def appendix(settings):
 
 def pages(settings):
     """{file: text}"""
-    page = Template((HERE / "page.md").read_text()).substitute(values(settings))
+    page = Template((HERE / "page.txt").read_text()).substitute(values(settings))
     return {"CLAIMS.md": page, "CLAIMS_DETAILS.md": appendix(settings)}
