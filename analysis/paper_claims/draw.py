@@ -64,7 +64,7 @@ def by_objective(axes, settings):
 
 def afterwards(axes, settings, name="npo-1", without="npo-still"):
     """An effect that is over beside the risk that goes on, and one that does not."""
-    panel(axes, f"{name}: $|e_r|$ of its peak (dashed), rise of the retain\nrisk of the whole (solid); without momentum (dotted)")
+    panel(axes, f"{name}: $|e_r|$ of its peak (dashed), rise of the\nretain risk (solid); without momentum (dotted)")
     for k, setting in enumerate(settings):
         for seed in setting.seeds():
             run = seed.runs.get(name)
