@@ -33,15 +33,17 @@ def markdown(head, rows):
 
 # ------------------------------------------------------------------------------------------------------------- the page
 def counted(settings):
-    """How many claims hold, and which, in all settings."""
-    found = {s.name: {a.claim.__name__.upper(): a.verdict for a in answers(s)} for s in settings}
-    lines = []
-    for name, verdicts in found.items():
-        n = {v: list(verdicts.values()).count(v) for v in MARKS}
-        open_ = n["not decided"] + n["not measured"]
-        lines.append(f"On {name} {n['holds']} hold, {n['does not hold']} do not, {open_} are not decided.")
+    """How many claims hold, which in all settings, and of which one seed would have said what another denies."""
+    found, lines = [answers(s) for s in settings], []
+    name = lambda answer: answer.claim.__name__.upper()
+    for s, of in zip(settings, found):
+        n = {v: [name(a) for a in of if a.verdict == v] for v in MARKS}
+        split = [name(a) for a in of if 0 < a.held < len(a.parts)]
+        told = f", the seeds disagree on {', '.join(split)}" if split else ""
+        lines.append(f"On {s.name} {len(n['holds'])} hold ({', '.join(n['holds']) or 'none'}), {len(n['does not hold'])} do not "
+                     f"({', '.join(n['does not hold']) or 'none'}), {len(n['not decided'] + n['not measured'])} are not decided{told}.")
     for word, v in (("hold", "holds"), ("fail", "does not hold")):
-        names = [c for c in next(iter(found.values())) if all(vs[c] == v for vs in found.values())]
+        names = [name(of[0]) for of in zip(*found) if all(a.verdict == v for a in of)]
         lines.append(f"{', '.join(names) or 'None'} {word}{'s' * (len(names) < 2)} everywhere.")
     return " ".join(lines)
 
