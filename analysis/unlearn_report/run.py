@@ -52,16 +52,18 @@ class Run:
         self.finished = (self.directory / "run.finished").exists() or not training and not (self.directory / "run.lock").exists()
         self._texts = {}
 
-    def _read(self, file):
-        if self._only not in (None, file) or not (self.directory / file).exists():
+    def _read(self, *files):
+        """The first of these files of the directory that exists."""
+        there = [f for f in files if self._only in (None, f) and (self.directory / f).exists()]
+        if not there:
             return None
-        self._open.append(open_rows(self.directory / file))
+        self._open.append(open_rows(self.directory / there[0]))
         return self._open[-1]
 
     geffect = cached_property(lambda self: self._read("geffect.h5"))
     tokens = cached_property(lambda self: self._read("tokens.h5"))
     train = cached_property(lambda self: self._read("train.h5"))
-    evaluation = cached_property(lambda self: self._read("evaluation.h5"))
+    evaluation = cached_property(lambda self: self._read("evaluation.h5", "evaluation/evaluation.h5"))  # the second as inputs/guard.sh leaves it
 
     def close(self):
         for data in self._open:
