@@ -53,6 +53,8 @@ def short(answer):
     if answer.verdict == "not measured":
         return MARKS[answer.verdict]
     why = f" ({answer.why})" if answer.verdict == "not decided" else ""
+    if answer.verdict == "holds" and answer.at(failed=True):
+        why = f" (not at {answer.at(failed=True)} the rate)"
     return f"{MARKS[answer.verdict]}{why}: {key(answer)}"
 
 

@@ -64,8 +64,12 @@ class Answer:
             return f"{n} seed{'s' * (n > 1)}"
         if max(self.broken) < n:
             return f"{self.held} of {n} seeds" if self.held else "each seed fails, but not in the same"
-        well = [f"{float(r):g}x" for r, failed in self.rates.items() if not failed]
-        return f"0 of {n} seeds, " + (f"but it holds at {' and '.join(well)} the rate" if well else "other rates not run")
+        well = self.at(failed=False)
+        return f"0 of {n} seeds, " + (f"but it holds at {well} the rate" if well else "other rates not all run")
+
+    def at(self, failed):
+        """The other learning rates at which it fails, or holds: 0.5x and 2x."""
+        return " and ".join(f"{float(r):g}x" for r, f in self.rates.items() if f == failed)
 
 
 def ask(claim, seed):
