@@ -26,5 +26,11 @@ size_t sharing_take(struct sharing *s);
 size_t layout_shared_rows(const struct layout *l);
 /** Sums a layer's partial gradients at base: those of its shared rows over the tensor ranks, with `rows` as scratch, then this
  *  process's part of it over the data ranks.                                                     Collective over grid. */
-void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, real *base, real *rows);
+void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, struct matrix base, real *rows);
+
+/** state_own() of any state. */
+struct matrix state_held(const struct state *s, size_t layer);
+/* Elements of states, held either way: to = from; to += x. */
+void held_copy(size_t n, struct matrix from, struct matrix to);
+void held_add(size_t n, const real *x, struct matrix to);
 #endif

@@ -69,7 +69,7 @@ static void by_rows(const struct products *s, size_t use, const struct param *p,
     assert(c->n * out <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
-        linear_forward(c->n, out, in, x, in, s->e->room->base[k] + p->offset, s->e->room->product, out);
+        linear_forward(c->n, out, in, x, in, tensors_matrix(&s->e->room->base[k], p), s->e->room->product, out);
         for (size_t i = 0; i < n_param; i++) {
             if (counts(&p[i]))
                 add_dots(s, k, slot_of(s, use, &p[i]), c, p[i].row_count, at, out, s->e->room->product, dy);
@@ -89,7 +89,7 @@ static void by_tiles(const struct products *s, size_t use, const struct param *p
             const struct formed f = {c->n_seq, p[i].row_count,           p->col_count, out, s->K, c->first,
                                      x,        dy + j * c->n * out + at, room->tensor};
             if (!counts(&p[i])) continue;
-            for (size_t k = 0; k < s->K; k++) room->tensor[k] = room->base[k] + p[i].offset;
+            for (size_t k = 0; k < s->K; k++) room->tensor[k] = tensors_matrix(&room->base[k], &p[i]);
             memset(room->formed, 0, s->K * c->n_seq * sizeof *room->formed);
             formed_dots(&f, room->tiles, room->sums, room->formed);
             for (size_t k = 0; k < s->K; k++)
@@ -120,7 +120,7 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
             for (size_t j = 0; j < c->J && counts(&p[i]); j++) {
                 memset(e, 0, c->n_seq * sizeof *e);
                 dots_with_vector(c->n_seq, c->first, p[i].row_count, dy + j * c->n * out + at, out,
-                                 s->e->room->base[k] + p[i].offset, e);
+                                 tensors_vector(&s->e->room->base[k], &p[i]), e);
                 add(s, j, k, slot_of(s, use, &p[i]), c->n_seq);
             }
     phase_enter(before);
@@ -135,7 +135,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
     assert(c->n * width <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
-        rows_scale(c->n * (width / rows), rows, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
+        rows_scale(c->n * (width / rows), rows, xhat, tensors_vector(&s->e->room->base[k], p), s->e->room->product);
         for (size_t i = 0; i < n_param; i++) {
             const size_t own = n_param == 1 ? width : p[i].row_count;
             if (counts(&p[i])) add_dots(s, k, slot_of(s, use, &p[i]), c, own, at, width, s->e->room->product, dy);
@@ -153,7 +153,7 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     enum phase before = phase_enter(PHASE_PRODUCTS);
     assert(c->n * d <= s->e->room->n_product);
     for (size_t k = 0; k < s->K && counts(p); k++) {
-        embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, s->e->room->base[k] + p->offset,
+        embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, tensors_matrix(&s->e->room->base[k], p),
                           s->e->room->product);
         add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);
     }

@@ -19,9 +19,9 @@ static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 /* y = x W^T and its two derivatives, as a step has them. */
 static void three_products(struct products *p, size_t out, size_t in)
 {
-    linear_forward(p->n, out, in, p->x, in, p->w, p->y, out);
-    linear_backward_input(p->n, out, in, p->y, out, p->w, 0, p->x, in);
-    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, p->w);
+    linear_forward(p->n, out, in, p->x, in, reals(p->w), p->y, out);
+    linear_backward_input(p->n, out, in, p->y, out, reals(p->w), 0, p->x, in);
+    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, reals(p->w));
     math_fill(p->n * in, (real)1e-3, p->x);
     math_fill(out * in, (real)1e-3, p->w);
     p->flops += 6.0 * (double)p->n * (double)out * (double)in;
