@@ -67,10 +67,10 @@ INLINE lanes dot(const struct linear *p, const real *x, const real *w)
 INLINE lanes dot_half(const struct linear *p, const real *x, struct matrix w)
 {
     const size_t in = p->in, whole = in / LANES * LANES;
-    lanes sums[2] = {{0}};
-    for (size_t l = 0; l < whole; l += LANES) sums[l / LANES % 2] += *(const lanes *)(x + l) * weights(w, l);
-    if (whole < in) sums[0] += (lanes)((lane_mask) * (const lanes *)(x + in - LANES) & p->last) * weights(w, in - LANES);
-    return sums[0] + sums[1];
+    lanes sum = {0};
+    for (size_t l = 0; l < whole; l += LANES) sum += *(const lanes *)(x + l) * weights(w, l);
+    if (whole < in) sum += (lanes)((lane_mask) * (const lanes *)(x + in - LANES) & p->last) * weights(w, in - LANES);
+    return sum;
 }
 
 /* Computes y [rows][outs] of one tile; only the first `wanted` outputs exist, the spare sums read the last one again.
