@@ -65,7 +65,7 @@ static bool reduces(const struct grid *g, const struct shape *s, bool half)
     struct state *gradient = NULL;
     bool good = true;
     for (int t = 0; t < g->tensor_size; t++) good = layout_new(s, t, g->tensor_size, &all[t]) == OK && good;
-    good = good && (half ? state_new_half : state_new)("gradient", all[g->tensor_rank], &gradient) == OK;
+    good = good && state_new_held("gradient", all[g->tensor_rank], half, &gradient) == OK;
     if (!all_agree(g, good)) return false;
     for (int again = 0; again < 2; again++) { /* the second finds its buffer */
         const size_t before = memory_count();
@@ -147,7 +147,7 @@ static bool shares(const struct grid *g, const struct shape *shape, enum sharing
     for (int t = 0; t < g->tensor_size; t++) good = layout_new(shape, t, g->tensor_size, &all[t]) == OK && good;
     struct layout *l = all[g->tensor_rank];
     good = good && state_new("mine", l, &mine) == OK && layout_share(l, g, what, 1) == OK;
-    good = good && (half ? state_new_half : state_new)(what == SHARING_ALL ? "part" : "whole", l, &s) == OK;
+    good = good && state_new_held(what == SHARING_ALL ? "part" : "whole", l, half, &s) == OK;
     if (!all_agree(g, good)) return false;
     fill(g, mine);
     if (s->part) {
@@ -237,7 +237,7 @@ static void a_state_in_bfloat16_holds_what_is_added_and_committed(void **state)
     struct state *s, *full;
     double e[64];
     assert_int_equal(layout_new(shape, 0, 1, &l), OK);
-    assert_int_equal(state_new_half("x", l, &s), OK);
+    assert_int_equal(state_new_held("x", l, true, &s), OK);
     assert_int_equal(state_new("y", l, &full), OK);
     for (size_t layer = 0; layer < l->n_layer; layer++)
         for (int again = 0; again < 2; again++) {

@@ -156,6 +156,9 @@ struct rates {
 double plan_seconds(const struct plan *p, enum occasion of, const struct rates *r);
 /** Whether this link's ranks are on several nodes. */
 bool plan_crosses(const struct plan *p, enum link link);
+/* precision: bfloat16 holds risks' gradients and the reference so, and weights that no update changes. */
+static inline bool plan_half(const struct inputs *in) { return in->config->precision == PRECISION_BFLOAT16; }
+static inline bool plan_half_weights(const struct inputs *in) { return plan_half(in) && !in->trains; }
 /** The lines of the log and of --check. */
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
 /** Hash of all input values that affect results, independent of their spelling; measured: names of the probes. */

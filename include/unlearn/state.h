@@ -107,8 +107,8 @@ struct state {
     real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
-/** The same, held in bfloat16: what is written to it is rounded. It is no gradient that an update reads, and no moment. */
-enum status state_new_half(const char *name, const struct layout *l, struct state **out);
+/** The same, held in bfloat16 if `half`: what is written to it is rounded. Not for what an update reads or changes. */
+enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out);
 enum status state_new_moment(const char *name, const struct layout *l,
                              struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);

@@ -54,7 +54,8 @@ static void plain(bool ta, bool tb, size_t m, size_t n, size_t k, const uint16_t
         for (size_t j = 0; j < n; j++) {
             real sum = add ? c[i * ldc + j] : 0;
             for (size_t l = 0; l < k; l++)
-                sum += (real)from_half(a[ta ? l * m + i : i * k + l]) * (real)from_half(b[tb ? j * ldb + l : l * ldb + j]);
+                sum +=
+                    (real)from_half(a[ta ? l * m + i : i * k + l]) * (real)from_half(b[tb ? j * ldb + l : l * ldb + j]);
             c[i * ldc + j] = sum;
         }
 }

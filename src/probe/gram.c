@@ -77,7 +77,7 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(g->dot, m->subject->layout->n_param);
     TRY_NEW(g->weight, in->forget->n_row);
     TRY_NEW(g->loss, in->forget->n_row);
-    TRY(state_new("objective's gradient", m->subject->layout, &g->objective));
+    TRY(state_new_held("objective's gradient", m->subject->layout, plan_half(in), &g->objective));
     g->label[OBJECTIVE] = "objective", g->label[BATCH] = "batch", g->label[n - 1] = "update";
     if (in->n_regularizer) g->label[REGULARIZER] = "regularizer";
     for (size_t k = 0; k < in->n_risk; k++) g->label[risk + k] = in->risk[k].name;

@@ -187,7 +187,7 @@ enum status measurement_new(struct subject *s, struct training *t, struct measur
     TRY_NEW(m->risk_gradient, s->in->n_risk);
     for (size_t k = 0; k < s->in->n_risk; k++)
         if (k || !borrows(s->in))
-            TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
+            TRY(state_new_held("risk gradient", s->layout, plan_half(s->in), &m->risk_gradient[k]));
         else
             m->risk_gradient[k] = t->part;
     TRY(new_labels(m));

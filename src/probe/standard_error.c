@@ -65,7 +65,8 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(s->mean_weight, rows);
     TRY_NEW(s->x, rows);
     TRY_NEW(s->gradient, J);
-    for (s->n = 0; s->n < J; s->n++) TRY(state_new("objective's gradient", m->subject->layout, &s->gradient[s->n]));
+    for (s->n = 0; s->n < J; s->n++)
+        TRY(state_new_held("objective's gradient", m->subject->layout, plan_half(in), &s->gradient[s->n]));
 done:
     return st;
 }

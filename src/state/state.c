@@ -32,12 +32,12 @@ done:
 
 enum status state_new(const char *name, const struct layout *l, struct state **out)
 {
-    return make(name, l, layout_lockstep(l) != NULL, false, out);
+    return state_new_held(name, l, false, out);
 }
 
-enum status state_new_half(const char *name, const struct layout *l, struct state **out)
+enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out)
 {
-    return make(name, l, layout_lockstep(l) != NULL, true, out);
+    return make(name, l, layout_lockstep(l) != NULL, half, out);
 }
 
 enum status state_new_moment(const char *name, const struct layout *l, struct state **out)

@@ -44,7 +44,7 @@ enum status subject_new(const struct inputs *in, const struct plan *p, const str
     TRY(grid_new(p->data, p->tensor, &s->grid));
     st = layout_new(in->shape, s->grid->tensor_rank, p->tensor, &s->layout);
     if (st == OK) st = layout_share(s->layout, s->grid, p->sharing, p->layers);
-    if (st == OK) st = state_new("weights", s->layout, &s->weights);
+    if (st == OK) st = state_new_held("weights", s->layout, plan_half_weights(in), &s->weights);
     st = grid_agree(s->grid, st);
 done:
     return st;
@@ -70,7 +70,7 @@ enum status subject_engine(struct subject *s, struct timetable *t)
     const struct plan *p = s->plan;
     enum status st = OK;
     s->timetable = t;
-    if (p->copies) TRY(state_new("reference", s->layout, &s->reference));
+    if (p->copies) TRY(state_new_held("reference", s->layout, plan_half(s->in), &s->reference));
     if (s->in->needs_distribution && !p->copies) TRY(reference_list(s->in, t, s->layout, p->data, &s->kept));
     TRY(new_lists(s));
     TRY(model_new(s->layout, s->grid, &p->model, &s->model, NULL));
