@@ -317,7 +317,7 @@ const struct row config_table[] = {
     {"guard.project", NUMBER, AT(guard.project), "0",
      .help = "forget off retain gradient: share of the newest batch in the latter; 0: never; 1: it alone", RANGE(0, 1)},
     {"precision", CHOICE, AT(precision), "float32",
-     .help = "to which the operands of matrix products are rounded; sums and weights stay float32",
+     .help = "to which operands of matrix products are rounded, and weights that no update changes; sums stay float32",
      .choices = "float32|bfloat16"},
 };
 const size_t config_rows = sizeof config_table / sizeof *config_table;
