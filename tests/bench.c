@@ -152,7 +152,7 @@ static void effects_on(struct bench *b, size_t risks)
     struct objective ga;
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("ga", &ga);
-    must(engine_effects(&b->engine, 1, &ga, &rows, risks, b->risk, b->effect, b->loss, b->mean));
+    must(engine_effects(&b->engine, 1, &ga, &rows, risks, risks, b->risk, b->effect, b->loss, b->mean));
 }
 
 static void effects(struct bench *b) { effects_on(b, K); }

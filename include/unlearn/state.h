@@ -148,6 +148,9 @@ real *state_own(const struct state *s, size_t layer);
  *  each layer is complete, which is all that state_dot(), optim_norm() and optim_update() read. Where the layout's states are
  *  not shared, every process has all of it.                                                     Collective over grid. */
 enum status state_reduce(const struct grid *g, struct state *gradient);
+/** Of a complete gradient, leaves each element that is summed over processes on one of them alone, 0 on the others: then something
+ *  can be added to it, and state_reduce() completes the sum.                                                     Local. */
+void state_count_once(struct state *gradient);
 /** Completes what is held of a state of which every process has completed its part.       Collective over the data ranks. */
 void state_gather(struct state *s);
 /* Of all that is held; of two states the same is held. */

@@ -11,7 +11,7 @@
 
 struct products {
     struct engine *e;
-    size_t J, K, n; /* n instances */
+    size_t J, K, n, among; /* n instances; among: see engine_effects() */
     struct state *const *risk;
     const size_t *instance; /* place in the list of each sequence of this pass */
     double *out;            /* [J][K][n_slot][n] */
@@ -102,7 +102,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
 {
     const struct products *s = context;
     enum phase before = phase_enter(PHASE_PRODUCTS);
-    if (formed_pays(c->J, s->K, c->n_seq, c->first))
+    if (formed_pays(c->J, s->among, c->n_seq, c->first))
         by_tiles(s, use, p, n_param, c, x, dy);
     else
         by_rows(s, use, p, n_param, c, x, dy);
@@ -161,10 +161,10 @@ static void embed(void *context, size_t use, const struct param *p, const struct
 }
 
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
-                           struct state *const *risk, double *e_out, double *loss, double *mean_weight)
+                           size_t among, struct state *const *risk, double *e_out, double *loss, double *mean_weight)
 {
     struct engine_room *room = e->room;
-    struct products s = {.e = e, .J = J, .K = K, .n = r->n, .risk = risk, .out = e_out};
+    struct products s = {.e = e, .J = J, .K = K, .n = r->n, .among = among, .risk = risk, .out = e_out};
     const struct sink sink = {
         .context = &s, .begin = begin, .end = end, .linear = linear, .bias = bias, .scale = scale, .embed = embed};
     const enum outputs which = objective_outputs(o);

@@ -161,6 +161,21 @@ done:
     return st;
 }
 
+void state_count_once(struct state *gradient)
+{
+    const struct layout *l = gradient->layout;
+    if (gradient->part) return; /* what is added to a layer is summed by itself */
+    for (size_t i = 0; i < l->n_param; i++) {
+        const struct param *p = &l->param[i];
+        const size_t end = p->offset + p->row_count * p->col_count;
+        size_t first, count;
+        param_part(l, p, p->shared, &first, &count); /* what tensor ranks keep together but do not sum is complete on each */
+        if (!count) first = end;
+        math_fill(first - p->offset, 0, gradient->data + p->offset);
+        math_fill(end - first - count, 0, gradient->data + first + count);
+    }
+}
+
 void state_gather(struct state *s)
 {
     if (s->layout->sharing && !s->part && s->data) gather(s->layout->sharing->grid->data, s);

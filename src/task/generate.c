@@ -44,7 +44,8 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
-    p->all.states = 1;
+    demand_held(&p->all, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = true});
+    p->all.states = 1, p->halves = plan_half(in, plan_held(p, "weights"));
     plan_share(l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);

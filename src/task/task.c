@@ -77,7 +77,7 @@ static enum status run_new(struct run *r, struct timetable *s, const struct grid
     enum status st;
     TRY(subject_new(in, r->plan, world, &r->subject));
     TRY(subject_engine(r->subject, s));
-    if (in->trains) TRY(training_new(r->subject, in->measures ? probes_show(in) : 0, &r->training));
+    if (in->trains) TRY(training_new(r->subject, &r->training));
     if (in->measures) TRY(measurement_new(r->subject, r->training, &r->measurement));
     if (in->evaluation) TRY(evaluation_new(r->subject, &r->evaluation));
 done:
@@ -90,6 +90,7 @@ static void run_rest(struct run *r)
     evaluation_free(r->evaluation), r->evaluation = NULL;
     measurement_free(r->measurement), r->measurement = NULL;
     training_free(r->training), r->training = NULL;
+    if (r->subject) subject_states_free(r->subject);
 }
 
 void run_free(struct run *r)

@@ -10,16 +10,14 @@ static double weighted(const struct training *t, size_t n)
     return sum;
 }
 
-/* gradient = the complete gradient of the batch's loss, each part of it times its t->factor; *norm its norm; *loss the loss
+/* t->gradient = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
  * without and *scaled with the factors. */
-static enum status part_gradient(struct training *t, const struct objective *o, const struct rows *rows,
-                                 struct state *gradient, double *norm, double *loss, double *scaled)
+static enum status loss_gradient(struct training *t, const struct objective *o, const struct rows *rows, bool add,
+                                 double *loss, double *scaled)
 {
-    struct subject *s = t->subject;
     enum status st;
     part_weights(t, o, rows, t->factor, t->weight);
-    TRY(subject_gradient(s, o, rows, t->weight, gradient, t->loss));
-    *norm = optim_norm(s->grid, guard_still(t), gradient);
+    TRY(subject_gradient(t->subject, o, rows, t->weight, add, t->gradient, t->loss));
     *scaled = weighted(t, rows->n);
     part_weights(t, o, rows, NULL, t->weight);
     *loss = weighted(t, rows->n);
@@ -32,8 +30,15 @@ static void same_factor(struct training *t, size_t n, double factor)
     for (size_t i = 0; i < n; i++) t->factor[i] = factor;
 }
 
-/* Computes, reduces and adds each regulariser's gradient separately even if no probe reads it, so that measuring does
- * not change the results. */
+/* x = the gradient - x: what was added since it was copied */
+static void difference(const struct training *t, struct state *x)
+{
+    state_scale(x, -1);
+    state_add(x, 1, t->gradient);
+}
+
+/* The gradient of each regulariser is added to that of the batch where it is formed, whoever reads it by itself: that is what the sum
+ * has more than before, so that neither measuring nor the memory there is changes the results. */
 static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
@@ -48,14 +53,12 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
         TRY(dual_begin(t, i, k, &rows));
     else
         same_factor(t, reg->batch, reg->weight);
-    TRY(part_gradient(t, &reg->objective, &rows, t->part, &u->norm_of_part[k], &u->part[k], &scaled));
+    if (t->part) state_copy(t->gradient, t->part);
+    TRY(loss_gradient(t, &reg->objective, &rows, true, &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
+    if (t->part) difference(t, t->part);
+    u->norm_of_part[k] = t->part ? optim_norm(t->subject->grid, guard_still(t), t->part) : NAN;
     guard_regularizer_formed(t, k);
-    state_add(t->gradient, 1, t->part);
-    if (t->regularizer != t->part) {
-        if (k == 0) state_fill(t->regularizer, 0);
-        state_add(t->regularizer, 1, t->part);
-    }
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
     u->tokens += (size_t)rows_tokens(&rows);
 done:
@@ -77,14 +80,17 @@ enum status training_gradient(struct training *t, size_t i)
     guard_begin(t);
     timetable_rows(s->timetable, i, t->batch_row);
     same_factor(t, rows.n, factor);
-    TRY(part_gradient(t, &in->objective, &rows, t->gradient, &u->norm_of_objective, &u->objective, &scaled));
+    TRY(loss_gradient(t, &in->objective, &rows, false, &u->objective, &scaled));
+    u->norm_of_objective = optim_norm(s->grid, guard_still(t), t->gradient);
     u->loss = factor * u->objective;
     u->dual = dual_weight(t);
     u->norm = u->norm_of_objective;
     u->rate = optim_rate(&t->optim->set, i);
     u->tokens = (size_t)rows_tokens(&rows);
     TRY(guard_objective_formed(t, i));
+    if (t->regularizers) state_copy(t->gradient, t->regularizers);
     for (size_t k = 0; k < in->n_regularizer; k++) TRY(add_regularizer(t, i, k));
+    if (t->regularizers) difference(t, t->regularizers);
     if (in->n_regularizer) u->norm = optim_norm(s->grid, guard_still(t), t->gradient);
     u->seconds = clock_seconds() - began;
 done:
