@@ -66,9 +66,9 @@ static enum status print_plan(const struct inputs *in, const struct plan *p, str
     TRY(text_print(out, "prompts    %s: %zu, %zu at a time in each process, up to %zu tokens with their answers\n",
                    c->generate.prompts ? c->generate.prompts : "generate.prompt", in->prompts->n, p->slots,
                    c->generate.max_length));
-    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights, %.1f decoding, %.1f answers\n",
+    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights%s, %.1f decoding, %.1f answers\n",
                    (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)plan_states(p) / 1e6,
-                   (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
+                   p->halves ? " in bfloat16" : "", (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
     TRY(text_print(out, "work       at most %.3g Gflop", p->all.flops_evaluate / 1e9));
 done:
     return st;

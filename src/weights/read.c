@@ -21,7 +21,7 @@ static enum status reader_new(size_t buffer, const char *dir, const struct layou
 {
     enum status st = OK;
     size_t longest = 0;
-    *r = (struct reader){.fd = -1, .room = buffer};
+    *r = (struct reader){.fd = -1, .room = half ? buffer / 3 : buffer}; /* what is read, and twice as many bytes wide */
     TRY(checkpoint_open(dir, l, &r->checkpoint));
     for (size_t i = 0; i < l->n_param; i++) {
         const size_t row = param_file_cols(&l->param[i]) * storage_size(r->checkpoint->at[i]->storage);
