@@ -4,8 +4,8 @@
 #include <math.h>
 
 enum { UPDATES = 3 };
-#define COMMON                                                                                                  \
-    "optimizer={lr: 1.0e-3, weight_decay: 0.01, warmup_steps: 0}", "train={steps: 3, batch_size: 4}",           \
+#define COMMON                                                                                        \
+    "optimizer={lr: 1.0e-3, weight_decay: 0.01, warmup_steps: 0}", "train={steps: 3, batch_size: 4}", \
         "objective.regularizer=[{name: gd, weight: 0.5}, {name: kl}]"
 
 struct made {
@@ -58,7 +58,7 @@ static bool together(const struct home *a, const struct home *b) { return a->fro
 static void what_is_alive_together_has_memory_of_its_own(void **state)
 {
     static const char *const plain[] = {NULL}, *const spread[] = {"geffect.standard_error=true",
-                                                                   "geffect.objectives=[npo, ga, wga]", NULL};
+                                                                  "geffect.objectives=[npo, ga, wga]", NULL};
     static const char *const much[] = {"geffect={fidelity: true, gram: true, standard_error: true, curvature: true}",
                                        "guard.project=0.5", "objective.regularizer=[{name: gd}, {name: rr}]", NULL};
     static const char *const turns[] = {"parallel.risks=in_turn", "geffect.standard_error=true", NULL};

@@ -138,9 +138,9 @@ struct plan {
     enum shard shard;        /* as the input asks, or another that is planned for */
     enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
-    bool in_turn;            /* the gradients of the risks are held one at a time, and the effects on each found by itself */
-    bool in_turn_helps;      /* the input asks for all at once, and less memory would do */
-    bool apart;              /* the gradient of each regulariser is held by itself too, for its norm */
+    bool in_turn;       /* the gradients of the risks are held one at a time, and the effects on each found by itself */
+    bool in_turn_helps; /* the input asks for all at once, and less memory would do */
+    bool apart;         /* the gradient of each regulariser is held by itself too, for its norm */
     struct engine_limits engine;
     struct model_limits model;
     size_t slots; /* answers generated together */

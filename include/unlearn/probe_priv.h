@@ -75,8 +75,9 @@ struct probe {
     /* AT_EFFECTS, for risks first ... first+n-1, whose gradients are held: m->effect [J][n][slot][forget rows] has the effects of all
      * objectives on them, */
     void (*objectives)(const struct measurement *m, void *self, size_t first, size_t n);
-    enum status (*risks)(struct measurement *m, void *self, size_t first, size_t n); /* and what else needs these gradients */
-    enum status (*before)(struct measurement *m, void *self);                         /* AT_PROBES */
+    enum status (*risks)(struct measurement *m, void *self, size_t first,
+                         size_t n);                           /* and what else needs these gradients */
+    enum status (*before)(struct measurement *m, void *self); /* AT_PROBES */
     /* AT_FORMED, AT_UPDATED; u NULL: there is no update, or it was not made */
     enum status (*formed)(struct measurement *m, void *self, const struct update *u);
     enum status (*after)(struct measurement *m, void *self, const struct update *u);

@@ -16,7 +16,7 @@ struct update {                     /* the numbers of one update; NaN: there was
     size_t tokens;
 };
 struct training {
-    struct subject *subject;   /* borrowed; its weights are updated */
+    struct subject *subject; /* borrowed; its weights are updated */
     /* states that the plan has, of which it says when they are alive; NULL: nothing reads it; borrowed from the subject */
     struct state *gradient;     /* of the batch, complete */
     struct state *part;         /* what one regulariser has added to it, reused for each */

@@ -67,7 +67,7 @@ struct action {
     enum status (*make)(struct training *t);                /*                                             Local. */
     enum status (*objective)(struct training *t, size_t i); /* t->gradient is the objective's: nothing is added yet.
                                                                                              Collective over the job. */
-    void (*regularizer)(struct training *t, size_t k); /* t->part is what regulariser k has added. The same */
+    void (*regularizer)(struct training *t, size_t k);      /* t->part is what regulariser k has added. The same */
     void (*measured)(struct training *t, const struct seen *seen); /*                      Collective over the job. */
     void (*rectify)(struct training *t);                   /* last, before the update: changes t->gradient. Local. */
     void (*updated)(struct training *t);                   /* the update is made                          Local. */

@@ -262,8 +262,8 @@ static double cost(const struct chooser *c)
         times[OF_MEASUREMENT] += timetable_measured(c->in->config, c->s, t);
     for (int of = 0; of < N_OCCASION; of++) {
         const struct work *w = &p->all.work[of];
-        sum += times[of] * (w->products * (1 + (p->model.logits ? p->logits_again : 0)) +
-                            (p->model.recompute ? w->again : 0));
+        sum += times[of] *
+               (w->products * (1 + (p->model.logits ? p->logits_again : 0)) + (p->model.recompute ? w->again : 0));
     }
     return sum;
 }
@@ -284,7 +284,7 @@ static size_t list_ways(const struct inputs *in, const struct plan *p, struct wa
     for (int again = 0; again < 2 && p->all.objectives; again++)
         for (int few = rows != CONFIG_AUTO; few < 2; few++)
             if (asked == RECOMPUTE_AUTO || again == (asked == RECOMPUTE_BLOCK))
-                way[n++] = (struct way){.logits = !few                ? 0
+                way[n++] = (struct way){.logits = !few                  ? 0
                                                   : rows == CONFIG_AUTO ? MODEL_SLAB
                                                                         : larger(rows, MODEL_SLAB),
                                         .recompute = again};
@@ -332,8 +332,8 @@ static enum status choose_way(const struct chooser *c)
         may = may_turn(p);
         p->flops_together = p->all.flops_measure;
         if (!may || asked != RISKS_IN_TURN) TRY(try_ways(c, apart, false, &best));
-        if (may && (asked == RISKS_IN_TURN ||
-                    (asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute))))
+        if (may &&
+            (asked == RISKS_IN_TURN || (asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute))))
             TRY(try_ways(c, apart, true, &best));
         p->in_turn_helps = may && asked == RISKS_TOGETHER && !best.fits;
     }

@@ -5,11 +5,12 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status print_memory(const struct plan *p, struct text *out)
 {
-    return text_print(out,
-                      "memory     %.1f MB a process: %.1f at start, %zu states of %.1f, %.1f activations, %.1f products, %.1f "
-                      "results, %.1f buffers\n",
-                      mega(p->bytes), mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state),
-                      mega(p->bytes_model), mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers));
+    return text_print(
+        out,
+        "memory     %.1f MB a process: %.1f at start, %zu states of %.1f, %.1f activations, %.1f products, %.1f "
+        "results, %.1f buffers\n",
+        mega(p->bytes), mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state), mega(p->bytes_model),
+        mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers));
 }
 
 /* Bytes that a process holds of a state. */
@@ -21,9 +22,9 @@ static size_t held_bytes(const struct plan *p, const struct held *h)
 /* "risks 2 x 5.4 MB effects", one kind of states after the other: those that are kept, then in the order of their lives. */
 static enum status print_states(const struct plan *p, struct text *out)
 {
-    static const char *const moment[N_MOMENT] = {[AT_EFFECTS] = "effects",   [AT_PROBES] = "probes",
-                                                 [AT_GRADIENT] = "gradient", [AT_FORMED] = "gradient formed",
-                                                 [AT_UPDATE] = "update",     [AT_UPDATED] = "after the update"};
+    static const char *const moment[N_MOMENT] = {
+        [AT_EFFECTS] = "effects",        [AT_PROBES] = "probes", [AT_GRADIENT] = "gradient",
+        [AT_FORMED] = "gradient formed", [AT_UPDATE] = "update", [AT_UPDATED] = "after the update"};
     const char *first = "states     ";
     enum status st = OK;
     for (int from = -1; from < N_MOMENT; from++)
@@ -46,13 +47,15 @@ static enum status print_given_up(const struct inputs *in, const struct plan *p,
 {
     enum status st = OK;
     if (p->in_turn && in->n_risk > 1)
-        TRY(text_print(out,
-                       "risks      in turn%s: 1 gradient held in place of %zu; a measurement takes %.3g Gflop in place of "
-                       "%.3g\n",
-                       in->config->parallel.risks == RISKS_AUTO ? ", or the memory would not do" : "", in->n_risk,
-                       p->all.flops_measure / 1e9, p->flops_together / 1e9));
+        TRY(text_print(
+            out,
+            "risks      in turn%s: 1 gradient held in place of %zu; a measurement takes %.3g Gflop in place of "
+            "%.3g\n",
+            in->config->parallel.risks == RISKS_AUTO ? ", or the memory would not do" : "", in->n_risk,
+            p->all.flops_measure / 1e9, p->flops_together / 1e9));
     if (in->trains && in->n_regularizer && !plan_held(p, "regulariser"))
-        TRY(text_print(out, "norms      of single regularisers' gradients are not measured, or the memory would not do\n"));
+        TRY(text_print(out,
+                       "norms      of single regularisers' gradients are not measured, or the memory would not do\n"));
 done:
     return st;
 }

@@ -113,8 +113,8 @@ static enum status effects(struct measurement *m, size_t J, const struct objecti
                            size_t n_risk, double *effect, double *loss, double *mean_weight)
 {
     struct subject *s = m->subject;
-    enum status st = engine_effects(&s->engine, J, o, rows, n_risk, s->in->n_risk, m->risk_gradient, effect, loss,
-                                    mean_weight);
+    enum status st =
+        engine_effects(&s->engine, J, o, rows, n_risk, s->in->n_risk, m->risk_gradient, effect, loss, mean_weight);
     double passes = 2 + 2.0 * (double)n_risk + 2.0 * (double)J;
     for (size_t j = 0; j < J; j++) passes += plan_reference(s->plan, &o[j]);
     subject_count(s, rows, passes);

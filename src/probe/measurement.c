@@ -21,7 +21,8 @@ static double work(const struct inputs *in, const struct plan *p, double N)
     double flops = (turns * (2 + 2 * J) + 2 * K) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)
         flops += 6 * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
-    if (retain) flops += (double)in->n_regularizer * (4 * turns + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
+    if (retain)
+        flops += (double)in->n_regularizer * (4 * turns + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
     return flops;
 }
 

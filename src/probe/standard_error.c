@@ -102,7 +102,8 @@ static enum status one_risk(struct subject *s, struct spread *p, size_t first, s
     struct objective nll;
     enum status st;
     objective_find("nll", &nll);
-    TRY(engine_effects(&s->engine, 1, &nll, &rows, J, in->n_measured, p->gradient, p->effect, p->effect_loss, p->mean_weight));
+    TRY(engine_effects(&s->engine, 1, &nll, &rows, J, in->n_measured, p->gradient, p->effect, p->effect_loss,
+                       p->mean_weight));
     for (size_t j = 0; j < J; j++) {
         for (size_t i = 0; i < n; i++) {
             p->x[i] = 0;

@@ -31,10 +31,11 @@ enum status probes_named(const struct inputs *in, struct text *out)
 static enum status refuse_turns(const struct inputs *in, const char *key)
 {
     const struct place place = config_place(in->config, "parallel.risks");
-    return fail(ERR_INPUT,
-                "%s: parallel.risks: in_turn holds the gradient of one risk at a time, but %s compares all of them with the "
-                "update: leave that out, or give auto",
-                place_text(&place), key);
+    return fail(
+        ERR_INPUT,
+        "%s: parallel.risks: in_turn holds the gradient of one risk at a time, but %s compares all of them with the "
+        "update: leave that out, or give auto",
+        place_text(&place), key);
 }
 
 enum status probes_check(const struct inputs *in)

@@ -135,7 +135,8 @@ static enum status one_group(struct measurement *m, struct tokens *t, size_t j, 
                       tokens ? t->effect + first * t->n : NULL, tokens ? t->nll : NULL, t->group));
     for (size_t i = j; i < end; i++) {
         passes += plan_reference(s->plan, &in->measured[i]);
-        memcpy(t->along + (i * t->n_risk + first) * rows.n, t->group + (i - j) * n * rows.n, n * rows.n * sizeof *t->along);
+        memcpy(t->along + (i * t->n_risk + first) * rows.n, t->group + (i - j) * n * rows.n,
+               n * rows.n * sizeof *t->along);
     }
     subject_count(s, &rows, passes);
 done:
