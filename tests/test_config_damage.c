@@ -8,7 +8,7 @@ static const char *const full =
     "data:\n  template: {question_start: \"Q\\n\", question_end: '', answer_start: \"\\u00e9\"}\n  max_length: 500\n"
     "  forget: {path: F, question: question, answer: answer, rows: all}\n  retain: {path: R, held_out: auto}\n"
     "  idk: {path: I, draw: random}\n"
-    "parallel: {data: auto, tensor: auto, shard: none, threads: auto, tokens: auto, recompute: auto, logits: auto}\n"
+    "parallel: {data: auto, tensor: auto, shard: none, threads: auto, tokens: auto, recompute: auto, logits: auto, risks: auto}\n"
     "objective: {name: npo, beta: 0.5, regularizer: [{name: kl, weight: 1.0, batch_size: auto}]}\n"
     "optimizer: {name: adamw, lr: 1.0e-5, betas: [0.9, 0.999], eps: 1.0e-8, weight_decay: 0.0, schedule: linear,\n"
     "  warmup_steps: auto, clip: 0}\n"

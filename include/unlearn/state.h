@@ -131,6 +131,7 @@ void state_fill(struct state *s, real value);
 void state_copy(const struct state *from, struct state *to);
 void state_scale(struct state *s, real factor);
 void state_add(struct state *s, real factor, const struct state *x); /* s += factor x */
+void state_take_from(const struct state *x, struct state *s);        /* s = x - s */
 /** <a, b> per parameter, e [n_param]: what this process counts; sum over layout_sums() to complete.               Local. */
 void state_dot(const struct state *a, const struct state *b, double *e);
 /** The first tensor with a value that is not finite in this process's part, NULL: all are.                        Local. */

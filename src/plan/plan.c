@@ -215,6 +215,7 @@ static enum status count_memory(const struct chooser *c, size_t logits, bool rec
     struct plan *p = c->p;
     enum status st;
     p->model.logits = logits, p->model.recompute = recompute;
+    plan_share(c->l, p);
     TRY(model_new(c->l, c->g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
                p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
@@ -230,7 +231,6 @@ static enum status ask_way(const struct chooser *c, bool apart, bool in_turn)
     p->apart = apart, p->in_turn = in_turn;
     ask(c->in, c->s, c->l, c->counter, p);
     limits(c->in, p);
-    plan_share(c->l, p);
     return engine_room_new(&e, &p->engine, true, &p->bytes_engine);
 }
 

@@ -139,6 +139,12 @@ void state_add(struct state *s, real factor, const struct state *x)
         math_add_scaled(s->size, factor, x->data, s->data);
 }
 
+void state_take_from(const struct state *x, struct state *s)
+{
+    assert(s->size == x->size);
+    math_take_from(s->size, x->data, s->data);
+}
+
 void state_dot(const struct state *a, const struct state *b, double *e)
 {
     const struct layout *l = a->layout;

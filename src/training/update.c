@@ -30,13 +30,6 @@ static void same_factor(struct training *t, size_t n, double factor)
     for (size_t i = 0; i < n; i++) t->factor[i] = factor;
 }
 
-/* x = the gradient - x: what was added since it was copied */
-static void difference(const struct training *t, struct state *x)
-{
-    state_scale(x, -1);
-    state_add(x, 1, t->gradient);
-}
-
 /* The gradient of each regulariser is added to that of the batch where it is formed, whoever reads it by itself: that is what the sum
  * has more than before, so that neither measuring nor the memory there is changes the results. */
 static enum status add_regularizer(struct training *t, size_t i, size_t k)
@@ -56,7 +49,7 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
     if (t->part) state_copy(t->gradient, t->part);
     TRY(loss_gradient(t, &reg->objective, &rows, true, &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
-    if (t->part) difference(t, t->part);
+    if (t->part) state_take_from(t->gradient, t->part);
     u->norm_of_part[k] = t->part ? optim_norm(t->subject->grid, guard_still(t), t->part) : NAN;
     guard_regularizer_formed(t, k);
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
@@ -90,7 +83,7 @@ enum status training_gradient(struct training *t, size_t i)
     TRY(guard_objective_formed(t, i));
     if (t->regularizers) state_copy(t->gradient, t->regularizers);
     for (size_t k = 0; k < in->n_regularizer; k++) TRY(add_regularizer(t, i, k));
-    if (t->regularizers) difference(t, t->regularizers);
+    if (t->regularizers) state_take_from(t->gradient, t->regularizers);
     if (in->n_regularizer) u->norm = optim_norm(s->grid, guard_still(t), t->gradient);
     u->seconds = clock_seconds() - began;
 done:
