@@ -209,6 +209,44 @@ static void logits_are_held_where_there_is_room(void **state)
     }
 }
 
+/* The risks' gradients in turn before the norms of regularisers, and these where another process has to, whatever room is here; not
+ * in turn where something compares the risks' gradients with the update. */
+static void gradients_are_held_as_memory_asks(void **state)
+{
+    static const char *const plain[] = {"parallel={data: 1, tensor: 1}", NULL}, *const kept[] = {"geffect.fidelity=true",
+                                                                                                 NULL};
+    static const char *const least[] = {"parallel={data: 1, tensor: 1, recompute: block, logits: 256, risks: together}",
+                                        NULL};
+    const struct plan wide = plan_of(plain, 1), narrow = plan_of(least, 1);
+    const struct {
+        const char *const *more;
+        struct machine m;
+        bool in_turn, apart;
+        size_t states;
+    } cases[] = {
+        {plain, {.room = wide.bytes}, false, true, 1 + 2},
+        {plain,
+         {.room = narrow.bytes - wide.bytes_state / 2},
+         true,
+         false,
+         1 + 1}, /* the part that norms want takes what turns save */
+        {plain, {.room = SIZE_MAX, .in_turn = true, .merged = true}, true, false, 1 + 1},
+        {plain, {.room = SIZE_MAX, .in_turn = true}, true, true, 1 + 2},
+        {kept, {.room = 0, .in_turn = true}, false, true, 1 + 6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct machine m = cases[i].m;
+        struct demo_run d;
+        m.processes = m.node_processes = 1, m.resident = 1000;
+        demo_inputs(&d, cases[i].more);
+        demo_plan(&d, &m);
+        assert_int_equal(d.plan.in_turn, cases[i].in_turn);
+        assert_int_equal(d.plan.apart, cases[i].apart);
+        assert_int_equal(d.plan.all.states, cases[i].states);
+        demo_free(&d);
+    }
+}
+
 static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
 {
     assert_int_equal(plan_of(auto_layout, 2).data, 2);
@@ -230,6 +268,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(seconds_follow_from_the_rates),
         cmocka_unit_test(fewer_rows_of_logits_take_less),
         cmocka_unit_test(logits_are_held_where_there_is_room),
+        cmocka_unit_test(gradients_are_held_as_memory_asks),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

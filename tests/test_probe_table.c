@@ -28,7 +28,8 @@ static void check(const char *const *more, const char *names, bool keeps)
     demo_free(&d);
     demo_inputs(&d, turns);
     assert_int_equal(probes_check(d.in), keeps ? ERR_INPUT : OK);
-    if (keeps) assert_non_null(strstr(fail_message(), "parallel.risks: in_turn holds the gradient of one risk at a time"));
+    if (keeps)
+        assert_non_null(strstr(fail_message(), "parallel.risks: in_turn holds the gradient of one risk at a time"));
     fail_clear();
     demo_free(&d);
 }

@@ -4,8 +4,8 @@
 #include <math.h>
 
 enum { UPDATES = 3 };
-#define COMMON                                                                                                  \
-    "optimizer={lr: 1.0e-3, weight_decay: 0.01, warmup_steps: 0}", "train={steps: 3, batch_size: 4}",           \
+#define COMMON                                                                                        \
+    "optimizer={lr: 1.0e-3, weight_decay: 0.01, warmup_steps: 0}", "train={steps: 3, batch_size: 4}", \
         "objective.regularizer=[{name: gd, weight: 0.5}, {name: kl}]"
 
 struct made {
@@ -37,16 +37,19 @@ static struct made run_within(const char *const *more, size_t room)
     return made;
 }
 
-/* Nor does what a probe reads: the gradient of the regularisers is there for gram. */
-static void neither_room_nor_a_probe_changes_an_update(void **state)
+/* Room for less changes it by rounding alone; what a probe reads, not at all: the gradient of the regularisers is there for gram. */
+static void a_probe_changes_no_update_and_less_room_hardly(void **state)
 {
     static const char *const plain[] = {COMMON, NULL}, *const shown[] = {COMMON, "geffect.gram=true", NULL};
     const struct made wide = run_within(plain, SIZE_MAX), narrow = run_within(plain, 0), gram = run_within(shown, 0);
-    assert_memory_equal(wide.weights, narrow.weights, wide.size * sizeof *wide.weights);
+    double apart = 0;
+    for (size_t i = 0; i < wide.size; i++)
+        apart += fabs((double)wide.weights[i] - (double)narrow.weights[i]) / (double)wide.size;
+    assert_true(apart < UPDATES * 1e-3 * (sizeof(real) == 4 ? 1e-3 : 1e-9)); /* of three steps */
     assert_memory_equal(wide.weights, gram.weights, wide.size * sizeof *wide.weights);
     assert_true(wide.part[0] > 0 && wide.part[1] > 0);
     assert_true(isnan(narrow.part[0]) && isnan(narrow.part[1])); /* what is measured is given up last, but it is */
-    assert_near(wide.whole, narrow.whole, 0);
+    assert_near(wide.whole, narrow.whole, sizeof(real) == 4 ? 1e-4 * wide.whole : 1e-10 * wide.whole);
     assert_true(isnan(wide.sum) && isnan(narrow.sum));
     assert_true(gram.sum > fabs(wide.part[0] - wide.part[1]) && gram.sum < wide.part[0] + wide.part[1]);
     free(wide.weights), free(narrow.weights), free(gram.weights);
@@ -58,7 +61,7 @@ static bool together(const struct home *a, const struct home *b) { return a->fro
 static void what_is_alive_together_has_memory_of_its_own(void **state)
 {
     static const char *const plain[] = {NULL}, *const spread[] = {"geffect.standard_error=true",
-                                                                   "geffect.objectives=[npo, ga, wga]", NULL};
+                                                                  "geffect.objectives=[npo, ga, wga]", NULL};
     static const char *const much[] = {"geffect={fidelity: true, gram: true, standard_error: true, curvature: true}",
                                        "guard.project=0.5", "objective.regularizer=[{name: gd}, {name: rr}]", NULL};
     static const char *const turns[] = {"parallel.risks=in_turn", "geffect.standard_error=true", NULL};
@@ -77,7 +80,7 @@ static void what_is_alive_together_has_memory_of_its_own(void **state)
         size_t n, memories;
         demo_inputs(&d, cases[c].more);
         demo_subject_within(&d, SIZE_MAX);
-        assert_int_equal(plan_homes(&d.plan, &n, &home, &memories), OK);
+        assert_int_equal(plan_homes(d.in, &d.plan, &n, &home, &memories), OK);
         assert_int_equal(memories, cases[c].memories);
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < n; j++) {
@@ -95,7 +98,7 @@ static void what_is_alive_together_has_memory_of_its_own(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(neither_room_nor_a_probe_changes_an_update),
+        cmocka_unit_test(a_probe_changes_no_update_and_less_room_hardly),
         cmocka_unit_test(what_is_alive_together_has_memory_of_its_own),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -128,9 +128,10 @@ struct part {
 enum { MOST_PARTS = 4 };
 struct machine { /* what the job runs on */
     int processes, node_processes;
-    size_t resident; /* bytes that this process has already: libraries, inputs */
-    size_t room;     /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
-    size_t node;     /* bytes that all processes of a node may have together */
+    size_t resident;      /* bytes that this process has already: libraries, inputs */
+    size_t room;          /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
+    size_t node;          /* bytes that all processes of a node may have together */
+    bool in_turn, merged; /* what the memory of some process asks of all: struct plan's in_turn, and not its apart */
 };
 struct plan {
     int data, tensor, threads, node_processes;

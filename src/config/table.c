@@ -116,7 +116,8 @@ const struct row config_table[] = {
          "rows of logits held for a backward, at least 256; others are computed twice; auto: all, if the memory would do",
      RANGE(1, 1e9), ALSO_AUTO | FREE},
     {"parallel.risks", CHOICE, AT(parallel.risks), "auto",
-     .help = "gradients of the risks that are held at a time: all, or one, and what reads them once for each; auto: one where "
+     .help = "gradients of the risks that are held at a time: all, or one, and what reads them once for each; auto: one "
+             "where "
              "the memory would not do",
      .choices = "auto|together|in_turn", .flags = FREE},
     {"parallel.products", CHOICE, AT(parallel.products), "auto",

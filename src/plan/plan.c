@@ -207,7 +207,7 @@ struct chooser { /* borrows all */
     const struct layout *l;
     const struct grid *g;
     struct counter *counter;
-    size_t room;
+    const struct machine *m;
     struct plan *p;
 };
 
@@ -217,6 +217,7 @@ static enum status count_memory(const struct chooser *c, size_t logits, bool rec
     struct plan *p = c->p;
     enum status st;
     p->model.logits = logits, p->model.recompute = recompute;
+    plan_share(c->l, p);
     TRY(model_new(c->l, c->g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
                p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
@@ -233,7 +234,6 @@ static enum status ask_way(const struct chooser *c, bool apart, bool in_turn)
     p->apart = apart, p->in_turn = in_turn;
     ask(c->in, c->s, c->l, c->counter, p);
     limits(c->in, p);
-    plan_share(c->l, p);
     TRY(plan_halves(c->in, p));
     st = engine_room_new(&e, &p->engine, true, &p->bytes_engine);
 done:
@@ -316,7 +316,7 @@ static enum status try_ways(const struct chooser *c, bool apart, bool in_turn, s
     n = list_ways(c->in, c->p, way);
     for (size_t i = 0; i < n; i++) {
         TRY(count_memory(c, way[i].logits, way[i].recompute));
-        const struct best now = {way[i], cost(c), c->p->bytes, c->p->bytes <= c->room};
+        const struct best now = {way[i], cost(c), c->p->bytes, c->p->bytes <= c->m->room};
         if (now.fits == best->fits ? now.fits ? now.cost < best->cost : now.bytes < best->bytes : now.fits) *best = now;
     }
 done:
@@ -332,14 +332,13 @@ static enum status choose_way(const struct chooser *c)
     struct best best = {.bytes = SIZE_MAX};
     size_t states;
     enum status st = OK;
-    for (int apart = 1; apart >= 0 && !best.fits; apart--) {
-        bool may;
+    for (int apart = !c->m->merged; apart >= 0 && !best.fits; apart--) {
+        bool may, must;
         TRY(ask_way(c, apart, false));
-        may = may_turn(p);
+        may = may_turn(p), must = may && (asked == RISKS_IN_TURN || c->m->in_turn);
         p->flops_together = p->all.flops_measure;
-        if (!may || asked != RISKS_IN_TURN) TRY(try_ways(c, apart, false, &best));
-        if (may &&
-            (asked == RISKS_IN_TURN || (asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute))))
+        if (!must) TRY(try_ways(c, apart, false, &best));
+        if (must || (may && asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute)))
             TRY(try_ways(c, apart, true, &best));
         p->in_turn_helps = may && asked == RISKS_TOGETHER && !best.fits;
     }
@@ -369,7 +368,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     pass_tokens(in, p);
     TRY(counter_new(in, s, l, p, &counter));
     p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
-    TRY(choose_way(&(struct chooser){in, s, l, &g, counter, m->room, p}));
+    TRY(choose_way(&(struct chooser){in, s, l, &g, counter, m, p}));
     for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
     counter_free(counter);

@@ -55,7 +55,8 @@ static void demand(const struct inputs *in, const struct plan *p, const struct l
     demand_held(d, (struct held){"objective", 1, AT_FORMED, AT_UPDATED, .half = true});
     if (in->trains) {
         demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATED);
-        if (R) demand_states(d, R == 1 ? "regulariser" : "regularisers", 1, AT_GRADIENT, AT_UPDATED);
+        if (R) demand_states(d, "regulariser", 1, AT_GRADIENT, R == 1 ? AT_UPDATED : AT_GRADIENT);
+        if (R > 1) demand_states(d, "regularisers", 1, AT_GRADIENT, AT_UPDATED);
         demand_states(d, "step", 1, AT_UPDATE, AT_UPDATED);
     }
     d->bytes = labels * n * (n + 1) * sizeof(double);

@@ -169,7 +169,8 @@ void state_count_once(struct state *gradient)
         const struct param *p = &l->param[i];
         const size_t end = p->offset + p->row_count * p->col_count;
         size_t first, count;
-        param_part(l, p, p->shared, &first, &count); /* what tensor ranks keep together but do not sum is complete on each */
+        param_part(l, p, p->shared, &first,
+                   &count); /* what tensor ranks keep together but do not sum is complete on each */
         if (!count) first = end;
         math_fill(first - p->offset, 0, gradient->data + p->offset);
         math_fill(end - first - count, 0, gradient->data + first + count);

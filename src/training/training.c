@@ -50,7 +50,7 @@ static void demand_update(const struct inputs *in, const struct timetable *s, co
     demand_gradient(in, p, &in->objective, false, s->batch, d);
     for (size_t i = 0; i < in->n_regularizer; i++) {
         demand_gradient(in, p, &in->regularizer[i].objective, true, in->regularizer[i].batch, d);
-        if (p->apart) demand_sweeps(d, OF_UPDATE, 7, 0);
+        if (p->apart) demand_sweeps(d, OF_UPDATE, 5, 1);
     }
     demand_sweeps(d, OF_UPDATE, 0, (in->n_regularizer ? 1 : 0) + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 7 : 3));
     demand_gather(d, OF_UPDATE); /* the weights */

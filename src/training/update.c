@@ -10,14 +10,14 @@ static double weighted(const struct training *t, size_t n)
     return sum;
 }
 
-/* t->gradient = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
+/* gradient = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
  * without and *scaled with the factors. */
 static enum status loss_gradient(struct training *t, const struct objective *o, const struct rows *rows, bool add,
-                                 double *loss, double *scaled)
+                                 struct state *gradient, double *loss, double *scaled)
 {
     enum status st;
     part_weights(t, o, rows, t->factor, t->weight);
-    TRY(subject_gradient(t->subject, o, rows, t->weight, add, t->gradient, t->loss));
+    TRY(subject_gradient(t->subject, o, rows, t->weight, add, gradient, t->loss));
     *scaled = weighted(t, rows->n);
     part_weights(t, o, rows, NULL, t->weight);
     *loss = weighted(t, rows->n);
@@ -30,15 +30,8 @@ static void same_factor(struct training *t, size_t n, double factor)
     for (size_t i = 0; i < n; i++) t->factor[i] = factor;
 }
 
-/* x = the gradient - x: what was added since it was copied */
-static void difference(const struct training *t, struct state *x)
-{
-    state_scale(x, -1);
-    state_add(x, 1, t->gradient);
-}
-
-/* The gradient of each regulariser is added to that of the batch where it is formed, whoever reads it by itself: that is what the sum
- * has more than before, so that neither measuring nor the memory there is changes the results. */
+/* The gradient of each regulariser is formed by itself and added, even if no probe reads it, so that measuring does not change
+ * the results. Where the memory would not do it goes straight into that of the batch: the same to rounding. */
 static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
@@ -53,12 +46,13 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
         TRY(dual_begin(t, i, k, &rows));
     else
         same_factor(t, reg->batch, reg->weight);
-    if (t->part) state_copy(t->gradient, t->part);
-    TRY(loss_gradient(t, &reg->objective, &rows, true, &u->part[k], &scaled));
+    TRY(loss_gradient(t, &reg->objective, &rows, !t->part, t->part ? t->part : t->gradient, &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
-    if (t->part) difference(t, t->part);
     u->norm_of_part[k] = t->part ? optim_norm(t->subject->grid, guard_still(t), t->part) : NAN;
     guard_regularizer_formed(t, k);
+    if (t->part) state_add(t->gradient, 1, t->part);
+    if (t->regularizers && k == 0) state_fill(t->regularizers, 0);
+    if (t->regularizers) state_add(t->regularizers, 1, t->part);
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
     u->tokens += (size_t)rows_tokens(&rows);
 done:
@@ -80,7 +74,7 @@ enum status training_gradient(struct training *t, size_t i)
     guard_begin(t);
     timetable_rows(s->timetable, i, t->batch_row);
     same_factor(t, rows.n, factor);
-    TRY(loss_gradient(t, &in->objective, &rows, false, &u->objective, &scaled));
+    TRY(loss_gradient(t, &in->objective, &rows, false, t->gradient, &u->objective, &scaled));
     u->norm_of_objective = optim_norm(s->grid, guard_still(t), t->gradient);
     u->loss = factor * u->objective;
     u->dual = dual_weight(t);
@@ -88,9 +82,7 @@ enum status training_gradient(struct training *t, size_t i)
     u->rate = optim_rate(&t->optim->set, i);
     u->tokens = (size_t)rows_tokens(&rows);
     TRY(guard_objective_formed(t, i));
-    if (t->regularizers) state_copy(t->gradient, t->regularizers);
     for (size_t k = 0; k < in->n_regularizer; k++) TRY(add_regularizer(t, i, k));
-    if (t->regularizers) difference(t, t->regularizers);
     if (in->n_regularizer) u->norm = optim_norm(s->grid, guard_still(t), t->gradient);
     u->seconds = clock_seconds() - began;
 done:
