@@ -43,6 +43,8 @@ static void demand_gradient(const struct inputs *in, const struct plan *p, const
     demand_sweeps(d, OF_UPDATE, 1, retained ? 0 : 1);
 }
 
+bool parts_alone(const struct plan *p) { return p->data > 1 && p->shard != SHARD_FULL; }
+
 /* The calls of an update, and the passes over states: the gradient of a regulariser by itself is a copy of what was there before,
  * then the difference, then its norm; AdamW reads four and writes three, SGD reads two and writes one. */
 static void demand_update(const struct inputs *in, const struct timetable *s, const struct plan *p, struct demand *d)
@@ -66,7 +68,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->rows = most_rows(in, s);
     d->objectives = 1;
     demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATE);
-    if (p->apart && in->n_regularizer) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
+    if ((p->apart || parts_alone(p)) && in->n_regularizer) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     if (adamw) demand_moments(d, 2);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);

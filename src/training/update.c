@@ -10,14 +10,14 @@ static double weighted(const struct training *t, size_t n)
     return sum;
 }
 
-/* t->gradient = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
+/* to = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
  * without and *scaled with the factors. */
 static enum status loss_gradient(struct training *t, const struct objective *o, const struct rows *rows, bool add,
-                                 double *loss, double *scaled)
+                                 struct state *to, double *loss, double *scaled)
 {
     enum status st;
     part_weights(t, o, rows, t->factor, t->weight);
-    TRY(subject_gradient(t->subject, o, rows, t->weight, add, t->gradient, t->loss));
+    TRY(subject_gradient(t->subject, o, rows, t->weight, add, to, t->loss));
     *scaled = weighted(t, rows->n);
     part_weights(t, o, rows, NULL, t->weight);
     *loss = weighted(t, rows->n);
@@ -36,6 +36,7 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
     const struct regularizer *reg = &in->regularizer[k];
+    const bool alone = parts_alone(t->subject->plan); /* it is formed by itself */
     struct update *u = &t->update;
     struct rows rows;
     double scaled;
@@ -46,10 +47,11 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
         TRY(dual_begin(t, i, k, &rows));
     else
         same_factor(t, reg->batch, reg->weight);
-    if (t->part) state_copy(t->gradient, t->part);
-    TRY(loss_gradient(t, &reg->objective, &rows, true, &u->part[k], &scaled));
+    if (t->part && !alone) state_copy(t->gradient, t->part);
+    TRY(loss_gradient(t, &reg->objective, &rows, !alone, alone ? t->part : t->gradient, &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
-    if (t->part) state_take_from(t->gradient, t->part);
+    if (alone) state_add(t->gradient, 1, t->part);
+    if (t->part && !alone) state_take_from(t->gradient, t->part);
     u->norm_of_part[k] = t->part ? optim_norm(t->subject->grid, guard_still(t), t->part) : NAN;
     guard_regularizer_formed(t, k);
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
@@ -73,7 +75,7 @@ enum status training_gradient(struct training *t, size_t i)
     guard_begin(t);
     timetable_rows(s->timetable, i, t->batch_row);
     same_factor(t, rows.n, factor);
-    TRY(loss_gradient(t, &in->objective, &rows, false, &u->objective, &scaled));
+    TRY(loss_gradient(t, &in->objective, &rows, false, t->gradient, &u->objective, &scaled));
     u->norm_of_objective = optim_norm(s->grid, guard_still(t), t->gradient);
     u->loss = factor * u->objective;
     u->dual = dual_weight(t);
