@@ -43,8 +43,8 @@ static void demand_gradient(const struct inputs *in, const struct plan *p, const
     demand_sweeps(d, OF_UPDATE, 1, retained ? 0 : 1);
 }
 
-/* The calls of an update, and the passes over states: the gradient of a regulariser by itself is a copy of what was there before,
- * then the difference, then its norm; AdamW reads four and writes three, SGD reads two and writes one. */
+/* The calls of an update, and the passes over states: the gradient of a regulariser by itself is cleared, added, and read for
+ * its norm; AdamW reads four and writes three, SGD reads two and writes one. */
 static void demand_update(const struct inputs *in, const struct timetable *s, const struct plan *p, struct demand *d)
 {
     demand_gradient(in, p, &in->objective, false, s->batch, d);
