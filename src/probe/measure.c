@@ -52,8 +52,9 @@ static enum status risk_gradients(struct measurement *m)
         const struct rows rows = risk_rows(risk);
         TRY(measurement_go_on(m));
         state_fill(m->risk_gradient[k], 0);
-        TRY(engine_risk(&s->engine, &rows, risk->weight, m->risk_gradient[k], m->risk_nll));
-        TRY(state_reduce(s->grid, m->risk_gradient[k]));
+        state_reduce_soon(m->risk_gradient[k]);
+        st = engine_risk(&s->engine, &rows, risk->weight, m->risk_gradient[k], m->risk_nll);
+        TRY(state_reduce_after(s->grid, m->risk_gradient[k], st));
         state_gather(m->risk_gradient[k]);
         m->risk_value[k] = risk_mean(risk, m->risk_nll);
         subject_count(s, &rows, 6);

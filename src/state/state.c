@@ -73,53 +73,13 @@ real *state_own(const struct state *s, size_t layer)
     return s->data + sharing->at[layer] - first;
 }
 
-/* A buffer for a layer: base such that base + an offset of the layer is the element. */
-static real *take(struct state *s, size_t layer, size_t *first, size_t *count)
-{
-    assert(!s->buffer);
-    s->buffer = 1 + sharing_take(s->layout->sharing);
-    layout_span(s->layout, layer, first, count);
-    return s->layout->sharing->buffer[s->buffer - 1] - *first;
-}
-
-static real *taken(const struct state *s, size_t layer)
-{
-    size_t first, count;
-    layout_span(s->layout, layer, &first, &count);
-    return s->layout->sharing->buffer[s->buffer - 1] - first;
-}
-
-static void give_back(struct state *s)
-{
-    s->layout->sharing->taken[s->buffer - 1] = false;
-    s->buffer = 0;
-}
-
-/* Between the buffer at base and the part: both have it at the same offsets. */
-static void copy_own(const struct state *s, size_t layer, const real *from, real *to)
-{
-    size_t first, count;
-    sharing_part(s->layout, layer, &first, &count);
-    math_copy(count, from + first, to + first);
-}
-
-static real *acquire_part(struct state *s, size_t layer)
-{
-    const struct sharing *sharing = s->layout->sharing;
-    size_t first, count;
-    real *base = take(s, layer, &first, &count);
-    copy_own(s, layer, state_own(s, layer), base);
-    comm_gather_parts(sharing->grid->data, base + first, count);
-    return base;
-}
-
 /* ---- of whole states too */
 
 real *state_acquire(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     assert(layer < s->layout->n_layer);
-    if (s->part) return acquire_part(s, layer);
+    if (s->part) return part_acquire(s, layer);
     if (!s->guard) return s->data;
     assert(!s->acquired);
     s->acquired = layer + 1;
@@ -133,7 +93,7 @@ real *state_acquire(struct state *s, size_t layer)
 void state_release(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (s->part) give_back(s);
+    if (s->part) part_release(s);
     if (!s->guard) return;
     assert(s->acquired == layer + 1);
     s->acquired = 0;
@@ -146,7 +106,7 @@ void state_release(struct state *s, size_t layer)
 void state_commit(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (s->part) copy_own(s, layer, taken(s, layer), state_own(s, layer));
+    if (s->part) part_copy(s, layer, part_acquired(s, layer), state_own(s, layer));
     for (size_t i = 0; i < n && s->guard; i++) {
         layout_span(s->layout, used[i], &first, &count);
         math_copy(count, s->guard + first, s->data + first);
@@ -156,25 +116,15 @@ void state_commit(struct state *s, size_t layer)
 
 real *state_add_begin(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part) return state_acquire(s, layer);
-    base = take(s, layer, &first, &count);
-    math_fill(count, 0, base + first);
-    return base;
+    return s->part ? part_add_begin(s, layer) : state_acquire(s, layer);
 }
 
 void state_add_end(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part) {
-        state_commit(s, layer);
+    if (s->part) {
+        part_add_end(s, layer);
         return;
     }
-    base = taken(s, layer);
-    layer_reduce(s->layout->sharing->grid, s->layout, layer, base, s->layout->sharing->rows);
-    sharing_part(s->layout, layer, &first, &count);
-    math_add(count, base + first, state_own(s, layer) + first);
-    give_back(s);
+    state_commit(s, layer);
+    whole_added(s, layer);
 }

@@ -49,7 +49,7 @@ static size_t shared_of_layer(const struct layout *l, size_t layer, real *here, 
 
 size_t layout_shared_rows(const struct layout *l) { return shared_of_layer(l, 1, NULL, NULL, false); }
 
-void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, real *base, real *rows)
+size_t layer_reduce_begin(const struct grid *g, const struct layout *l, size_t layer, real *base, real *rows)
 {
     const size_t n = layer >= 1 && layer <= l->shape->blocks ? layout_shared_rows(l) : 0;
     size_t first, count;
@@ -60,16 +60,21 @@ void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, re
         shared_of_layer(l, layer, base, rows, true);
     }
     layout_span(l, layer, &first, &count);
-    comm_reduce_parts(g->data, base + first, count);
+    return comm_reduce_begin(g->data, base + first, count);
+}
+
+static size_t gather_begin(const struct comm *data, struct state *s, size_t layer)
+{
+    size_t first, count;
+    layout_span(s->layout, layer, &first, &count);
+    return comm_gather_begin(data, s->data + first, count);
 }
 
 static void gather(const struct comm *data, struct state *s)
 {
-    size_t first, count;
-    for (size_t layer = 0; layer < s->layout->n_layer; layer++) {
-        layout_span(s->layout, layer, &first, &count);
-        comm_gather_parts(data, s->data + first, count);
-    }
+    size_t number = 0;
+    for (size_t layer = 0; layer < s->layout->n_layer; layer++) number = gather_begin(data, s, layer);
+    comm_complete(data, number);
 }
 
 /* Of a layout that is not shared the first reduction allocates the rows. */
@@ -88,20 +93,47 @@ done:
 enum status state_reduce(const struct grid *g, struct state *gradient)
 {
     const struct layout *l = gradient->layout;
+    struct sharing *sharing = l->sharing;
+    size_t left = l->n_layer, number = 0;
     real *rows;
     enum status st = OK;
     assert(!gradient->acquired);
-    if (gradient->part) return OK; /* each layer was, when something was added to it */
+    if (gradient->part) { /* each layer is summed when something was added to it */
+        state_settle(gradient);
+        return OK;
+    }
     TRY(rows_make(g, gradient, &rows));
-    for (size_t layer = 0; layer < l->n_layer; layer++) layer_reduce(g, l, layer, gradient->data, rows);
-    if (!l->sharing) gather(g->data, gradient);
+    assert(!sharing || !sharing->begun || sharing->soon == gradient);
+    if (sharing) left -= sharing->begun, sharing->begun = 0, sharing->soon = NULL, sharing->last = false;
+    while (left-- > 0) number = layer_reduce_begin(g, l, left, gradient->data, rows);
+    comm_complete(g->data, number);
+    if (!sharing) gather(g->data, gradient);
 done:
     return st;
 }
 
+enum status state_reduce_after(const struct grid *g, struct state *gradient, enum status st)
+{
+    const enum status reduced = state_reduce(g, gradient);
+    return st != OK ? st : reduced;
+}
+
+static bool gathers(const struct state *s) { return s->layout->sharing && !s->part; }
+
 void state_gather(struct state *s)
 {
-    if (s->layout->sharing && !s->part) gather(s->layout->sharing->grid->data, s);
+    assert(!s->layout->sharing || !s->layout->sharing->begun);
+    if (gathers(s)) gather(s->layout->sharing->grid->data, s);
+}
+
+size_t state_gather_begin(struct state *s, size_t layer)
+{
+    return gathers(s) ? gather_begin(s->layout->sharing->grid->data, s, layer) : 0;
+}
+
+void state_gather_end(struct state *s, size_t number)
+{
+    if (gathers(s)) comm_complete(s->layout->sharing->grid->data, number);
 }
 
 /* ---------------------------------------------------------------------------------------------------- arithmetic ----- */
