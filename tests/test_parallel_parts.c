@@ -28,7 +28,10 @@ static size_t lengths(const struct comm *c, size_t k)
 }
 
 /* Numbers whose sum depends on the order. */
-static real own(int rank, size_t seed, size_t i) { return (real)1 / (real)(i + 3 + seed + 7 * (size_t)rank * (size_t)rank); }
+static real own(int rank, size_t seed, size_t i)
+{
+    return (real)1 / (real)(i + 3 + seed + 7 * (size_t)rank * (size_t)rank);
+}
 
 static void fill(const struct comm *c, size_t seed, size_t n, real *x, real *want)
 {

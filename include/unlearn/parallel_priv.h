@@ -8,7 +8,7 @@
 struct comm {
     MPI_Comm id; /* owned */
     int rank, size;
-    size_t most; /* largest message in bytes, longer ones are split; equal on all ranks; small in tests */
+    size_t most;         /* largest message in bytes, longer ones are split; equal on all ranks; small in tests */
     struct parts *parts; /* only of grid->data; owned; NULL: one process */
 };
 MPI_Datatype comm_real(void);

@@ -21,8 +21,8 @@ struct hold {
 struct sharing {
     enum sharing_of of;
     const struct grid *grid; /* borrowed */
-    size_t *at; /* [n_layer+1] where this process's part of a layer begins in a state that is held as parts */
-    real *rows; /* [layout_shared_rows()] for layer_reduce_begin() */
+    size_t *at;   /* [n_layer+1] where this process's part of a layer begins in a state that is held as parts */
+    real *rows;   /* [layout_shared_rows()] for layer_reduce_begin() */
     size_t small; /* reals of the second buffer: the largest of blocks and final norm, with SHARING_ALL */
     size_t n_hold;
     struct hold *hold; /* [n_hold] */

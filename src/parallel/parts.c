@@ -131,7 +131,8 @@ void comm_progress(const struct comm *c)
     const struct parts *p = c->parts;
     if (!p || p->complete == p->begun) return;
     const enum phase was = phase_enter(PHASE_MESSAGES);
-    while (p->complete < p->begun && end(c, false)) {}
+    while (p->complete < p->begun && end(c, false)) {
+    }
     phase_enter(was);
 }
 
@@ -170,7 +171,10 @@ struct arrived comm_arrived(const struct comm *c) { return c->parts ? c->parts->
 
 /* ---------------------------------------------------------------------------------------------------------- all ----- */
 /* Those of all ranks together are as long as one message. */
-static size_t piece_elements(size_t most, int size) { return (most / sizeof(real) + (size_t)size - 2) / (size_t)(size - 1); }
+static size_t piece_elements(size_t most, int size)
+{
+    return (most / sizeof(real) + (size_t)size - 2) / (size_t)(size - 1);
+}
 
 size_t comm_parts_bytes(int size)
 {
