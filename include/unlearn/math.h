@@ -15,7 +15,6 @@ void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, s
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
 void math_add(size_t n, const real *x, real *y);                            /* y += x */
 void math_add_scaled(size_t n, real a, const real *x, real *y);             /* y += a x */
-void math_take_from(size_t n, const real *x, real *y);                      /* y = x - y */
 void rows_scale(size_t n, size_t d, const real *x, const real *w, real *y); /* y[row] = x[row] w, elementwise */
 void math_fill(size_t n, real value, real *x);
 void math_scale(size_t n, real a, real *x); /* x = a x */

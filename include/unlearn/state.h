@@ -62,7 +62,7 @@ enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
  *  at a time. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most);
 /** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
-size_t layout_share_bytes(const struct layout *l, int data_size, size_t most);
+size_t layout_share_bytes(const struct layout *l, int data_size, enum sharing_of what, size_t most);
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
 /** The part of a data rank of a layer, in elements of a state.                                                  Local. */
 void layout_part(const struct layout *l, size_t layer, int data_rank, int data_size, size_t *first, size_t *count);
@@ -101,7 +101,7 @@ struct state {
     real *data;                  /* [size]; owned; NULL: the state is held in bfloat16 */
     uint16_t *half;              /* [size]; owned; NULL: it is not */
     real *vector;                /* of a state in bfloat16: the vectors of the layer that is acquired; owned */
-    size_t buffer;               /* of a part: 1 + the layout's buffer that has the layer acquired, 0: none is */
+    size_t hold;                 /* of a part: 1 + the layout's hold that has layers of it whole, 0: none is */
     real *guard;                 /* test mode (state_poison): the copy that acquire returns and release poisons */
     size_t acquired;             /* test mode: 1 + the layer that is acquired, 0: none */
     real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
@@ -137,13 +137,23 @@ static inline struct matrix tensors_values(const struct tensors *t, const struct
 struct tensors state_acquire(struct state *s, size_t layer);
 void state_release(struct state *s, size_t layer); /* after reading */
 void state_commit(struct state *s, size_t layer);  /* after writing, the same on all data ranks; ends the acquire */
-/* For adding to a gradient. What each process adds between the two is summed: of a part at once, else by state_reduce(). */
+/* This layer will be acquired soon, and nothing is written before: of a part it is gathered meanwhile, if it is a block. */
+void state_expect(struct state *s, size_t layer);
+/* For adding to a gradient. What each process adds between the two is summed: of a part at once or, of the last layers,
+ * by state_settle(), which stands behind each backward; else by state_reduce(). */
 struct tensors state_add_begin(struct state *s, size_t layer);
 void state_add_end(struct state *s, size_t layer);
+void state_settle(struct state *s);
 /** This process's part of a layer: base such that base + the offset of an element of it is the element; not of a state in
  *  bfloat16.                                                                                                    Local. */
 real *state_own(const struct state *s, size_t layer);
 
+/** Sums that begin behind the backward. Says, before rows are added to a gradient by the engine, that these are the last before
+ *  state_reduce_after(), which then follows with no other sum or gather of states between. The
+ *  engine says when a process has come to its last pass over them: from then on layers that the backward has ended are summed
+ *  while it goes on.                                                                                             Local. */
+void state_reduce_soon(struct state *gradient);
+void state_last_pass(struct state *gradient);
 /** Sums the partial gradients of `shared` rows over the tensor ranks, then over the data ranks: after it this process's part of
  *  each layer is complete, which is all that state_dot(), optim_norm() and optim_update() read. Where the layout's states are
  *  not shared, every process has all of it.                                                     Collective over grid. */
@@ -151,8 +161,14 @@ enum status state_reduce(const struct grid *g, struct state *gradient);
 /** Of a complete gradient, leaves each element that is summed over processes on one of them alone, 0 on the others: then something
  *  can be added to it, and state_reduce() completes the sum.                                                     Local. */
 void state_count_once(struct state *gradient);
+/** The same whatever became of the rows, on which all processes have agreed: what has begun is completed. Returns st if that is
+ *  not OK.                                                                                      Collective over grid. */
+enum status state_reduce_after(const struct grid *g, struct state *gradient, enum status st);
 /** Completes what is held of a state of which every process has completed its part.       Collective over the data ranks. */
 void state_gather(struct state *s);
+/* The same, layer by layer, behind what else is done; all up to that number are there after the end. */
+size_t state_gather_begin(struct state *s, size_t layer);
+void state_gather_end(struct state *s, size_t number);
 /* Of all that is held; of two states the same is held. */
 void state_fill(struct state *s, real value);
 void state_copy(const struct state *from, struct state *to);

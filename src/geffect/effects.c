@@ -30,6 +30,8 @@ static void begin(void *context, size_t layer)
 {
     struct products *s = context;
     for (size_t k = 0; k < s->K; k++) s->e->room->base[k] = state_acquire(s->risk[k], layer);
+    if (layer > s->e->layout->shape->blocks) return;
+    for (size_t k = 0; k < s->K && layer > 1; k++) state_expect(s->risk[k], layer - 1);
 }
 
 static void end(void *context, size_t layer)

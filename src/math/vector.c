@@ -23,12 +23,6 @@ void math_add_scaled(size_t n, real a, const real *x, real *y)
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
-void math_take_from(size_t n, const real *x, real *y)
-{
-#pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)
-    for (size_t i = 0; i < n; i++) y[i] = x[i] - y[i];
-}
-
 void math_fill(size_t n, real value, real *x)
 {
 #pragma omp parallel for simd schedule(static) if (n > WORTH_A_TEAM)

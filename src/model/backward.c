@@ -20,10 +20,20 @@ struct pass { /* what every step of one backward needs */
     size_t layer;
 };
 
+/* Behind the layer that is acquired the block that follows is gathered; the final norm is too small for that. */
+static void expect(const struct pass *p, size_t layer)
+{
+    const size_t blocks = p->m->layout->shape->blocks, next = p->layer > blocks ? blocks : layer - 1;
+    if (next < 1 || layer == blocks + 1) return;
+    state_expect(p->weights, next);
+    if (p->direction) state_expect(p->direction, next);
+}
+
 static void acquire(struct pass *p, size_t layer)
 {
     p->w = state_acquire(p->weights, layer);
     if (p->direction) p->g = state_acquire(p->direction, layer);
+    expect(p, layer);
     p->sink->begin(p->sink->context, layer);
 }
 
@@ -48,6 +58,7 @@ static void give_linear(const struct pass *p, enum role role, size_t n_param, co
 {
     const struct param *param = layout_find(p->m->layout, p->layer, role);
     const struct cut one = single(p);
+    comm_progress(p->m->grid->data);
     if (!p->direction) {
         p->sink->linear(p->sink->context, p->layer, param, n_param, &p->cut, x, dy);
         return;
@@ -79,6 +90,7 @@ static void linear_step(const struct pass *p, size_t out, size_t in, enum role r
 {
     const struct layout *l = p->m->layout;
     const size_t n = p->cut.n;
+    comm_progress(p->m->grid->data);
     linear_backward_input(p->cut.J * n, out, in, dy, out, matrix(l, &p->w, p->layer, role), 0, dx, in);
     if (p->direction) linear_backward_input(n, out, in, dy, out, matrix(l, &p->g, p->layer, role), 1, dx + n * in, in);
 }

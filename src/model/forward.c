@@ -12,6 +12,7 @@
 static void product(const struct model *m, size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w,
                     real *y, size_t ldy)
 {
+    comm_progress(m->grid->data);
     if (m->cache)
         linear_steady(n, out, in, x, ldx, w, y, ldy);
     else
@@ -172,11 +173,13 @@ void decoder_again(struct model *m, const struct batch *b, const struct tensors 
     m->at_hand = layer;
 }
 
-static void embed(struct model *m, struct state *weights, const struct batch *b, real *x)
+/* Blocks up to `last` will follow. */
+static void embed(struct model *m, struct state *weights, const struct batch *b, size_t last, real *x)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct tensors t = state_acquire(weights, 0), *w = &t;
+    if (last) state_expect(weights, 1);
     embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, matrix(l, w, 0, ROLE_EMBED), x);
     sum_tensor(m, x, b->n_row * m->d);
     if (s->embed_scale != 1) math_scale(b->n_row * m->d, (real)s->embed_scale, x);
@@ -330,10 +333,11 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     assert(b->n_row <= m->most.rows && b->n_out <= m->most.outputs && b->longest <= m->most.longest);
     for (size_t j = 0; m->hidden_layer && j < m->most.objectives; j++) m->hidden_layer[j] = 0;
     model_turn(m, b);
-    embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
+    embed(m, weights, b, last, s->blocks ? m->kept[0].x : m->x);
     for (size_t i = 0; i < last; i++) {
         const struct tensors w = state_acquire(weights, i + 1);
         real *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
+        if (i + 1 < last) state_expect(weights, i + 2);
         if (s->post_norm)
             block_post_norm(m, b, &w, i + 1, &m->kept[i], y);
         else if (s->parallel_residual)

@@ -9,6 +9,7 @@ struct pass {
     struct model *m;
     const struct batch *b;
     size_t K, layer, J;
+    size_t last; /* of the blocks that are passed through */
     const struct slabs *losses;
     struct state *weights, *const *direction;
     struct tensors w; /* the layer acquired; the directions' are at m->base */
@@ -19,6 +20,9 @@ static void acquire(struct pass *p, size_t layer)
 {
     p->w = state_acquire(p->weights, layer);
     for (size_t k = 0; k < p->K; k++) p->m->base[k] = state_acquire(p->direction[k], layer);
+    if (p->layer >= p->last) return;
+    state_expect(p->weights, p->layer + 1);
+    for (size_t k = 0; k < p->K; k++) state_expect(p->direction[k], p->layer + 1);
 }
 
 static void release(struct pass *p, size_t layer)
@@ -32,6 +36,7 @@ static void linear(const struct pass *p, size_t n, size_t out, size_t in, enum r
                    real *ty)
 {
     const struct layout *l = p->m->layout;
+    comm_progress(p->m->grid->data);
     linear_forward(p->K * n, out, in, tx, in, matrix(l, &p->w, p->layer, role), ty, out);
     for (size_t k = 0; k < p->K; k++)
         linear_add(n, out, in, x, in, matrix(l, &p->m->base[k], p->layer, role), ty + k * n * out, out);
@@ -316,7 +321,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
     struct pass p = {
         .m = m, .b = b, .K = K, .J = J, .losses = losses, .weights = weights, .direction = direction, .along = along};
     const struct shape *s = m->layout->shape;
-    const size_t from = decoder_highest(m, J), last = from < s->blocks ? from : s->blocks;
+    const size_t from = decoder_highest(m, J), last = p.last = smaller(from, s->blocks);
     enum phase before = phase_enter(PHASE_FORWARD);
     assert(K <= m->most.tangents && m->most.objectives);
     memset(along, 0, J * K * b->n_seq * sizeof *along);

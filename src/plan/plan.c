@@ -183,7 +183,7 @@ void plan_share(const struct layout *l, struct plan *p)
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
-    p->bytes_shared = layout_share_bytes(l, p->data, p->layers);
+    p->bytes_shared = layout_share_bytes(l, p->data, p->sharing, p->layers);
 }
 
 size_t plan_states(const struct plan *p)
@@ -363,7 +363,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     p->bytes_base = m->resident;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
-    p->bytes_buffers = buffers(in);
+    p->bytes_buffers = buffers(in) + comm_parts_bytes(p->data);
     TRY(choose_reference(in, s, l, p));
     pass_tokens(in, p);
     TRY(counter_new(in, s, l, p, &counter));

@@ -98,10 +98,10 @@ static enum status one_risk(struct measurement *m, struct curvature *c, size_t k
     objective_find("nll", &nll);
     state_fill(c->product, 0);
     s->engine.weights = c->start;
+    state_reduce_soon(c->product);
     st = engine_hvp(&s->engine, &nll, &rows, risk->weight, m->training->step, c->product);
     s->engine.weights = s->weights;
-    TRY(st);
-    TRY(state_reduce(s->grid, c->product));
+    TRY(state_reduce_after(s->grid, c->product, st));
     add_layers(m, c, c->by_layer + k * c->n_layer);
     c->change[k] = first_order(m, c, k);
     subject_count(s, &rows, HVP_PRODUCTS);

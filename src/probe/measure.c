@@ -51,8 +51,9 @@ static enum status risk_gradients(struct measurement *m, size_t first, size_t n)
         struct state *gradient = m->risk_gradient[k - first];
         TRY(measurement_go_on(m));
         state_fill(gradient, 0);
-        TRY(engine_risk(&s->engine, &rows, risk->weight, gradient, m->risk_nll));
-        TRY(state_reduce(s->grid, gradient));
+        state_reduce_soon(gradient);
+        st = engine_risk(&s->engine, &rows, risk->weight, gradient, m->risk_nll);
+        TRY(state_reduce_after(s->grid, gradient, st));
         state_gather(gradient);
         m->risk_value[k] = risk_mean(risk, m->risk_nll);
         subject_count(s, &rows, 6);

@@ -92,46 +92,6 @@ real *state_own(const struct state *s, size_t layer)
     return state_held(s, layer).full;
 }
 
-/* A buffer for a layer: base such that base + an offset of the layer is the element. */
-static real *take(struct state *s, size_t layer, size_t *first, size_t *count)
-{
-    assert(!s->buffer);
-    s->buffer = 1 + sharing_take(s->layout->sharing);
-    layout_span(s->layout, layer, first, count);
-    return s->layout->sharing->buffer[s->buffer - 1] - *first;
-}
-
-static real *taken(const struct state *s, size_t layer)
-{
-    size_t first, count;
-    layout_span(s->layout, layer, &first, &count);
-    return s->layout->sharing->buffer[s->buffer - 1] - first;
-}
-
-static void give_back(struct state *s)
-{
-    s->layout->sharing->taken[s->buffer - 1] = false;
-    s->buffer = 0;
-}
-
-/* Between the part and the buffer, which have it at the same offsets. */
-static void copy_own(const struct state *s, size_t layer, struct matrix from, struct matrix to)
-{
-    size_t first, count;
-    sharing_part(s->layout, layer, &first, &count);
-    held_copy(count, matrix_at(from, first), matrix_at(to, first));
-}
-
-static struct tensors acquire_part(struct state *s, size_t layer)
-{
-    const struct sharing *sharing = s->layout->sharing;
-    size_t first, count;
-    real *base = take(s, layer, &first, &count);
-    copy_own(s, layer, state_held(s, layer), reals(base));
-    comm_gather_parts(sharing->grid->data, base + first, count);
-    return (struct tensors){.full = base};
-}
-
 /* ---- in bfloat16 */
 
 /* What vectors of a layer hold, to or from the reals that stand for them while it is acquired. */
@@ -163,7 +123,7 @@ struct tensors state_acquire(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     assert(layer < s->layout->n_layer);
-    if (s->part) return acquire_part(s, layer);
+    if (s->part) return (struct tensors){.full = part_acquire(s, layer)};
     if (s->half) vectors_take(s, layer);
     if (!s->guard) return (struct tensors){s->data, s->half, s->vector};
     assert(!s->acquired);
@@ -178,7 +138,7 @@ struct tensors state_acquire(struct state *s, size_t layer)
 void state_release(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (s->part) give_back(s);
+    if (s->part) part_release(s);
     if (!s->guard) return;
     assert(s->acquired == layer + 1);
     s->acquired = 0;
@@ -192,7 +152,7 @@ void state_commit(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     if (s->part)
-        copy_own(s, layer, reals(taken(s, layer)), state_held(s, layer));
+        part_copy(s, layer, reals(part_acquired(s, layer)), state_held(s, layer));
     else if (s->half)
         vectors_put(s, layer, false);
     for (size_t i = 0; i < n && s->guard; i++) {
@@ -204,27 +164,21 @@ void state_commit(struct state *s, size_t layer)
 
 struct tensors state_add_begin(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part && s->half) math_fill(s->layout->vectors, 0, s->vector);
-    if (!s->part) return s->half ? (struct tensors){NULL, s->half, s->vector} : state_acquire(s, layer);
-    base = take(s, layer, &first, &count);
-    math_fill(count, 0, base + first);
-    return (struct tensors){.full = base};
+    if (s->part) return (struct tensors){.full = part_add_begin(s, layer)};
+    if (!s->half) return state_acquire(s, layer);
+    math_fill(s->layout->vectors, 0, s->vector);
+    return (struct tensors){NULL, s->half, s->vector};
 }
 
 void state_add_end(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part && s->half)
+    if (s->part) {
+        part_add_end(s, layer);
+        return;
+    }
+    if (s->half)
         vectors_put(s, layer, true);
-    else if (!s->part)
+    else
         state_commit(s, layer);
-    if (!s->part) return;
-    base = taken(s, layer);
-    layer_reduce(s->layout->sharing->grid, s->layout, layer, reals(base), s->layout->sharing->rows);
-    sharing_part(s->layout, layer, &first, &count);
-    held_add(count, base + first, matrix_at(state_held(s, layer), first));
-    give_back(s);
+    whole_added(s, layer);
 }

@@ -108,7 +108,7 @@ static void reduce_half(const struct comm *data, uint16_t *x, size_t n)
     }
 }
 
-void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, struct matrix base, real *rows)
+size_t layer_reduce_begin(const struct grid *g, const struct layout *l, size_t layer, struct matrix base, real *rows)
 {
     const size_t n = layer >= 1 && layer <= l->shape->blocks ? layout_shared_rows(l) : 0;
     size_t first, count;
@@ -119,19 +119,23 @@ void layer_reduce(const struct grid *g, const struct layout *l, size_t layer, st
         shared_of_layer(l, layer, base, rows, true);
     }
     layout_span(l, layer, &first, &count);
-    if (base.full)
-        comm_reduce_parts(g->data, base.full + first, count);
-    else
-        reduce_half(g->data, base.half + first, count);
+    if (base.full) return comm_reduce_begin(g->data, base.full + first, count);
+    reduce_half(g->data, base.half + first, count);
+    return 0;
+}
+
+static size_t gather_begin(const struct comm *data, struct state *s, size_t layer)
+{
+    size_t first, count;
+    layout_span(s->layout, layer, &first, &count);
+    return comm_gather_begin(data, s->data + first, count);
 }
 
 static void gather(const struct comm *data, struct state *s)
 {
-    size_t first, count;
-    for (size_t layer = 0; layer < s->layout->n_layer; layer++) {
-        layout_span(s->layout, layer, &first, &count);
-        comm_gather_parts(data, s->data + first, count);
-    }
+    size_t number = 0;
+    for (size_t layer = 0; layer < s->layout->n_layer; layer++) number = gather_begin(data, s, layer);
+    comm_complete(data, number);
 }
 
 /* Of a layout that is not shared the first reduction allocates the rows. */
@@ -150,13 +154,21 @@ done:
 enum status state_reduce(const struct grid *g, struct state *gradient)
 {
     const struct layout *l = gradient->layout;
+    struct sharing *sharing = l->sharing;
+    size_t left = l->n_layer, number = 0;
     real *rows;
     enum status st = OK;
     assert(!gradient->acquired);
-    if (gradient->part) return OK; /* each layer was, when something was added to it */
+    if (gradient->part) { /* each layer is summed when something was added to it */
+        state_settle(gradient);
+        return OK;
+    }
     TRY(rows_make(g, gradient, &rows));
-    for (size_t layer = 0; layer < l->n_layer; layer++) layer_reduce(g, l, layer, state_held(gradient, layer), rows);
-    if (!l->sharing && gradient->data) gather(g->data, gradient);
+    assert(!sharing || !sharing->begun || sharing->soon == gradient);
+    if (sharing) left -= sharing->begun, sharing->begun = 0, sharing->soon = NULL, sharing->last = false;
+    while (left-- > 0) number = layer_reduce_begin(g, l, left, state_held(gradient, left), rows);
+    comm_complete(g->data, number);
+    if (!sharing && gradient->data) gather(g->data, gradient);
 done:
     return st;
 }
@@ -169,17 +181,37 @@ void state_count_once(struct state *gradient)
         const struct param *p = &l->param[i];
         const size_t end = p->offset + p->row_count * p->col_count;
         size_t first, count;
-        param_part(l, p, p->shared, &first,
-                   &count); /* what tensor ranks keep together but do not sum is complete on each */
+        /* what tensor ranks keep together but do not sum is complete on each */
+        param_part(l, p, p->shared, &first, &count);
         if (!count) first = end;
         math_fill(first - p->offset, 0, gradient->data + p->offset);
         math_fill(end - first - count, 0, gradient->data + first + count);
     }
 }
 
+enum status state_reduce_after(const struct grid *g, struct state *gradient, enum status st)
+{
+    const enum status reduced = state_reduce(g, gradient);
+    return st != OK ? st : reduced;
+}
+
+/* What is held in bfloat16 was completed by its reduction. */
+static bool gathers(const struct state *s) { return s->layout->sharing && !s->part && s->data; }
+
 void state_gather(struct state *s)
 {
-    if (s->layout->sharing && !s->part && s->data) gather(s->layout->sharing->grid->data, s);
+    assert(!s->layout->sharing || !s->layout->sharing->begun);
+    if (gathers(s)) gather(s->layout->sharing->grid->data, s);
+}
+
+size_t state_gather_begin(struct state *s, size_t layer)
+{
+    return gathers(s) ? gather_begin(s->layout->sharing->grid->data, s, layer) : 0;
+}
+
+void state_gather_end(struct state *s, size_t number)
+{
+    if (gathers(s)) comm_complete(s->layout->sharing->grid->data, number);
 }
 
 /* ---------------------------------------------------------------------------------------------------- arithmetic ----- */

@@ -168,8 +168,8 @@ enum status subject_gradient(struct subject *s, const struct objective *o, const
         state_count_once(gradient);
     else
         state_fill(gradient, 0);
-    TRY(engine_gradient(&s->engine, o, r, weight, gradient, loss));
-    TRY(state_reduce(s->grid, gradient));
+    state_reduce_soon(gradient);
+    TRY(state_reduce_after(s->grid, gradient, engine_gradient(&s->engine, o, r, weight, gradient, loss)));
     subject_count(s, r, 6 + plan_reference(s->plan, o));
 done:
     return st;
