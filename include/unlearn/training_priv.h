@@ -21,8 +21,8 @@ enum status train_file_create(const char *path, const struct train_file_info *in
 void part_weights(const struct training *t, const struct objective *o, const struct rows *r, const double *factor,
                   double *weight);
 
-/** Whether a regulariser's gradient is formed by itself and then added, as states that are shared add a layer's: where data ranks have
- *  whole gradients, so that sums are made in the same order. Elsewhere it is added where it is formed. */
+/** Whether a regulariser's gradient is formed by itself and then added, as between data ranks, so that sums are the same whatever
+ *  they share; one data rank adds it where it is formed. */
 bool parts_alone(const struct plan *p);
 
 enum status window_new(struct subject *s, struct update_window **out);

@@ -43,7 +43,7 @@ static void demand_gradient(const struct inputs *in, const struct plan *p, const
     demand_sweeps(d, OF_UPDATE, 1, retained ? 0 : 1);
 }
 
-bool parts_alone(const struct plan *p) { return p->data > 1 && p->shard != SHARD_FULL; }
+bool parts_alone(const struct plan *p) { return p->data > 1; }
 
 /* The calls of an update, and the passes over states: the gradient of a regulariser by itself is a copy of what was there before,
  * then the difference, then its norm; AdamW reads four and writes three, SGD reads two and writes one. */
