@@ -142,6 +142,7 @@ static void step(struct bench *b, size_t t)
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
     state_fill(b->gradient, 0);
+    state_reduce_soon(b->gradient);
     must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
     optim_update(b->optim, b->gradient, optim_norm(b->grid, NULL, b->gradient), b->weights);
@@ -152,7 +153,7 @@ static void effects_on(struct bench *b, size_t risks)
     struct objective ga;
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("ga", &ga);
-    must(engine_effects(&b->engine, 1, &ga, &rows, risks, b->risk, b->effect, b->loss, b->mean));
+    must(engine_effects(&b->engine, 1, &ga, &rows, risks, risks, b->risk, b->effect, b->loss, b->mean));
 }
 
 static void effects(struct bench *b) { effects_on(b, K); }
@@ -166,6 +167,7 @@ static void gradient(struct bench *b)
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
     state_fill(b->gradient, 0);
+    state_reduce_soon(b->gradient);
     must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
 }

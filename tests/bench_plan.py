@@ -29,11 +29,11 @@ STEPS = 5
 LAYOUTS = {1: [(1, 1)], 2: [(2, 1), (1, 2)], 4: [(4, 1), (2, 2), (1, 4)]}
 
 
-def settings(data, tensor, every=2):
+def settings(data, tensor, every=2, **parallel):
     return {"task": "unlearn", "seed": 1, "output": {"directory": "out"}, "model": {"path": "base", "init": "random"},
             "data": {"forget": {"path": str(DEMO / "forget05.jsonl")},
                      "retain": {"path": str(DEMO / "retain95.jsonl"), "held_out": 0}},
-            "parallel": {"data": data, "tensor": tensor},
+            "parallel": {"data": data, "tensor": tensor, **parallel},
             "objective": {"name": "npo", "regularizer": [{"name": "gd"}]},
             "train": {"steps": STEPS, "batch_size": 16, "accumulation": 1},
             "geffect": {"every": every, "risks": {"unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 40}}},
@@ -55,9 +55,9 @@ def rank(command):
     sys.exit(code)
 
 
-def start(directory, ranks, every, layout, *options):
+def start(directory, ranks, every, layout, *options, **parallel):
     """-> the log, and the peak of every rank in MB."""
-    (directory / "input.yaml").write_text(json.dumps(settings(*layout, every)))
+    (directory / "input.yaml").write_text(json.dumps(settings(*layout, every, **parallel)))
     shutil.rmtree(directory / "out", ignore_errors=True)
     command = ["mpirun", "-np", str(ranks), sys.executable, __file__, "--rank", str(program()), *options, "input.yaml"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=240)
@@ -73,12 +73,13 @@ def compare(checks, what, planned, measured, most, apart=0):
     checks.check(-most * planned <= measured - planned <= most * planned + apart, line)
 
 
-def memory(checks, what, ranks, layout, apart=0):
-    log, peaks = start(checks.directory, ranks, 2, layout)
+def memory(checks, what, ranks, layout, apart=0, **parallel):
+    log, peaks = start(checks.directory, ranks, 2, layout, **parallel)
     planned = float(re.search(r"^memory     ([\d.]+) MB", log, re.M)[1])
     compare(checks, f"{what}: MB of the first rank", planned, peaks[0], 0.05, apart)
     if ranks > 1:
         compare(checks, f"{what}: MB of the others, most", planned, max(peaks[1:]), 0.05, apart)
+    return log
 
 
 UNIT = {"s": 1, "min": 60}

@@ -43,10 +43,10 @@ static inline void demo_plan(struct demo_run *d, const struct machine *m)
         fail_msg("%s", fail_message());
 }
 
-/* On the job that the test runs in, its weights drawn. */
-static inline void demo_subject(struct demo_run *d)
+/* On the job that the test runs in, its weights drawn, where a process has so much room. */
+static inline void demo_subject_within(struct demo_run *d, size_t room)
 {
-    const struct machine m = {.processes = d->world->size, .node_processes = d->world->size};
+    const struct machine m = {.processes = d->world->size, .node_processes = d->world->size, .room = room};
     demo_plan(d, &m);
     math_threads(1);
     assert_int_equal(subject_new(d->in, &d->plan, d->world, &d->subject), OK);
@@ -54,6 +54,9 @@ static inline void demo_subject(struct demo_run *d)
     assert_int_equal(subject_reference(d->subject), OK);
     assert_int_equal(subject_weights(d->subject), OK);
 }
+
+/* Whatever can be given up for memory is. */
+static inline void demo_subject(struct demo_run *d) { demo_subject_within(d, 0); }
 
 static inline void demo_free(struct demo_run *d)
 {

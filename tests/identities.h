@@ -26,7 +26,7 @@ static inline double distance(size_t n, const double *x, const double *y)
 static inline void effects_of(struct scene *s, size_t J, const struct objective *o, const struct rows *r)
 {
     assert_true(J * SCENE_K * slot_count(s->g.layout) * r->n <= sizeof e / sizeof *e);
-    TEST_OK(engine_effects(&s->g.engine, J, o, r, SCENE_K, s->risk, e, loss, mean_weight));
+    TEST_OK(engine_effects(&s->g.engine, J, o, r, SCENE_K, SCENE_K, s->risk, e, loss, mean_weight));
 }
 
 /* Of all rows of a set. */

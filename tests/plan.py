@@ -46,7 +46,7 @@ def another_machine():
 
 
 def too_little_memory():
-    small, large = (layouts(planned(processes=8, per_node=2, memory=m)) for m in (150e6, 16e9))
+    small, large = (layouts(planned(processes=8, per_node=2, memory=m)) for m in (130e6, 16e9))
     checks.check(all(fits for *_, fits in large.values()), "a large node has room", str(large))
     checks.check(small[2, 4, ""][3] and not small[8, 1, ""][3], "a small one for some layouts", str(small))
     text = planned(processes=2, per_node=2, memory=125e6)

@@ -3,7 +3,9 @@
     products.py [MODEL ...]       names of directories in SHARED/golden/models, for bfloat16 against float32
 
 The choice by measurement is tested with libraries that are made slow or wrong: tests/products_shim.c, preloaded."""
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -222,6 +224,60 @@ def narrow(checks, models):
                  "a processor without such products: the log says so", said(place.log()))
 
 
+def larger(place):
+    """A model of 25 million parameters, drawn from the seed: so large that its states are most of the memory."""
+    model = place.directory / "model"
+    shutil.copytree(ROOT / "inputs/demo/model", model)
+    config = json.loads((model / "config.json").read_text())
+    config.update(hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=8, head_dim=64)
+    (model / "config.json").write_text(json.dumps(config))
+    rows = ROOT / "inputs/demo"
+    return {"task": "geffect", "output": {"directory": "out"}, "model": {"path": "model", "init": "random"},
+            "data": {"template": "qa", "max_length": 48, "forget": {"path": str(rows / "forget05.jsonl"), "rows": 4},
+                     "retain": {"path": str(rows / "retain95.jsonl"), "rows": 4, "held_out": 0}},
+            "objective": "npo", "geffect": {"objectives": ["ga", "npo"]}, "parallel": {"tokens": 128}}
+
+
+def held(checks):
+    """What no update changes takes half the memory: as planned, on one process and shared by two."""
+    place = Place(checks, "held")
+    section, got = larger(place), {}
+    for ranks, shard, precision in ((1, "none", "float32"), (1, "none", "bfloat16"), (2, "none", "bfloat16"), (2, "full", "bfloat16")):
+        parallel = {**section["parallel"], "data": ranks, "shard": shard}
+        what = f"{precision}, {ranks} ranks, shard {shard}"
+        if place.run(what, {**section, "precision": precision, "parallel": parallel}, ranks=ranks).returncode:
+            return
+        planned, peak = map(float, re.findall(r"planned ([\d.]+) MB, peak ([\d.]+) MB", place.log())[0])
+        states = [float(x) * int(n) for n, x in re.findall(r"^(?:states)? +(?:weights|risks) +(\d+) x ([\d.]+) MB", place.log(), re.M)]
+        with h5py.File(place.directory / "out/geffect.h5") as f:
+            got[ranks, shard, precision] = sum(states), peak, f["geffect"][()], f["risk_value"][()]
+        checks.check(abs(peak / planned - 1) < 0.08, f"{what}: memory as planned", f"{planned} {peak}")
+    wide, one, _, full = got.values()
+    checks.check(one[0] == wide[0] / 2 and wide[1] - one[1] > 0.7 * (wide[0] - one[0]), "half the memory", f"{wide[:2]} {one[:2]}")
+    checks.check(full[0] < 0.52 * one[0] and full[1] < one[1], "a quarter where two share it", f"{one[:2]} {full[:2]}")
+    for key, (*_, effects, risks) in got.items():
+        off, apart = np.abs(risks - wide[3]).max(), error(effects, wide[2])
+        checks.check(off <= RISK_BOUND and apart <= EFFECT_BOUND, f"{key}: risks and effects", f"{off:.2g} {apart:.2g}")
+
+
+def read_only(checks):
+    """Scores and answers of weights in bfloat16."""
+    place, found = Place(checks, "read"), {}
+    section = {k: v for k, v in settings("llama").items() if k in ("output", "model")} | {"data": {"template": "qa"}}
+    case = SHARED / "golden/models/llama"
+    for precision in ("float32", "bfloat16"):
+        evaluate = {"sets": {"forget": str(case / "forget.jsonl")}, "rows": 4, "max_length": 48}
+        place.run(f"evaluate, {precision}", {**section, "task": "evaluate", "evaluate": evaluate, "precision": precision})
+        with h5py.File(place.directory / "out/evaluation.h5") as f:
+            scores = {}
+            f.visititems(lambda name, d: scores.update({name: d[()]}) if isinstance(d, h5py.Dataset) and d.dtype.kind == "f" else None)
+        place.run(f"generate, {precision}", {**section, "task": "generate", "generate": {"prompt": "Who wrote", "max_length": 24}, "precision": precision})
+        found[precision] = scores
+        checks.check(("in bfloat16" in place.log()) == (precision == "bfloat16"), f"generate, {precision}: the log says it", place.log())
+    off = np.abs(found["bfloat16"]["risk"] - found["float32"]["risk"]).max()
+    checks.check(0 < off <= RISK_BOUND, "evaluate: risks of bfloat16", f"{off:.2g} nats from those of float32")
+
+
 def main():
     checks = Checks("products")
     checks.need(SHARED / "golden/models/llama")
@@ -240,6 +296,8 @@ def main():
     despite_old_kernels(checks)
     refused(checks, shim)
     narrow(checks, sys.argv[1:] or MODELS)
+    held(checks)
+    read_only(checks)
     checks.finish()
 
 

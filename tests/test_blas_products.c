@@ -101,6 +101,50 @@ static void products_of_the_blas_agree_with_sums(void **state) { all_forms(BY_BL
 static void products_of_onednn_agree_with_sums(void **state) { all_forms(BY_ONEDNN); }
 static void products_in_bfloat16_are_those_of_rounded_operands(void **state) { all_forms(BY_BFLOAT16); }
 
+/* The linear layer's products with weights, and to a gradient, that are held in bfloat16. */
+static void one_held(struct size s, int threads)
+{
+    const size_t out = s.n, in = s.k, n = s.m;
+    real *x = random_reals(1, n * in), *w = random_reals(2, out * in), *dy = random_reals(3, n * out);
+    real *y[2] = {random_reals(4, n * out), random_reals(4, n * out)}, *dx[2] = {noise(n * in), noise(n * in)},
+         *dw = noise(out * in);
+    uint16_t *half = malloc((out * in + 1) * sizeof *half), *sum = malloc((out * in + 1) * sizeof *sum);
+    for (size_t i = 0; i < out * in; i++)
+        sum[i] = half[i] = to_half((float)w[i]), w[i] = (real)from_half(half[i]), dw[i] = 0;
+    const struct matrix of[2] = {reals(w), {NULL, half}};
+    math_threads(threads);
+    for (int k = 0; k < 2; k++) {
+        linear_forward(n, out, in, x, in, of[k], y[k], out);
+        linear_backward_input(n, out, in, dy, out, of[k], 0, dx[k], in);
+        linear_add(n, out, in, dx[k], in, of[k], y[k], out);
+    }
+    double *const same[2] = {doubles(n * out, y[0]), doubles(n * in, dx[0])};
+    assert_true(error_of(n * out, y[1], same[0]) < TOL && error_of(n * in, dx[1], same[1]) < TOL);
+    free(same[0]), free(same[1]);
+    linear_backward_weight(n, out, in, dy, out, x, in, reals(dw));
+    linear_backward_weight(n, out, in, dy, out, x, in, (struct matrix){NULL, sum});
+    for (size_t i = 0; i < out * in; i++) {
+        const double want = (double)w[i] + (double)dw[i];
+        assert_true(fabs((double)from_half(sum[i]) - want) <=
+                    U * fabs(want) * 1.01 + TOL * (fabs((double)w[i]) + (double)n));
+    }
+    free(x), free(w), free(dy), free(y[0]), free(y[1]), free(dx[0]), free(dx[1]), free(dw), free(half), free(sum);
+}
+
+static void what_is_held_in_bfloat16_is_multiplied_as_it_is(void **state)
+{
+    if (math_products_lack(BY_BFLOAT16)) {
+        print_message("skipped: %s\n", math_products_lack(BY_BFLOAT16));
+        skip();
+    }
+    math_threads(3);
+    assert_int_equal(math_products(BY_BFLOAT16), OK);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int threads = 1; threads <= 3; threads += 2) one_held(sizes[i], threads);
+    math_threads(1);
+    assert_int_equal(math_products(BY_BLAS), OK);
+}
+
 /* At other addresses, and inside a team of the caller's. */
 static void a_product_again_has_the_same_bits(void **state)
 {
@@ -110,7 +154,7 @@ static void a_product_again_has_the_same_bits(void **state)
         real *a = random_reals(1, M * K), *b = random_reals(2, N * K), *c = noise(M * N), *moved[3][3];
         if (math_products_lack((enum multiplier)p)) continue;
         assert_int_equal(math_products((enum multiplier)p), OK);
-        linear_forward(M, N, K, a, K, b, c, N);
+        linear_forward(M, N, K, a, K, reals(b), c, N);
         for (size_t t = 0; t < 3; t++) { /* by 4, 8, 12 bytes */
             moved[t][0] = malloc((M * K + 4) * sizeof *a), moved[t][1] = malloc((N * K + 4) * sizeof *b);
             moved[t][2] = noise(M * N + 4);
@@ -118,7 +162,7 @@ static void a_product_again_has_the_same_bits(void **state)
         }
 #pragma omp parallel for num_threads(3) schedule(static, 1)
         for (size_t t = 0; t < 3; t++)
-            linear_forward(M, N, K, moved[t][0] + t + 1, K, moved[t][1] + t + 1, moved[t][2] + t + 1, N);
+            linear_forward(M, N, K, moved[t][0] + t + 1, K, reals(moved[t][1] + t + 1), moved[t][2] + t + 1, N);
         for (size_t t = 0; t < 3; t++) {
             assert_memory_equal(moved[t][2] + t + 1, c, M * N * sizeof *c);
             for (size_t i = 0; i < 3; i++) free(moved[t][i]);
@@ -145,7 +189,7 @@ static void what_is_not_finite_stays_so(void **state)
             if (i < sizeof bad / sizeof *bad) value = bad[i];
             for (size_t l = 0; l < K; l++) x[l] = 1;
             x[3] = (real)value;
-            linear_forward(1, N, K, x, K, w, y, N);
+            linear_forward(1, N, K, x, K, reals(w), y, N);
             for (size_t j = 0; j < N; j++) assert_true(isnan(value) ? isnan(y[j]) : (float)y[j] == value);
         }
     }
@@ -169,6 +213,7 @@ int main(void)
         cmocka_unit_test(products_of_the_blas_agree_with_sums),
         cmocka_unit_test(products_of_onednn_agree_with_sums),
         cmocka_unit_test(products_in_bfloat16_are_those_of_rounded_operands),
+        cmocka_unit_test(what_is_held_in_bfloat16_is_multiplied_as_it_is),
         cmocka_unit_test(a_product_again_has_the_same_bits),
         cmocka_unit_test(what_is_not_finite_stays_so),
         cmocka_unit_test(rates_are_measured_and_leave_things_as_they_were),

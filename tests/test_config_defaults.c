@@ -29,6 +29,7 @@ static void the_defaults_of_data_and_model_are_those_of_the_design(void **state)
     assert_int_equal(c->parallel.shard, SHARD_NONE);
     assert_int_equal(c->parallel.recompute, RECOMPUTE_AUTO);
     assert_true(c->parallel.logits == CONFIG_AUTO);
+    assert_int_equal(c->parallel.risks, RISKS_AUTO);
     assert_int_equal(c->plan.processes, CONFIG_AUTO);
     assert_int_equal(c->plan.per_node, CONFIG_AUTO);
     assert_true(isnan(c->plan.flops) && isnan(c->plan.memory) && isnan(c->plan.bandwidth) && isnan(c->plan.network));

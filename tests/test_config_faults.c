@@ -230,6 +230,7 @@ static void what_is_for_later_says_so(void **state)
 {
     static const struct wrong cases[] = {
         {"parallel: {recompute: layer}", "in.yaml:3:23", "parallel.recompute"},
+        {"parallel: {risks: both}", "in.yaml:3:19", "parallel.risks"},
 
         {"precision: float16", "in.yaml:3:12", "did you mean bfloat16?"},
         {"precision: bfloat16\nparallel: {products: blas}", "in.yaml:3:12", "leave out parallel.products"},

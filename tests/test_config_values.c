@@ -307,7 +307,7 @@ static void what_is_written_reads_back_to_the_same(void **state)
         "'},\n"
         "  forget: {path: '010', question: 'yes', answer: '~', text: 'true', rows: 3},\n"
         "  retain: {path: -x, held_out: 0}, idk: {path: 1e5, draw: in_order}}\n"
-        "parallel: {data: 2, tensor: 3, threads: 4, tokens: 5, recompute: none, logits: 6}\n"
+        "parallel: {data: 2, tensor: 3, threads: 4, tokens: 5, recompute: none, logits: 6, risks: in_turn}\n"
         "objective: {name: '1', a: 0.5, b: '0.5', c: x y, d: '', e: 1e-7, regularizer: [{name: kl, weight: 0.1, z: 3}, "
         "gd]}\n"
         "optimizer: {name: sgd, lr: 0.1, betas: [0.12345678901234567, 0], eps: 4e-300, weight_decay: 1e22, clip: 3,\n"

@@ -35,8 +35,8 @@ static void step(struct scene *s, struct optim *o, struct pairs *w)
     batch_gradient(s, &forget[1], s->g.forget, s->gradient);
     batch_gradient(s, &kl, s->g.retain, s->gradient);
     TEST_OK(engine_nll(&s->g.engine, s->g.weights, &du, s->g.nll_ref));
-    TEST_OK(engine_effects(&s->g.engine, 2, forget, &du, SCENE_K, s->risk, e, loss, mean));
-    TEST_OK(engine_effects(&s->g.engine, 1, &kl, &dr, SCENE_K, s->risk, e, loss, mean));
+    TEST_OK(engine_effects(&s->g.engine, 2, forget, &du, SCENE_K, SCENE_K, s->risk, e, loss, mean));
+    TEST_OK(engine_effects(&s->g.engine, 1, &kl, &dr, SCENE_K, SCENE_K, s->risk, e, loss, mean));
     pair(s, w);
     optim_update(o, s->gradient, optim_norm(s->g.grid, NULL, s->gradient), s->g.weights);
 }

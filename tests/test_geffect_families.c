@@ -39,7 +39,7 @@ static void check_effects(struct family *f, const char *what)
     risk(f);
     state_dot(f->gradient, f->gradient, square);
     comm_sum_double(f->grid->tensor, square, n);
-    TEST_OK(engine_effects(&f->engine, 1, &f->nll, &f->rows, 1, &f->gradient, e, loss, mean_weight));
+    TEST_OK(engine_effects(&f->engine, 1, &f->nll, &f->rows, 1, 1, &f->gradient, e, loss, mean_weight));
     for (size_t s = 0; s < slots; s++)
         for (size_t i = 0; i < ROWS; i++)
             sum[slot_param(f->layout, s) - f->layout->param] += f->weight[i] * e[s * ROWS + i];

@@ -215,7 +215,7 @@ static void one_alone(struct golden *g, const char *what, const struct objective
 {
     struct rows all = golden_rows(g, d);
     double *e = calloc(2 * slot_count(g->layout) * 64, sizeof *e), loss[64], weight[64];
-    TEST_OK(engine_effects(&g->engine, 1, o, &all, 2, risk, e, loss, weight));
+    TEST_OK(engine_effects(&g->engine, 1, o, &all, 2, 2, risk, e, loss, weight));
     compare(g, what, o, &all, e, loss);
     for (size_t i = 0; i < all.n; i++) assert_true(isnan(weight[i]));
     free(e);
@@ -239,7 +239,7 @@ static void check_effects(struct golden *g, const char *what)
     real *u = golden_direction(g);
     forget[0].direction = u;
     risk_gradients(g, risk);
-    TEST_OK(engine_effects(&g->engine, J, forget, &du, 2, risk, e, loss, weight));
+    TEST_OK(engine_effects(&g->engine, J, forget, &du, 2, 2, risk, e, loss, weight));
     for (size_t j = 0; j < J; j++) {
         compare(g, what, &forget[j], &du, e + j * each, loss + j * n);
         compare_weights(g, what, &forget[j], weight + j * n);

@@ -86,7 +86,7 @@ static void npo_at_the_reference_has_weight_1_and_value_2_log_2_over_beta(void *
         double *nll = calloc(n_label, sizeof *nll);
         TEST_OK(engine_nll(&s->g.engine, s->g.weights, &r, nll));
         r.nll_ref = nll;
-        TEST_OK(engine_effects(&s->g.engine, 1, &npo, &r, SCENE_K, s->risk, e, loss, mean_weight));
+        TEST_OK(engine_effects(&s->g.engine, 1, &npo, &r, SCENE_K, SCENE_K, s->risk, e, loss, mean_weight));
         assert_at_reference(&r);
         free(nll);
     }
@@ -188,7 +188,7 @@ static void effects_follow_their_rows_in_any_order(void **state)
         memcpy(first, e, lines * n * sizeof *first);
         for (size_t k = 0; k < n; k++) back[k] = n - 1 - k;
         r.row = back;
-        TEST_OK(engine_effects(&s->g.engine, 1, &npo, &r, SCENE_K, s->risk, e, loss, mean_weight));
+        TEST_OK(engine_effects(&s->g.engine, 1, &npo, &r, SCENE_K, SCENE_K, s->risk, e, loss, mean_weight));
         for (size_t line = 0; line < lines; line++)
             for (size_t k = 0; k < n; k++) second[line * n + k] = e[line * n + back[k]];
         assert_equal(s, "effects", lines * n, second, first, TOL);
@@ -301,7 +301,7 @@ static void weights_that_are_not_finite_on_one_process_stop_all(void **state)
         fail_clear();
         st[1] = engine_gradient(&s->g.engine, &nll, &r, weight, s->gradient, loss);
         fail_clear();
-        st[2] = engine_effects(&s->g.engine, 1, &kl, &m, SCENE_K, s->risk, e, loss, mean_weight);
+        st[2] = engine_effects(&s->g.engine, 1, &kl, &m, SCENE_K, SCENE_K, s->risk, e, loss, mean_weight);
         assert_true(strstr(fail_message(), "not finite") != NULL);
         fail_clear();
         *at = kept;

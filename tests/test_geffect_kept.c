@@ -23,7 +23,7 @@ static struct result results(struct golden *g, const struct objective *o, const 
     rows_weights(&nll, &all, weight);
     TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, gradient, loss));
     TEST_OK(state_reduce(g->grid, gradient));
-    TEST_OK(engine_effects(&g->engine, 1, o, &all, 1, &gradient, r.e, r.loss, weight));
+    TEST_OK(engine_effects(&g->engine, 1, o, &all, 1, 1, &gradient, r.e, r.loss, weight));
     rows_weights(o, &batch, weight);
     math_fill(g->layout->size, 0, gradient->data);
     TEST_OK(engine_gradient(&g->engine, o, &batch, weight, gradient, loss));

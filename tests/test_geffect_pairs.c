@@ -176,7 +176,7 @@ static void check_effects(struct golden *g, const char *what, size_t J, const st
     TEST_OK(state_reduce(g->grid, risk[with->n]));
     for (size_t k = 0; k < K; k += P) { /* as many risks as the engine has room for */
         const size_t some = K - k < P ? K - k : P;
-        TEST_OK(engine_effects(&g->engine, J, o, r, some, risk + k, e, loss, loss + 32 * MOST_J));
+        TEST_OK(engine_effects(&g->engine, J, o, r, some, some, risk + k, e, loss, loss + 32 * MOST_J));
         for (size_t j = 0; j < J; j++)
             for (size_t q = 0; q < some; q++)
                 for (size_t s = 0; s < slots; s++)

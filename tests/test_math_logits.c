@@ -9,17 +9,26 @@ static void an_embedding_of_slices_adds_up_to_the_whole(void **state)
     real *table = random_reals(1, V * D), *low = noise(N * D), *high = noise(N * D), *dx = random_reals(2, N * D);
     real *dtable = random_reals(3, V * D), *before = random_reals(3, V * D);
     double *want = doubles(V * D, before);
-    embedding_forward(N, D, id, 0, CUT, table, low);
-    embedding_forward(N, D, id, CUT, V - CUT, table + CUT * D, high);
+    embedding_forward(N, D, id, 0, CUT, reals(table), low);
+    embedding_forward(N, D, id, CUT, V - CUT, reals(table + CUT * D), high);
     for (size_t i = 0; i < N * D; i++) {
         int32_t t = id[i / D];
         assert_near(low[i] + high[i], t >= 0 && t < V ? table[(size_t)t * D + i % D] : 0, 0);
     }
-    embedding_backward(N, D, id, 0, CUT, dx, dtable);
-    embedding_backward(N, D, id, CUT, V - CUT, dx, dtable + CUT * D);
+    embedding_backward(N, D, id, 0, CUT, dx, reals(dtable));
+    embedding_backward(N, D, id, CUT, V - CUT, dx, reals(dtable + CUT * D));
     for (size_t i = 0; i < N * D; i++)
         if (id[i / D] >= 0 && id[i / D] < V) want[(size_t)id[i / D] * D + i % D] += dx[i];
     assert_true(error_of(V * D, dtable, want) < TOL);
+    uint16_t half[V * D];
+    for (size_t i = 0; i < V * D; i++) half[i] = to_half((float)table[i]);
+    embedding_forward(N, D, id, 0, V, (struct matrix){NULL, half}, low);
+    for (size_t i = 0; i < N * D; i++)
+        assert_near(low[i], id[i / D] >= 0 && id[i / D] < V ? (double)from_half(half[(size_t)id[i / D] * D + i % D]) : 0,
+                    0);
+    for (size_t i = 0; i < V * D; i++) half[i] = 0, want[i] -= (double)before[i];
+    embedding_backward(N, D, id, 0, V, dx, (struct matrix){NULL, half});
+    for (size_t i = 0; i < V * D; i++) assert_true(fabs((double)from_half(half[i]) - want[i]) < 0.04);
     free(table), free(low), free(high), free(dx), free(dtable), free(before), free(want);
 }
 

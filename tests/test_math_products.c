@@ -42,17 +42,17 @@ static void linear_layers_agree_with_plain_sums(void **state)
          *dy = random_reals(3, N * LDY);
     real *dx = noise(N * LDX), *dw = random_reals(4, OUT * IN);
     double *want = doubles(N * LDX, x), *want_w = doubles(OUT * IN, dw);
-    linear_forward(N, OUT, IN, x, LDX, w, y, LDY);
+    linear_forward(N, OUT, IN, x, LDX, reals(w), y, LDY);
     plain_product(false, true, N, OUT, IN, 1, x, LDX, w, IN, 0, want, LDY);
     for (size_t r = 0; r < N; r++) {
         assert_true(error_of(OUT, y + r * LDY, want + r * LDY) < 10 * TOL);
         assert_true(isnan(y[r * LDY + OUT])); /* what lies between the rows is not touched */
     }
-    linear_backward_input(N, OUT, IN, dy, LDY, w, 0, dx, LDX);
-    linear_backward_input(N, OUT, IN, dy, LDY, w, 1, dx, LDX);
+    linear_backward_input(N, OUT, IN, dy, LDY, reals(w), 0, dx, LDX);
+    linear_backward_input(N, OUT, IN, dy, LDY, reals(w), 1, dx, LDX);
     plain_product(false, false, N, IN, OUT, 2, dy, LDY, w, IN, 0, want, LDX);
     for (size_t r = 0; r < N; r++) assert_true(error_of(IN, dx + r * LDX, want + r * LDX) < 10 * TOL);
-    linear_backward_weight(N, OUT, IN, dy, LDY, x, LDX, dw);
+    linear_backward_weight(N, OUT, IN, dy, LDY, x, LDX, reals(dw));
     plain_product(true, false, OUT, IN, N, 1, dy, LDY, x, LDX, 1, want_w, IN);
     assert_true(error_of(OUT * IN, dw, want_w) < TOL);
     free(x), free(w), free(y), free(dy), free(dx), free(dw), free(want), free(want_w);
@@ -63,8 +63,8 @@ static void one_row_is_a_row_of_many(void **state)
     enum { OUT = 50, IN = 70 };
     real *x = random_reals(1, 2 * IN), *w = random_reals(2, OUT * IN), *both = noise(2 * OUT), *one = noise(OUT);
     double *want = doubles(OUT, both);
-    linear_forward(2, OUT, IN, x, IN, w, both, OUT);
-    linear_forward(1, OUT, IN, x + IN, IN, w, one, OUT);
+    linear_forward(2, OUT, IN, x, IN, reals(w), both, OUT);
+    linear_forward(1, OUT, IN, x + IN, IN, reals(w), one, OUT);
     for (size_t i = 0; i < OUT; i++) want[i] = both[OUT + i];
     assert_true(error_of(OUT, one, want) < TOL);
     free(x), free(w), free(both), free(one), free(want);
@@ -80,18 +80,45 @@ static void steady_rows_agree_with_plain_sums_and_do_not_know_of_each_other(void
             real *y = random_reals(3, N * LDY), *some = random_reals(3, N * LDY);
             double *want = doubles(N * LDY, y);
             plain_product(false, true, N, out[i], in[j], 1, x, LDX, w, in[j], 0, want, LDY);
-            linear_steady(N, out[i], in[j], x, LDX, w, y, LDY);
+            linear_steady(N, out[i], in[j], x, LDX, reals(w), y, LDY);
             assert_true(error_of(N * LDY, y, want) < TOL);
             for (size_t n = 0, at = 0; at < N; at += n) { /* 1, 2, 3 ... rows at a time, on another number of threads */
                 n = n + 1 > N - at ? N - at : n + 1;
                 math_threads(1 + (int)n % 2);
-                linear_steady(n, out[i], in[j], x + at * LDX, LDX, w, some + at * LDY, LDY);
+                linear_steady(n, out[i], in[j], x + at * LDX, LDX, reals(w), some + at * LDY, LDY);
             }
             math_threads(1);
             assert_memory_equal(y, some, N * LDY * sizeof *y);
             free(y), free(some), free(want);
         }
     free(x), free(w);
+}
+
+static uint16_t *halves(size_t n, real *x) /* and x what they hold */
+{
+    uint16_t *h = malloc((n + 1) * sizeof *h);
+    for (size_t i = 0; i < n; i++) h[i] = to_half((float)x[i]), x[i] = (real)from_half(h[i]);
+    return h;
+}
+
+static void weights_in_bfloat16_are_read_as_what_they_hold(void **state)
+{
+    static const size_t in[] = {0, 1, 3, 8, 16, 17, 24, 172, 513};
+    enum { N = 11, OUT = 300, LDX = 520, LDY = 310 };
+    real *x = random_reals(1, N * LDX), *w = random_reals(2, OUT * 513);
+    uint16_t *h = halves(OUT * 513, w);
+    for (size_t j = 0; j < sizeof in / sizeof *in; j++) {
+        real *y = random_reals(3, N * LDY), *some = random_reals(3, N * LDY);
+        double *want = doubles(N * LDY, y);
+        plain_product(false, true, N, OUT, in[j], 1, x, LDX, w, in[j], 0, want, LDY);
+        linear_steady(N, OUT, in[j], x, LDX, (struct matrix){NULL, h}, y, LDY);
+        assert_true(error_of(N * LDY, y, want) < TOL);
+        for (size_t at = 0; at < N; at++)
+            linear_steady(1, OUT, in[j], x + at * LDX, LDX, (struct matrix){NULL, h}, some + at * LDY, LDY);
+        assert_memory_equal(y, some, N * LDY * sizeof *y);
+        free(y), free(some), free(want);
+    }
+    free(x), free(w), free(h);
 }
 
 static void linear_backwards_are_adjoints_of_the_forward(void **state)
@@ -101,9 +128,9 @@ static void linear_backwards_are_adjoints_of_the_forward(void **state)
     real *y = noise(N * OUT), *dx = noise(N * IN), *dw = noise(OUT * IN);
     double value;
     math_fill(OUT * IN, 0, dw);
-    linear_forward(N, OUT, IN, x, IN, w, y, OUT);
-    linear_backward_input(N, OUT, IN, dy, OUT, w, 0, dx, IN);
-    linear_backward_weight(N, OUT, IN, dy, OUT, x, IN, dw);
+    linear_forward(N, OUT, IN, x, IN, reals(w), y, OUT);
+    linear_backward_input(N, OUT, IN, dy, OUT, reals(w), 0, dx, IN);
+    linear_backward_weight(N, OUT, IN, dy, OUT, x, IN, reals(dw));
     value = inner(N * OUT, y, dy);
     assert_near(inner(N * IN, x, dx), value, 10 * TOL);
     assert_near(inner(OUT * IN, w, dw), value, 10 * TOL);
@@ -113,12 +140,12 @@ static void linear_backwards_are_adjoints_of_the_forward(void **state)
 static void empty_dimensions_are_legal(void **state)
 {
     real x[6] = {1, 1, 1, 1, 1, 1}, y[6] = {NAN, NAN, NAN, NAN, NAN, NAN};
-    linear_forward(2, 3, 0, x, 0, x, y, 3);
+    linear_forward(2, 3, 0, x, 0, reals(x), y, 3);
     for (int i = 0; i < 6; i++) assert_near(y[i], 0, 0);
-    linear_backward_input(2, 0, 3, x, 0, x, 1, x, 3); /* no outputs: dx stays */
-    linear_backward_weight(0, 2, 3, NULL, 2, NULL, 3, x);
-    linear_forward(0, 3, 2, NULL, 2, x, NULL, 3);
-    linear_forward(3, 0, 2, x, 2, NULL, NULL, 0);
+    linear_backward_input(2, 0, 3, x, 0, reals(x), 1, x, 3); /* no outputs: dx stays */
+    linear_backward_weight(0, 2, 3, NULL, 2, NULL, 3, reals(x));
+    linear_forward(0, 3, 2, NULL, 2, reals(x), NULL, 3);
+    linear_forward(3, 0, 2, x, 2, reals(NULL), NULL, 0);
     bias_add(0, 3, x, NULL, 3);
     bias_backward(0, 3, NULL, 3, x);
     for (int i = 0; i < 6; i++) assert_near(x[i], 1, 0);
@@ -167,9 +194,9 @@ static void products_do_not_depend_on_the_threads(void **state)
         int k = threads > 1;
         math_threads(threads);
         math_fill(OUT * IN, 1, dw[k]);
-        linear_forward(ROWS, OUT, IN, x, IN, w, y[k], OUT);
-        linear_backward_input(ROWS, OUT, IN, dy, OUT, w, 0, dx[k], IN);
-        linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, dw[k]);
+        linear_forward(ROWS, OUT, IN, x, IN, reals(w), y[k], OUT);
+        linear_backward_input(ROWS, OUT, IN, dy, OUT, reals(w), 0, dx[k], IN);
+        linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, reals(dw[k]));
         if (!k) continue;
         for (size_t i = 0; i < ROWS * OUT; i++) assert_near(y[1][i], y[0][i], 10 * TOL);
         for (size_t i = 0; i < ROWS * IN; i++) assert_near(dx[1][i], dx[0][i], 10 * TOL);
@@ -233,8 +260,10 @@ static void products_with_formed_gradients_are_those_with_plain_ones(void **stat
              *tiles = noise(3 * formed_tile(in));
         double *sums = calloc(formed_sums(K, S), sizeof *sums), e[2][K * S], want[K * S];
         for (int q = 0; q < K; q++) g[q] = random_reals(3 + (uint64_t)q, out * in);
+        uint16_t *half = halves(out * in, g[2]);
         for (int threads = 1; threads <= 3; threads += 2) {
-            const struct formed f = {S, out, in, ld, K, first, x, dy, (const real *const *)g};
+            const struct matrix of[K] = {reals(g[0]), reals(g[1]), {NULL, half}};
+            const struct formed f = {S, out, in, ld, K, first, x, dy, of};
             for (int q = 0; q < K * S; q++) e[threads / 2][q] = want[q] = q;
             math_threads(threads);
             formed_dots(&f, tiles, sums, e[threads / 2]);
@@ -248,7 +277,7 @@ static void products_with_formed_gradients_are_those_with_plain_ones(void **stat
         for (int q = 0; q < K * S; q++) assert_near(e[0][q], want[q], sizeof(real) == 8 ? 1e-12 : 3e-4);
         assert_memory_equal(e[0], e[1], sizeof *e);
         for (int q = 0; q < K; q++) free(g[q]);
-        free(x), free(dy), free(tiles), free(sums);
+        free(half), free(x), free(dy), free(tiles), free(sums);
     }
 }
 
@@ -304,6 +333,7 @@ int main(void)
         cmocka_unit_test(linear_layers_agree_with_plain_sums),
         cmocka_unit_test(one_row_is_a_row_of_many),
         cmocka_unit_test(steady_rows_agree_with_plain_sums_and_do_not_know_of_each_other),
+        cmocka_unit_test(weights_in_bfloat16_are_read_as_what_they_hold),
         cmocka_unit_test(linear_backwards_are_adjoints_of_the_forward),
         cmocka_unit_test(empty_dimensions_are_legal),
         cmocka_unit_test(biases_are_added_to_rows_and_gathered_from_columns),

@@ -122,33 +122,6 @@ static void messages_go_round_the_ring_in_order(void **state)
     all_assert(good);
 }
 
-/* Numbers whose sum depends on the order, in pieces of all lengths. */
-static void parts_are_summed_in_the_order_of_the_ranks(void **state)
-{
-    enum { LONG = 1000 };
-    struct comm *c = grid->data;
-    const size_t whole = c->piece, pieces[] = {whole, 64, 7, 1};
-    bool good = true;
-    for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++)
-        for (size_t n = 0; n <= LONG; n = n * 3 + 1) {
-            real x[LONG], want[LONG];
-            size_t first, count;
-            if (pieces[k] <= whole) c->piece = pieces[k];
-            for (size_t i = 0; i < n; i++) {
-                want[i] = 0;
-                for (int r = 0; r < c->size; r++) want[i] += (real)1 / (real)(i + 3 + 7 * (size_t)r * r);
-                x[i] = (real)1 / (real)(i + 3 + 7 * (size_t)c->rank * (size_t)c->rank);
-            }
-            comm_reduce_parts(c, x, n);
-            part_range(n, c->size, c->rank, &first, &count);
-            good = good && !memcmp(x + first, want + first, count * sizeof *x);
-            comm_gather_parts(c, x, n);
-            good = good && !memcmp(x, want, n * sizeof *x);
-        }
-    c->piece = whole;
-    all_assert(good);
-}
-
 static void nothing_is_a_valid_amount(void **state)
 {
     double all = 5;
@@ -197,7 +170,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_broadcast_reaches_all_from_every_root),
         cmocka_unit_test(a_gather_lays_ranks_in_order),
         cmocka_unit_test(messages_go_round_the_ring_in_order),
-        cmocka_unit_test(parts_are_summed_in_the_order_of_the_ranks),
         cmocka_unit_test(nothing_is_a_valid_amount),
         cmocka_unit_test(collectives_give_the_phase_back),
         cmocka_unit_test(a_process_alone_needs_no_messages),

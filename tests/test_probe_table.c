@@ -12,17 +12,25 @@ static void names_and_fields_are_unlike(void **state)
         }
 }
 
-/* What a probe shows of itself: names in the digest, what it wants to see of an update. */
-static void check(const char *const *more, const char *names, unsigned shows)
+/* What a probe shows of itself: names in the digest, and whether it reads the risks' gradients beside an update's, so that they
+ * cannot be held one at a time. */
+static void check(const char *const *more, const char *names, bool keeps)
 {
+    const char *turns[MOST_OVERRIDES] = {"parallel.risks=in_turn"};
     struct text t = {0};
     struct demo_run d;
+    for (int n = 0; more[n]; n++) turns[n + 1] = more[n];
     demo_inputs(&d, more);
     assert_int_equal(probes_named(d.in, &t), OK);
     assert_string_equal(t.data, names);
-    assert_int_equal(probes_show(d.in), shows);
     assert_int_equal(probes_check(d.in), OK);
     text_free(&t);
+    demo_free(&d);
+    demo_inputs(&d, turns);
+    assert_int_equal(probes_check(d.in), keeps ? ERR_INPUT : OK);
+    if (keeps)
+        assert_non_null(strstr(fail_message(), "parallel.risks: in_turn holds the gradient of one risk at a time"));
+    fail_clear();
     demo_free(&d);
 }
 
@@ -35,20 +43,22 @@ static void a_probe_is_there_when_it_is_asked_for(void **state)
                *const alone[] = {"geffect.fidelity=true", "geffect.gram=false", NULL},
                *const pairs[] = {"geffect.pairs=forget", NULL}, *const none_of_it[] = {"geffect.pairs=false", NULL},
                *const rest[] = {"guard.freeze=1", NULL}, *const budget[] = {"guard.retain=1", NULL},
+               *const predicted[] = {"guard.retain={budget: 1, of: predicted}", NULL},
                *const project[] = {"guard.project=1", NULL}, *const curvature[] = {"geffect.curvature=true", NULL},
                *const never[] = {"geffect={every: 0, gram: true, standard_error: true, curvature: true}", NULL};
-    check(none, " 0", 0);
-    check(gram, " gram", SHOWS_STEP | SHOWS_REGULARIZER);
-    check(error, " standard_error", 0);
-    check(fidelity, " gram fidelity", SHOWS_STEP | SHOWS_REGULARIZER);
-    check(alone, " fidelity", SHOWS_STEP);
-    check(pairs, " pairs", 0);
-    check(none_of_it, " 0", 0);
-    check(rest, " guard", 0);
-    check(budget, " guard", 0);
-    check(project, " 0", 0); /* acts on gradients, not on measurements */
-    check(curvature, " curvature", SHOWS_STEP);
-    check(never, " 0", 0);
+    check(none, " 0", false);
+    check(gram, " gram", true);
+    check(error, " standard_error", false);
+    check(fidelity, " gram fidelity", true);
+    check(alone, " fidelity", true);
+    check(pairs, " pairs", false);
+    check(none_of_it, " 0", false);
+    check(rest, " guard", false);
+    check(budget, " guard", false);
+    check(predicted, " guard", true);
+    check(project, " 0", false); /* acts on gradients, not on measurements */
+    check(curvature, " curvature", true);
+    check(never, " 0", false);
 }
 
 static void a_name_that_a_probe_needs_is_refused(void **state)

@@ -282,19 +282,19 @@ static void what_was_released_reads_as_nan_and_what_was_committed_stays(void **s
     real *base;
     assert_int_equal(state_new("weights", l, &w), OK);
     assert_int_equal(state_poison(w), OK);
-    base = state_acquire(w, 2);
+    base = state_acquire(w, 2).full;
     assert_near(base[at], 0, 0);
     assert_true(isnan(base[0])); /* another layer's */
     base[at] = 5;
     state_commit(w, 2);
     assert_true(isnan(base[at]));
-    base = state_acquire(w, 2);
+    base = state_acquire(w, 2).full;
     assert_near(base[at], 5, 0);
     base[at] = 6;
     state_release(w, 2);
-    assert_near(state_acquire(w, 2)[at], 5, 0); /* released, not committed */
+    assert_near(state_acquire(w, 2).full[at], 5, 0); /* released, not committed */
     state_release(w, 2);
-    assert_near(state_acquire(w, 4)[head], 0, 0);
+    assert_near(state_acquire(w, 4).full[head], 0, 0);
     state_release(w, 4);
     state_free(w);
     layout_free(l);

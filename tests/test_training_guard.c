@@ -19,7 +19,7 @@ static void begin(struct guarded_run *r, const char *const *more)
     demo_inputs(&r->d, all);
     if (guard_check(r->d.in) != OK) fail_msg("%s", fail_message());
     demo_subject(&r->d);
-    assert_int_equal(training_new(r->d.subject, SHOWS_STEP, &r->t), OK);
+    assert_int_equal(training_new(r->d.subject, &r->t), OK);
 }
 
 static void end(struct guarded_run *r)
@@ -321,6 +321,7 @@ static void what_is_predicted_is_what_the_update_will_do(void **state)
                                     "guard.project=1",
                                     "train.freeze=[norm]",
                                     "guard.retain={budget: 100, of: predicted}",
+                                    "geffect.fidelity=true", /* shows the step */
                                     NULL};
         struct guarded_run r;
         begin(&r, more);

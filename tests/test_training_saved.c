@@ -43,7 +43,7 @@ static size_t save(const char *const *more, unsigned char **value, char name[MOS
     size_t n;
     demo_inputs(&d, more);
     demo_subject(&d);
-    assert_int_equal(training_new(d.subject, 0, &t), OK);
+    assert_int_equal(training_new(d.subject, &t), OK);
     make_updates(t, 0, BREAK);
     n = training_saved(t, list);
     for (size_t i = 0; i < n; i++) {
@@ -65,7 +65,7 @@ static real *weights_of(const char *const *more, unsigned char *const *value, ch
     real *weights;
     demo_inputs(&d, more);
     demo_subject(&d);
-    assert_int_equal(training_new(d.subject, 0, &t), OK);
+    assert_int_equal(training_new(d.subject, &t), OK);
     for (size_t i = 0; value && i < training_saved(t, list); i++) {
         assert_string_equal(list[i].name, name[i]);
         memcpy(place_of(&list[i]), value[i], bytes_of(&list[i]));

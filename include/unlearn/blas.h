@@ -3,6 +3,7 @@
 #ifndef UNLEARN_BLAS_H
 #define UNLEARN_BLAS_H
 #include "unlearn/core.h"
+#include <string.h>
 
 /* ----------------------------------------------------------------------------------- the library's kernels ----- */
 /** The first call of main(), before MPI and before any thread. If OpenBLAS does not know this processor and uses
@@ -43,7 +44,7 @@ enum multiplier {
  *  at sizes of every kind against plain loops, for some milliseconds. Not inside a parallel region. */
 const char *math_products_lack(enum multiplier p);
 /** From now on gemm() and the linear layer use these, which must not be lacking. Not inside a parallel region.
- *  \return OK; ERR_MEMORY: no room for rounded operands (8 MB a thread) */
+ *  \return OK; ERR_MEMORY: no room for rounded operands and sums (12 MB a thread) */
 enum status math_products(enum multiplier p);
 enum multiplier math_products_now(void);
 /** Flop/s of the linear layer's three products for so many rows, outputs and inputs, with the threads set, by each of the
@@ -51,16 +52,49 @@ enum multiplier math_products_now(void);
 void math_products_rates(size_t rows, size_t out, size_t in, size_t n, const enum multiplier *p, double *rate);
 
 /* -------------------------------------------------------------------------------------------------- products ----- */
+/* A matrix of weights, or of a gradient: of reals, or (full NULL) held in bfloat16, which only products BY_BFLOAT16 take. */
+struct matrix {
+    real *full;
+    uint16_t *half;
+};
+static inline struct matrix reals(const real *x) { return (struct matrix){.full = (real *)x}; }
+static inline struct matrix matrix_at(struct matrix a, size_t offset)
+{
+    return (struct matrix){a.full ? a.full + offset : NULL, a.half ? a.half + offset : NULL};
+}
+/* To nearest even. A NaN stays one: it comes from a multiplication, which has made it quiet. */
+static inline uint16_t to_half(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
+}
+static inline float from_half(uint16_t h)
+{
+    const uint32_t u = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+static inline real matrix_get(struct matrix a, size_t i) { return a.full ? a.full[i] : (real)from_half(a.half[i]); }
+static inline void matrix_set(struct matrix a, size_t i, real x)
+{
+    if (a.full)
+        a.full[i] = x;
+    else
+        a.half[i] = to_half((float)x);
+}
+
 /* y = x W^T, W [out][in] as checkpoints store it; ld* are row lengths in memory (>= the columns used). */
-void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w, real *y, size_t ldy);
 /* y += x W^T */
-void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w, real *y, size_t ldy);
 /* dx = beta dx + dy W */
-void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, struct matrix w, real beta,
                            real *dx, size_t ldx);
-/* dw += dy^T x */
+/* dw += dy^T x; what is held in bfloat16 is rounded once for every call and 2,048 rows. */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
-                            real *dw);
+                            struct matrix dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
 double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 

@@ -20,6 +20,7 @@ enum dual_update { DUAL_STEP, DUAL_EPOCH };
 enum whose_products { PRODUCTS_OF_AUTO, PRODUCTS_OF_BLAS, PRODUCTS_OF_ONEDNN };
 enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
+enum risks_held { RISKS_AUTO, RISKS_TOGETHER, RISKS_IN_TURN };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_SGD };
 enum decay { DECAY_MATRICES, DECAY_ALL };
@@ -117,6 +118,7 @@ struct config {
         size_t data, tensor, threads, tokens, logits; /* CONFIG_AUTO */
         enum shard shard;
         enum recompute recompute;
+        enum risks_held risks;
         enum whose_products products;
         struct place place;
     } parallel;

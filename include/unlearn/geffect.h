@@ -69,12 +69,13 @@ enum status engine_risk(struct engine *e, const struct rows *r, const double *we
                         double *nll);
 
 /** Effects of J objectives on K risks for every listed row. All objectives share one forward and one stacked backward, so
- *  they must want the same outputs (all labelled, or all positions).                           Collective over grid.
+ *  they must want the same outputs (all labelled, or all positions). The way to the products is that for `among` risks, so that
+ *  as many in several calls have the same effects to the last bit as in one.                   Collective over grid.
  *  \param[in]  risk  [K] complete risk gradients
  *  \param[out] e     [J][K][n_slot][n] complete on every process
  *  \param[out] loss, mean_weight  [J][n] */
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
-                           struct state *const *risk, double *e_out, double *loss, double *mean_weight);
+                           size_t among, struct state *const *risk, double *e_out, double *loss, double *mean_weight);
 
 /** Derivatives along K directions, by forward mode: of the nll of every labelled token, and of the losses of J objectives that
  *  want the same outputs. Along a risk's gradient they are the effects <grad R_k, grad nll_t> and <grad R_k, grad L_j(s_i)>,

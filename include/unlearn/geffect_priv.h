@@ -21,12 +21,12 @@ struct engine_room {
     double (*best)[2];       /* [tokens] largest logit of each output of a slab, and its token id */
     double *of_sequence;     /* [tokens] one inner product per sequence of a pass */
     real *product;           /* G x of all tokens, or of the head at a slab's outputs */
-    const real **tensor;     /* [risks] a parameter of each, for formed_dots(), as are */
+    struct matrix *tensor;   /* [risks] a parameter of each, for formed_dots(), as are */
     real *tiles;             /* [threads][the largest tile] */
     double *sums, *formed;   /* [formed_sums()]; [risks][tokens] an inner product for each sequence of a pass */
     double *tangent, *along; /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
     double *tcoef;           /* [tokens] tangents of coef; where there are any */
-    const real **base;       /* [risks] risk gradients in the layer acquired */
+    struct tensors *base;    /* [risks] risk gradients in the layer acquired */
     real *gram, *columns;    /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
     real *vector, *whole;    /* [tokens][widest_block]: gradients of vectors; sums over the tensor ranks */
     real *head_dy;           /* [norms][words] the head's deltas of one sequence */

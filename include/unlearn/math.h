@@ -10,7 +10,7 @@
 
 /* -------------------------------------------------------------------------------------------------- products ----- */
 /* linear_forward() where no row's result depends, bit for bit, on the other rows or on threads. Fast for few rows. */
-void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy);
+void linear_steady(size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w, real *y, size_t ldy);
 
 /* --------------------------------------------------------------------------------------------- vectors, sums ----- */
 void math_add(size_t n, const real *x, real *y);                            /* y += x */
@@ -33,9 +33,9 @@ void dots_by_sequence(size_t n_seq, const size_t *first, size_t d, const real *x
 /* Inner products of each sequence's gradient of W [out][in], y = x W^T, with K matrices like W: e [K][n_seq] += <dy_i^T x_i, G_k> */
 struct formed {
     size_t n_seq, out, in, ldy, K;
-    const size_t *first;  /* [n_seq+1] */
-    const real *x, *dy;   /* [rows][in], rows of ldy */
-    const real *const *g; /* [K] */
+    const size_t *first;    /* [n_seq+1] */
+    const real *x, *dy;     /* [rows][in], rows of ldy */
+    const struct matrix *g; /* [K] */
 };
 /* tiles: formed_tile(in) reals for each thread; sums: formed_sums() */
 void formed_dots(const struct formed *f, real *tiles, double *sums, double *e);
@@ -170,11 +170,12 @@ void activation_backward_tangent(enum activation act, bool gated, size_t n, size
 
 /* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
 /* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */
-void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x);
+void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, struct matrix table, real *x);
 /* dx[j*n + r] = 0 for the rows whose id is `which` */
 void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, real *dx);
 /* dtable[id[r] - first] += dx[r], rows in order */
-void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable);
+void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx,
+                        struct matrix dtable);
 /* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y);
 void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx);

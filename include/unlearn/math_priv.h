@@ -21,6 +21,7 @@ typedef int64_t bits_of_real;
 /* Vectors of eight reals (aligned as one real) and of eight doubles; two accumulators hide the latency of additions. */
 typedef real real8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
 typedef bits_of_real mask8 __attribute__((vector_size(8 * sizeof(real))));
+typedef float float8 __attribute__((vector_size(8 * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef double double8 __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double))));
 
 /* Arguments are pointers because passing a vector by value depends on the processor compiled for. */
@@ -41,6 +42,24 @@ static inline double row_dot(size_t n, const real *x, const real *y)
         odd += __builtin_convertvector(a[1], double8) * __builtin_convertvector(b[1], double8);
     }
     for (; i < n; i++) rest += (double)x[i] * y[i];
+    return sum8(&even, &odd) + rest;
+}
+
+/* The same, y held in bfloat16. */
+static inline double row_dot_half(size_t n, const real *x, const uint16_t *y)
+{
+    double8 even = {0}, odd = {0};
+    double rest = 0;
+    float wide[16];
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const real8 *a = (const real8 *)(x + i);
+        const float8 *b = (const float8 *)wide;
+        for (size_t k = 0; k < 16; k++) wide[k] = from_half(y[i + k]);
+        even += __builtin_convertvector(a[0], double8) * __builtin_convertvector(b[0], double8);
+        odd += __builtin_convertvector(a[1], double8) * __builtin_convertvector(b[1], double8);
+    }
+    for (; i < n; i++) rest += (double)x[i] * (double)from_half(y[i]);
     return sum8(&even, &odd) + rest;
 }
 

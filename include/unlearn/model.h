@@ -49,7 +49,7 @@ struct sink {
 /* The sink that adds the gradient to a state; J = 1. */
 struct gradient_sink {
     struct state *gradient; /* borrowed */
-    real *base;             /* of the layer between begin and end */
+    struct tensors base;    /* of the layer between begin and end */
 };
 struct sink sink_gradient(struct gradient_sink *g);
 

@@ -50,6 +50,18 @@ void comm_reduce_parts(const struct comm *c, real *x,
                        size_t n); /* a rank's run: the sum over all ranks, added in their order;
                                                                     the rest of x stays as it was */
 void comm_gather_parts(const struct comm *c, real *x, size_t n); /* all runs, each from its rank */
+/* The same while the caller computes: begun, in one order on all ranks, each gets a number, and x stays alone until those up to
+ * that number are completed. Neither begin waits for others; what is begun goes on in these calls alone, so comm_progress() is
+ * called now and then. A process ends nothing before all that it has begun is complete. */
+size_t comm_reduce_begin(const struct comm *c, real *x, size_t n);
+size_t comm_gather_begin(const struct comm *c, real *x, size_t n);
+void comm_progress(const struct comm *c);
+void comm_complete(const struct comm *c, size_t number);
+struct arrived {
+    double bytes, meanwhile; /* received by sums and gathers of runs; of these, before anybody waited for them */
+};
+struct arrived comm_arrived(const struct comm *c); /* since the start, on this process */
+size_t comm_parts_bytes(int size);                 /* that sums over so many processes take */
 void comm_barrier(const struct comm *c);
 int comm_size(const struct comm *c);
 int comm_rank(const struct comm *c);

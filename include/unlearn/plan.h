@@ -52,14 +52,34 @@ struct call {
     const size_t *row; /* [n] of ROWS_LISTED; NULL: the first n */
     enum outputs outputs;
     size_t objectives, directions; /* of the backward; directions: for effects */
+    size_t among;                  /* directions of this call and others together, which choose the way to the effects */
     bool gradient;                 /* a gradient is formed, of which every data rank gets the sum of its part */
     bool gathered;                 /* and then that of the others */
     double forwards;               /* more forwards, of the reference */
 };
-enum { MOST_HELD = 12 };
-struct held { /* states of a kind */
+
+/* --------------------------------------------------------------------------------------------------- states ----- */
+/* The moments of an update that is measured, in their order. Of other updates there are only those from AT_GRADIENT on, of a
+ * measurement without an update only those that need none. */
+enum moment {
+    AT_EFFECTS,  /* the gradients of the risks are formed, and all effects on them */
+    AT_PROBES,   /* other quantities of the same weights */
+    AT_GRADIENT, /* the gradient of the update is formed, part by part */
+    AT_FORMED,   /* it is complete, and compared with others */
+    AT_UPDATE,   /* the weights move */
+    AT_UPDATED,  /* what was before is compared with what is now */
+    N_MOMENT
+};
+/* States of a kind. All of them live from a moment to another, both included, and two that are never alive together have the
+ * same memory; to: N_MOMENT: they are kept from one update to the next. What several parts of a program ask for under one
+ * name is the same states, alive as long as any of them needs it. */
+enum { MOST_HELD = 16 };
+struct held {
     const char *name;
     size_t states;
+    enum moment from, to;
+    bool moments; /* of which data ranks always keep but their parts */
+    bool half;    /* may be held in bfloat16: no update reads or changes them */
 };
 
 /* ---------------------------------------------------------------------------------------------------- parts ----- */
@@ -76,7 +96,7 @@ struct demand {
     /* memory */
     struct held held[MOST_HELD]; /* [n_held] weights, gradients and so on: demand_states(), demand_moments() */
     size_t n_held;
-    size_t states;      /* of all kinds but moments */
+    size_t states;      /* of all parts together: most that are alive at a time, but for moments */
     size_t moments;     /* states of which data ranks always keep but their parts */
     size_t bytes;       /* for lists and results */
     size_t bytes_apart; /* for what print() reports on a line of its own */
@@ -87,7 +107,8 @@ struct demand {
     struct counter *counter; /* borrowed */
     struct work work[N_OCCASION];
 };
-void demand_states(struct demand *d, const char *name, size_t n); /* n states more, of a kind */
+void demand_states(struct demand *d, const char *name, size_t n, enum moment from, enum moment to);
+void demand_held(struct demand *d, struct held h); /* states that may be held in bfloat16 among them */
 void demand_moments(struct demand *d, size_t n);
 void demand_call(struct demand *d, const struct call *c); /* its work, of one process */
 void demand_gather(struct demand *d, enum occasion of);   /* data ranks send each other their parts of a state */
@@ -107,9 +128,10 @@ struct part {
 enum { MOST_PARTS = 4 };
 struct machine { /* what the job runs on */
     int processes, node_processes;
-    size_t resident; /* bytes that this process has already: libraries, inputs */
-    size_t room;     /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
-    size_t node;     /* bytes that all processes of a node may have together */
+    size_t resident;      /* bytes that this process has already: libraries, inputs */
+    size_t room;          /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
+    size_t node;          /* bytes that all processes of a node may have together */
+    bool in_turn, merged; /* what the memory of some process asks of all: struct plan's in_turn, and not its apart */
 };
 struct plan {
     int data, tensor, threads, node_processes;
@@ -119,13 +141,18 @@ struct plan {
     enum shard shard;        /* as the input asks, or another that is planned for */
     enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
+    bool in_turn;       /* the gradients of the risks are held one at a time, and the effects on each found by itself */
+    bool in_turn_helps; /* the input asks for all at once, and less memory would do */
+    bool apart;         /* the gradient of each regulariser is held by itself too, for its norm */
     struct engine_limits engine;
     struct model_limits model;
     size_t slots; /* answers generated together */
     size_t n_part;
     const struct part *const *part;   /* [n_part] the parts planned for; borrowed */
     struct demand demand[MOST_PARTS]; /* [n_part] */
-    struct demand all;                /* sums of memory and work, largest calls */
+    struct demand all;                /* sums of memory and work, largest calls; of states those of every name */
+    size_t halves;                    /* of all.states: held in bfloat16 */
+    double flops_together;            /* of a measurement that holds the gradients of all risks */
     size_t bytes_kept;                /* what the activations would be without recomputation */
     size_t bytes_logits;              /* what they would be with all logits held besides */
     double logits_again; /* work of the head's products that are made again, the reference's too: of an update's */
@@ -170,6 +197,23 @@ double plan_products(const struct layout *l);
 void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
 size_t plan_states(const struct plan *p);
+/** Whether this kind of states is held in bfloat16, where one does not share its memory with others. */
+bool plan_half(const struct inputs *in, const struct held *h);
+/** How many of n gradients for effects are held at a time. */
+size_t plan_at_once(const struct plan *p, size_t n);
+/** The states of this name; NULL: the plan has none. */
+const struct held *plan_held(const struct plan *p, const char *name);
+/* The memory of a state that is not kept from one update to the next: number `at`, of bfloat16 if all states that have it may be. */
+struct home {
+    const char *name; /* of its kind; static */
+    size_t which;     /* of the kind's */
+    enum moment from, to;
+    size_t at;
+    bool half;
+};
+/** Gives every such state its memory. *out [*n] is the caller's to free; *memories (may be NULL): how many there are. ERR_MEMORY.
+ *                                                                                                               Local. */
+enum status plan_homes(const struct inputs *in, const struct plan *p, size_t *n, struct home **out, size_t *memories);
 /** Most tokens of a pass of updates and measurements. */
 size_t plan_pass_tokens(const struct inputs *in);
 /** Most tokens of any pass of updates, measurements and evaluations. */

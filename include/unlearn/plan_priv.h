@@ -7,4 +7,8 @@
 enum status counter_new(const struct inputs *in, struct timetable *s, const struct layout *l, const struct plan *p,
                         struct counter **out);
 void counter_free(struct counter *k);
+/** Adds the states that a part demands to those of all, and counts the most that are alive at a time.            Local. */
+void demand_join(const struct demand *d, struct demand *all);
+/** Sets p->halves, from p->all.held. ERR_MEMORY.                                                                 Local. */
+enum status plan_halves(const struct inputs *in, struct plan *p);
 #endif

@@ -11,8 +11,6 @@ extern const struct part measurement_part;
 
 /** Describes geffect.h5 and the files of probes.                                                               Local. */
 enum status measurement_files(file_say *say, void *to);
-/** What the probes asked for read of an update, of enum training_extra. */
-unsigned probes_show(const struct inputs *in);
 /** " name" of each probe that is asked for, " 0" where none is. */
 enum status probes_named(const struct inputs *in, struct text *out);
 /** ERR_INPUT if something cannot be measured together with the probes asked for.                              Local. */
@@ -34,9 +32,11 @@ enum status measurement_close(struct measurement *m);
  *  incomplete. ask() is Collective over the job. */
 void measurement_interruptible(struct measurement *m, bool (*ask)(void *context), void *context);
 
-/** Measures a row at the present weights, those after `step` updates. u: the update that follows, its gradient complete; NULL: none.
- *                                                                                           Collective over the job. */
-enum status measure(struct measurement *m, size_t step, const struct update *u);
+/** Measures a row at the present weights, those after `step` updates, before the gradient of the next update is formed: it has
+ *  memory that is needed here.                                                              Collective over the job. */
+enum status measure(struct measurement *m, size_t step);
+/** Measures what concerns the gradient of the update that follows. u NULL: there is none.   Collective over the job. */
+enum status measure_formed(struct measurement *m, const struct update *u);
 /** After the update: measures what it did, then commits and reports the row of this step. u NULL: there was none.
  *                                                                                           Collective over the job. */
 enum status measure_end(struct measurement *m, size_t step, const struct update *u);

@@ -13,15 +13,17 @@ struct measurement {
     bool (*ask)(void *context); /* whether to stop; NULL: never stop */
     void *context;
     /* risks at the weights measured last */
-    struct state **risk_gradient; /* [K] complete */
+    size_t at_once;               /* risks whose gradients are held at a time: all, or one */
+    struct state **risk_gradient; /* [at_once] complete; the subject's */
     double *risk_value;           /* [K] nats */
     /* the files' `layer` axis */
     size_t n_layer;
     char **layer;       /* [n_layer] owned */
     size_t *slot_layer; /* [slots] layer to which each use of a tensor is added */
     /* buffers of the effects */
-    double *effect, *effect_loss, *mean_weight; /* [J][K][slot][n], [J][n] x2 */
-    double *slab;                               /* [J][K][layer][n] */
+    double *effect, *effect_loss, *mean_weight; /* [J][at_once][slot][n], [J][n], [J+1][n] */
+    double *slab;                               /* [J][K][layer][forget rows] */
+    double *retain_slab, *retain_loss;          /* of the regularisers: [R][K][layer][retain rows], [R][retain rows] */
     double *instance_effect;                    /* [J][K][forget rows] summed over layers, until the next measurement */
     double *instance_weight, *total;            /* [J][n] weights of forget rows; [J][K] effects summed with these */
     double *risk_nll;                           /* of every label of one risk's rows, reused for each risk */
@@ -42,6 +44,7 @@ struct tokens {
     size_t *label_first;  /* [rows+1] labelled tokens of row i: label_first[i] ... */
     double *effect, *nll; /* [K][n], [n] */
     double *along;        /* [J][K][forget rows] effects by forward mode */
+    double *group;        /* [J][at_once][forget rows] those of one call */
     double *error;        /* [J][K] */
 };
 enum status tokens_open(const struct measurement *m, void *self, const char *dir, const struct opening *o);
@@ -55,11 +58,12 @@ enum status measurement_go_on(const struct measurement *m);
  * except wanted() may be NULL. `self` is what make() made. */
 struct probe {
     const char *name;
-    unsigned shows; /* what it reads of an update, of enum training_extra */
     bool (*wanted)(const struct inputs *in);
+    /* the key for which it reads the gradients of all risks when an update's is formed, or later; NULL: it does not */
+    const char *(*keeps)(const struct inputs *in);
     enum status (*check)(const struct inputs *in); /* ERR_INPUT if it cannot be measured */
     /* adds what it needs in addition to the effects: states, directions, bytes, flops */
-    void (*demand)(const struct inputs *in, const struct layout *l, struct demand *d);
+    void (*demand)(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d);
     /* adds a line of its own to the plan, which ends */
     enum status (*print)(const struct inputs *in, const struct layout *l, struct text *out);
     struct field_list fields;    /* its fields of geffect.h5 */
@@ -67,11 +71,16 @@ struct probe {
     size_t n_own_axis;           /* at most MOST_AXES */
     size_t (*axes)(const void *self, struct axis axis[MOST_AXES]); /* the same with their values */
     enum status (*make)(const struct measurement *m, void **self); /*                                    Local. */
-    void (*objectives)(const struct measurement *m, void *self);   /* the effects of all objectives are there; those of
-                                                                    regularisers will take their place       Local. */
-    enum status (*before)(struct measurement *m, void *self,
-                          const struct update *u); /* Collective over the job, as is after */
-    enum status (*after)(struct measurement *m, void *self, const struct update *u); /* u NULL: no update was made */
+    /* What it does at the moments of enum moment. Collective over the job, but for the first. */
+    /* AT_EFFECTS, for risks first ... first+n-1, whose gradients are held: m->effect [J][n][slot][forget rows] has the effects of all
+     * objectives on them, */
+    void (*objectives)(const struct measurement *m, void *self, size_t first, size_t n);
+    enum status (*risks)(struct measurement *m, void *self, size_t first,
+                         size_t n);                           /* and what else needs these gradients */
+    enum status (*before)(struct measurement *m, void *self); /* AT_PROBES */
+    /* AT_FORMED, AT_UPDATED; u NULL: there is no update, or it was not made */
+    enum status (*formed)(struct measurement *m, void *self, const struct update *u);
+    enum status (*after)(struct measurement *m, void *self, const struct update *u);
     /* Its own file: opens it in `dir`, and where its handle stands; a row is committed with that of geffect.h5. Rank 0. */
     enum status (*open)(const struct measurement *m, void *self, const char *dir, const struct opening *o);
     struct file **(*file)(void *self);

@@ -30,8 +30,9 @@ struct param {
     size_t col_first, col_count;
     size_t own_first, own_count; /* local rows that this process counts in sums over the tensor ranks: every global row is
                                     counted by exactly one of them */
-    bool shared;   /* some rows are kept by several tensor ranks and their gradients are partial sums there */
-    size_t offset; /* of its first element in a state, in reals */
+    bool shared;          /* some rows are kept by several tensor ranks and their gradients are partial sums there */
+    size_t offset;        /* of its first element in a state, in elements */
+    size_t vector_offset; /* of a vector: in the vectors of its layer alone */
 };
 struct layout {
     const struct shape *shape; /* borrowed */
@@ -40,7 +41,8 @@ struct layout {
     struct param *param;               /* ordered by layer, then role */
     size_t n_layer;                    /* blocks + 3 */
     size_t *layer_first;               /* [n_layer+1] params of layer l: layer_first[l] ... ; tied: lm_head has none */
-    size_t size;                       /* reals of a state on this process */
+    size_t size;                       /* elements of a state on this process */
+    size_t vectors;                    /* most elements of vectors in a layer */
     size_t elements;                   /* parameters of the whole model */
     size_t head_first, head_count;     /* query heads of this process */
     size_t kv_first, kv_count;         /* key-value heads that these query heads need */
@@ -60,7 +62,7 @@ enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
  *  at a time. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most);
 /** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
-size_t layout_share_bytes(const struct layout *l, int data_size, size_t most);
+size_t layout_share_bytes(const struct layout *l, int data_size, enum sharing_of what, size_t most);
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
 /** The part of a data rank of a layer, in elements of a state.                                                  Local. */
 void layout_part(const struct layout *l, size_t layer, int data_rank, int data_size, size_t *first, size_t *count);
@@ -95,34 +97,78 @@ struct state {
     const char *name;            /* "weights", "gradient", ...; static */
     const struct layout *layout; /* borrowed */
     bool part;                   /* only this process's part is held */
-    size_t size;                 /* reals held: layout->size, or those of the part */
-    real *data;                  /* [size]; owned */
-    size_t buffer;               /* of a part: 1 + the layout's buffer that has the layer acquired, 0: none is */
+    size_t size;                 /* elements held: layout->size, or those of the part */
+    real *data;                  /* [size]; owned; NULL: the state is held in bfloat16 */
+    uint16_t *half;              /* [size]; owned; NULL: it is not */
+    real *vector;                /* of a state in bfloat16: the vectors of the layer that is acquired; owned */
+    size_t hold;                 /* of a part: 1 + the layout's hold that has layers of it whole, 0: none is */
     real *guard;                 /* test mode (state_poison): the copy that acquire returns and release poisons */
     size_t acquired;             /* test mode: 1 + the layer that is acquired, 0: none */
     real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
+/** The same, held in bfloat16 if `half`: what is written to it is rounded. Not for what an update reads or changes. */
+enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out);
 enum status state_new_moment(const char *name, const struct layout *l,
                              struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);
 enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
+/* The tensors of a layer: base such that base + param->offset is the tensor. Of a state in bfloat16, unless it is a part, the
+ * matrices are that, and the vectors stand by themselves, as reals. */
+struct tensors {
+    real *full;
+    uint16_t *half;
+    real *vector;
+};
+static inline struct matrix tensors_matrix(const struct tensors *t, const struct param *p)
+{
+    return matrix_at((struct matrix){t->full, t->half}, p->offset);
+}
+static inline real *tensors_vector(const struct tensors *t, const struct param *p)
+{
+    return t->full ? t->full + p->offset : t->vector + p->vector_offset;
+}
+/* Either, element by element in memory. */
+static inline struct matrix tensors_values(const struct tensors *t, const struct param *p)
+{
+    return p->vector ? reals(tensors_vector(t, p)) : tensors_matrix(t, p);
+}
 /* Of a part they are collective over the data ranks, which acquire the same layers in the same order. */
-real *state_acquire(struct state *s, size_t layer); /* base such that base + param->offset is the tensor */
-void state_release(struct state *s, size_t layer);  /* after reading */
-void state_commit(struct state *s, size_t layer);   /* after writing, the same on all data ranks; ends the acquire */
-/* For adding to a gradient. What each process adds between the two is summed: of a part at once, else by state_reduce(). */
-real *state_add_begin(struct state *s, size_t layer);
+struct tensors state_acquire(struct state *s, size_t layer);
+void state_release(struct state *s, size_t layer); /* after reading */
+void state_commit(struct state *s, size_t layer);  /* after writing, the same on all data ranks; ends the acquire */
+/* This layer will be acquired soon, and nothing is written before: of a part it is gathered meanwhile, if it is a block. */
+void state_expect(struct state *s, size_t layer);
+/* For adding to a gradient. What each process adds between the two is summed: of a part at once or, of the last layers,
+ * by state_settle(), which stands behind each backward; else by state_reduce(). */
+struct tensors state_add_begin(struct state *s, size_t layer);
 void state_add_end(struct state *s, size_t layer);
-/** This process's part of a layer: base such that base + the offset of an element of it is the element.          Local. */
+void state_settle(struct state *s);
+/** This process's part of a layer: base such that base + the offset of an element of it is the element; not of a state in
+ *  bfloat16.                                                                                                    Local. */
 real *state_own(const struct state *s, size_t layer);
 
+/** Sums that begin behind the backward. Says, before rows are added to a gradient by the engine, that these are the last before
+ *  state_reduce_after(), which then follows with no other sum or gather of states between. The
+ *  engine says when a process has come to its last pass over them: from then on layers that the backward has ended are summed
+ *  while it goes on.                                                                                             Local. */
+void state_reduce_soon(struct state *gradient);
+void state_last_pass(struct state *gradient);
 /** Sums the partial gradients of `shared` rows over the tensor ranks, then over the data ranks: after it this process's part of
  *  each layer is complete, which is all that state_dot(), optim_norm() and optim_update() read. Where the layout's states are
  *  not shared, every process has all of it.                                                     Collective over grid. */
 enum status state_reduce(const struct grid *g, struct state *gradient);
+/** Of a complete gradient, leaves each element that is summed over processes on one of them alone, 0 on the others: then something
+ *  can be added to it, and state_reduce() completes the sum.                                                     Local. */
+void state_count_once(struct state *gradient);
+/** The same whatever became of the rows, on which all processes have agreed: what has begun is completed. Returns st if that is
+ *  not OK.                                                                                      Collective over grid. */
+enum status state_reduce_after(const struct grid *g, struct state *gradient, enum status st);
 /** Completes what is held of a state of which every process has completed its part.       Collective over the data ranks. */
 void state_gather(struct state *s);
+/* The same, layer by layer, behind what else is done; all up to that number are there after the end. */
+size_t state_gather_begin(struct state *s, size_t layer);
+void state_gather_end(struct state *s, size_t number);
 /* Of all that is held; of two states the same is held. */
 void state_fill(struct state *s, real value);
 void state_copy(const struct state *from, struct state *to);

@@ -15,7 +15,10 @@ struct subject {
     struct model *model;
     struct engine engine;
     struct reference kept;
-    double *nll_ref; /* of every label of the forget rows or, if there are any, of the pairs; NULL: not needed */
+    struct home *home; /* [n_home] which memory each state has that is not kept from one update to the next; owned */
+    size_t n_home, n_memory;
+    struct state **memory; /* [n_memory] owned; NULL: nobody has asked for it yet */
+    double *nll_ref;       /* of every label of the forget rows or, if there are any, of the pairs; NULL: not needed */
     size_t *label_first;
     size_t *every_row;                     /* 0, 1, 2, ... for all training rows */
     double flops;                          /* nominal work of the whole job so far */
@@ -29,6 +32,11 @@ enum status subject_new(const struct inputs *in, const struct plan *p, const str
 /** Makes everything else that gradients and likelihoods need.                               Collective over the job. */
 enum status subject_engine(struct subject *s, struct timetable *t);
 void subject_free(struct subject *s);
+
+/** A state of the plan's that is not kept from one update to the next: number `which` of this name, borrowed. Other states have
+ *  the same memory at other moments of an update: struct held. *out NULL: the plan has none.                     Local. */
+enum status subject_state(struct subject *s, const char *name, size_t which, struct state **out);
+void subject_states_free(struct subject *s); /* all of them */
 
 /** Reads the reference's weights into the memory of the model's own and computes its values for the rows to come; the
  *  weights stay there.                                                                      Collective over the job. */
@@ -47,7 +55,8 @@ struct rows subject_forget(const struct subject *s, const struct objective *o);
 double rows_tokens(const struct rows *r);
 /** Adds the work done on these rows: `products` flops for every token and parameter. */
 void subject_count(struct subject *s, const struct rows *r, double products);
-/** gradient = sum over the rows of weight[i] grad L(s_i), complete; loss [n] receives L(s_i).   Collective over the job. */
+/** gradient = sum over the rows of weight[i] grad L(s_i), complete; or that is added to what it was, which was complete. loss
+ *  [n] receives L(s_i).                                                                     Collective over the job. */
 enum status subject_gradient(struct subject *s, const struct objective *o, const struct rows *r, const double *weight,
-                             struct state *gradient, double *loss);
+                             bool add, struct state *gradient, double *loss);
 #endif

@@ -9,22 +9,19 @@
 struct update {                     /* the numbers of one update; NaN: there was none */
     double loss, objective, *part;  /* in nats; part [n_regularizer] */
     double norm, norm_of_objective; /* 2-norms of the gradients */
-    double *norm_of_part;           /* [n_regularizer] of their gradients times their weights */
+    double *norm_of_part;           /* [n_regularizer] of their gradients times their weights; NAN: there was no room */
     double rate, seconds;
     double dual;   /* the dual weight at its beginning; NaN: none */
     double cosine; /* of forget and retain gradient, before the one is projected off the other; NaN: guard.project is 0 */
     size_t tokens;
 };
-enum training_extra {                       /* what a measurement reads of an update */
-                      SHOWS_STEP = 1,       /* theta_t+1 - theta_t */
-                      SHOWS_REGULARIZER = 2 /* the gradient of all regularisers together */
-};
 struct training {
-    struct subject *subject;   /* borrowed; its weights are updated */
-    struct state *gradient;    /* of the batch, complete */
-    struct state *part;        /* gradient of one regulariser, reused for each; NULL: none */
-    struct state *regularizer; /* SHOWS_REGULARIZER: their sum; `part` if there is only one */
-    struct state *step;        /* SHOWS_STEP: theta_t+1 - theta_t; NULL: not shown */
+    struct subject *subject; /* borrowed; its weights are updated */
+    /* states that the plan has, of which it says when they are alive; NULL: nothing reads it; borrowed from the subject */
+    struct state *gradient;     /* of the batch, complete */
+    struct state *part;         /* what one regulariser has added to it, reused for each */
+    struct state *regularizers; /* what several have added together */
+    struct state *step;         /* theta_t+1 - theta_t */
     struct optim *optim;
     size_t *batch_row, *retain_row; /* rows of the current update */
     double *weight, *loss;          /* [longest list] of these rows */
@@ -42,7 +39,7 @@ extern const struct part training_part;
 /** Describes train.h5.                                                                                        Local. */
 enum status training_files(file_say *say, void *to);
 
-enum status training_new(struct subject *s, unsigned extra, struct training **out);
+enum status training_new(struct subject *s, struct training **out);
 void training_free(struct training *t);
 /** From now on all parameters decay: see inputs_decay_all().                                                   Local. */
 void training_decay_all(struct training *t);
@@ -62,7 +59,7 @@ enum verdict { GO_ON, STOP_RUN, STEP_BACK };
 struct seen { /* what a measurement shows the guard; equal on every process but for its gradient */
     size_t step;
     double risk;                  /* the guarded risk, in nats */
-    const struct state *gradient; /* of it, complete */
+    const struct state *gradient; /* of it, complete; NULL: guard_predicts() does not ask for it */
     const double *effect;         /* [layout->n_layer] of the objective trained on it, summed over weighted instances */
     bool updates;                 /* an update follows, whose gradient is t->gradient */
 };
@@ -76,6 +73,8 @@ struct guarded { /* what it said of the measurement before */
 enum status guard_check(const struct inputs *in);
 /** Whether it acts on measurements, of the risk guard_risk(in). */
 bool guard_measures(const struct inputs *in);
+/** Whether it reads the gradient of that risk, when an update's is formed. */
+bool guard_predicts(const struct inputs *in);
 /** The number of the risk that is guarded; in->n_risk: there is none. */
 size_t guard_risk(const struct inputs *in);
 /** The number of the objective trained among those measured; in->n_measured: it is not among them. */

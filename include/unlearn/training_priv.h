@@ -47,7 +47,7 @@ struct guard {
     double *rests;  /* [n_layer] the same, for the file */
     double *square; /* [1 + n_regularizer][n_param] of the gradients of which the update's is the sum */
     /* project */
-    struct state *retain; /* the gradient that the forget gradient is projected off; scratch between updates */
+    struct state *retain; /* the gradient that the forget gradient is projected off; the subject's */
     struct state *mean;   /* what it was in the update before; NULL: the newest batch alone counts */
     double *dot;          /* [3][n_param] <forget, forget>, <forget, retain>, <retain, retain> */
     /* budget */
@@ -67,7 +67,7 @@ struct action {
     enum status (*make)(struct training *t);                /*                                             Local. */
     enum status (*objective)(struct training *t, size_t i); /* t->gradient is the objective's: nothing is added yet.
                                                                                              Collective over the job. */
-    void (*regularizer)(struct training *t, size_t k);      /* t->part is the gradient of regulariser k, the same */
+    void (*regularizer)(struct training *t, size_t k);      /* t->part is what regulariser k has added. The same */
     void (*measured)(struct training *t, const struct seen *seen); /*                      Collective over the job. */
     void (*rectify)(struct training *t);                   /* last, before the update: changes t->gradient. Local. */
     void (*updated)(struct training *t);                   /* the update is made                          Local. */

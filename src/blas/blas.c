@@ -81,27 +81,35 @@ enum status math_products(enum multiplier p)
 enum multiplier math_products_now(void) { return in_use; }
 
 static void gemm_part(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
-                      const real *b, size_t ldb, real beta, real *c, size_t ldc)
+                      struct matrix b, size_t ldb, real beta, struct matrix c, size_t ldc)
 {
+    assert(in_use == BY_BFLOAT16 || (!b.half && !c.half));
     if (in_use == BY_BFLOAT16)
         bfloat16_gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     else if (in_use != BY_ONEDNN || (m == 1 && tb && !ta) ||
-             !onednn_gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc))
-        gemm_cblas(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+             !onednn_gemm(ta, tb, m, n, k, alpha, a, lda, b.full, ldb, beta, c.full, ldc))
+        gemm_cblas(ta, tb, m, n, k, alpha, a, lda, b.full, ldb, beta, c.full, ldc);
+}
+
+static void within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                   struct matrix b, size_t ldb, real beta, struct matrix c, size_t ldc)
+{
+    assert(lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX && most <= INT_MAX);
+    for (size_t i = 0; i < m; i += most)
+        for (size_t j = 0; j < n; j += most) {
+            const size_t rows = smaller(most, m - i), columns = smaller(most, n - j);
+            const struct matrix to = matrix_at(c, i * ldc + j);
+            if (k == 0 && to.full) scale_rows(rows, columns, beta, to.full, ldc);
+            for (size_t l = 0; l < k; l += most)
+                gemm_part(ta, tb, rows, columns, smaller(most, k - l), alpha, a + (ta ? l * lda + i : i * lda + l), lda,
+                          matrix_at(b, tb ? j * ldb + l : l * ldb + j), ldb, l == 0 ? beta : 1, to, ldc);
+        }
 }
 
 void gemm_within(size_t most, bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                  const real *b, size_t ldb, real beta, real *c, size_t ldc)
 {
-    assert(lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX && most <= INT_MAX);
-    for (size_t i = 0; i < m; i += most)
-        for (size_t j = 0; j < n; j += most) {
-            size_t rows = smaller(most, m - i), columns = smaller(most, n - j);
-            if (k == 0) scale_rows(rows, columns, beta, c + i * ldc + j, ldc);
-            for (size_t l = 0; l < k; l += most)
-                gemm_part(ta, tb, rows, columns, smaller(most, k - l), alpha, a + (ta ? l * lda + i : i * lda + l), lda,
-                          b + (tb ? j * ldb + l : l * ldb + j), ldb, l == 0 ? beta : 1, c + i * ldc + j, ldc);
-        }
+    within(most, ta, tb, m, n, k, alpha, a, lda, reals(b), ldb, beta, reals(c), ldc);
 }
 
 /* How many rows of tiles to use for `threads` tiles of C [m][n], so that the threads together copy least of A and B. */
@@ -124,45 +132,51 @@ static size_t tile_edge(size_t n, int parts, int i)
 }
 
 /* Each thread computes one tile of C; every element is summed in the same order as on one thread. */
-void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
-          size_t ldb, real beta, real *c, size_t ldc)
+static void multiply(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                     struct matrix b, size_t ldb, real beta, struct matrix c, size_t ldc)
 {
     const double worth = 32.0 * WORTH_A_TEAM; /* multiplications that pay for waking a team */
     int threads = omp_in_parallel() || (double)m * (double)n * (double)k < worth ? 1 : omp_get_max_threads();
     int rows = tile_rows(threads, m, n), columns = threads / rows;
     if (threads == 1) {
-        gemm_within(INT_MAX, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        within(INT_MAX, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
     }
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int tile = 0; tile < threads; tile++) {
         size_t i = tile_edge(m, rows, tile / columns), i_end = tile_edge(m, rows, tile / columns + 1);
         size_t j = tile_edge(n, columns, tile % columns), j_end = tile_edge(n, columns, tile % columns + 1);
-        gemm_within(INT_MAX, ta, tb, i_end - i, j_end - j, k, alpha, a + (ta ? i : i * lda), lda, b + (tb ? j * ldb : j),
-                    ldb, beta, c + i * ldc + j, ldc);
+        within(INT_MAX, ta, tb, i_end - i, j_end - j, k, alpha, a + (ta ? i : i * lda), lda,
+               matrix_at(b, tb ? j * ldb : j), ldb, beta, matrix_at(c, i * ldc + j), ldc);
     }
 }
 
-void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
+void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,
+          size_t ldb, real beta, real *c, size_t ldc)
 {
-    gemm(false, true, n, out, in, 1, x, ldx, w, in, 0, y, ldy);
+    multiply(ta, tb, m, n, k, alpha, a, lda, reals(b), ldb, beta, reals(c), ldc);
 }
 
-void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w, real *y, size_t ldy)
+void linear_forward(size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w, real *y, size_t ldy)
 {
-    gemm(false, true, n, out, in, 1, x, ldx, w, in, 1, y, ldy);
+    multiply(false, true, n, out, in, 1, x, ldx, w, in, 0, reals(y), ldy);
 }
 
-void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *w, real beta,
+void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w, real *y, size_t ldy)
+{
+    multiply(false, true, n, out, in, 1, x, ldx, w, in, 1, reals(y), ldy);
+}
+
+void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, struct matrix w, real beta,
                            real *dx, size_t ldx)
 {
-    gemm(false, false, n, in, out, 1, dy, ldy, w, in, beta, dx, ldx);
+    multiply(false, false, n, in, out, 1, dy, ldy, w, in, beta, reals(dx), ldx);
 }
 
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
-                            real *dw)
+                            struct matrix dw)
 {
-    gemm(true, false, out, in, n, 1, dy, ldy, x, ldx, 1, dw, in);
+    multiply(true, false, out, in, n, 1, dy, ldy, reals(x), ldx, 1, dw, in);
 }
 
 double math_gemm_rate(size_t n)

@@ -117,8 +117,8 @@ static dnnl_engine_t engine_of_process(void)
     return engine;
 }
 
-bool onednn_bfloat16(bool ta, bool tb, size_t m, size_t n, size_t k, const uint16_t *a, const uint16_t *b, bool add,
-                     real *c, size_t ldc)
+bool onednn_bfloat16(bool ta, bool tb, size_t m, size_t n, size_t k, const uint16_t *a, const uint16_t *b, size_t ldb,
+                     bool add, real *c, size_t ldc)
 {
     const int before = threads_one();
     dnnl_engine_t engine = engine_of_process();
@@ -131,7 +131,7 @@ bool onednn_bfloat16(bool ta, bool tb, size_t m, size_t n, size_t k, const uint1
     bool done = false;
     if (!engine) goto done;
     DNNL(operand(engine, ta, m, k, ta ? m : k, dnnl_bf16, a, &of[0]));
-    DNNL(operand(engine, tb, k, n, tb ? k : n, dnnl_bf16, b, &of[1]));
+    DNNL(operand(engine, tb, k, n, ldb, dnnl_bf16, b, &of[1]));
     DNNL(operand(engine, false, m, n, ldc, dnnl_f32, c, &of[2]));
     DNNL(dnnl_primitive_attr_create(&attr));
     DNNL(dnnl_post_ops_create(&ops));
@@ -173,8 +173,8 @@ bool onednn_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, con
     return false;
 }
 
-bool onednn_bfloat16(bool ta, bool tb, size_t m, size_t n, size_t k, const uint16_t *a, const uint16_t *b, bool add,
-                     real *c, size_t ldc)
+bool onednn_bfloat16(bool ta, bool tb, size_t m, size_t n, size_t k, const uint16_t *a, const uint16_t *b, size_t ldb,
+                     bool add, real *c, size_t ldc)
 {
     return false;
 }

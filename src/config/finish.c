@@ -186,9 +186,6 @@ static enum status check_precision(const struct config *c)
 {
     struct place place = config_place(c, "precision");
     if (c->precision != PRECISION_BFLOAT16) return OK;
-    if (c->task == TASK_GENERATE)
-        return fail(ERR_INPUT, "%s: precision: answers are written in float32 in any case: leave the key out",
-                    place_text(&place));
     if (c->parallel.products == PRODUCTS_OF_BLAS)
         return fail(ERR_INPUT, "%s: precision: the BLAS library has no products in bfloat16: leave out parallel.products",
                     place_text(&place));

@@ -115,6 +115,11 @@ const struct row config_table[] = {
      .help =
          "rows of logits held for a backward, at least 256; others are computed twice; auto: all, if the memory would do",
      RANGE(1, 1e9), ALSO_AUTO | FREE},
+    {"parallel.risks", CHOICE, AT(parallel.risks), "auto",
+     .help = "gradients of the risks that are held at a time: all, or one, and what reads them once for each; auto: one "
+             "where "
+             "the memory would not do",
+     .choices = "auto|together|in_turn", .flags = FREE},
     {"parallel.products", CHOICE, AT(parallel.products), "auto",
      .help = "in float32: the library that multiplies; auto: the faster, measured at the start of a long run",
      .choices = "auto|blas|onednn", .flags = FREE},
@@ -317,7 +322,7 @@ const struct row config_table[] = {
     {"guard.project", NUMBER, AT(guard.project), "0",
      .help = "forget off retain gradient: share of the newest batch in the latter; 0: never; 1: it alone", RANGE(0, 1)},
     {"precision", CHOICE, AT(precision), "float32",
-     .help = "to which the operands of matrix products are rounded; sums and weights stay float32",
+     .help = "to which operands of matrix products are rounded, and weights that no update changes; sums stay float32",
      .choices = "float32|bfloat16"},
 };
 const size_t config_rows = sizeof config_table / sizeof *config_table;

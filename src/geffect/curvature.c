@@ -17,8 +17,10 @@ enum status engine_hvp(struct engine *e, const struct objective *o, const struct
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
         const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = o, .weight = weight};
+        if (p + 1 == e->room->n_pass) state_last_pass(product);
         pass_pack(e, r, p, which, &b);
         if ((now = pass_backward_tangent(&pass, direction, &sink)) > st) st = now;
+        state_settle(product);
     }
     return grid_agree(e->grid, st);
 }

@@ -11,7 +11,7 @@
 
 struct products {
     struct engine *e;
-    size_t J, K, n; /* n instances */
+    size_t J, K, n, among; /* n instances; among: see engine_effects() */
     struct state *const *risk;
     const size_t *instance; /* place in the list of each sequence of this pass */
     double *out;            /* [J][K][n_slot][n] */
@@ -30,6 +30,8 @@ static void begin(void *context, size_t layer)
 {
     struct products *s = context;
     for (size_t k = 0; k < s->K; k++) s->e->room->base[k] = state_acquire(s->risk[k], layer);
+    if (layer > s->e->layout->shape->blocks) return;
+    for (size_t k = 0; k < s->K && layer > 1; k++) state_expect(s->risk[k], layer - 1);
 }
 
 static void end(void *context, size_t layer)
@@ -69,7 +71,7 @@ static void by_rows(const struct products *s, size_t use, const struct param *p,
     assert(c->n * out <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
-        linear_forward(c->n, out, in, x, in, s->e->room->base[k] + p->offset, s->e->room->product, out);
+        linear_forward(c->n, out, in, x, in, tensors_matrix(&s->e->room->base[k], p), s->e->room->product, out);
         for (size_t i = 0; i < n_param; i++) {
             if (counts(&p[i]))
                 add_dots(s, k, slot_of(s, use, &p[i]), c, p[i].row_count, at, out, s->e->room->product, dy);
@@ -89,7 +91,7 @@ static void by_tiles(const struct products *s, size_t use, const struct param *p
             const struct formed f = {c->n_seq, p[i].row_count,           p->col_count, out, s->K, c->first,
                                      x,        dy + j * c->n * out + at, room->tensor};
             if (!counts(&p[i])) continue;
-            for (size_t k = 0; k < s->K; k++) room->tensor[k] = room->base[k] + p[i].offset;
+            for (size_t k = 0; k < s->K; k++) room->tensor[k] = tensors_matrix(&room->base[k], &p[i]);
             memset(room->formed, 0, s->K * c->n_seq * sizeof *room->formed);
             formed_dots(&f, room->tiles, room->sums, room->formed);
             for (size_t k = 0; k < s->K; k++)
@@ -102,7 +104,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
 {
     const struct products *s = context;
     enum phase before = phase_enter(PHASE_PRODUCTS);
-    if (formed_pays(c->J, s->K, c->n_seq, c->first))
+    if (formed_pays(c->J, s->among, c->n_seq, c->first))
         by_tiles(s, use, p, n_param, c, x, dy);
     else
         by_rows(s, use, p, n_param, c, x, dy);
@@ -120,7 +122,7 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
             for (size_t j = 0; j < c->J && counts(&p[i]); j++) {
                 memset(e, 0, c->n_seq * sizeof *e);
                 dots_with_vector(c->n_seq, c->first, p[i].row_count, dy + j * c->n * out + at, out,
-                                 s->e->room->base[k] + p[i].offset, e);
+                                 tensors_vector(&s->e->room->base[k], &p[i]), e);
                 add(s, j, k, slot_of(s, use, &p[i]), c->n_seq);
             }
     phase_enter(before);
@@ -135,7 +137,7 @@ static void scale(void *context, size_t use, const struct param *p, size_t n_par
     assert(c->n * width <= s->e->room->n_product);
     for (size_t k = 0; k < s->K; k++) {
         size_t at = 0;
-        rows_scale(c->n * (width / rows), rows, xhat, s->e->room->base[k] + p->offset, s->e->room->product);
+        rows_scale(c->n * (width / rows), rows, xhat, tensors_vector(&s->e->room->base[k], p), s->e->room->product);
         for (size_t i = 0; i < n_param; i++) {
             const size_t own = n_param == 1 ? width : p[i].row_count;
             if (counts(&p[i])) add_dots(s, k, slot_of(s, use, &p[i]), c, own, at, width, s->e->room->product, dy);
@@ -153,7 +155,7 @@ static void embed(void *context, size_t use, const struct param *p, const struct
     enum phase before = phase_enter(PHASE_PRODUCTS);
     assert(c->n * d <= s->e->room->n_product);
     for (size_t k = 0; k < s->K && counts(p); k++) {
-        embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, s->e->room->base[k] + p->offset,
+        embedding_forward(c->n, d, id, p->piece[0].first, p->row_count, tensors_matrix(&s->e->room->base[k], p),
                           s->e->room->product);
         add_dots(s, k, slot_of(s, use, p), c, d, 0, d, s->e->room->product, dy);
     }
@@ -161,10 +163,10 @@ static void embed(void *context, size_t use, const struct param *p, const struct
 }
 
 enum status engine_effects(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,
-                           struct state *const *risk, double *e_out, double *loss, double *mean_weight)
+                           size_t among, struct state *const *risk, double *e_out, double *loss, double *mean_weight)
 {
     struct engine_room *room = e->room;
-    struct products s = {.e = e, .J = J, .K = K, .n = r->n, .risk = risk, .out = e_out};
+    struct products s = {.e = e, .J = J, .K = K, .n = r->n, .among = among, .risk = risk, .out = e_out};
     const struct sink sink = {
         .context = &s, .begin = begin, .end = end, .linear = linear, .bias = bias, .scale = scale, .embed = embed};
     const enum outputs which = objective_outputs(o);

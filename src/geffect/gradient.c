@@ -45,8 +45,10 @@ static enum status add_gradient(struct engine *e, const struct objective *o, con
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
         const struct pass pass = {.e = e, .r = r, .p = p, .b = &b, .J = 1, .o = o, .weight = weight, .loss = loss};
+        if (p + 1 == e->room->n_pass) state_last_pass(gradient);
         pass_pack(e, r, p, which, &b);
         st = worse(st, pass_backward(&pass, &sink));
+        state_settle(gradient);
         if (nll) pass_give(e, r, p, &b, model_nll(e->model), nll);
     }
     comm_sum_double(e->grid->data, loss, r->n);

@@ -56,7 +56,7 @@ static size_t clip(size_t x, size_t from, size_t n) { return x < from ? 0 : smal
 /* The first matrix of a tile: products of rows of width d. */
 static void tile_products(const struct products *s, const struct tile *t, size_t d, const real *x, const real *kept)
 {
-    linear_forward(t->n, t->m, d, x + t->a * d, d, kept + t->u * d, s->w->tile, PAIR_TILE);
+    linear_forward(t->n, t->m, d, x + t->a * d, d, reals(kept + t->u * d), s->w->tile, PAIR_TILE);
 }
 
 static real *second(const struct products *s) { return s->w->tile + (size_t)PAIR_TILE * PAIR_TILE; }
@@ -136,7 +136,8 @@ static void by_gradients(const struct products *s, size_t use, const struct para
                  p[i].row_count, w->formed[1]);
             for (size_t j = 0; j < c->J; j++) {
                 form(c->n_seq, c->first, rows, in, x, dy + j * c->n * out + at + o, out, w->formed[0]);
-                linear_forward(c->n_seq, w->n_seq, rows * in, w->formed[0], rows * in, w->formed[1], w->tile, w->n_seq);
+                linear_forward(c->n_seq, w->n_seq, rows * in, w->formed[0], rows * in, reals(w->formed[1]), w->tile,
+                               w->n_seq);
                 add_block(s, 0, c->n_seq, w->tile, j, group_of(s, use, p));
             }
         }

@@ -7,15 +7,27 @@ static inline bool is_here(int32_t id, size_t first, size_t rows)
     return id >= 0 && (size_t)id >= first && (size_t)id - first < rows;
 }
 
-static void row_look_up(size_t d, int32_t id, size_t first, size_t rows, const real *table, real *x)
+static void row_look_up(size_t d, int32_t id, size_t first, size_t rows, struct matrix table, real *x)
 {
-    if (is_here(id, first, rows))
-        memcpy(x, table + ((size_t)id - first) * d, d * sizeof *x);
-    else
+    if (!is_here(id, first, rows)) {
         memset(x, 0, d * sizeof *x);
+        return;
+    }
+    table = matrix_at(table, ((size_t)id - first) * d);
+    if (table.full)
+        memcpy(x, table.full, d * sizeof *x);
+    else
+        for (size_t k = 0; k < d; k++) x[k] = from_half(table.half[k]);
 }
 
-void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *table, real *x)
+static void row_add(size_t n, const real *x, struct matrix y)
+{
+#pragma omp simd
+    for (size_t k = 0; k < (y.full ? n : 0); k++) y.full[k] += x[k];
+    for (size_t k = 0; k < (y.full ? 0 : n); k++) y.half[k] = to_half((float)((real)from_half(y.half[k]) + x[k]));
+}
+
+void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, struct matrix table, real *x)
 {
     if (!team_pays(n * d)) {
         for (size_t r = 0; r < n; r++) row_look_up(d, id[r], first, rows, table, x + r * d);
@@ -26,18 +38,15 @@ void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size
 }
 
 /* Threads share the columns: each adds the rows in order, so that a repeated token has one order of sums. */
-void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx, real *dtable)
+void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx,
+                        struct matrix dtable)
 {
     const size_t columns = 256;
 #pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
     for (size_t c = 0; c < d; c += columns)
         for (size_t r = 0; r < n; r++) {
             if (!is_here(id[r], first, rows)) continue;
-            const real *from = dx + r * d + c;
-            real *to = dtable + ((size_t)id[r] - first) * d + c;
-            size_t m = smaller(columns, d - c);
-#pragma omp simd
-            for (size_t k = 0; k < m; k++) to[k] += from[k];
+            row_add(smaller(columns, d - c), dx + r * d + c, matrix_at(dtable, ((size_t)id[r] - first) * d + c));
         }
 }
 

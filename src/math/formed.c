@@ -35,6 +35,11 @@ bool formed_pays(size_t J, size_t K, size_t n_seq, const size_t *first)
     return formed_cost(J, K, rows, (double)there) < (double)K * rows;
 }
 
+static double matrix_dot(size_t n, const real *x, struct matrix y)
+{
+    return y.full ? row_dot(n, x, y.full) : row_dot_half(n, x, y.half);
+}
+
 /* Rows at ... at+rows-1 of the gradient of sequence i, and their products with every G. */
 static void one_tile(const struct formed *f, size_t at, size_t rows, size_t i, real *tile, double *sum)
 {
@@ -42,7 +47,7 @@ static void one_tile(const struct formed *f, size_t at, size_t rows, size_t i, r
     gemm(true, false, rows, f->in, n, 1, f->dy + t * f->ldy + at, f->ldy, f->x + t * f->in, f->in, 0, tile, f->in);
     for (size_t k = 0; k < f->K; k++) {
         double *e = sum + k * f->n_seq + i;
-        for (size_t r = 0; r < rows; r++) *e += row_dot(f->in, tile + r * f->in, f->g[k] + (at + r) * f->in);
+        for (size_t r = 0; r < rows; r++) *e += matrix_dot(f->in, tile + r * f->in, matrix_at(f->g[k], (at + r) * f->in));
     }
 }
 

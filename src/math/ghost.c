@@ -6,8 +6,8 @@
 double ghost_linear(size_t n, size_t in, const real *x, size_t out, const real *dy, size_t ldy, real *gram, real *columns)
 {
     columns_take(n, out, dy, ldy, columns);
-    linear_forward(n, n, in, x, in, x, gram, n);
-    linear_forward(n, n, out, columns, out, columns, gram + n * n, n);
+    linear_forward(n, n, in, x, in, reals(x), gram, n);
+    linear_forward(n, n, out, columns, out, reals(columns), gram + n * n, n);
     return math_dot(n * n, gram, gram + n * n);
 }
 
@@ -30,7 +30,7 @@ double ghost_embedding(size_t n, size_t d, const int32_t *id, size_t first, size
 double ghost_cross(size_t n, size_t d, const real *dx, size_t m, const real *x, const real *dy, size_t ldy, real *gram)
 {
     double total = 0;
-    linear_forward(m, n, d, x, d, dx, gram, n);
+    linear_forward(m, n, d, x, d, reals(dx), gram, n);
     for (size_t u = 0; u < n; u++)
         for (size_t t = 0; t < m; t++) total += (double)gram[t * n + u] * (double)dy[t * ldy + u];
     return total;

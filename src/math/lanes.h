@@ -13,14 +13,14 @@ typedef real lanes __attribute__((vector_size(LANE_BYTES), aligned(sizeof(real))
 typedef bits_of_real lane_mask __attribute__((vector_size(LANE_BYTES)));
 
 /* Keeps the vector in a register: gcc would read it again for each of its products. */
-static inline __attribute__((always_inline)) lanes load(const real *x)
+static inline __attribute__((always_inline)) lanes kept(lanes v)
 {
-    lanes v = *(const lanes *)x;
 #ifdef __AVX512F__
     __asm__("" : "+v"(v));
 #endif
     return v;
 }
+static inline __attribute__((always_inline)) lanes load(const real *x) { return kept(*(const lanes *)x); }
 
 /* For two vectors a, b divided into blocks of n lanes: KEEPn takes the lower half of every block from a and the upper
  * half from b. SWAPn takes the other halves: a's upper half in the lower place, b's lower half in the upper. So KEEPn +

@@ -41,7 +41,7 @@ static inline uint16_t to_bf16(real x)
     return (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16); /* a NaN stays one, made quiet */
 }
 
-static inline float from_bf16(uint16_t h) { return float_of((uint32_t)h << 16); }
+static inline float from_bf16(uint16_t h) { return from_half(h); }
 
 static inline uint16_t to_f16(real x)
 {

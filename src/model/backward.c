@@ -16,14 +16,24 @@ struct pass { /* what every step of one backward needs */
     const struct slabs *losses;
     const struct sink *sink;
     struct state *weights, *direction; /* direction NULL: there are no tangents */
-    real *w, *g;                       /* the layer acquired, of both */
+    struct tensors w, g;               /* the layer acquired, of both */
     size_t layer;
 };
+
+/* Behind the layer that is acquired the block that follows is gathered; the final norm is too small for that. */
+static void expect(const struct pass *p, size_t layer)
+{
+    const size_t blocks = p->m->layout->shape->blocks, next = p->layer > blocks ? blocks : layer - 1;
+    if (next < 1 || layer == blocks + 1) return;
+    state_expect(p->weights, next);
+    if (p->direction) state_expect(p->direction, next);
+}
 
 static void acquire(struct pass *p, size_t layer)
 {
     p->w = state_acquire(p->weights, layer);
     if (p->direction) p->g = state_acquire(p->direction, layer);
+    expect(p, layer);
     p->sink->begin(p->sink->context, layer);
 }
 
@@ -48,6 +58,7 @@ static void give_linear(const struct pass *p, enum role role, size_t n_param, co
 {
     const struct param *param = layout_find(p->m->layout, p->layer, role);
     const struct cut one = single(p);
+    comm_progress(p->m->grid->data);
     if (!p->direction) {
         p->sink->linear(p->sink->context, p->layer, param, n_param, &p->cut, x, dy);
         return;
@@ -79,8 +90,9 @@ static void linear_step(const struct pass *p, size_t out, size_t in, enum role r
 {
     const struct layout *l = p->m->layout;
     const size_t n = p->cut.n;
-    linear_backward_input(p->cut.J * n, out, in, dy, out, tensor(l, p->w, p->layer, role), 0, dx, in);
-    if (p->direction) linear_backward_input(n, out, in, dy, out, tensor(l, p->g, p->layer, role), 1, dx + n * in, in);
+    comm_progress(p->m->grid->data);
+    linear_backward_input(p->cut.J * n, out, in, dy, out, matrix(l, &p->w, p->layer, role), 0, dx, in);
+    if (p->direction) linear_backward_input(n, out, in, dy, out, matrix(l, &p->g, p->layer, role), 1, dx + n * in, in);
 }
 
 /* A norm's weights to the sink, and what its tangents add to dx[1]; m->xhat holds xhat. */
@@ -92,7 +104,8 @@ static void norm_step_tangent(const struct pass *p, enum role weight, const real
     const struct param *param = layout_find(l, p->layer, weight);
     const struct cut one = single(p);
     const size_t size = one.n * m->d;
-    const struct norm_tangents t = {m->xhat, m->thelp, r, m->tr, p->w + param->offset, p->g + param->offset};
+    const struct norm_tangents t = {
+        m->xhat, m->thelp, r, m->tr, tensors_vector(&p->w, param), tensors_vector(&p->g, param)};
     norm_tangent(l->shape->norm, one.n, m->d, m->xhat, r, tx, m->thelp, m->tr);
     p->sink->scale(p->sink->context, p->layer, param, 1, &one, m->d, m->xhat, dn + size);
     p->sink->scale(p->sink->context, p->layer, param, 1, &one, m->d, m->thelp, dn);
@@ -112,7 +125,7 @@ static void norm_step(const struct pass *p, enum role weight, enum role bias, co
     else
         p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), 1, &p->cut, m->d, m->xhat, dn);
     give_bias(p, bias, 1, dn);
-    norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, tensor(l, p->w, p->layer, weight), dn, dx);
+    norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, vector(l, &p->w, p->layer, weight), dn, dx);
 }
 
 /* Recomputes m->a = norm(x) and its tangent m->ta, which is cheaper than keeping them. */
@@ -123,16 +136,16 @@ static void norm_again(const struct pass *p, enum role weight, enum role bias, c
     const struct layout *l = m->layout;
     const enum norm_kind kind = l->shape->norm;
     const size_t n = p->cut.n;
-    norm_forward(kind, n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, bias), l->shape->norm_eps,
-                 m->a, mean, r);
+    norm_forward(kind, n, m->d, x, vector(l, &p->w, p->layer, weight), vector(l, &p->w, p->layer, bias),
+                 l->shape->norm_eps, m->a, mean, r);
     if (!p->direction) return;
     const struct norm_tangents t = {.xhat = m->xhat,
                                     .txhat = m->thelp,
-                                    .w = tensor(l, p->w, p->layer, weight),
-                                    .tw = tensor(l, p->g, p->layer, weight)};
+                                    .w = vector(l, &p->w, p->layer, weight),
+                                    .tw = vector(l, &p->g, p->layer, weight)};
     norm_hat(kind, n, m->d, x, mean, r, m->xhat);
     norm_tangent(kind, n, m->d, m->xhat, r, tx, m->thelp, m->tr);
-    norm_affine_tangent(kind, n, m->d, &t, tensor(l, p->g, p->layer, bias), m->ta);
+    norm_affine_tangent(kind, n, m->d, &t, vector(l, &p->g, p->layer, bias), m->ta);
 }
 
 /* m->a = x, without a norm */
@@ -183,7 +196,7 @@ static void attention_step(const struct pass *p, const struct block_kept *k, con
         attention_backward_tangent(&at, &x, k->lse, m->datt, m->dqkv + n * m->qkv, m->scratch);
     }
     model_rotate(m, p->b, p->layer, -1, J, m->dqkv);
-    if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, p->w, p->layer, k, p->direction ? t : NULL, p->g);
+    if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, &p->w, p->layer, k, p->direction ? t : NULL, &p->g);
     give_linear(p, ROLE_Q, parts, m->a, m->ta, m->dqkv);
     give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
     linear_step(p, m->qkv, m->d, ROLE_Q, m->dqkv, dn);
@@ -258,8 +271,8 @@ static void take_losses(const struct pass *p, struct slab *s)
 {
     struct model *m = p->m;
     const size_t each = s->n * m->words;
-    s->logits = decoder_logits_of(m, p->w, p->b, s);
-    if (p->direction) s->tangents = decoder_tangents_of(m, 1, p->w, p->b, s, true);
+    s->logits = decoder_logits_of(m, &p->w, p->b, s);
+    if (p->direction) s->tangents = decoder_tangents_of(m, 1, &p->w, p->b, s, true);
     p->losses->each(p->losses->context, s);
     for (size_t j = 0; j < p->cut.J && m->hidden_layer; j++)
         if (m->hidden_layer[j]) math_fill(each, 0, s->dlogits + j * each);
@@ -380,7 +393,7 @@ static void block(struct pass *p)
     struct block_kept *k = &m->kept[p->layer - 1];
     const struct block_tangent *t = p->direction ? &m->tangent[p->layer - 1] : &none;
     acquire(p, p->layer);
-    decoder_again(m, p->b, p->w, p->layer);
+    decoder_again(m, p->b, &p->w, p->layer);
     if (s->post_norm)
         block_post_norm(p, k, t);
     else if (s->parallel_residual)

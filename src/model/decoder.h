@@ -46,7 +46,7 @@ struct model {
     size_t slab;                /* most outputs of one */
     struct held logits, aside, tlogits;
     real *aside_h;                  /* [outputs][d] as h; where not all of aside's logits may be held */
-    real *aside_w;                  /* and then the head's weights, acquired while somebody looks at slabs */
+    struct tensors aside_w;         /* and then the head's weights, acquired while somebody looks at slabs */
     size_t *cut_first;              /* [sequences+1] rows of the sequences in a slab */
     double *lse, *nll, *aside_lse;  /* [outputs] */
     double *max, *sum;              /* [slab], [2][slab] */
@@ -60,7 +60,7 @@ struct model {
     real *q1, *q2, *q_mean;         /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
     double *q_sum;                  /* [J or 3][rows] */
     struct block_tangent *tangent;  /* [blocks]; one set of buffers for all, or kept */
-    real **base;                    /* [K] directions in the layer acquired */
+    struct tensors *base;           /* [K] directions in the layer acquired */
     real *tx, *ta, *tpart, *tpart2, *tact,
         *thelp;                  /* [K][rows][d], tact [f]: as x, a, part, xhat, act; thelp [rows][d] of xhat */
     real *tg, *th;               /* [K][outputs][d] as g, h */
@@ -69,34 +69,34 @@ struct model {
 };
 
 /* Norm of queries and keys between bias and rotation, in place in k->qkv; its backward, in place in m->dqkv, also
- * passes the parameters to the sink; with tangents t of the block and a direction at tbase (else NULL) it takes a delta
+ * passes the parameters to the sink; with tangents t of the block and a direction's tensors tw (else NULL) it takes a delta
  * and its tangent, see backward.c. Each tensor rank has whole heads, so only a norm over all heads sends messages.
  *                                                                                  Collective over the tensor ranks. */
-void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k);
-void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
-                      const struct block_kept *k, const struct block_tangent *t, real *tbase);
+void qk_norm_forward(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k);
+void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, const struct tensors *w,
+                      size_t layer, const struct block_kept *k, const struct block_tangent *t, const struct tensors *tw);
 
 /* The derivatives of that forward along K directions at m->base, from those of the rows of q, k, v in t, in place.
  *                                                                                  Collective over the tensor ranks. */
-void qk_norm_tangent(struct model *m, size_t n, size_t K, real *base, size_t layer, const struct block_kept *k,
-                     const struct block_tangent *t);
+void qk_norm_tangent(struct model *m, size_t n, size_t K, const struct tensors *w, size_t layer,
+                     const struct block_kept *k, const struct block_tangent *t);
 
 /* The highest hidden state that one of J losses acts on, or blocks + 1 if one acts on the logits, or there is none. */
 size_t decoder_highest(const struct model *m, size_t J);
-/* Makes the values of kept[layer - 1] that blocks share those of this block, whose weights are acquired at base. Changes m->a
+/* Makes the values of kept[layer - 1] that blocks share those of this block, whose weights are acquired as w. Changes m->a
  * and scratch.                                                                         Collective over the tensor ranks. */
-void decoder_again(struct model *m, const struct batch *b, real *base, size_t layer);
+void decoder_again(struct model *m, const struct batch *b, const struct tensors *w, size_t layer);
 /* The forward up to the logits of the output rows, all of which are held. */
 void decoder_logits(struct model *m, struct state *weights, const struct batch *b);
 size_t decoder_slabs(const struct model *m, const struct batch *b);
 struct slab decoder_slab(const struct model *m, const struct batch *b, size_t i);
 /* Where `held` has the slab, K times its rows; *there: it is there already. */
 real *decoder_place(const struct model *m, struct held *held, size_t n_out, const struct slab *s, size_t K, bool *there);
-/* The logits of a slab, computed again if they are no longer held; the head's weights are acquired at base. */
-const real *decoder_logits_of(struct model *m, real *base, const struct batch *b, const struct slab *s);
+/* The logits of a slab, computed again if they are no longer held; the head's weights are acquired as w. */
+const real *decoder_logits_of(struct model *m, const struct tensors *w, const struct batch *b, const struct slab *s);
 /* Their tangents along K directions, acquired at m->base; again: as model_tangents() left them, if they are still held. */
-const real *decoder_tangents_of(struct model *m, size_t K, real *base, const struct batch *b, const struct slab *s,
-                                bool again);
+const real *decoder_tangents_of(struct model *m, size_t K, const struct tensors *w, const struct batch *b,
+                                const struct slab *s, bool again);
 /* Around all slabs of a batch, however many: acquire and release the head's weights set aside, where logits are made of them. */
 void decoder_aside_begin(struct model *m, const struct slabs *look);
 void decoder_aside_end(struct model *m, const struct slabs *look);
@@ -109,11 +109,15 @@ struct attention model_attention(const struct model *m, const struct batch *b, s
 void model_turn(struct model *m, const struct batch *b);
 /* Rotates the queries and keys of J stacked q, k, v, in place; direction -1: back. */
 void model_rotate(const struct model *m, const struct batch *b, size_t layer, int direction, size_t J, real *qkv);
-/* The tensor with this role in the layer acquired at base; NULL when the layer has none. */
-static inline real *tensor(const struct layout *l, real *base, size_t layer, enum role role)
+/* The tensor with this role in the layer acquired as t; of vectors NULL when the layer has none. */
+static inline struct matrix matrix(const struct layout *l, const struct tensors *t, size_t layer, enum role role)
+{
+    return tensors_matrix(t, layout_find(l, layer, role));
+}
+static inline real *vector(const struct layout *l, const struct tensors *t, size_t layer, enum role role)
 {
     const struct param *p = layout_find(l, layer, role);
-    return p ? base + p->offset : NULL;
+    return p ? tensors_vector(t, p) : NULL;
 }
 /* Sums n partial sums over the tensor ranks, in one message. */
 static inline void sum_tensor(const struct model *m, real *x, size_t n)

@@ -9,9 +9,10 @@
 #include <math.h>
 
 /* y = x W^T. In a step (with a cache) no row's result may depend on the other rows. */
-static void product(const struct model *m, size_t n, size_t out, size_t in, const real *x, size_t ldx, const real *w,
+static void product(const struct model *m, size_t n, size_t out, size_t in, const real *x, size_t ldx, struct matrix w,
                     real *y, size_t ldy)
 {
+    comm_progress(m->grid->data);
     if (m->cache)
         linear_steady(n, out, in, x, ldx, w, y, ldy);
     else
@@ -19,25 +20,25 @@ static void product(const struct model *m, size_t n, size_t out, size_t in, cons
 }
 
 /* m->a = norm(x), or x itself where norms come only afterwards */
-static void branch_input(struct model *m, size_t n, real *w, size_t layer, const real *x, enum role norm, enum role bias,
-                         real *mean, real *r)
+static void branch_input(struct model *m, size_t n, const struct tensors *w, size_t layer, const real *x, enum role norm,
+                         enum role bias, real *mean, real *r)
 {
     const struct layout *l = m->layout;
     if (l->shape->post_norm)
         math_copy(n * m->d, x, m->a);
     else
-        norm_forward(l->shape->norm, n, m->d, x, tensor(l, w, layer, norm), tensor(l, w, layer, bias), l->shape->norm_eps,
+        norm_forward(l->shape->norm, n, m->d, x, vector(l, w, layer, norm), vector(l, w, layer, bias), l->shape->norm_eps,
                      m->a, mean, r);
 }
 
 /* m->a = attention's input */
-static void attention_input(struct model *m, size_t n, real *w, size_t layer, struct block_kept *k)
+static void attention_input(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     branch_input(m, n, w, layer, k->x, ROLE_NORM1, ROLE_NORM1_BIAS, k->mean1, k->r1);
 }
 
 /* m->a = the MLP's input, after attention's */
-static void mlp_input(struct model *m, size_t n, real *w, size_t layer, struct block_kept *k)
+static void mlp_input(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     const struct shape *s = m->layout->shape;
     const real *x = s->parallel_residual ? k->x : k->mid;
@@ -45,14 +46,15 @@ static void mlp_input(struct model *m, size_t n, real *w, size_t layer, struct b
 }
 
 /* k->att = attention's output of this process's heads for m->a = norm(x), with all that the backward needs of it */
-static void attention_heads(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+static void attention_heads(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                            struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, b, layer);
-    product(m, b->n_row, m->qkv, m->d, m->a, m->d, tensor(l, base, layer, ROLE_Q), k->qkv, m->qkv);
-    if (s->qkv_bias) bias_add(b->n_row, m->qkv, tensor(l, base, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
-    if (s->qk_norm) qk_norm_forward(m, b->n_row, base, layer, k);
+    product(m, b->n_row, m->qkv, m->d, m->a, m->d, matrix(l, w, layer, ROLE_Q), k->qkv, m->qkv);
+    if (s->qkv_bias) bias_add(b->n_row, m->qkv, vector(l, w, layer, ROLE_Q_BIAS), k->qkv, m->qkv);
+    if (s->qk_norm) qk_norm_forward(m, b->n_row, w, layer, k);
     model_rotate(m, b, layer, 1, 1, k->qkv);
     if (m->cache)
         step_attention(m, b, layer, k);
@@ -61,30 +63,32 @@ static void attention_heads(struct model *m, const struct batch *b, real *base, 
 }
 
 /* m->part = this process's partial sum of attention for m->a = norm(x); the output's bias is added after the sum. */
-static void attention_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+static void attention_part(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                           struct block_kept *k)
 {
-    attention_heads(m, b, base, layer, k);
-    product(m, b->n_row, m->d, m->att, k->att, m->att, tensor(m->layout, base, layer, ROLE_O), m->part, m->d);
+    attention_heads(m, b, w, layer, k);
+    product(m, b->n_row, m->d, m->att, k->att, m->att, matrix(m->layout, w, layer, ROLE_O), m->part, m->d);
 }
 
 /* k->up = the input of the MLP's activation for m->a = norm(x) */
-static void mlp_up(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k)
+static void mlp_up(struct model *m, const struct batch *b, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     enum role first = s->gated ? ROLE_GATE : ROLE_UP;
     enum role bias = s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS;
-    product(m, b->n_row, m->up, m->d, m->a, m->d, tensor(l, base, layer, first), k->up, m->up);
-    if (s->mlp_bias) bias_add(b->n_row, m->up, tensor(l, base, layer, bias), k->up, m->up);
+    product(m, b->n_row, m->up, m->d, m->a, m->d, matrix(l, w, layer, first), k->up, m->up);
+    if (s->mlp_bias) bias_add(b->n_row, m->up, vector(l, w, layer, bias), k->up, m->up);
 }
 
 /* out = this process's partial sum of the MLP's output for m->a = norm(x). */
-static void mlp_part(struct model *m, const struct batch *b, real *base, size_t layer, struct block_kept *k, real *out)
+static void mlp_part(struct model *m, const struct batch *b, const struct tensors *w, size_t layer, struct block_kept *k,
+                     real *out)
 {
     const struct shape *s = m->layout->shape;
-    mlp_up(m, b, base, layer, k);
+    mlp_up(m, b, w, layer, k);
     activation_forward(s->activation, s->gated, b->n_row, m->f, k->up, m->act);
-    product(m, b->n_row, m->d, m->f, m->act, m->f, tensor(m->layout, base, layer, ROLE_DOWN), out, m->d);
+    product(m, b->n_row, m->d, m->f, m->act, m->f, matrix(m->layout, w, layer, ROLE_DOWN), out, m->d);
 }
 
 /* y = x + the sum over tensor ranks of part (+ bias) */
@@ -97,18 +101,19 @@ static void residual(struct model *m, size_t n, const real *x, real *part, const
 }
 
 /* y = x + norm(the sum over tensor ranks of m->part (+ bias)); out keeps the norm's input. */
-static void residual_normed(struct model *m, size_t n, const real *x, const real *bias, enum role norm, real *w,
-                            size_t layer, real *out, real *r, real *y)
+static void residual_normed(struct model *m, size_t n, const real *x, const real *bias, enum role norm,
+                            const struct tensors *w, size_t layer, real *out, real *r, real *y)
 {
     const struct layout *l = m->layout;
     sum_tensor(m, m->part, n * m->d);
     math_copy(n * m->d, m->part, out);
     if (bias) bias_add(n, m->d, bias, out, m->d);
-    norm_forward(l->shape->norm, n, m->d, out, tensor(l, w, layer, norm), NULL, l->shape->norm_eps, y, NULL, r);
+    norm_forward(l->shape->norm, n, m->d, out, vector(l, w, layer, norm), NULL, l->shape->norm_eps, y, NULL, r);
     math_add(n * m->d, x, y);
 }
 
-static void block_sequential(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+static void block_sequential(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                             struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
@@ -116,66 +121,70 @@ static void block_sequential(struct model *m, const struct batch *b, real *w, si
     attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
     if (s->both_norms)
-        residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1, k->after1,
+        residual_normed(m, n, k->x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1, k->after1,
                         k->mid);
     else
-        residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_O_BIAS), k->mid);
+        residual(m, n, k->x, m->part, vector(l, w, layer, ROLE_O_BIAS), k->mid);
     mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->part);
     if (s->both_norms)
-        residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2, k->after2,
+        residual_normed(m, n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2, k->after2,
                         y);
     else
-        residual(m, n, k->mid, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
+        residual(m, n, k->mid, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
 }
 
-static void block_post_norm(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+static void block_post_norm(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                            struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
     size_t n = b->n_row;
     attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
-    residual_normed(m, n, k->x, tensor(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
+    residual_normed(m, n, k->x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
     mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->part);
-    residual_normed(m, n, k->mid, tensor(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
+    residual_normed(m, n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
 }
 
-static void block_parallel(struct model *m, const struct batch *b, real *w, size_t layer, struct block_kept *k, real *y)
+static void block_parallel(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                           struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
     size_t n = b->n_row;
-    const real *out_bias = tensor(l, w, layer, ROLE_O_BIAS);
+    const real *out_bias = vector(l, w, layer, ROLE_O_BIAS);
     attention_input(m, n, w, layer, k);
     attention_part(m, b, w, layer, k);
     mlp_input(m, n, w, layer, k);
     mlp_part(m, b, w, layer, k, m->xhat);
     math_add(n * m->d, m->xhat, m->part);
-    residual(m, n, k->x, m->part, tensor(l, w, layer, ROLE_DOWN_BIAS), y);
+    residual(m, n, k->x, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
     if (out_bias) bias_add(n, m->d, out_bias, y, m->d);
 }
 
-void decoder_again(struct model *m, const struct batch *b, real *base, size_t layer)
+void decoder_again(struct model *m, const struct batch *b, const struct tensors *w, size_t layer)
 {
     struct block_kept *k = &m->kept[layer - 1];
     if (!m->most.recompute || m->at_hand == layer) return;
-    attention_input(m, b->n_row, base, layer, k);
-    attention_heads(m, b, base, layer, k);
-    mlp_input(m, b->n_row, base, layer, k);
-    mlp_up(m, b, base, layer, k);
+    attention_input(m, b->n_row, w, layer, k);
+    attention_heads(m, b, w, layer, k);
+    mlp_input(m, b->n_row, w, layer, k);
+    mlp_up(m, b, w, layer, k);
     m->at_hand = layer;
 }
 
-static void embed(struct model *m, struct state *weights, const struct batch *b, real *x)
+/* Blocks up to `last` will follow. */
+static void embed(struct model *m, struct state *weights, const struct batch *b, size_t last, real *x)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    real *w = state_acquire(weights, 0);
-    embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, tensor(l, w, 0, ROLE_EMBED), x);
+    const struct tensors t = state_acquire(weights, 0), *w = &t;
+    if (last) state_expect(weights, 1);
+    embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, matrix(l, w, 0, ROLE_EMBED), x);
     sum_tensor(m, x, b->n_row * m->d);
     if (s->embed_scale != 1) math_scale(b->n_row * m->d, (real)s->embed_scale, x);
     if (s->learned_positions) {
-        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, tensor(l, w, 0, ROLE_POSITION), m->part);
+        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, matrix(l, w, 0, ROLE_POSITION), m->part);
         math_add(b->n_row * m->d, m->part, x);
     }
     state_release(weights, 0);
@@ -187,9 +196,9 @@ static void final_norm(struct model *m, struct state *weights, const struct batc
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     size_t norm = s->blocks + 1;
-    real *w = state_acquire(weights, norm);
+    const struct tensors t = state_acquire(weights, norm), *w = &t;
     rows_gather(b->n_out, b->out_row, m->d, m->x, m->g);
-    norm_forward(s->norm, b->n_out, m->d, m->g, tensor(l, w, norm, ROLE_NORM), tensor(l, w, norm, ROLE_NORM_BIAS),
+    norm_forward(s->norm, b->n_out, m->d, m->g, vector(l, w, norm, ROLE_NORM), vector(l, w, norm, ROLE_NORM_BIAS),
                  s->norm_eps, m->h, m->mean, m->r);
     state_release(weights, norm);
 }
@@ -197,14 +206,14 @@ static void final_norm(struct model *m, struct state *weights, const struct batc
 /* Which layer has the head's weights. */
 static size_t head_keeper(const struct layout *l) { return layout_find(l, l->shape->blocks + 2, ROLE_HEAD)->layer; }
 
-/* z [n][words] from the final norm's output h; the head's weights are acquired at w. */
-static void head(const struct model *m, real *w, size_t n, const real *h, real *z)
+/* z [n][words] from the final norm's output h; the head's weights are acquired as w. */
+static void head(const struct model *m, const struct tensors *w, size_t n, const real *h, real *z)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const size_t layer = s->blocks + 2;
-    product(m, n, m->words, m->d, h, m->d, tensor(l, w, layer, ROLE_HEAD), z, m->words);
-    if (s->head_bias) bias_add(n, m->words, tensor(l, w, layer, ROLE_HEAD_BIAS), z, m->words);
+    product(m, n, m->words, m->d, h, m->d, matrix(l, w, layer, ROLE_HEAD), z, m->words);
+    if (s->head_bias) bias_add(n, m->words, vector(l, w, layer, ROLE_HEAD_BIAS), z, m->words);
     if (s->logit_cap > 0) logits_cap(n, m->words, s->logit_cap, z);
 }
 
@@ -248,11 +257,11 @@ real *decoder_place(const struct model *m, struct held *held, size_t n_out, cons
     return held->z + K * m->words * (own ? s->first : held->rows - m->slab);
 }
 
-const real *decoder_logits_of(struct model *m, real *base, const struct batch *b, const struct slab *s)
+const real *decoder_logits_of(struct model *m, const struct tensors *w, const struct batch *b, const struct slab *s)
 {
     bool there;
     real *z = decoder_place(m, &m->logits, b->n_out, s, 1, &there);
-    if (!there) head(m, base, s->n, m->h + s->first * m->d, z);
+    if (!there) head(m, w, s->n, m->h + s->first * m->d, z);
     return z;
 }
 
@@ -267,7 +276,7 @@ void decoder_aside_begin(struct model *m, const struct slabs *look)
 void decoder_aside_end(struct model *m, const struct slabs *look)
 {
     if (needs_aside(m, look)) state_release(look->aside, head_keeper(m->layout));
-    m->aside_w = NULL;
+    m->aside_w = (struct tensors){NULL};
 }
 
 real *model_aside_room(struct model *m, const struct batch *b, const struct slab *s)
@@ -284,8 +293,8 @@ const real *model_aside_logits(struct model *m, const struct batch *b, const str
     assert(!m->most.given);
     if (there) return z;
     before = phase_enter(PHASE_FORWARD);
-    assert(m->aside_w);
-    head(m, m->aside_w, s->n, m->aside_h + s->first * m->d, z);
+    assert(m->aside_w.full || m->aside_w.half);
+    head(m, &m->aside_w, s->n, m->aside_h + s->first * m->d, z);
     phase_enter(before);
     return z;
 }
@@ -300,14 +309,14 @@ const size_t *decoder_cut(struct model *m, const struct batch *b, const struct s
 static enum status all_slabs(struct model *m, struct state *weights, const struct batch *b, const struct slabs *look)
 {
     const size_t keeper = head_keeper(m->layout);
-    real *w = state_acquire(weights, keeper);
+    const struct tensors w = state_acquire(weights, keeper);
     enum status st = OK, now;
     decoder_aside_begin(m, look);
     for (size_t i = 0; i < decoder_slabs(m, b); i++) {
         struct slab s = decoder_slab(m, b, i);
         bool there;
         real *z = decoder_place(m, &m->logits, b->n_out, &s, 1, &there);
-        head(m, w, s.n, m->h + s.first * m->d, z);
+        head(m, &w, s.n, m->h + s.first * m->d, z);
         s.logits = z;
         if ((now = likelihood(m, b, &s)) > st) st = now;
         if (look) look->each(look->context, &s);
@@ -324,15 +333,17 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     assert(b->n_row <= m->most.rows && b->n_out <= m->most.outputs && b->longest <= m->most.longest);
     for (size_t j = 0; m->hidden_layer && j < m->most.objectives; j++) m->hidden_layer[j] = 0;
     model_turn(m, b);
-    embed(m, weights, b, s->blocks ? m->kept[0].x : m->x);
+    embed(m, weights, b, last, s->blocks ? m->kept[0].x : m->x);
     for (size_t i = 0; i < last; i++) {
-        real *w = state_acquire(weights, i + 1), *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
+        const struct tensors w = state_acquire(weights, i + 1);
+        real *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
+        if (i + 1 < last) state_expect(weights, i + 2);
         if (s->post_norm)
-            block_post_norm(m, b, w, i + 1, &m->kept[i], y);
+            block_post_norm(m, b, &w, i + 1, &m->kept[i], y);
         else if (s->parallel_residual)
-            block_parallel(m, b, w, i + 1, &m->kept[i], y);
+            block_parallel(m, b, &w, i + 1, &m->kept[i], y);
         else
-            block_sequential(m, b, w, i + 1, &m->kept[i], y);
+            block_sequential(m, b, &w, i + 1, &m->kept[i], y);
         m->at_hand = i + 1;
         state_release(weights, i + 1);
     }
@@ -344,7 +355,8 @@ void decoder_logits(struct model *m, struct state *weights, const struct batch *
     assert(b->n_out <= m->logits.rows);
     trunk(m, weights, b, m->layout->shape->blocks);
     final_norm(m, weights, b);
-    head(m, state_acquire(weights, keeper), b->n_out, m->h, m->logits.z);
+    const struct tensors w = state_acquire(weights, keeper);
+    head(m, &w, b->n_out, m->h, m->logits.z);
     state_release(weights, keeper);
 }
 

@@ -32,7 +32,8 @@ static void sum_ranks(const struct model *m, double *x, size_t n)
     if (m->grid->tensor_size > 1) comm_sum_double(m->grid->tensor, x, n);
 }
 
-static void forward(struct model *m, size_t n, real *base, const struct half *h, real *qkv, real *hat, real *r)
+static void forward(struct model *m, size_t n, const struct tensors *w, const struct half *h, real *qkv, real *hat,
+                    real *r)
 {
     const struct shape *s = m->layout->shape;
     if (s->qk_norm == QK_WHOLE) {
@@ -44,17 +45,17 @@ static void forward(struct model *m, size_t n, real *base, const struct half *h,
         columns_take(n, h->width, qkv + h->at, m->qkv, m->q1);
         norm_forward(s->norm, n * h->heads, s->head_dim, m->q1, NULL, NULL, s->norm_eps, hat, m->q_mean, r);
     }
-    rows_scale(n * (h->width / h->rows), h->rows, hat, base + h->weight->offset, m->q1);
+    rows_scale(n * (h->width / h->rows), h->rows, hat, tensors_vector(w, h->weight), m->q1);
     if (s->norm == NORM_RMS_OFFSET) math_add(n * h->width, hat, m->q1);
-    if (h->bias) bias_add(n * (h->width / h->rows), h->rows, base + h->bias->offset, m->q1, h->rows);
+    if (h->bias) bias_add(n * (h->width / h->rows), h->rows, tensors_vector(w, h->bias), m->q1, h->rows);
     columns_put(n, h->width, m->q1, qkv + h->at, m->qkv);
 }
 
-void qk_norm_forward(struct model *m, size_t n, real *base, size_t layer, struct block_kept *k)
+void qk_norm_forward(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     for (int i = 0; i < 2; i++) {
         const struct half h = half_of(m, layer, i);
-        forward(m, n, base, &h, k->qkv, k->qk_hat[i], k->qk_r[i]);
+        forward(m, n, w, &h, k->qkv, k->qk_hat[i], k->qk_r[i]);
     }
 }
 
@@ -99,9 +100,10 @@ static void give(struct model *m, const struct half *h, const struct cut *c, con
     }
 }
 
-/* tbase: where the direction's tensors begin; raw: tangent of the input; NULL: there are no tangents */
-static void backward(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink, real *base,
-                     size_t layer, const real *hat, const real *r, real *tbase, const real *raw)
+/* tw: the direction's tensors; raw: tangent of the input; NULL: there are no tangents */
+static void backward(struct model *m, const struct half *h, const struct cut *c, const struct sink *sink,
+                     const struct tensors *w, size_t layer, const real *hat, const real *r, const struct tensors *tw,
+                     const real *raw)
 {
     const struct shape *s = m->layout->shape;
     const size_t n = c->n, N = c->J * n, size = n * h->width;
@@ -109,20 +111,20 @@ static void backward(struct model *m, const struct half *h, const struct cut *c,
     if (raw) hat_tangents(m, h, n, hat, r, raw);
     columns_take(N, h->width, m->dqkv + h->at, m->qkv, m->q1);
     give(m, h, c, sink, layer, hat, raw != NULL);
-    rows_scale(N * (h->width / h->rows), h->rows, m->q1, base + h->weight->offset, m->q2);
+    rows_scale(N * (h->width / h->rows), h->rows, m->q1, tensors_vector(w, h->weight), m->q2);
     if (s->norm == NORM_RMS_OFFSET) math_add(N * h->width, m->q1, m->q2);
     if (raw) {
-        rows_scale(n * (h->width / h->rows), h->rows, m->q1, tbase + h->weight->offset, m->q1);
+        rows_scale(n * (h->width / h->rows), h->rows, m->q1, tensors_vector(tw, h->weight), m->q1);
         math_add(size, m->q1, m->q2 + size);
     }
     if (s->qk_norm == QK_WHOLE) {
-        const struct param *w = h->weight;
+        const struct param *p = h->weight;
         norm_part_along(c->J, n, h->width, hat, m->q2, m->q_sum);
         if (raw) norm_part_along(1, n, h->width, m->q3, m->q2, m->q_sum + N);
         sum_ranks(m, m->q_sum, N + (raw ? n : 0));
-        norm_part_backward(c->J, n, h->width, w->rows, w->own_first, w->own_count, hat, r, m->q_sum, m->q2);
+        norm_part_backward(c->J, n, h->width, p->rows, p->own_first, p->own_count, hat, r, m->q_sum, m->q2);
         if (raw)
-            norm_part_backward_tangent(n, h->width, w->rows, w->own_first, w->own_count, &t, m->q_sum, m->q_sum + N,
+            norm_part_backward_tangent(n, h->width, p->rows, p->own_first, p->own_count, &t, m->q_sum, m->q_sum + N,
                                        m->q2, m->q2 + size);
         columns_put(N, h->width, m->q2, m->dqkv + h->at, m->qkv);
     } else {
@@ -133,12 +135,12 @@ static void backward(struct model *m, const struct half *h, const struct cut *c,
     }
 }
 
-void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, real *base, size_t layer,
-                      const struct block_kept *k, const struct block_tangent *t, real *tbase)
+void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *sink, const struct tensors *w,
+                      size_t layer, const struct block_kept *k, const struct block_tangent *t, const struct tensors *tw)
 {
     for (int i = 0; i < 2; i++) {
         const struct half h = half_of(m, layer, i);
-        backward(m, &h, c, sink, base, layer, k->qk_hat[i], k->qk_r[i], tbase, t ? t->raw[i] : NULL);
+        backward(m, &h, c, sink, w, layer, k->qk_hat[i], k->qk_r[i], tw, t ? t->raw[i] : NULL);
     }
 }
 
@@ -170,29 +172,29 @@ static void hat_tangent(struct model *m, const struct half *h, size_t n, size_t 
     }
 }
 
-static void tangent(struct model *m, const struct half *h, size_t n, size_t K, real *base, const real *hat, const real *r,
-                    real *raw, real *qkv)
+static void tangent(struct model *m, const struct half *h, size_t n, size_t K, const struct tensors *w, const real *hat,
+                    const real *r, real *raw, real *qkv)
 {
     const struct shape *s = m->layout->shape;
     const size_t times = n * (h->width / h->rows), size = n * h->width;
     columns_take(K * n, h->width, qkv + h->at, m->qkv, m->q1);
     math_copy(K * size, m->q1, raw);
     hat_tangent(m, h, n, K, hat, r);
-    rows_scale(K * times, h->rows, m->q2, base + h->weight->offset, m->q1);
+    rows_scale(K * times, h->rows, m->q2, tensors_vector(w, h->weight), m->q1);
     if (s->norm == NORM_RMS_OFFSET) math_add(K * size, m->q2, m->q1);
     for (size_t k = 0; k < K; k++) {
-        rows_scale(times, h->rows, hat, m->base[k] + h->weight->offset, m->q2);
+        rows_scale(times, h->rows, hat, tensors_vector(&m->base[k], h->weight), m->q2);
         math_add(size, m->q2, m->q1 + k * size);
-        if (h->bias) bias_add(times, h->rows, m->base[k] + h->bias->offset, m->q1 + k * size, h->rows);
+        if (h->bias) bias_add(times, h->rows, tensors_vector(&m->base[k], h->bias), m->q1 + k * size, h->rows);
     }
     columns_put(K * n, h->width, m->q1, qkv + h->at, m->qkv);
 }
 
-void qk_norm_tangent(struct model *m, size_t n, size_t K, real *base, size_t layer, const struct block_kept *k,
-                     const struct block_tangent *t)
+void qk_norm_tangent(struct model *m, size_t n, size_t K, const struct tensors *w, size_t layer,
+                     const struct block_kept *k, const struct block_tangent *t)
 {
     for (int i = 0; i < 2; i++) {
         const struct half h = half_of(m, layer, i);
-        tangent(m, &h, n, K, base, k->qk_hat[i], k->qk_r[i], t->raw[i], t->qkv);
+        tangent(m, &h, n, K, w, k->qk_hat[i], k->qk_r[i], t->raw[i], t->qkv);
     }
 }

@@ -9,16 +9,20 @@ struct pass {
     struct model *m;
     const struct batch *b;
     size_t K, layer, J;
+    size_t last; /* of the blocks that are passed through */
     const struct slabs *losses;
     struct state *weights, *const *direction;
-    real *w;       /* the layer acquired; the directions' are at m->base */
-    double *along; /* [J][K][n_seq] */
+    struct tensors w; /* the layer acquired; the directions' are at m->base */
+    double *along;    /* [J][K][n_seq] */
 };
 
 static void acquire(struct pass *p, size_t layer)
 {
     p->w = state_acquire(p->weights, layer);
     for (size_t k = 0; k < p->K; k++) p->m->base[k] = state_acquire(p->direction[k], layer);
+    if (p->layer >= p->last) return;
+    state_expect(p->weights, p->layer + 1);
+    for (size_t k = 0; k < p->K; k++) state_expect(p->direction[k], p->layer + 1);
 }
 
 static void release(struct pass *p, size_t layer)
@@ -32,16 +36,17 @@ static void linear(const struct pass *p, size_t n, size_t out, size_t in, enum r
                    real *ty)
 {
     const struct layout *l = p->m->layout;
-    linear_forward(p->K * n, out, in, tx, in, tensor(l, p->w, p->layer, role), ty, out);
+    comm_progress(p->m->grid->data);
+    linear_forward(p->K * n, out, in, tx, in, matrix(l, &p->w, p->layer, role), ty, out);
     for (size_t k = 0; k < p->K; k++)
-        linear_add(n, out, in, x, in, tensor(l, p->m->base[k], p->layer, role), ty + k * n * out, out);
+        linear_add(n, out, in, x, in, matrix(l, &p->m->base[k], p->layer, role), ty + k * n * out, out);
 }
 
 /* Adds the directions' biases; nothing where there are none. */
 static void bias(const struct pass *p, size_t n, size_t d, enum role role, real *ty)
 {
     const struct param *b = layout_find(p->m->layout, p->layer, role);
-    for (size_t k = 0; k < p->K && b; k++) bias_add(n, d, p->m->base[k] + b->offset, ty + k * n * d, d);
+    for (size_t k = 0; k < p->K && b; k++) bias_add(n, d, tensors_vector(&p->m->base[k], b), ty + k * n * d, d);
 }
 
 /* ty [K][n][d] of y = norm(x) from tx; N_ROLE: no bias */
@@ -56,9 +61,9 @@ static void norm(const struct pass *p, size_t n, enum role weight, enum role of_
     for (size_t k = 0; k < p->K; k++) {
         const struct norm_tangents t = {.xhat = m->xhat,
                                         .txhat = m->thelp,
-                                        .w = tensor(l, p->w, p->layer, weight),
-                                        .tw = tensor(l, m->base[k], p->layer, weight)};
-        const real *tb = of_bias == N_ROLE ? NULL : tensor(l, m->base[k], p->layer, of_bias);
+                                        .w = vector(l, &p->w, p->layer, weight),
+                                        .tw = vector(l, &m->base[k], p->layer, weight)};
+        const real *tb = of_bias == N_ROLE ? NULL : vector(l, &m->base[k], p->layer, of_bias);
         norm_tangent(kind, n, m->d, m->xhat, r, tx + k * size, m->thelp, m->tr);
         norm_affine_tangent(kind, n, m->d, &t, tb, ty + k * size);
     }
@@ -71,7 +76,7 @@ static void norm_both(const struct pass *p, enum role weight, enum role of_bias,
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const size_t n = p->b->n_row;
-    norm_forward(l->shape->norm, n, m->d, x, tensor(l, p->w, p->layer, weight), tensor(l, p->w, p->layer, of_bias),
+    norm_forward(l->shape->norm, n, m->d, x, vector(l, &p->w, p->layer, weight), vector(l, &p->w, p->layer, of_bias),
                  l->shape->norm_eps, m->a, mean, r);
     norm(p, n, weight, of_bias, x, mean, r, tx, m->ta);
 }
@@ -85,7 +90,7 @@ static void attention_part(const struct pass *p, const struct block_kept *k, con
     const size_t n = p->b->n_row;
     linear(p, n, m->qkv, m->d, ROLE_Q, m->a, m->ta, t->qkv);
     if (s->qkv_bias) bias(p, n, m->qkv, ROLE_Q_BIAS, t->qkv);
-    if (s->qk_norm) qk_norm_tangent(m, n, p->K, p->w, p->layer, k, t);
+    if (s->qk_norm) qk_norm_tangent(m, n, p->K, &p->w, p->layer, k, t);
     model_rotate(m, p->b, p->layer, 1, p->K, t->qkv);
     attention_tangent(&at, p->K, n, k->qkv, k->lse, t->qkv, t->att, m->scratch);
     linear(p, n, m->d, m->att, ROLE_O, k->att, t->att, m->tpart);
@@ -181,13 +186,14 @@ static void embed(struct pass *p, real *tx)
     const size_t size = b->n_row * m->d;
     acquire(p, 0);
     for (size_t k = 0; k < p->K; k++)
-        embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, tensor(l, m->base[k], 0, ROLE_EMBED),
+        embedding_forward(b->n_row, m->d, b->id, l->word_first, l->word_count, matrix(l, &m->base[k], 0, ROLE_EMBED),
                           tx + k * size);
     sum_tensor(m, tx, p->K * size);
     rows_clear(p->K, b->n_row, m->d, b->id, s->pad, tx); /* its row is not trained by this use of the tensor */
     if (s->embed_scale != 1) math_scale(p->K * size, (real)s->embed_scale, tx);
     for (size_t k = 0; k < p->K && s->learned_positions; k++) {
-        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, tensor(l, m->base[k], 0, ROLE_POSITION), m->part);
+        embedding_forward(b->n_row, m->d, b->position, 0, s->positions, matrix(l, &m->base[k], 0, ROLE_POSITION),
+                          m->part);
         math_add(size, m->part, tx + k * size);
     }
     release(p, 0);
@@ -236,11 +242,11 @@ static void final_norm(struct pass *p)
     release(p, p->layer);
 }
 
-const real *decoder_tangents_of(struct model *m, size_t K, real *base, const struct batch *b, const struct slab *s,
-                                bool again)
+const real *decoder_tangents_of(struct model *m, size_t K, const struct tensors *w, const struct batch *b,
+                                const struct slab *s, bool again)
 {
     const struct shape *shape = m->layout->shape;
-    const struct pass p = {.m = m, .b = b, .K = K, .layer = shape->blocks + 2, .w = base};
+    const struct pass p = {.m = m, .b = b, .K = K, .layer = shape->blocks + 2, .w = *w};
     const size_t at = s->first * m->d, size = s->n * m->d;
     bool there;
     real *t = decoder_place(m, &m->tlogits, b->n_out, s, K, &there);
@@ -289,8 +295,8 @@ static void head(struct pass *p, double *nll)
     decoder_aside_begin(m, p->losses);
     for (size_t i = decoder_slabs(m, p->b); i-- > 0;) {
         struct slab s = decoder_slab(m, p->b, i);
-        s.logits = decoder_logits_of(m, p->w, p->b, &s);
-        s.tangents = decoder_tangents_of(m, p->K, p->w, p->b, &s, false);
+        s.logits = decoder_logits_of(m, &p->w, p->b, &s);
+        s.tangents = decoder_tangents_of(m, p->K, &p->w, p->b, &s, false);
         along_logits(p, &s);
         if (nll) likelihood(p, &s, nll);
     }
@@ -315,7 +321,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
     struct pass p = {
         .m = m, .b = b, .K = K, .J = J, .losses = losses, .weights = weights, .direction = direction, .along = along};
     const struct shape *s = m->layout->shape;
-    const size_t from = decoder_highest(m, J), last = from < s->blocks ? from : s->blocks;
+    const size_t from = decoder_highest(m, J), last = p.last = smaller(from, s->blocks);
     enum phase before = phase_enter(PHASE_FORWARD);
     assert(K <= m->most.tangents && m->most.objectives);
     memset(along, 0, J * K * b->n_seq * sizeof *along);
@@ -325,7 +331,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
         real *ty = i + 1 < s->blocks ? m->tangent[i + 1].x : m->tx;
         p.layer = i + 1;
         acquire(&p, p.layer);
-        decoder_again(m, b, p.w, p.layer);
+        decoder_again(m, b, &p.w, p.layer);
         if (s->post_norm)
             block_post_norm(&p, &m->kept[i], t, ty);
         else if (s->parallel_residual)

@@ -153,9 +153,12 @@ void optim_update(struct optim *o, struct state *gradient, double norm, struct s
     enum phase before = phase_enter(PHASE_OPTIMISER);
     const double scale = optim_scale(&o->set, norm);
     const struct adamw a = next_update(o);
-    for (size_t layer = 0; layer < weights->layout->n_layer; layer++)
+    size_t sent = 0;
+    for (size_t layer = 0; layer < weights->layout->n_layer; layer++) {
         update_layer(o, &a, scale, layer, gradient, weights);
+        sent = state_gather_begin(weights, layer);
+    }
     o->done++;
-    state_gather(weights);
+    state_gather_end(weights, sent);
     phase_enter(before);
 }

@@ -41,7 +41,7 @@ void comm_split(MPI_Comm of, int colour, struct comm *out)
     MPI_Comm_split(of, colour, rank, &out->id);
     MPI_Comm_rank(out->id, &out->rank);
     MPI_Comm_size(out->id, &out->size);
-    out->most = (size_t)2 << 20; /* pieces fit into cache: a sum over two ranks of a node takes a third of the time */
+    out->most = COMM_MOST;
 }
 
 static enum status allocate(struct grid **out)
@@ -96,7 +96,7 @@ static void comm_free(struct comm *c)
 {
     if (!c) return;
     if (c->id != MPI_COMM_NULL) MPI_Comm_free(&c->id);
-    free(c->room), free(c->request), free(c->count), free(c->at);
+    comm_parts_free(c);
     free(c);
 }
 

@@ -50,7 +50,7 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
         all->tangents = larger(all->tangents, d->tangents);
         all->keep_tangents |= d->keep_tangents;
         all->slots = larger(all->slots, d->slots);
-        all->states += d->states;
+        demand_join(d, all);
         all->moments += d->moments;
         all->bytes += d->bytes;
         all->bytes_apart += d->bytes_apart;
@@ -143,7 +143,8 @@ size_t plan_room(int node_processes, size_t base)
 enum status plan_memory(const struct inputs *in, const struct plan *p)
 {
     const size_t limits = room_by_limits();
-    const char *less = !p->all.objectives                  ? ""
+    const char *less = p->in_turn_helps                    ? "parallel.risks=in_turn, "
+                       : !p->all.objectives                ? ""
                        : p->model.logits != MODEL_SLAB     ? "parallel.logits=256, "
                        : in->trains && !p->model.recompute ? "parallel.recompute=block, "
                                                            : "";
@@ -182,45 +183,169 @@ void plan_share(const struct layout *l, struct plan *p)
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
-    p->bytes_shared = layout_share_bytes(l, p->data, p->layers);
+    p->bytes_shared = layout_share_bytes(l, p->data, p->sharing, p->layers);
 }
 
 size_t plan_states(const struct plan *p)
 {
     const size_t part = p->all.moments + (p->sharing == SHARING_ALL ? p->all.states : 0);
-    return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state + p->bytes_shared;
+    const size_t half =
+        p->halves * (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) / 2; /* half of it saved */
+    return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state - half + p->bytes_shared;
 }
 
-/* Counts the activations, kept or computed again, with so many rows of logits (0: all), and with them all memory. */
-static enum status count_memory(const struct inputs *in, const struct layout *l, const struct grid *g, size_t logits,
-                                bool recompute, struct plan *p)
+/* ------------------------------------------------------------------------------------------------------- ways ----- */
+/* What may be given up for memory. */
+struct way {
+    bool apart, in_turn; /* as in struct plan */
+    size_t logits;       /* rows that are held; 0: all */
+    bool recompute;
+};
+struct chooser { /* borrows all */
+    const struct inputs *in;
+    struct timetable *s;
+    const struct layout *l;
+    const struct grid *g;
+    struct counter *counter;
+    const struct machine *m;
+    struct plan *p;
+};
+
+/* Counts the activations, kept or computed again, with so many rows of logits, and with them all memory. */
+static enum status count_memory(const struct chooser *c, size_t logits, bool recompute)
 {
+    struct plan *p = c->p;
     enum status st;
     p->model.logits = logits, p->model.recompute = recompute;
-    plan_share(l, p);
-    TRY(model_new(l, g, &p->model, NULL, &p->bytes_model));
+    plan_share(c->l, p);
+    TRY(model_new(c->l, c->g, &p->model, NULL, &p->bytes_model));
     p->bytes = p->bytes_base + plan_states(p) + p->bytes_model + p->bytes_engine + (p->copies ? 0 : p->bytes_values) +
                p->all.bytes + p->all.bytes_apart + p->bytes_buffers;
 done:
     return st;
 }
 
-/* auto: what a backward reads is computed again only where the memory asks for it, logits first, since those cost less. Where
- * there is no backward nobody reads logits again. */
-static enum status choose_again(const struct inputs *in, const struct layout *l, const struct grid *g, size_t room,
-                                struct plan *p)
+/* Asks all parts what they need where gradients are held so. */
+static enum status ask_way(const struct chooser *c, bool apart, bool in_turn)
+{
+    struct plan *p = c->p;
+    struct engine e = {.grid = c->g, .layout = c->l, .tokens = plan_most_tokens(p)};
+    enum status st;
+    p->apart = apart, p->in_turn = in_turn;
+    ask(c->in, c->s, c->l, c->counter, p);
+    limits(c->in, p);
+    TRY(plan_halves(c->in, p));
+    st = engine_room_new(&e, &p->engine, true, &p->bytes_engine);
+done:
+    return st;
+}
+
+/* With what the activations would be with all logits, and without recomputation. */
+static enum status take_way(const struct chooser *c, const struct way *w)
+{
+    struct plan *p = c->p;
+    enum status st;
+    TRY(ask_way(c, w->apart, w->in_turn));
+    TRY(count_memory(c, p->all.objectives ? 0 : MODEL_SLAB, false));
+    p->bytes_logits = p->bytes_model;
+    TRY(count_memory(c, w->logits, false));
+    p->bytes_kept = p->bytes_model;
+    TRY(count_memory(c, w->logits, w->recompute));
+done:
+    return st;
+}
+
+/* Products of the whole run. */
+static double cost(const struct chooser *c)
+{
+    const struct plan *p = c->p;
+    double sum = 0, times[N_OCCASION] = {0};
+    if (c->in->trains)
+        times[OF_UPDATE] = (double)c->s->updates;
+    else
+        times[OF_MEASUREMENT] = c->in->measures ? (double)c->in->config->model.n_at : 0;
+    for (size_t t = 0; c->in->trains && c->in->measures && t <= c->s->updates; t++)
+        times[OF_MEASUREMENT] += timetable_measured(c->in->config, c->s, t);
+    for (int of = 0; of < N_OCCASION; of++) {
+        const struct work *w = &p->all.work[of];
+        sum += times[of] *
+               (w->products * (1 + (p->model.logits ? p->logits_again : 0)) + (p->model.recompute ? w->again : 0));
+    }
+    return sum;
+}
+
+/* Whether the gradients of the risks may be held one at a time: several that nothing reads behind their effects. */
+static bool may_turn(const struct plan *p)
+{
+    const struct held *risks = plan_held(p, "risks");
+    return risks && risks->states > 1 && risks->to == AT_EFFECTS;
+}
+
+/* The ways to hold activations that the input allows. Where there is no backward nobody reads logits again. */
+static size_t list_ways(const struct inputs *in, const struct plan *p, struct way way[4])
 {
     const enum recompute asked = in->config->parallel.recompute;
     const size_t rows = in->config->parallel.logits;
+    size_t n = 0;
+    for (int again = 0; again < 2 && p->all.objectives; again++)
+        for (int few = rows != CONFIG_AUTO; few < 2; few++)
+            if (asked == RECOMPUTE_AUTO || again == (asked == RECOMPUTE_BLOCK))
+                way[n++] = (struct way){.logits = !few                  ? 0
+                                                  : rows == CONFIG_AUTO ? MODEL_SLAB
+                                                                        : larger(rows, MODEL_SLAB),
+                                        .recompute = again};
+    if (!p->all.objectives) way[n++] = (struct way){.logits = MODEL_SLAB};
+    for (size_t i = 0; i < n; i++) way[i].apart = p->apart, way[i].in_turn = p->in_turn;
+    return n;
+}
+
+struct best {
+    struct way way;
+    double cost;
+    size_t bytes;
+    bool fits;
+};
+
+/* The cheapest of those that fit, where gradients are held so; of those that do not fit the smallest. */
+static enum status try_ways(const struct chooser *c, bool apart, bool in_turn, struct best *best)
+{
+    struct way way[4];
+    size_t n;
     enum status st;
-    TRY(count_memory(in, l, g, p->all.objectives ? 0 : MODEL_SLAB, false, p));
-    p->bytes_logits = p->bytes_model;
-    p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
-    if (p->all.objectives && (rows != CONFIG_AUTO || p->bytes > room))
-        TRY(count_memory(in, l, g, rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB), false, p));
-    p->bytes_kept = p->bytes_model;
-    if (p->all.objectives && (asked == RECOMPUTE_BLOCK || (asked == RECOMPUTE_AUTO && p->bytes > room)))
-        TRY(count_memory(in, l, g, p->model.logits, true, p));
+    TRY(ask_way(c, apart, in_turn));
+    n = list_ways(c->in, c->p, way);
+    for (size_t i = 0; i < n; i++) {
+        TRY(count_memory(c, way[i].logits, way[i].recompute));
+        const struct best now = {way[i], cost(c), c->p->bytes, c->p->bytes <= c->m->room};
+        if (now.fits == best->fits ? now.fits ? now.cost < best->cost : now.bytes < best->bytes : now.fits) *best = now;
+    }
+done:
+    return st;
+}
+
+/* Given up first is what costs least time: logits, what blocks keep, the risks' gradients together; and last what is measured, the
+ * norms of single regularisers' gradients. */
+static enum status choose_way(const struct chooser *c)
+{
+    const enum risks_held asked = c->in->config->parallel.risks;
+    struct plan *p = c->p;
+    struct best best = {.bytes = SIZE_MAX};
+    size_t states;
+    enum status st = OK;
+    for (int apart = !c->m->merged; apart >= 0 && !best.fits; apart--) {
+        bool may, must;
+        TRY(ask_way(c, apart, false));
+        may = may_turn(p), must = may && (asked == RISKS_IN_TURN || c->m->in_turn);
+        p->flops_together = p->all.flops_measure;
+        if (!must) TRY(try_ways(c, apart, false, &best));
+        if (must || (may && asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute)))
+            TRY(try_ways(c, apart, true, &best));
+        p->in_turn_helps = may && asked == RISKS_TOGETHER && !best.fits;
+    }
+    if (p->in_turn_helps) TRY(ask_way(c, best.way.apart, true));
+    states = p->all.states;
+    TRY(take_way(c, &best.way));
+    p->in_turn_helps = p->in_turn_helps && states < p->all.states;
 done:
     return st;
 }
@@ -231,7 +356,6 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
 {
     struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
     struct layout *l = NULL;
-    struct engine e = {.grid = &g};
     struct counter *counter = NULL;
     enum status st;
     assert(n_part <= MOST_PARTS);
@@ -239,15 +363,12 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     p->bytes_base = m->resident;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
-    p->bytes_buffers = buffers(in);
+    p->bytes_buffers = buffers(in) + comm_parts_bytes(p->data);
     TRY(choose_reference(in, s, l, p));
     pass_tokens(in, p);
     TRY(counter_new(in, s, l, p, &counter));
-    ask(in, s, l, counter, p);
-    limits(in, p);
-    e.layout = l, e.tokens = plan_most_tokens(p);
-    TRY(engine_room_new(&e, &p->engine, true, &p->bytes_engine));
-    TRY(choose_again(in, l, &g, m->room, p));
+    p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
+    TRY(choose_way(&(struct chooser){in, s, l, &g, counter, m, p}));
     for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
     counter_free(counter);

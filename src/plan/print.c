@@ -1,24 +1,81 @@
 /* The lines with which the log and --check describe a plan. */
 #include "unlearn/plan.h"
+#include <stdio.h>
+#include <stdlib.h>
 
 static double mega(size_t bytes) { return (double)bytes / 1e6; }
 
 static enum status print_memory(const struct plan *p, struct text *out)
 {
-    const char *between = "";
+    char halves[64] = "";
+    if (p->halves) snprintf(halves, sizeof halves, " (%zu of half that, in bfloat16)", p->halves);
+    return text_print(
+        out,
+        "memory     %.1f MB a process: %.1f at start, %zu states of %.1f%s, %.1f activations, %.1f products, %.1f "
+        "results, %.1f buffers\n",
+        mega(p->bytes), mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state), halves,
+        mega(p->bytes_model), mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers));
+}
+
+/* Bytes that a process holds of a state. */
+static size_t held_bytes(const struct plan *p, const struct held *h)
+{
+    return h->moments || p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state;
+}
+
+/* How many states of a kind are held in bfloat16. */
+static size_t halves_of(const struct inputs *in, const struct held *h, size_t n, const struct home *home)
+{
+    size_t halves = h->to == N_MOMENT && plan_half(in, h) ? h->states : 0;
+    for (size_t i = 0; i < n; i++) halves += home[i].half && !strcmp(home[i].name, h->name);
+    return halves;
+}
+
+/* "risks 2 x 5.4 MB effects", one kind of states after the other: those that are kept, then in the order of their lives. */
+static enum status print_states(const struct inputs *in, const struct plan *p, struct text *out)
+{
+    static const char *const moment[N_MOMENT] = {
+        [AT_EFFECTS] = "effects",        [AT_PROBES] = "probes", [AT_GRADIENT] = "gradient",
+        [AT_FORMED] = "gradient formed", [AT_UPDATE] = "update", [AT_UPDATED] = "after the update"};
+    const char *first = "states     ";
+    struct home *home = NULL;
+    size_t n;
     enum status st;
-    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %zu states of %.1f (", mega(p->bytes),
-                   mega(p->bytes_base), p->all.states + p->all.moments, mega(p->bytes_state)));
-    for (size_t i = 0; i < p->n_part; i++)
-        for (size_t k = 0; k < p->demand[i].n_held; k++) {
-            const struct held *h = &p->demand[i].held[k];
-            TRY(text_print(out, "%s", between));
-            if (h->states > 1) TRY(text_print(out, "%zu ", h->states));
-            TRY(text_print(out, "%s", h->name));
-            between = ", ";
+    TRY(plan_homes(in, p, &n, &home, NULL));
+    for (int from = -1; from < N_MOMENT; from++)
+        for (size_t i = 0; i < p->all.n_held; i++) {
+            const struct held *h = &p->all.held[i];
+            const bool kept = h->to == N_MOMENT;
+            size_t halves;
+            if (kept ? from >= 0 : (int)h->from != from) continue;
+            halves = halves_of(in, h, n, home);
+            TRY(text_print(out, "%s%-12s %2zu x %.1f MB  %s", first, h->name, h->states,
+                           mega(held_bytes(p, h) / (halves == h->states ? 2 : 1)), kept ? "always" : moment[h->from]));
+            if (!kept && h->to != h->from) TRY(text_print(out, " to %s", moment[h->to]));
+            if (halves && halves < h->states) TRY(text_print(out, ", %zu of them half as large, in bfloat16", halves));
+            if (halves == h->states) TRY(text_print(out, ", in bfloat16"));
+            TRY(text_print(out, "\n"));
+            first = "           ";
         }
-    TRY(text_print(out, "), %.1f activations, %.1f products, %.1f results, %.1f buffers\n", mega(p->bytes_model),
-                   mega(p->bytes_engine), mega(p->all.bytes), mega(p->bytes_buffers)));
+done:
+    free(home);
+    return st;
+}
+
+/* What was given up for memory, beside activations. */
+static enum status print_given_up(const struct inputs *in, const struct plan *p, struct text *out)
+{
+    enum status st = OK;
+    if (p->in_turn && in->n_risk > 1)
+        TRY(text_print(
+            out,
+            "risks      in turn%s: 1 gradient held in place of %zu; a measurement takes %.3g Gflop in place of "
+            "%.3g\n",
+            in->config->parallel.risks == RISKS_AUTO ? ", or the memory would not do" : "", in->n_risk,
+            p->all.flops_measure / 1e9, p->flops_together / 1e9));
+    if (in->trains && in->n_regularizer && !plan_held(p, "regulariser"))
+        TRY(text_print(out,
+                       "norms      of single regularisers' gradients are not measured, or the memory would not do\n"));
 done:
     return st;
 }
@@ -58,6 +115,7 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
                        s->rows, s->warmup));
     TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
     TRY(print_memory(p, out));
+    TRY(print_states(in, p, out));
     if (p->data > 1 && p->layers)
         TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
                        p->sharing == SHARING_ALL ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
@@ -72,6 +130,7 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
         TRY(text_print(out, "recompute  %s: activations of %.1f MB in place of %.1f\n",
                        in->config->parallel.recompute == RECOMPUTE_AUTO ? "block, or the memory would not do" : "block",
                        mega(p->bytes_model), mega(p->bytes_kept)));
+    TRY(print_given_up(in, p, out));
     if (in->needs_distribution)
         TRY(text_print(out,
                        "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",

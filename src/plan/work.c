@@ -9,20 +9,6 @@
 
 enum { SAMPLES = 8 }; /* updates whose rows are drawn, evenly spread */
 
-void demand_states(struct demand *d, const char *name, size_t n)
-{
-    assert(d->n_held < MOST_HELD);
-    d->held[d->n_held++] = (struct held){name, n};
-    d->states += n;
-}
-
-void demand_moments(struct demand *d, size_t n)
-{
-    assert(d->n_held < MOST_HELD);
-    d->held[d->n_held++] = (struct held){"moments", n};
-    d->moments += n;
-}
-
 /* What the most expensive share of a list of rows has. */
 struct share {
     double tokens, outputs, squares, sequences; /* squares: of the lengths */
@@ -107,10 +93,10 @@ static void add_sum(struct work *w, enum link link, int ranks, double bytes, dou
 /* Products that each row's effects take, of every weight: with every direction, or with the deltas of every objective. */
 static double effect_products(const struct call *c, const struct share *s)
 {
-    const double K = (double)c->directions;
-    const double formed =
-        s->tokens > 0 ? formed_cost(c->objectives, c->directions, s->tokens, s->sequences) / s->tokens : K;
-    return formed < K ? formed : K;
+    const double K = (double)c->directions, among = (double)(c->among ? c->among : c->directions);
+    if (!(s->tokens > 0) || !(formed_cost(c->objectives, (size_t)among, s->tokens, s->sequences) < among * s->tokens))
+        return K;
+    return formed_cost(c->objectives, c->directions, s->tokens, s->sequences) / s->tokens;
 }
 
 /* Activations: the sums that complete a half block, the head's derivative, and the likelihoods. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 struct curvature {
-    struct state *start;                /* theta_t, owned as is the next */
+    struct state *start;                /* theta_t; the subject's, as is the next */
     struct state *product;              /* H u */
     double *second, *change, *by_layer; /* [K] x2, [K][n_layer] */
     double *dot;                        /* [n_param] */
@@ -19,11 +19,14 @@ static bool wanted(const struct inputs *in)
     return in->measures && (in->config->geffect.curvature.update || in->config->geffect.curvature.window);
 }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static const char *keeps(const struct inputs *in) { return "geffect.curvature"; }
+
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
     const size_t labels = l->n_tensor + l->n_layer;
-    demand_states(d, "start", 1);
-    demand_states(d, "curvature", 1);
+    demand_states(d, "start", 1, AT_FORMED, AT_UPDATED);
+    demand_states(d, "curvature", 1, AT_UPDATED, AT_UPDATED);
+    demand_states(d, "step", 1, AT_UPDATE, AT_UPDATED);
     d->objectives = 2, d->tangents = 1, d->keep_tangents = true;
     d->bytes = in->n_risk * labels * sizeof(double);
     for (size_t k = 0; k < in->n_risk; k++)
@@ -35,7 +38,6 @@ static void end(void *self)
 {
     struct curvature *c = self;
     if (!c) return;
-    state_free(c->start), state_free(c->product);
     free(c->second), free(c->change), free(c->by_layer), free(c->dot);
     free(c);
 }
@@ -53,14 +55,14 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(c->change, K);
     TRY_NEW(c->by_layer, K * m->n_layer);
     TRY_NEW(c->dot, l->n_param);
-    TRY(state_new("start of an update", l, &c->start));
-    TRY(state_new("curvature", l, &c->product));
+    TRY(subject_state(m->subject, "start", 0, &c->start));
+    TRY(subject_state(m->subject, "curvature", 0, &c->product));
 done:
     return st;
 }
 
 /* No update is to be expected where u is NULL: the last row of a run. */
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status formed(struct measurement *m, void *self, const struct update *u)
 {
     struct curvature *c = self;
     if (u) state_copy(m->subject->weights, c->start);
@@ -96,10 +98,10 @@ static enum status one_risk(struct measurement *m, struct curvature *c, size_t k
     objective_find("nll", &nll);
     state_fill(c->product, 0);
     s->engine.weights = c->start;
+    state_reduce_soon(c->product);
     st = engine_hvp(&s->engine, &nll, &rows, risk->weight, m->training->step, c->product);
     s->engine.weights = s->weights;
-    TRY(st);
-    TRY(state_reduce(s->grid, c->product));
+    TRY(state_reduce_after(s->grid, c->product, st));
     add_layers(m, c, c->by_layer + k * c->n_layer);
     c->change[k] = first_order(m, c, k);
     subject_count(s, &rows, HVP_PRODUCTS);
@@ -172,12 +174,12 @@ static const struct field fields[] = {
 };
 
 const struct probe curvature_probe = {.name = "curvature",
-                                      .shows = SHOWS_STEP,
                                       .wanted = wanted,
+                                      .keeps = keeps,
                                       .demand = demand,
                                       .fields = {fields, sizeof fields / sizeof *fields, "geffect.curvature"},
                                       .make = make,
-                                      .before = before,
+                                      .formed = formed,
                                       .after = after,
                                       .report = report,
                                       .end = end};

@@ -15,8 +15,12 @@ struct fidelity {
 
 static bool wanted(const struct inputs *in) { return in->measures && in->config->geffect.fidelity; }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static const char *keeps(const struct inputs *in) { return "geffect.fidelity"; }
+
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
+    demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATED);
+    demand_states(d, "step", 1, AT_UPDATE, AT_UPDATED);
     d->bytes = risk_labels(in) * sizeof(double);
     for (size_t k = 0; k < in->n_risk; k++)
         d->flops_measure += 2 * plan_products(l) * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
@@ -137,8 +141,8 @@ static const struct field fields[] = {
 };
 
 const struct probe fidelity_probe = {.name = "fidelity",
-                                     .shows = SHOWS_STEP,
                                      .wanted = wanted,
+                                     .keeps = keeps,
                                      .demand = demand,
                                      .fields = {fields, sizeof fields / sizeof *fields, "geffect.fidelity"},
                                      .make = make,

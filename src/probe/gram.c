@@ -11,7 +11,7 @@ struct gram {
     size_t n, n_layer;       /* n gradients, the last of which is the update */
     const char **label;      /* [n] borrowed names */
     struct state **vector;   /* [n] borrowed; NULL: this step does not have it */
-    struct state *objective; /* grad L(D_u), owned */
+    struct state *objective; /* grad L(D_u), the subject's */
     double *value;           /* [n_layer][n][n] */
     double *row;             /* [n_layer][n] */
     double *dot;             /* [n_param] */
@@ -44,10 +44,21 @@ static enum status check(const struct inputs *in)
     return OK;
 }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static const char *keeps(const struct inputs *in)
 {
-    const size_t labels = l->n_tensor + l->n_layer, n = size(in);
-    demand_states(d, "objective", 1);
+    return in->config->geffect.gram == GRAM_TRUE ? "geffect.gram" : "geffect.fidelity";
+}
+
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
+{
+    const size_t labels = l->n_tensor + l->n_layer, n = size(in), R = in->n_regularizer;
+    demand_held(d, (struct held){"objective", 1, AT_FORMED, AT_UPDATED, .half = true});
+    if (in->trains) {
+        demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATED);
+        if (R) demand_states(d, "regulariser", 1, AT_GRADIENT, R == 1 ? AT_UPDATED : AT_GRADIENT);
+        if (R > 1) demand_states(d, "regularisers", 1, AT_GRADIENT, AT_UPDATED);
+        demand_states(d, "step", 1, AT_UPDATE, AT_UPDATED);
+    }
     d->bytes = labels * n * (n + 1) * sizeof(double);
     d->flops_measure = 6 * plan_products(l) * plan_tokens(in->forget, in->forget->n_row, NULL);
 }
@@ -56,7 +67,6 @@ static void end(void *self)
 {
     struct gram *g = self;
     if (!g) return;
-    state_free(g->objective);
     free(g->label), free(g->vector), free(g->value), free(g->row), free(g->dot), free(g->weight), free(g->loss);
     free(g);
 }
@@ -77,7 +87,7 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(g->dot, m->subject->layout->n_param);
     TRY_NEW(g->weight, in->forget->n_row);
     TRY_NEW(g->loss, in->forget->n_row);
-    TRY(state_new("objective's gradient", m->subject->layout, &g->objective));
+    TRY(subject_state(m->subject, "objective", 0, &g->objective));
     g->label[OBJECTIVE] = "objective", g->label[BATCH] = "batch", g->label[n - 1] = "update";
     if (in->n_regularizer) g->label[REGULARIZER] = "regularizer";
     for (size_t k = 0; k < in->n_risk; k++) g->label[risk + k] = in->risk[k].name;
@@ -122,7 +132,7 @@ static void add_row(const struct measurement *m, struct gram *g, size_t i)
 }
 
 /* Computes all inner products that do not involve the update. */
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status formed(struct measurement *m, void *self, const struct update *u)
 {
     const struct inputs *in = m->subject->in;
     const struct objective *o = in->trains ? &in->objective : &in->measured[0];
@@ -131,7 +141,8 @@ static enum status before(struct measurement *m, void *self, const struct update
     enum status st;
     TRY(set_gradient(m->subject, o, &rows, g->weight, g->loss, g->objective));
     g->vector[BATCH] = u ? m->training->gradient : NULL;
-    if (in->n_regularizer) g->vector[REGULARIZER] = u ? m->training->regularizer : NULL;
+    if (in->n_regularizer)
+        g->vector[REGULARIZER] = !u ? NULL : in->n_regularizer > 1 ? m->training->regularizers : m->training->part;
     g->vector[g->n - 1] = u ? m->training->step : NULL;
     for (size_t i = 0; i < g->n_layer * g->n * g->n; i++) g->value[i] = NAN;
     for (size_t i = 0; i + 1 < g->n; i++)
@@ -160,8 +171,8 @@ static const struct field fields[] = {
 };
 
 const struct probe gram_probe = {.name = "gram",
-                                 .shows = SHOWS_STEP | SHOWS_REGULARIZER,
                                  .wanted = wanted,
+                                 .keeps = keeps,
                                  .check = check,
                                  .demand = demand,
                                  .fields = {fields, sizeof fields / sizeof *fields, "geffect.gram"},
@@ -169,6 +180,6 @@ const struct probe gram_probe = {.name = "gram",
                                  .n_own_axis = sizeof own_axis / sizeof *own_axis,
                                  .axes = axes,
                                  .make = make,
-                                 .before = before,
+                                 .formed = formed,
                                  .after = after,
                                  .end = end};

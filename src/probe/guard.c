@@ -10,7 +10,12 @@ struct guard_probe {
 
 static bool wanted(const struct inputs *in) { return in->measures && in->trains && guard_measures(in); }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static const char *keeps(const struct inputs *in)
+{
+    return guard_predicts(in) ? "guard.retain with of: predicted" : NULL;
+}
+
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
     d->bytes = l->n_layer * sizeof(double);
 }
@@ -35,17 +40,18 @@ done:
 }
 
 /* The effect of the objective trained on the guarded risk, summed over the instances with their weights, layer by layer. */
-static void objectives(const struct measurement *m, void *self)
+static void objectives(const struct measurement *m, void *self, size_t first, size_t n_risk)
 {
     const struct inputs *in = m->subject->in;
     const struct layout *l = m->subject->layout;
     const size_t n = in->forget->n_row, slots = slot_count(l), j = guard_objective(in), k = guard_risk(in);
     struct guard_probe *p = self;
+    if (k < first || k >= first + n_risk) return;
     for (size_t layer = 0; layer < l->n_layer; layer++) p->effect[layer] = 0;
     for (size_t s = 0; s < slots && j < in->n_measured; s++)
         for (size_t i = 0; i < n; i++)
             p->effect[slot_layer(l, s)] +=
-                m->instance_weight[j * n + i] * m->effect[((j * in->n_risk + k) * slots + s) * n + i];
+                m->instance_weight[j * n + i] * m->effect[((j * n_risk + k - first) * slots + s) * n + i];
 }
 
 static enum status put(struct measurement *m, const struct guarded *said)
@@ -62,13 +68,13 @@ done:
     return st;
 }
 
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status formed(struct measurement *m, void *self, const struct update *u)
 {
     const struct guard_probe *p = self;
     const size_t k = guard_risk(m->subject->in);
     const struct seen seen = {.step = m->step,
                               .risk = m->risk_value[k],
-                              .gradient = m->risk_gradient[k],
+                              .gradient = keeps(m->subject->in) ? m->risk_gradient[k] : NULL,
                               .effect = p->effect,
                               .updates = u != NULL};
     return put(m, training_guard(m->training, &seen));
@@ -104,9 +110,10 @@ static const struct field fields[] = {
 
 const struct probe guard_probe = {.name = "guard",
                                   .wanted = wanted,
+                                  .keeps = keeps,
                                   .demand = demand,
                                   .fields = {fields, sizeof fields / sizeof *fields, "guard.retain or guard.freeze"},
                                   .make = make,
                                   .objectives = objectives,
-                                  .before = before,
+                                  .formed = formed,
                                   .end = end};

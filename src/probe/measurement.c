@@ -14,29 +14,24 @@ static size_t most_rows(const struct inputs *in)
     return rows;
 }
 
-static double work(const struct inputs *in, double N)
+static double work(const struct inputs *in, const struct plan *p, double N)
 {
-    const double K = (double)in->n_risk, J = (double)in->n_measured;
+    const double K = (double)in->n_risk, J = (double)in->n_measured, turns = K / (double)plan_at_once(p, in->n_risk);
     const struct risk *retain = inputs_regularized(in);
-    double flops = (2 + 2 * K + 2 * J) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
+    double flops = (turns * (2 + 2 * J) + 2 * K) * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)
         flops += 6 * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
-    if (retain) flops += (double)in->n_regularizer * (4 + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
+    if (retain)
+        flops += (double)in->n_regularizer * (4 * turns + 2 * K) * N * plan_tokens(in->retain, retain->n, retain->row);
     return flops;
 }
 
-/* The calls of a measurement: risks' gradients, effects of the objectives in groups and of the regularisers. */
-static void demand_calls(const struct inputs *in, const struct plan *p, struct demand *d)
+/* Effects of the objectives in groups and of the regularisers, on so many risks. */
+static void demand_effects(const struct inputs *in, const struct plan *p, size_t K, struct demand *d)
 {
     const struct risk *retain = inputs_regularized(in);
-    struct call c = {.of = OF_MEASUREMENT, .objectives = 1, .gradient = true, .gathered = true};
-    for (size_t k = 0; k < in->n_risk; k++) {
-        c.data = in->risk[k].data, c.n = in->risk[k].n, c.row = in->risk[k].row;
-        c.outputs = OUTPUTS_LABELLED;
-        demand_call(d, &c);
-        demand_sweeps(d, OF_MEASUREMENT, 1, 0);
-    }
-    c.gradient = c.gathered = false, c.directions = in->n_risk, c.row = NULL, c.n = in->forget->n_row;
+    struct call c = {
+        .of = OF_MEASUREMENT, .directions = K, .among = in->n_risk, .n = in->forget->n_row, .outputs = OUTPUTS_LABELLED};
     for (size_t j = 0; j < in->n_measured; j += c.objectives) {
         c.data = inputs_of(in, &in->measured[j]), c.pair = in->pairs && c.data == in->pairs ? in->forget->n_row : 0;
         c.outputs = objective_outputs(&in->measured[j]);
@@ -52,16 +47,35 @@ static void demand_calls(const struct inputs *in, const struct plan *p, struct d
                                       .row = retain->row,
                                       .outputs = objective_outputs(o),
                                       .objectives = 1,
-                                      .directions = in->n_risk,
+                                      .directions = K,
+                                      .among = in->n_risk,
                                       .forwards = plan_reference(p, o) / 2});
     }
 }
 
-static void demand_probe(const struct probe *p, const struct inputs *in, const struct layout *l, struct demand *d)
+/* The calls of a measurement: the gradients of the risks, and the effects on those that are held. */
+static void demand_calls(const struct inputs *in, const struct plan *p, struct demand *d)
+{
+    const size_t at_once = plan_at_once(p, in->n_risk);
+    struct call c = {.of = OF_MEASUREMENT, .objectives = 1, .gradient = true, .gathered = true};
+    for (size_t k = 0; k < in->n_risk; k++) {
+        c.data = in->risk[k].data, c.n = in->risk[k].n, c.row = in->risk[k].row;
+        c.outputs = OUTPUTS_LABELLED;
+        demand_call(d, &c);
+        demand_sweeps(d, OF_MEASUREMENT, 1, 0);
+    }
+    for (size_t k = 0; k < in->n_risk; k += at_once) demand_effects(in, p, at_once, d);
+}
+
+static void demand_probe(const struct probe *probe, const struct inputs *in, const struct plan *p, const struct layout *l,
+                         struct demand *d)
 {
     struct demand own = {.counter = d->counter};
-    if (!p->wanted(in) || !p->demand) return;
-    p->demand(in, l, &own);
+    if (!probe->wanted(in)) return;
+    if (probe->keeps && probe->keeps(in))
+        demand_held(d, (struct held){"risks", in->n_risk, AT_EFFECTS, AT_UPDATED, .half = true});
+    if (!probe->demand) return;
+    probe->demand(in, p, l, &own);
     demand_rest(d, OF_MEASUREMENT, own.flops_measure);
     if (d->directions < own.directions) d->directions = own.directions;
     if (d->objectives < own.objectives) d->objectives = own.objectives;
@@ -70,34 +84,33 @@ static void demand_probe(const struct probe *p, const struct inputs *in, const s
     d->keep_tangents |= own.keep_tangents;
     d->bytes += own.bytes;
     d->flops_measure += own.flops_measure;
-    for (size_t i = 0; i < own.n_held; i++) demand_states(d, own.held[i].name, own.held[i].states);
+    for (size_t i = 0; i < own.n_held; i++) demand_held(d, own.held[i]);
 }
 
-/* The first risk's gradient has the memory of a regulariser's: that lives until it is added to the batch's gradient, and a
- * measurement comes after that, unless it is shown by itself. */
-static bool borrows(const struct inputs *in)
+/* Effects of the regularisers, of all risks, until they are put into the file. */
+static size_t retain_values(const struct inputs *in, size_t labels)
 {
-    return in->trains && in->n_regularizer && !(probes_show(in) & SHOWS_REGULARIZER);
+    const struct risk *retain = inputs_regularized(in);
+    return retain ? in->n_regularizer * retain->n * (in->n_risk * labels + 1) : 0;
 }
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    const size_t labels = l->n_tensor + l->n_layer, J = in->n_measured, K = in->n_risk;
-    const unsigned shows = probes_show(in);
+    const size_t labels = l->n_tensor + l->n_layer, J = in->n_measured, K = in->n_risk, at_once = plan_at_once(p, K);
     if (!in->measures) return;
     d->rows = most_rows(in);
     d->objectives = J;
-    d->directions = K;
-    if (K > borrows(in)) demand_states(d, "risks", K - borrows(in));
-    d->bytes = (d->rows * (J * K * (slot_count(l) + labels + 1) + 3 * J + 2) + risk_labels(in)) * sizeof(double);
-    d->flops_measure = work(in, plan_products(l));
+    d->directions = at_once;
+    demand_held(d, (struct held){"risks", at_once, AT_EFFECTS, AT_EFFECTS, .half = true});
+    d->bytes = (d->rows * (J * (at_once * slot_count(l) + K * (labels + 1)) + 3 * J + 3) + risk_labels(in) +
+                retain_values(in, labels)) *
+               sizeof(double);
+    d->flops_measure = work(in, p, plan_products(l));
     demand_calls(in, p, d);
-    for (size_t i = 0; i < n_probe; i++) demand_probe(probe_table[i], in, l, d);
-    if (!in->trains) return;
-    if (shows & SHOWS_STEP) demand_states(d, "step", 1);
-    if (shows & SHOWS_REGULARIZER && in->n_regularizer > 1) demand_states(d, "regularisers", 1);
+    for (size_t i = 0; i < n_probe; i++) demand_probe(probe_table[i], in, p, l, d);
 }
+
 static enum status print(const struct inputs *in, const struct plan *p, const struct demand *d, struct text *out)
 {
     struct layout *l = NULL;
@@ -141,14 +154,17 @@ static enum status new_lists(struct measurement *m)
 {
     const struct inputs *in = m->subject->in;
     const size_t rows = most_rows(in), J = in->n_measured, K = in->n_risk, slots = slot_count(m->subject->layout);
+    const size_t retain = inputs_regularized(in) ? in->n_regularizer * inputs_regularized(in)->n : 0;
     enum status st = OK;
     TRY_NEW(m->risk_value, K);
     TRY_NEW(m->risk_nll, risk_labels(in));
     TRY_NEW(m->inverse_confidence, in->forget->n_row);
     TRY_NEW(m->total, J * K);
-    TRY_NEW(m->effect, J * K * slots * rows);
+    TRY_NEW(m->effect, J * m->at_once * slots * rows);
     TRY_NEW(m->effect_loss, J * rows);
-    TRY_NEW(m->mean_weight, J * rows);
+    TRY_NEW(m->mean_weight, (J + 1) * rows);
+    TRY_NEW(m->retain_slab, retain * K * m->n_layer);
+    TRY_NEW(m->retain_loss, retain);
     TRY_NEW(m->slab, J * K * m->n_layer * rows);
     TRY_NEW(m->instance_effect, J * K * in->forget->n_row);
 done:
@@ -184,12 +200,9 @@ enum status measurement_new(struct subject *s, struct training *t, struct measur
     enum status st = OK;
     TRY_NEW(m, 1);
     m->subject = s, m->training = t;
-    TRY_NEW(m->risk_gradient, s->in->n_risk);
-    for (size_t k = 0; k < s->in->n_risk; k++)
-        if (k || !borrows(s->in))
-            TRY(state_new("risk gradient", s->layout, &m->risk_gradient[k]));
-        else
-            m->risk_gradient[k] = t->part;
+    m->at_once = plan_at_once(s->plan, s->in->n_risk);
+    TRY_NEW(m->risk_gradient, m->at_once);
+    for (size_t k = 0; k < m->at_once; k++) TRY(subject_state(s, "risks", k, &m->risk_gradient[k]));
     TRY(new_labels(m));
     TRY(new_lists(m));
     TRY(new_weights(m));
@@ -206,11 +219,10 @@ void measurement_free(struct measurement *m)
     measurement_close(m);
     for (size_t i = 0; i < n_probe; i++)
         if (probe_table[i]->end) probe_table[i]->end(m->probe[i]);
-    for (size_t k = 0; m->risk_gradient && k < m->subject->in->n_risk; k++)
-        if (k || !borrows(m->subject->in)) state_free(m->risk_gradient[k]);
     for (size_t i = 0; m->layer && i < m->n_layer; i++) free(m->layer[i]);
     free(m->risk_gradient), free(m->risk_value), free(m->layer), free(m->slot_layer);
     free(m->effect), free(m->effect_loss), free(m->mean_weight), free(m->slab);
+    free(m->retain_slab), free(m->retain_loss);
     free(m->instance_weight), free(m->instance_effect), free(m->total), free(m->risk_nll), free(m->inverse_confidence);
     free(m);
 }

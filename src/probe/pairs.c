@@ -59,7 +59,7 @@ static double work(const struct inputs *in, const struct layout *l)
            passes * blocks * pairs_flops(l, in->n_measured, tokens, sequences) * (double)l->tensor_size;
 }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
     const struct grid g = {.data_size = 1, .tensor_size = l->tensor_size};
     const struct engine e = {.grid = &g, .layout = l, .tokens = plan_pass_tokens(in)};
@@ -161,7 +161,7 @@ static enum status check(const struct inputs *in, const struct self *s)
     return OK;
 }
 
-static enum status before(struct measurement *m, void *context, const struct update *u)
+static enum status before(struct measurement *m, void *context)
 {
     const struct inputs *in = m->subject->in;
     struct self *s = context;

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 
 struct spread {
-    size_t n;                                   /* objectives J */
-    struct state **gradient;                    /* [J] grad L_j(D_u), owned */
+    size_t at_once;                             /* objectives whose gradients are held at a time: all J, or one */
+    struct state **gradient;                    /* [at_once] grad L_j(D_u), the subject's */
     double *value;                              /* [J][K] */
     double *weight, *loss;                      /* [forget rows] */
-    double *effect, *effect_loss, *mean_weight; /* [J][slot][rows of a risk], [rows of a risk] x2 */
+    double *effect, *effect_loss, *mean_weight; /* [at_once][slot][rows of a risk], [rows of a risk] x2 */
     double *x;                                  /* [rows of a risk] */
 };
 
@@ -28,22 +28,21 @@ static size_t most_rows(const struct inputs *in)
     return most;
 }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
-    const double J = (double)in->n_measured, N = plan_products(l);
-    d->directions = in->n_measured;
-    demand_states(d, "objectives", in->n_measured);
+    const double J = (double)in->n_measured, N = plan_products(l), passes = J / (double)plan_at_once(p, in->n_measured);
+    d->directions = plan_at_once(p, in->n_measured);
+    demand_held(d, (struct held){"objectives", d->directions, AT_PROBES, AT_PROBES, .half = true});
     d->bytes = most_rows(in) * (in->n_measured * slot_count(l) + 3) * sizeof(double);
     d->flops_measure = 6 * J * N * plan_tokens(in->forget, in->forget->n_row, NULL);
     for (size_t k = 0; k < in->n_risk; k++)
-        d->flops_measure += (4 + 2 * J) * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
+        d->flops_measure += (4 * passes + 2 * J) * N * plan_tokens(in->risk[k].data, in->risk[k].n, in->risk[k].row);
 }
 
 static void end(void *self)
 {
     struct spread *s = self;
     if (!s) return;
-    for (size_t j = 0; s->gradient && j < s->n; j++) state_free(s->gradient[j]);
     free(s->gradient), free(s->value), free(s->weight), free(s->loss);
     free(s->effect), free(s->effect_loss), free(s->mean_weight), free(s->x);
     free(s);
@@ -64,8 +63,9 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(s->effect_loss, rows);
     TRY_NEW(s->mean_weight, rows);
     TRY_NEW(s->x, rows);
-    TRY_NEW(s->gradient, J);
-    for (s->n = 0; s->n < J; s->n++) TRY(state_new("objective's gradient", m->subject->layout, &s->gradient[s->n]));
+    s->at_once = plan_at_once(m->subject->plan, J);
+    TRY_NEW(s->gradient, s->at_once);
+    for (size_t j = 0; j < s->at_once; j++) TRY(subject_state(m->subject, "objectives", j, &s->gradient[j]));
 done:
     return st;
 }
@@ -91,41 +91,52 @@ static enum status check_rows(const struct inputs *in, size_t j, size_t k, const
     return OK;
 }
 
-static enum status one_risk(struct subject *s, struct spread *p, size_t k)
+/* Of objectives first ... first+n-1, whose gradients are held. */
+static enum status one_risk(struct subject *s, struct spread *p, size_t first, size_t J, size_t k)
 {
     const struct inputs *in = s->in;
     const struct risk *risk = &in->risk[k];
     const struct rows rows = risk_rows(risk);
-    const size_t slots = slot_count(s->layout), J = in->n_measured, n = risk->n;
+    const size_t slots = slot_count(s->layout), n = risk->n;
     const bool sequences = in->config->geffect.normalisation == NORM_SEQUENCE_SUM;
     struct objective nll;
     enum status st;
     objective_find("nll", &nll);
-    TRY(engine_effects(&s->engine, 1, &nll, &rows, J, p->gradient, p->effect, p->effect_loss, p->mean_weight));
+    TRY(engine_effects(&s->engine, 1, &nll, &rows, J, in->n_measured, p->gradient, p->effect, p->effect_loss,
+                       p->mean_weight));
     for (size_t j = 0; j < J; j++) {
         for (size_t i = 0; i < n; i++) {
             p->x[i] = 0;
             for (size_t slot = 0; slot < slots; slot++) p->x[i] += p->effect[(j * slots + slot) * n + i];
         }
-        TRY(check_rows(in, j, k, p->x));
-        p->value[j * in->n_risk + k] = standard_error(n, risk->weight, p->x, sequences);
+        TRY(check_rows(in, first + j, k, p->x));
+        p->value[(first + j) * in->n_risk + k] = standard_error(n, risk->weight, p->x, sequences);
     }
     subject_count(s, &rows, 4 + 2 * (double)J);
 done:
     return st;
 }
 
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status some_objectives(struct subject *s, struct spread *p, size_t first, size_t n)
 {
-    struct subject *s = m->subject;
-    struct spread *p = self;
     enum status st = OK;
-    for (size_t j = 0; j < s->in->n_measured; j++) {
-        const struct rows rows = subject_forget(s, &s->in->measured[j]);
-        TRY(set_gradient(s, &s->in->measured[j], &rows, p->weight, p->loss, p->gradient[j]));
+    for (size_t j = 0; j < n; j++) {
+        const struct objective *o = &s->in->measured[first + j];
+        const struct rows rows = subject_forget(s, o);
+        TRY(set_gradient(s, o, &rows, p->weight, p->loss, p->gradient[j]));
         state_gather(p->gradient[j]);
     }
-    for (size_t k = 0; k < s->in->n_risk; k++) TRY(one_risk(s, p, k));
+    for (size_t k = 0; k < s->in->n_risk; k++) TRY(one_risk(s, p, first, n, k));
+done:
+    return st;
+}
+
+static enum status before(struct measurement *m, void *self)
+{
+    struct spread *p = self;
+    const size_t J = m->subject->in->n_measured;
+    enum status st = OK;
+    for (size_t j = 0; j < J; j += p->at_once) TRY(some_objectives(m->subject, p, j, p->at_once));
     TRY(measurement_put(m, "standard_error", p->value));
 done:
     return st;

@@ -20,14 +20,6 @@ const struct probe *const probe_table[] = {PROBES(X)};
 const size_t n_probe = sizeof probe_table / sizeof *probe_table;
 _Static_assert(sizeof probe_table / sizeof *probe_table <= MOST_PROBES, "MOST_PROBES");
 
-unsigned probes_show(const struct inputs *in)
-{
-    unsigned all = 0;
-    for (size_t i = 0; i < n_probe; i++)
-        if (probe_table[i]->wanted(in)) all |= probe_table[i]->shows;
-    return all;
-}
-
 enum status probes_named(const struct inputs *in, struct text *out)
 {
     enum status st = OK;
@@ -36,9 +28,23 @@ enum status probes_named(const struct inputs *in, struct text *out)
     return st == OK && !out->n ? text_print(out, " 0") : st;
 }
 
+static enum status refuse_turns(const struct inputs *in, const char *key)
+{
+    const struct place place = config_place(in->config, "parallel.risks");
+    return fail(
+        ERR_INPUT,
+        "%s: parallel.risks: in_turn holds the gradient of one risk at a time, but %s compares all of them with the "
+        "update: leave that out, or give auto",
+        place_text(&place), key);
+}
+
 enum status probes_check(const struct inputs *in)
 {
+    const bool in_turn = in->config->parallel.risks == RISKS_IN_TURN && in->n_risk > 1;
     enum status st = OK;
+    for (size_t i = 0; i < n_probe && in_turn && st == OK; i++)
+        if (probe_table[i]->wanted(in) && probe_table[i]->keeps && probe_table[i]->keeps(in))
+            st = refuse_turns(in, probe_table[i]->keeps(in));
     for (size_t i = 0; i < n_probe && st == OK; i++)
         if (probe_table[i]->wanted(in) && probe_table[i]->check) st = probe_table[i]->check(in);
     return st;

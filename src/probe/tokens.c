@@ -48,12 +48,14 @@ static bool any_has_tokens(const struct inputs *in)
     return false;
 }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
-    const double passes = 2 + 4 * (double)in->n_risk;
+    const size_t at_once = plan_at_once(p, in->n_risk);
+    const double passes = 2 * (double)in->n_risk / (double)at_once + 4 * (double)in->n_risk;
     const double work = passes * plan_products(l) * plan_tokens(in->forget, in->forget->n_row, NULL);
-    d->tangents = in->n_risk;
-    d->bytes = (count_labels(data_of(in)) * (in->n_risk + 3) + in->n_measured * in->n_risk * (in->forget->n_row + 1)) *
+    d->tangents = at_once;
+    d->bytes = (count_labels(data_of(in)) * (in->n_risk + 3) + in->n_measured * in->n_risk * (in->forget->n_row + 1) +
+                in->n_measured * at_once * in->forget->n_row) *
                sizeof(double);
     for (size_t j = 0; j < in->n_measured; j = measured_together(in, j)) d->flops_measure += work;
     if (!any_has_tokens(in)) d->flops_measure += work;
@@ -64,7 +66,7 @@ static void end(void *self)
     struct tokens *t = self;
     if (!t) return;
     file_close(t->file);
-    free(t->label_first), free(t->effect), free(t->nll), free(t->along), free(t->error);
+    free(t->label_first), free(t->effect), free(t->nll), free(t->group), free(t->along), free(t->error);
     free(t);
 }
 
@@ -84,6 +86,7 @@ static enum status make(const struct measurement *m, void **self)
     TRY_NEW(t->effect, in->n_risk * t->n);
     TRY_NEW(t->nll, t->n);
     TRY_NEW(t->along, JK * in->forget->n_row);
+    TRY_NEW(t->group, in->n_measured * m->at_once * in->forget->n_row);
     TRY_NEW(t->error, JK);
 done:
     return st;
@@ -118,36 +121,51 @@ static enum status check_finite(const struct inputs *in, const struct tokens *t)
     return OK;
 }
 
-/* Objectives j ... end-1, which share their passes. */
-static enum status one_group(struct measurement *m, struct tokens *t, size_t j, size_t end)
+/* Objectives j ... end-1, which share their passes, along the gradients of risks first ... first+n-1. */
+static enum status one_group(struct measurement *m, struct tokens *t, size_t j, size_t end, size_t first, size_t n)
 {
     struct subject *s = m->subject;
     const struct inputs *in = s->in;
     const bool tokens = has_tokens(in, j);
     struct rows rows = rows_of(s, t, inputs_of(in, &in->measured[j]));
-    double passes = 2 + 4 * (double)t->n_risk;
+    double passes = 2 + 4 * (double)n;
     enum status st;
     rows.n = in->forget->n_row; /* a pair is one row */
-    TRY(engine_tokens(&s->engine, end - j, &in->measured[j], &rows, t->n_risk, m->risk_gradient,
-                      tokens ? t->effect : NULL, tokens ? t->nll : NULL, t->along + j * t->n_risk * rows.n));
-    for (size_t i = j; i < end; i++) passes += plan_reference(s->plan, &in->measured[i]);
+    TRY(engine_tokens(&s->engine, end - j, &in->measured[j], &rows, n, m->risk_gradient,
+                      tokens ? t->effect + first * t->n : NULL, tokens ? t->nll : NULL, t->group));
+    for (size_t i = j; i < end; i++) {
+        passes += plan_reference(s->plan, &in->measured[i]);
+        memcpy(t->along + (i * t->n_risk + first) * rows.n, t->group + (i - j) * n * rows.n,
+               n * rows.n * sizeof *t->along);
+    }
     subject_count(s, &rows, passes);
 done:
     return st;
 }
 
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status risks(struct measurement *m, void *self, size_t first, size_t n)
+{
+    struct tokens *t = self;
+    const struct inputs *in = m->subject->in;
+    enum status st = OK;
+    if (!any_has_tokens(in)) {
+        const struct rows rows = rows_of(m->subject, t, t->data);
+        TRY(engine_tokens(&m->subject->engine, 0, NULL, &rows, n, m->risk_gradient, t->effect + first * t->n, t->nll,
+                          t->group));
+        subject_count(m->subject, &rows, 2 + 4 * (double)n);
+    }
+    for (size_t j = 0, end; j < in->n_measured; j = end)
+        TRY(one_group(m, t, j, end = measured_together(in, j), first, n));
+done:
+    return st;
+}
+
+static enum status before(struct measurement *m, void *self)
 {
     struct tokens *t = self;
     const struct inputs *in = m->subject->in;
     const size_t n = in->forget->n_row, K = t->n_risk;
     enum status st = OK;
-    if (!any_has_tokens(in)) {
-        const struct rows rows = rows_of(m->subject, t, t->data);
-        TRY(engine_tokens(&m->subject->engine, 0, NULL, &rows, K, m->risk_gradient, t->effect, t->nll, t->along));
-        subject_count(m->subject, &rows, 2 + 4 * (double)K);
-    }
-    for (size_t j = 0, end; j < in->n_measured; j = end) TRY(one_group(m, t, j, end = measured_together(in, j)));
     for (size_t jk = 0; jk < in->n_measured * K; jk++)
         t->error[jk] = difference(n, m->instance_weight + jk / K * n, m->instance_effect + jk * n, t->along + jk * n);
     TRY(check_finite(in, t));
@@ -185,6 +203,7 @@ const struct probe tokens_probe = {.name = "tokens",
                                    .demand = demand,
                                    .fields = {fields, sizeof fields / sizeof *fields, "geffect.tokens"},
                                    .make = make,
+                                   .risks = risks,
                                    .before = before,
                                    .open = tokens_open,
                                    .file = file,

@@ -18,7 +18,7 @@ struct prediction {
 
 static bool wanted(const struct inputs *in) { return window_length(in) > 0; }
 
-static void demand(const struct inputs *in, const struct layout *l, struct demand *d)
+static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
     d->bytes = risk_labels(in) * sizeof(double);
     for (size_t k = 0; k < in->n_risk; k++) /* if each measured row ended a window */
@@ -101,7 +101,7 @@ done:
     return st;
 }
 
-static enum status before(struct measurement *m, void *self, const struct update *u)
+static enum status before(struct measurement *m, void *self)
 {
     struct prediction *w = self;
     enum status st = OK;

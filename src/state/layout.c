@@ -212,6 +212,16 @@ static void place_in_tensor(struct layout *l, struct param *p)
     p->tensor = l->n_tensor - 1;
 }
 
+/* Behind the vectors of its layer that come before it. */
+static void place_vector(struct layout *l, struct param *p)
+{
+    const struct param *before = p;
+    while (before > l->param && before[-1].layer == p->layer && !before[-1].vector) before--;
+    if (before > l->param && before[-1].layer == p->layer)
+        p->vector_offset = before[-1].vector_offset + before[-1].row_count;
+    if (p->vector_offset + p->row_count > l->vectors) l->vectors = p->vector_offset + p->row_count;
+}
+
 static enum status param_make(struct layout *l, size_t layer, enum role role, size_t head)
 {
     enum status st = OK;
@@ -238,6 +248,7 @@ static enum status param_make(struct layout *l, size_t layer, enum role role, si
     if (role_count(s, role) > 1) set_head(l, p, head);
     p->offset = l->size;
     l->size += p->row_count * p->col_count;
+    if (p->vector) place_vector(l, p);
     l->elements += p->rows * p->cols;
 done:
     return st;

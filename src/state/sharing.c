@@ -28,33 +28,44 @@ size_t layout_part_size(const struct layout *l, int data_rank, int data_size)
     return size;
 }
 
-static size_t longest(const struct layout *l)
+static size_t longest(const struct layout *l, size_t first_layer, size_t end)
 {
     size_t first, count, most = 0;
-    for (size_t layer = 0; layer < l->n_layer; layer++) {
+    for (size_t layer = first_layer; layer < end; layer++) {
         layout_span(l, layer, &first, &count);
         if (most < count) most = count;
     }
     return most;
 }
 
-size_t layout_share_bytes(const struct layout *l, int data_size, size_t most)
+/* Reals of the two buffers. */
+static void hold_size(const struct layout *l, enum sharing_of what, size_t size[2])
 {
-    return data_size > 1 ? (most * longest(l) + layout_shared_rows(l)) * sizeof(real) : 0;
+    size[0] = longest(l, 0, l->n_layer);
+    size[1] = what == SHARING_ALL ? longest(l, 1, l->shape->blocks + 2) : 0;
+}
+
+size_t layout_share_bytes(const struct layout *l, int data_size, enum sharing_of what, size_t most)
+{
+    size_t size[2];
+    hold_size(l, what, size);
+    return data_size > 1 ? (most * (size[0] + size[1]) + layout_shared_rows(l)) * sizeof(real) : 0;
 }
 
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most)
 {
     enum status st = OK;
     struct sharing *s;
+    size_t size[2];
     if (g->data_size == 1) return OK;
     TRY_NEW(l->sharing, 1);
     s = l->sharing;
-    s->of = what, s->grid = g, s->n_buffer = most;
+    s->of = what, s->grid = g, s->n_hold = most;
     TRY_NEW(s->at, l->n_layer + 1);
-    TRY_NEW(s->buffer, most);
-    TRY_NEW(s->taken, most);
-    for (size_t i = 0; i < most; i++) TRY_NEW(s->buffer[i], longest(l));
+    TRY_NEW(s->hold, most);
+    hold_size(l, what, size);
+    s->small = size[1];
+    for (size_t i = 0; i < 2 * most; i++) TRY_NEW(s->hold[i / 2].room[i % 2], size[i % 2]);
     TRY_NEW(s->rows, layout_shared_rows(l));
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         size_t first, count;
@@ -68,18 +79,9 @@ done:
 void sharing_free(struct sharing *s)
 {
     if (!s) return;
-    for (size_t i = 0; s->buffer && i < s->n_buffer; i++) free(s->buffer[i]);
-    free(s->buffer), free(s->taken), free(s->at), free(s->rows);
+    for (size_t i = 0; s->hold && i < 2 * s->n_hold; i++) free(s->hold[i / 2].room[i % 2]);
+    free(s->hold), free(s->at), free(s->rows);
     free(s);
-}
-
-size_t sharing_take(struct sharing *s)
-{
-    size_t i = 0;
-    while (i < s->n_buffer && s->taken[i]) i++;
-    assert(i < s->n_buffer);
-    s->taken[i] = true;
-    return i;
 }
 
 static void narrow(size_t *first, size_t *count, size_t from, size_t n)

@@ -1,13 +1,14 @@
 /* One value per parameter, layer by layer: acquire, use, release or commit. In test mode acquire returns a copy and
  * release fills it with NaN, so that a pointer kept too long reads NaN. A state that is held as a part is gathered, layer by
- * layer, into a buffer for as long as it is acquired. */
+ * layer, into a buffer for as long as it is acquired. Of a state in bfloat16 the matrices are read and added to where they are;
+ * the few vectors are widened. */
 #include "unlearn/state_priv.h"
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
 /* ------------------------------------------------------------------------------------------------ acquire, release ----- */
-static enum status make(const char *name, const struct layout *l, bool part, struct state **out)
+static enum status make(const char *name, const struct layout *l, bool part, bool half, struct state **out)
 {
     enum status st = OK;
     struct state *s = *out = NULL;
@@ -16,10 +17,14 @@ static enum status make(const char *name, const struct layout *l, bool part, str
     s->layout = l;
     s->part = part;
     s->size = part ? l->sharing->at[l->n_layer] : l->size;
-    if (!(s->data = memory_new(s->size, sizeof *s->data)))
-        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", s->size, sizeof *s->data,
-                  name);
-    if (st == OK) *out = s, s = NULL;
+    if (half) s->half = memory_new(s->size, sizeof *s->half);
+    if (!half) s->data = memory_new(s->size, sizeof *s->data);
+    if (!s->half && !s->data)
+        st = fail(ERR_MEMORY, "memory: cannot allocate %zu numbers of %zu bytes for the %s", s->size,
+                  half ? sizeof *s->half : sizeof *s->data, name);
+    TRY(st);
+    if (half && !part) TRY_NEW(s->vector, l->vectors);
+    *out = s, s = NULL;
 done:
     state_free(s);
     return st;
@@ -27,18 +32,25 @@ done:
 
 enum status state_new(const char *name, const struct layout *l, struct state **out)
 {
-    return make(name, l, l->sharing && l->sharing->of == SHARING_ALL, out);
+    return state_new_held(name, l, false, out);
+}
+
+enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out)
+{
+    return make(name, l, layout_lockstep(l) != NULL, half, out);
 }
 
 enum status state_new_moment(const char *name, const struct layout *l, struct state **out)
 {
-    return make(name, l, l->sharing != NULL, out);
+    return make(name, l, l->sharing != NULL, false, out);
 }
 
 void state_free(struct state *s)
 {
     if (!s) return;
     free(s->data);
+    free(s->half);
+    free(s->vector);
     free(s->guard);
     free(s->rows);
     free(s);
@@ -47,7 +59,7 @@ void state_free(struct state *s)
 enum status state_poison(struct state *s)
 {
     enum status st = OK;
-    assert(!s->guard && !s->part);
+    assert(!s->guard && !s->part && !s->half);
     TRY_NEW(s->guard, s->layout->size);
     math_fill(s->layout->size, NAN, s->guard);
 done:
@@ -64,76 +76,69 @@ static size_t layers_used(const struct state *s, size_t layer, size_t used[2])
 
 /* ---- of a part */
 
+struct matrix state_held(const struct state *s, size_t layer)
+{
+    const struct sharing *sharing = s->layout->sharing;
+    size_t first, count;
+    if (!s->part) return (struct matrix){s->data, s->half};
+    sharing_part(s->layout, layer, &first, &count);
+    return (struct matrix){s->data ? s->data + sharing->at[layer] - first : NULL,
+                           s->half ? s->half + sharing->at[layer] - first : NULL};
+}
+
 real *state_own(const struct state *s, size_t layer)
 {
-    const struct sharing *sharing = s->layout->sharing;
-    size_t first, count;
-    if (!s->part) return s->data;
-    sharing_part(s->layout, layer, &first, &count);
-    return s->data + sharing->at[layer] - first;
+    assert(s->data);
+    return state_held(s, layer).full;
 }
 
-/* A buffer for a layer: base such that base + an offset of the layer is the element. */
-static real *take(struct state *s, size_t layer, size_t *first, size_t *count)
+/* ---- in bfloat16 */
+
+/* What vectors of a layer hold, to or from the reals that stand for them while it is acquired. */
+static void vectors_take(const struct state *s, size_t layer)
 {
-    assert(!s->buffer);
-    s->buffer = 1 + sharing_take(s->layout->sharing);
-    layout_span(s->layout, layer, first, count);
-    return s->layout->sharing->buffer[s->buffer - 1] - *first;
+    const struct layout *l = s->layout;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        if (p->vector) storage_load(STORE_BF16, p->row_count, s->half + p->offset, s->vector + p->vector_offset);
+    }
 }
 
-static real *taken(const struct state *s, size_t layer)
+static void vectors_put(const struct state *s, size_t layer, bool add)
 {
-    size_t first, count;
-    layout_span(s->layout, layer, &first, &count);
-    return s->layout->sharing->buffer[s->buffer - 1] - first;
-}
-
-static void give_back(struct state *s)
-{
-    s->layout->sharing->taken[s->buffer - 1] = false;
-    s->buffer = 0;
-}
-
-/* Between the buffer at base and the part: both have it at the same offsets. */
-static void copy_own(const struct state *s, size_t layer, const real *from, real *to)
-{
-    size_t first, count;
-    sharing_part(s->layout, layer, &first, &count);
-    math_copy(count, from + first, to + first);
-}
-
-static real *acquire_part(struct state *s, size_t layer)
-{
-    const struct sharing *sharing = s->layout->sharing;
-    size_t first, count;
-    real *base = take(s, layer, &first, &count);
-    copy_own(s, layer, state_own(s, layer), base);
-    comm_gather_parts(sharing->grid->data, base + first, count);
-    return base;
+    const struct layout *l = s->layout;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        for (size_t k = 0; k < (p->vector ? p->row_count : 0); k++) {
+            uint16_t *to = s->half + p->offset + k;
+            const real x = s->vector[p->vector_offset + k];
+            *to = to_half((float)(add ? (real)from_half(*to) + x : x));
+        }
+    }
 }
 
 /* ---- of whole states too */
 
-real *state_acquire(struct state *s, size_t layer)
+struct tensors state_acquire(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     assert(layer < s->layout->n_layer);
-    if (s->part) return acquire_part(s, layer);
-    if (!s->guard) return s->data;
+    if (s->part) return (struct tensors){.full = part_acquire(s, layer)};
+    if (s->half) vectors_take(s, layer);
+    if (!s->guard) return (struct tensors){s->data, s->half, s->vector};
     assert(!s->acquired);
     s->acquired = layer + 1;
     for (size_t i = 0; i < n; i++) {
         layout_span(s->layout, used[i], &first, &count);
         math_copy(count, s->data + first, s->guard + first);
     }
-    return s->guard;
+    return (struct tensors){.full = s->guard};
 }
 
 void state_release(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (s->part) give_back(s);
+    if (s->part) part_release(s);
     if (!s->guard) return;
     assert(s->acquired == layer + 1);
     s->acquired = 0;
@@ -146,7 +151,10 @@ void state_release(struct state *s, size_t layer)
 void state_commit(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
-    if (s->part) copy_own(s, layer, taken(s, layer), state_own(s, layer));
+    if (s->part)
+        part_copy(s, layer, reals(part_acquired(s, layer)), state_held(s, layer));
+    else if (s->half)
+        vectors_put(s, layer, false);
     for (size_t i = 0; i < n && s->guard; i++) {
         layout_span(s->layout, used[i], &first, &count);
         math_copy(count, s->guard + first, s->data + first);
@@ -154,27 +162,23 @@ void state_commit(struct state *s, size_t layer)
     state_release(s, layer);
 }
 
-real *state_add_begin(struct state *s, size_t layer)
+struct tensors state_add_begin(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part) return state_acquire(s, layer);
-    base = take(s, layer, &first, &count);
-    math_fill(count, 0, base + first);
-    return base;
+    if (s->part) return (struct tensors){.full = part_add_begin(s, layer)};
+    if (!s->half) return state_acquire(s, layer);
+    math_fill(s->layout->vectors, 0, s->vector);
+    return (struct tensors){NULL, s->half, s->vector};
 }
 
 void state_add_end(struct state *s, size_t layer)
 {
-    size_t first, count;
-    real *base;
-    if (!s->part) {
-        state_commit(s, layer);
+    if (s->part) {
+        part_add_end(s, layer);
         return;
     }
-    base = taken(s, layer);
-    layer_reduce(s->layout->sharing->grid, s->layout, layer, base, s->layout->sharing->rows);
-    sharing_part(s->layout, layer, &first, &count);
-    math_add(count, base + first, state_own(s, layer) + first);
-    give_back(s);
+    if (s->half)
+        vectors_put(s, layer, true);
+    else
+        state_commit(s, layer);
+    whole_added(s, layer);
 }

@@ -63,7 +63,7 @@ enum status subject_hashes(const struct inputs *in, const struct plan *p, uint64
     TRY(grid_new(p->data, p->tensor, &r.grid));
     TRY(layout_new(in->shape, r.grid->tensor_rank, p->tensor, &r.layout));
     st = layout_share(r.layout, r.grid, p->sharing, 1);
-    if (st == OK) st = state_new("weights", r.layout, &r.weights);
+    if (st == OK) st = state_new_held("weights", r.layout, plan_half(in, plan_held(p, "weights")), &r.weights);
     TRY(grid_agree(r.grid, st));
     TRY(check_trajectory(&r));
     TRY(fill(&r, in->config->model.path, r.weights, weights));

@@ -1,6 +1,7 @@
 /* Makes and frees a subject; its rows, and the work done on them. */
 #include "unlearn/subject.h"
 #include <stdlib.h>
+#include <string.h>
 
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
 /* Bytes of all data sets: ids, labels, and the copy that is sent to other processes. */
@@ -26,8 +27,8 @@ static size_t bytes_reference(const struct inputs *in)
 static void demand(const struct inputs *in, const struct timetable *t, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    demand_states(d, "weights", 1);
-    if (p->copies) demand_states(d, "reference", 1);
+    demand_held(d, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = !in->trains});
+    if (p->copies) demand_held(d, (struct held){"reference", 1, AT_EFFECTS, N_MOMENT, .half = true});
     d->rows = in->forget ? in->forget->n_row : 0; /* for the reference's nll */
     d->bytes = bytes_reference(in) + bytes_sets(in);
 }
@@ -44,7 +45,7 @@ enum status subject_new(const struct inputs *in, const struct plan *p, const str
     TRY(grid_new(p->data, p->tensor, &s->grid));
     st = layout_new(in->shape, s->grid->tensor_rank, p->tensor, &s->layout);
     if (st == OK) st = layout_share(s->layout, s->grid, p->sharing, p->layers);
-    if (st == OK) st = state_new("weights", s->layout, &s->weights);
+    if (st == OK) st = state_new_held("weights", s->layout, plan_half(in, plan_held(p, "weights")), &s->weights);
     st = grid_agree(s->grid, st);
 done:
     return st;
@@ -70,7 +71,8 @@ enum status subject_engine(struct subject *s, struct timetable *t)
     const struct plan *p = s->plan;
     enum status st = OK;
     s->timetable = t;
-    if (p->copies) TRY(state_new("reference", s->layout, &s->reference));
+    if (p->copies)
+        TRY(state_new_held("reference", s->layout, plan_half(s->in, plan_held(p, "reference")), &s->reference));
     if (s->in->needs_distribution && !p->copies) TRY(reference_list(s->in, t, s->layout, p->data, &s->kept));
     TRY(new_lists(s));
     TRY(model_new(s->layout, s->grid, &p->model, &s->model, NULL));
@@ -84,13 +86,36 @@ enum status subject_engine(struct subject *s, struct timetable *t)
                                 .tokens = plan_most_tokens(p)};
     TRY(engine_room_new(&s->engine, &p->engine, false, NULL));
     s->engine.tokens = p->tokens;
+    TRY(plan_homes(s->in, p, &s->n_home, &s->home, &s->n_memory));
+    TRY_NEW(s->memory, s->n_memory);
 done:
     return grid_agree(s->grid, st);
+}
+
+enum status subject_state(struct subject *s, const char *name, size_t which, struct state **out)
+{
+    size_t i = 0;
+    enum status st = OK;
+    *out = NULL;
+    while (i < s->n_home && (strcmp(s->home[i].name, name) || s->home[i].which != which)) i++;
+    if (i == s->n_home) return OK;
+    if (!s->memory[s->home[i].at]) TRY(state_new_held(name, s->layout, s->home[i].half, &s->memory[s->home[i].at]));
+    *out = s->memory[s->home[i].at];
+done:
+    return st;
+}
+
+void subject_states_free(struct subject *s)
+{
+    for (size_t i = 0; s->memory && i < s->n_memory; i++) state_free(s->memory[i]);
+    free(s->memory), free(s->home);
+    s->memory = NULL, s->home = NULL, s->n_home = s->n_memory = 0;
 }
 
 void subject_free(struct subject *s)
 {
     if (!s) return;
+    subject_states_free(s);
     engine_room_free(&s->engine);
     model_free(s->model);
     reference_free(&s->kept);
@@ -136,12 +161,15 @@ void subject_count(struct subject *s, const struct rows *r, double products)
 }
 
 enum status subject_gradient(struct subject *s, const struct objective *o, const struct rows *r, const double *weight,
-                             struct state *gradient, double *loss)
+                             bool add, struct state *gradient, double *loss)
 {
     enum status st;
-    state_fill(gradient, 0);
-    TRY(engine_gradient(&s->engine, o, r, weight, gradient, loss));
-    TRY(state_reduce(s->grid, gradient));
+    if (add)
+        state_count_once(gradient);
+    else
+        state_fill(gradient, 0);
+    state_reduce_soon(gradient);
+    TRY(state_reduce_after(s->grid, gradient, engine_gradient(&s->engine, o, r, weight, gradient, loss)));
     subject_count(s, r, 6 + plan_reference(s->plan, o));
 done:
     return st;

@@ -44,7 +44,8 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
-    p->all.states = 1;
+    demand_held(&p->all, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = true});
+    p->all.states = 1, p->halves = plan_half(in, plan_held(p, "weights"));
     plan_share(l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
@@ -65,9 +66,9 @@ static enum status print_plan(const struct inputs *in, const struct plan *p, str
     TRY(text_print(out, "prompts    %s: %zu, %zu at a time in each process, up to %zu tokens with their answers\n",
                    c->generate.prompts ? c->generate.prompts : "generate.prompt", in->prompts->n, p->slots,
                    c->generate.max_length));
-    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights, %.1f decoding, %.1f answers\n",
+    TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights%s, %.1f decoding, %.1f answers\n",
                    (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)plan_states(p) / 1e6,
-                   (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
+                   p->halves ? " in bfloat16" : "", (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
     TRY(text_print(out, "work       at most %.3g Gflop", p->all.flops_evaluate / 1e9));
 done:
     return st;

@@ -54,7 +54,8 @@ static void say_bfloat16(const struct grid *world)
     snprintf(said, sizeof said, "%s, operands rounded to bfloat16: %.4g Gflop/s, against %.4g of %s in float32",
              math_onednn(), rate[1] / 1e9, rate[0] / 1e9, "the BLAS library");
     if (world->rank == 0 && rate[1] < 1.1 * rate[0])
-        log_warn("precision: bfloat16: products are no faster than in float32 on this processor: leave the key out");
+        log_warn(
+            "precision: bfloat16: products are no faster than in float32 on this processor: the key saves memory alone");
 }
 
 enum status products_asked(const struct inputs *in, const struct grid *world)

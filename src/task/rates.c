@@ -3,11 +3,13 @@
 #include "unlearn/task_priv.h"
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { MOST_TOKENS = 1024, MOST_WIDTH = 2048, TIMES = 3 };
 static const double LONG = 0.05; /* seconds of one timing: processes that share a core must all have had their turn */
 
 struct products { /* buffers for the largest of them */
+    const struct grid *world;
     const struct layout *layout;
     size_t n;
     real *x, *y, *w;
@@ -19,9 +21,9 @@ static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 /* y = x W^T and its two derivatives, as a step has them. */
 static void three_products(struct products *p, size_t out, size_t in)
 {
-    linear_forward(p->n, out, in, p->x, in, p->w, p->y, out);
-    linear_backward_input(p->n, out, in, p->y, out, p->w, 0, p->x, in);
-    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, p->w);
+    linear_forward(p->n, out, in, p->x, in, reals(p->w), p->y, out);
+    linear_backward_input(p->n, out, in, p->y, out, reals(p->w), 0, p->x, in);
+    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, reals(p->w));
     math_fill(p->n * in, (real)1e-3, p->x);
     math_fill(out * in, (real)1e-3, p->w);
     p->flops += 6.0 * (double)p->n * (double)out * (double)in;
@@ -66,18 +68,34 @@ static double timed(const struct grid *world, void (*call)(void *context), void 
     return least;
 }
 
-/* flop/s of the products of a block, of passes of so many tokens. */
-static enum status product_rate(const struct grid *world, const struct layout *l, size_t tokens, double *rate)
+static void products_and_sum(void *context)
 {
-    struct products p = {.layout = l, .n = at_most(tokens ? tokens : MOST_TOKENS, MOST_TOKENS)};
+    enum { FEW = 64 };
+    struct products *p = context;
+    block_products(p);
+    comm_sum_real(p->world->world, p->x, FEW);
+}
+
+/* Where processes share cores, one that waits for a sum gives its core to another, which keeps it until the system takes it
+ * away: a sum between products takes longer than one among sums. */
+static bool crowded(const struct plan *p) { return (long)p->node_processes * p->threads > sysconf(_SC_NPROCESSORS_ONLN); }
+
+/* flop/s of the products of a block, of passes of so many tokens; what a sum between them takes, where cores are shared. */
+static enum status product_rate(const struct grid *world, const struct layout *l, const struct plan *plan,
+                                struct rates *r)
+{
+    const size_t tokens = plan->tokens;
+    struct products p = {.world = world, .layout = l, .n = at_most(tokens ? tokens : MOST_TOKENS, MOST_TOKENS)};
+    double seconds;
     enum status st = OK;
     p.x = memory_new(p.n * MOST_WIDTH, sizeof(real));
     p.y = memory_new(p.n * MOST_WIDTH, sizeof(real));
     p.w = memory_new((size_t)MOST_WIDTH * MOST_WIDTH, sizeof(real));
     if (!p.x || !p.y || !p.w) st = fail(ERR_MEMORY, "memory: cannot allocate what rates are measured with");
     TRY(grid_agree(world, st));
-    *rate = timed(world, block_products, &p);
-    *rate = p.flops / *rate;
+    seconds = timed(world, block_products, &p);
+    r->flops = p.flops / seconds;
+    if (crowded(plan)) r->latency = fmax(timed(world, products_and_sum, &p) - seconds, 0);
 done:
     free(p.x), free(p.y), free(p.w);
     return st;
@@ -106,6 +124,7 @@ static enum status memory_rates(const struct grid *world, struct rates *r)
 {
     struct arrays x = {.world = world, .n = ((size_t)32 << 20) / sizeof(real)};
     const double ring = 2.0 * (world->size - 1) / world->size * sizeof(real);
+    double little;
     enum status st = OK;
     x.a = memory_new(x.n, sizeof(real));
     x.b = memory_new(x.n, sizeof(real));
@@ -114,9 +133,10 @@ static enum status memory_rates(const struct grid *world, struct rates *r)
     r->bandwidth = 3.0 * (double)x.n * sizeof(real) / timed(world, add, &x);
     if (world->size == 1) goto done;
     x.sum = 64;
-    r->latency = timed(world, sum, &x);
+    little = timed(world, sum, &x);
     x.sum = ((size_t)2 << 20) / sizeof(real); /* a piece of parallel/collective.c */
-    r->link = ring * (double)x.sum / fmax(timed(world, sum, &x) - r->latency, 1e-9);
+    r->link = ring * (double)x.sum / fmax(timed(world, sum, &x) - little, 1e-9);
+    r->latency = fmax(r->latency, little);
 done:
     free(x.a), free(x.b);
     return st;
@@ -130,7 +150,7 @@ enum status rates_measure(const struct inputs *in, const struct plan *p, const s
     *r = (struct rates){0};
     st = layout_new(in->shape, 0, p->tensor, &l);
     TRY(grid_agree(world, st));
-    if (isnan(c->plan.flops)) TRY(product_rate(world, l, p->tokens, &r->flops));
+    TRY(product_rate(world, l, p, r));
     TRY(memory_rates(world, r));
     if (!isnan(c->plan.flops)) r->flops = c->plan.flops;
     if (!isnan(c->plan.bandwidth)) r->bandwidth = c->plan.bandwidth;

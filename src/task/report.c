@@ -113,6 +113,17 @@ static void phases(const double *all, int n, double total)
     }
 }
 
+/* What the data ranks sent each other of layers; nothing where nobody shares any. */
+static void arrived(const struct grid *g)
+{
+    const struct arrived a = comm_arrived(g->data);
+    double sum[] = {a.bytes, a.meanwhile};
+    comm_sum_double(g->world, sum, 2);
+    if (sum[0] > 0)
+        log_info("sums and gathers of layers brought a process %.4g MB, %.0f%% of it while it did something else",
+                 sum[0] / g->size / 1e6, 100 * sum[1] / sum[0]);
+}
+
 void report_end(const struct run *r)
 {
     const struct grid *g = r->subject->grid;
@@ -133,6 +144,7 @@ void report_end(const struct run *r)
     comm_sum_double(g->world, rate, 2);
     for (int p = PHASE_FORWARD; p <= PHASE_MESSAGES; p++) work += mine[p];
     phases(all, n, total);
+    arrived(g);
     log_info("memory of a process: planned %.1f MB, peak %.1f MB", (double)r->plan->bytes / 1e6, peak / 1e6);
     log_info("total %.2f s; %.4g Gflop nominal: %.1f Gflop/s, %.2f of the multiply-adds that all processes can do "
              "(%.1f), %.2f of their %s (%.1f); the parts that compute, %.2f s: %.1f Gflop/s, %.2f, %.2f",

@@ -40,6 +40,18 @@ static struct machine machine_of(const struct config *c, const struct grid *worl
     return m;
 }
 
+/* Processes have not all the same memory, but must hold the gradients alike: as the one that has to give up most.
+ *                                                                                                Collective over world. */
+static enum status hold_alike(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
+                              struct plan *p)
+{
+    uint64_t gives_up[] = {p->in_turn, !p->apart};
+    comm_max_u64(world->world, gives_up, 2);
+    if (gives_up[0] == p->in_turn && gives_up[1] == !p->apart) return OK;
+    m->in_turn = gives_up[0], m->merged = gives_up[1];
+    return plan_sizes(in, s, m, sizeof parts / sizeof *parts, parts, p);
+}
+
 static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
                              struct plan *p)
 {
@@ -77,7 +89,7 @@ static enum status run_new(struct run *r, struct timetable *s, const struct grid
     enum status st;
     TRY(subject_new(in, r->plan, world, &r->subject));
     TRY(subject_engine(r->subject, s));
-    if (in->trains) TRY(training_new(r->subject, in->measures ? probes_show(in) : 0, &r->training));
+    if (in->trains) TRY(training_new(r->subject, &r->training));
     if (in->measures) TRY(measurement_new(r->subject, r->training, &r->measurement));
     if (in->evaluation) TRY(evaluation_new(r->subject, &r->evaluation));
 done:
@@ -90,6 +102,7 @@ static void run_rest(struct run *r)
     evaluation_free(r->evaluation), r->evaluation = NULL;
     measurement_free(r->measurement), r->measurement = NULL;
     training_free(r->training), r->training = NULL;
+    if (r->subject) subject_states_free(r->subject);
 }
 
 void run_free(struct run *r)
@@ -217,6 +230,7 @@ enum status task_run(const struct options *o)
     if (st == OK) timetable_warn(in->config, &s);
     if (st == OK) st = make_plan(in, &s, world, &m, &p);
     TRY(grid_agree(world, st));
+    TRY(grid_agree(world, hold_alike(in, &s, world, &m, &p)));
     if (!o->restart) TRY(products_chosen(in, &s, &p, world));
     if (o->check) {
         st = check(in, &s, world, &m, &p);

@@ -54,14 +54,32 @@ done:
 }
 
 /* A measurement, and which model it is of where a value is not finite. */
-static enum status measure_at(struct run *r, size_t step, const char *model, const struct update *u)
+static enum status measure_at(struct run *r, size_t step, const char *model)
 {
-    enum status st = measure(r->measurement, step, u);
+    enum status st = measure(r->measurement, step);
     if (st == ERR_STOPPED) { /* the row is not complete: a restart measures it again */
         fail_clear();
         return stop_at(r, step);
     }
     return st == ERR_NUMERIC ? not_finite(r, step, model) : st;
+}
+
+/* What concerns the gradient of the update that follows, if one does. */
+static enum status formed_at(struct run *r, size_t step, const char *model, const struct update *u)
+{
+    const enum status st = measure_formed(r->measurement, u);
+    return st == ERR_NUMERIC ? not_finite(r, step, model) : st;
+}
+
+/* A row without an update. */
+static enum status measure_alone(struct run *r, size_t step, const char *model)
+{
+    enum status st;
+    TRY(measure_at(r, step, model));
+    TRY(formed_at(r, step, model, NULL));
+    TRY(measure_end(r->measurement, step, NULL));
+done:
+    return st;
 }
 
 static bool measured_at(const struct run *r, size_t t)
@@ -81,14 +99,18 @@ static enum status evaluate_at(struct run *r, size_t t, bool decided)
 }
 
 /* The row of a measured step is complete when its update is made; where that fails, or a guard ends the run, with nothing
- * of the update. */
+ * of the update. The gradient of the update is formed behind the measurement, which has its memory till then. */
 static enum status update_and_measure(struct run *r, size_t t)
 {
     const struct subject *s = r->subject;
     const bool measured = measured_at(r, t);
     const struct update *u = &r->training->update;
     enum status st = OK, end = OK;
-    if (measured) TRY(measure_at(r, t, NULL, u));
+    if (measured) TRY(measure_at(r, t, NULL));
+    if ((st = training_gradient(r->training, t)) == ERR_NUMERIC) st = not_finite(r, t, NULL);
+    if (measured) end = formed_at(r, t, NULL, st == OK ? u : NULL);
+    if (measured && st != OK) end = measure_end(r->measurement, t, NULL);
+    TRY(st == OK ? end : st);
     if (ended(r)) return measure_end(r->measurement, t, NULL);
     TRY(evaluate_at(r, t, true));
     TRY(training_window(r->training, t));
@@ -103,8 +125,6 @@ static enum status one_update(struct run *r, size_t t)
 {
     enum status st;
     r->saved = false;
-    if ((st = training_gradient(r->training, t)) == ERR_NUMERIC) st = not_finite(r, t, NULL);
-    TRY(st);
     TRY(update_and_measure(r, t));
     if (ended(r)) goto done;
     TRY(grid_agree(r->subject->grid, training_put(r->training, t)));
@@ -121,10 +141,7 @@ static enum status measure_models(struct run *r)
     for (size_t i = 0; i < c->model.n_at; i++) {
         const size_t step = c->model.at[i].step;
         if (i) TRY(subject_next(r->subject, i));
-        if (r->measurement) {
-            TRY(measure_at(r, step, c->model.at[i].path, NULL));
-            TRY(measure_end(r->measurement, step, NULL));
-        }
+        if (r->measurement) TRY(measure_alone(r, step, c->model.at[i].path));
         if (r->evaluation) TRY(evaluate(r->evaluation, step, i + 1 == c->model.n_at));
     }
 done:
@@ -183,10 +200,7 @@ enum status unlearn(struct run *r)
     size_t T = r->restart ? r->restart->step : 0;
     if (!r->training) return measure_models(r);
     TRY(all_updates(r, &T));
-    if (r->measurement && !ended(r)) {
-        TRY(measure_at(r, T, NULL, NULL));
-        TRY(measure_end(r->measurement, T, NULL));
-    }
+    if (r->measurement && !ended(r)) TRY(measure_alone(r, T, NULL));
     if (ended(r)) TRY(leave(r, T));
     training_ended(r->training);
     TRY(grid_agree(r->subject->grid, training_put(r->training, T)));

@@ -34,6 +34,8 @@ static enum status check(const struct inputs *in)
 
 static bool predicts(const struct inputs *in) { return in->config->guard.of == OF_PREDICTED; }
 
+bool guard_predicts(const struct inputs *in) { return wanted(in->config) && predicts(in); }
+
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
     if (predicts(in)) d->bytes += optim_scratch(l) * sizeof(real) + l->n_param * sizeof(double);

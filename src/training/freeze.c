@@ -55,6 +55,7 @@ static enum status check(const struct inputs *in)
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
+    if (in->n_regularizer) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     d->bytes += ((1 + in->n_regularizer) * l->n_param + l->n_layer) * sizeof(double);
 }
 

@@ -20,8 +20,9 @@ static bool is_regularizer(const struct inputs *in)
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
     const bool mean = in->config->guard.project < 1;
-    demand_states(d, "retain", 1);
-    if (mean) demand_states(d, "its mean", 1);
+    demand_states(d, "retain", 1, AT_GRADIENT, AT_UPDATE);
+    if (mean) demand_states(d, "its mean", 1, AT_EFFECTS, N_MOMENT);
+    if (is_regularizer(in)) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     d->bytes += 3 * l->n_param * sizeof(double);
     if (!is_regularizer(in) && in->retain)
         d->flops_update += 6 * plan_products(l) * (double)s->batch * plan_tokens(in->retain, in->retain->n_row, NULL) /
@@ -40,15 +41,15 @@ static enum status make(struct training *t)
     struct guard *g = t->guard;
     const struct layout *l = t->subject->layout;
     enum status st = OK;
-    TRY(state_new("retain gradient", l, &g->retain));
+    TRY(subject_state(t->subject, "retain", 0, &g->retain));
     if (t->subject->in->config->guard.project < 1) TRY(state_new("mean retain gradient", l, &g->mean));
     TRY_NEW(g->dot, 3 * l->n_param);
 done:
     return st;
 }
 
-/* t->guard->retain is that of the newest batch, t->gradient the forget gradient by itself. */
-static void compare(struct training *t)
+/* t->guard->retain is that of the newest batch; added: what t->gradient has beside the forget gradient, NULL: nothing. */
+static void compare(struct training *t, const struct state *added)
 {
     struct guard *g = t->guard;
     const double share = t->subject->in->config->guard.project;
@@ -57,8 +58,9 @@ static void compare(struct training *t)
         state_scale(g->retain, (real)share);
         state_add(g->retain, (real)(1 - share), g->mean);
     }
-    guard_dot(t, t->gradient, t->gradient, g->dot);
     guard_dot(t, t->gradient, g->retain, g->dot + n);
+    if (added) guard_dot(t, added, g->retain, g->dot + 2 * n);
+    for (size_t i = 0; i < n && added; i++) g->dot[n + i] -= g->dot[2 * n + i];
     guard_dot(t, g->retain, g->retain, g->dot + 2 * n);
 }
 
@@ -70,14 +72,15 @@ static enum status objective(struct training *t, size_t i)
     struct objective nll;
     struct rows rows;
     enum status st = OK;
+    guard_dot(t, t->gradient, t->gradient, t->guard->dot);
     if (is_regularizer(in)) return OK;
     objective_find("nll", &nll);
     timetable_retain(in->config, i, in->held_out, in->retain->n_row, s->timetable->batch, t->retain_row);
     rows = subject_rows(s, in->retain, s->timetable->batch, t->retain_row);
     part_weights(t, &nll, &rows, NULL, t->weight);
-    TRY(subject_gradient(s, &nll, &rows, t->weight, t->guard->retain, t->loss));
+    TRY(subject_gradient(s, &nll, &rows, t->weight, false, t->guard->retain, t->loss));
     t->update.tokens += (size_t)rows_tokens(&rows);
-    compare(t);
+    compare(t, NULL);
 done:
     return st;
 }
@@ -86,7 +89,7 @@ static void regularizer(struct training *t, size_t k)
 {
     if (k || !is_regularizer(t->subject->in)) return;
     state_copy(t->part, t->guard->retain);
-    compare(t);
+    compare(t, t->part);
 }
 
 static void rectify(struct training *t)

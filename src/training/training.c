@@ -40,17 +40,17 @@ static void demand_gradient(const struct inputs *in, const struct plan *p, const
                                   .objectives = 1,
                                   .gradient = true,
                                   .forwards = plan_reference(p, o) / 2});
-    demand_sweeps(d, OF_UPDATE, 1, 1);
+    demand_sweeps(d, OF_UPDATE, 1, retained ? 0 : 1);
 }
 
-/* The calls of an update, and the passes over states: a sum of gradients reads two and writes one; AdamW reads four and writes
- * three, SGD reads two and writes one. */
+/* The calls of an update, and the passes over states: the gradient of a regulariser by itself is cleared, added, and read for
+ * its norm; AdamW reads four and writes three, SGD reads two and writes one. */
 static void demand_update(const struct inputs *in, const struct timetable *s, const struct plan *p, struct demand *d)
 {
     demand_gradient(in, p, &in->objective, false, s->batch, d);
     for (size_t i = 0; i < in->n_regularizer; i++) {
         demand_gradient(in, p, &in->regularizer[i].objective, true, in->regularizer[i].batch, d);
-        demand_sweeps(d, OF_UPDATE, 3, 0);
+        if (p->apart) demand_sweeps(d, OF_UPDATE, 5, 1);
     }
     demand_sweeps(d, OF_UPDATE, 0, (in->n_regularizer ? 1 : 0) + (in->config->optimizer.name == OPTIMIZER_ADAMW ? 7 : 3));
     demand_gather(d, OF_UPDATE); /* the weights */
@@ -59,21 +59,21 @@ static void demand_update(const struct inputs *in, const struct timetable *s, co
 static void demand(const struct inputs *in, const struct timetable *s, const struct plan *p, const struct layout *l,
                    struct demand *d)
 {
-    const bool parts = in->n_regularizer > 0, adamw = in->config->optimizer.name == OPTIMIZER_ADAMW;
+    const bool adamw = in->config->optimizer.name == OPTIMIZER_ADAMW;
     d->flops_update = work(in, s, p, plan_products(l));
     if (!in->trains) return;
     demand_update(in, s, p, d);
     d->rows = most_rows(in, s);
     d->objectives = 1;
-    demand_states(d, "gradient", 1);
-    if (parts) demand_states(d, "regulariser", 1);
+    demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATE);
+    if (p->apart && in->n_regularizer) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     if (adamw) demand_moments(d, 2);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
     demand_rest(d, OF_UPDATE, d->flops_update - work(in, s, p, plan_products(l))); /* a guard's */
     if (!window_length(in)) return;
     d->objectives = 2, d->tangents = 1, d->keep_tangents = true;
-    demand_states(d, "window", 5);
+    demand_states(d, "window", 5, AT_EFFECTS, N_MOMENT);
     demand_rest(d, OF_UPDATE, d->flops_update * (6.0 + HVP_PRODUCTS) / 6);
     d->flops_update *= 1 + (6.0 + HVP_PRODUCTS) / 6;
 }
@@ -114,19 +114,17 @@ static struct optim_settings settings(const struct inputs *in, const struct time
                                    .frozen = in->frozen};
 }
 
-static enum status new_states(struct training *t, unsigned extra)
+static enum status new_states(struct training *t)
 {
-    const struct inputs *in = t->subject->in;
-    const struct layout *l = t->subject->layout;
+    struct subject *s = t->subject;
+    const struct inputs *in = s->in;
+    const struct layout *l = s->layout;
     const struct optim_settings set = settings(in, t->subject->timetable);
     enum status st;
-    TRY(state_new("gradient", l, &t->gradient));
-    if (in->n_regularizer) TRY(state_new("regularizer's gradient", l, &t->part));
-    if (in->n_regularizer > 1 && extra & SHOWS_REGULARIZER)
-        TRY(state_new("regularizers' gradient", l, &t->regularizer));
-    else
-        t->regularizer = t->part;
-    if (extra & SHOWS_STEP) TRY(state_new("measured step", l, &t->step));
+    TRY(subject_state(s, "gradient", 0, &t->gradient));
+    TRY(subject_state(s, "regulariser", 0, &t->part));
+    TRY(subject_state(s, "regularisers", 0, &t->regularizers));
+    TRY(subject_state(s, "step", 0, &t->step));
     if (window_length(in)) TRY(window_new(t->subject, &t->window));
     TRY(optim_new(&set, l, &t->optim));
     if (in->config->optimizer.decay == DECAY_MATRICES) TRY(optim_decay_matrices(t->optim, l, unreached(in)));
@@ -134,7 +132,7 @@ done:
     return st;
 }
 
-enum status training_new(struct subject *s, unsigned extra, struct training **out)
+enum status training_new(struct subject *s, struct training **out)
 {
     const struct inputs *in = s->in;
     const size_t rows = most_rows(in, s->timetable);
@@ -142,7 +140,7 @@ enum status training_new(struct subject *s, unsigned extra, struct training **ou
     enum status st = OK;
     TRY_NEW(t, 1);
     t->subject = s;
-    TRY(new_states(t, extra));
+    TRY(new_states(t));
     TRY_NEW(t->batch_row, rows);
     TRY_NEW(t->retain_row, rows);
     TRY_NEW(t->weight, rows);
@@ -168,10 +166,6 @@ void training_free(struct training *t)
     file_close(t->file);
     guard_free(t->guard);
     optim_free(t->optim);
-    if (t->regularizer != t->part) state_free(t->regularizer);
-    state_free(t->part);
-    state_free(t->step);
-    state_free(t->gradient);
     window_free(t->window);
     free(t->batch_row), free(t->retain_row), free(t->weight), free(t->loss), free(t->factor);
     free(t->update.part), free(t->update.norm_of_part);

@@ -10,16 +10,14 @@ static double weighted(const struct training *t, size_t n)
     return sum;
 }
 
-/* gradient = the complete gradient of the batch's loss, each part of it times its t->factor; *norm its norm; *loss the loss
+/* gradient = the complete gradient of a loss of the batch, each part of it times its t->factor, or that is added; *loss the loss
  * without and *scaled with the factors. */
-static enum status part_gradient(struct training *t, const struct objective *o, const struct rows *rows,
-                                 struct state *gradient, double *norm, double *loss, double *scaled)
+static enum status loss_gradient(struct training *t, const struct objective *o, const struct rows *rows, bool add,
+                                 struct state *gradient, double *loss, double *scaled)
 {
-    struct subject *s = t->subject;
     enum status st;
     part_weights(t, o, rows, t->factor, t->weight);
-    TRY(subject_gradient(s, o, rows, t->weight, gradient, t->loss));
-    *norm = optim_norm(s->grid, guard_still(t), gradient);
+    TRY(subject_gradient(t->subject, o, rows, t->weight, add, gradient, t->loss));
     *scaled = weighted(t, rows->n);
     part_weights(t, o, rows, NULL, t->weight);
     *loss = weighted(t, rows->n);
@@ -32,8 +30,8 @@ static void same_factor(struct training *t, size_t n, double factor)
     for (size_t i = 0; i < n; i++) t->factor[i] = factor;
 }
 
-/* Computes, reduces and adds each regulariser's gradient separately even if no probe reads it, so that measuring does
- * not change the results. */
+/* The gradient of each regulariser is formed by itself and added, even if no probe reads it, so that measuring does not change
+ * the results. Where the memory would not do it goes straight into that of the batch: the same to rounding. */
 static enum status add_regularizer(struct training *t, size_t i, size_t k)
 {
     const struct inputs *in = t->subject->in;
@@ -48,14 +46,13 @@ static enum status add_regularizer(struct training *t, size_t i, size_t k)
         TRY(dual_begin(t, i, k, &rows));
     else
         same_factor(t, reg->batch, reg->weight);
-    TRY(part_gradient(t, &reg->objective, &rows, t->part, &u->norm_of_part[k], &u->part[k], &scaled));
+    TRY(loss_gradient(t, &reg->objective, &rows, !t->part, t->part ? t->part : t->gradient, &u->part[k], &scaled));
     if (dual_of(in, k)) dual_end(t, i, k, &rows);
+    u->norm_of_part[k] = t->part ? optim_norm(t->subject->grid, guard_still(t), t->part) : NAN;
     guard_regularizer_formed(t, k);
-    state_add(t->gradient, 1, t->part);
-    if (t->regularizer != t->part) {
-        if (k == 0) state_fill(t->regularizer, 0);
-        state_add(t->regularizer, 1, t->part);
-    }
+    if (t->part) state_add(t->gradient, 1, t->part);
+    if (t->regularizers && k == 0) state_fill(t->regularizers, 0);
+    if (t->regularizers) state_add(t->regularizers, 1, t->part);
     u->loss += dual_of(in, k) ? scaled : reg->weight * u->part[k];
     u->tokens += (size_t)rows_tokens(&rows);
 done:
@@ -77,7 +74,8 @@ enum status training_gradient(struct training *t, size_t i)
     guard_begin(t);
     timetable_rows(s->timetable, i, t->batch_row);
     same_factor(t, rows.n, factor);
-    TRY(part_gradient(t, &in->objective, &rows, t->gradient, &u->norm_of_objective, &u->objective, &scaled));
+    TRY(loss_gradient(t, &in->objective, &rows, false, t->gradient, &u->objective, &scaled));
+    u->norm_of_objective = optim_norm(s->grid, guard_still(t), t->gradient);
     u->loss = factor * u->objective;
     u->dual = dual_weight(t);
     u->norm = u->norm_of_objective;

@@ -9,12 +9,12 @@ static bool is_norm(enum role role)
 }
 
 /* start: elements of the model before this tensor */
-static void draw(const struct param *p, uint64_t seed, uint64_t start, double range, real *x)
+static void draw(const struct param *p, uint64_t seed, uint64_t start, double range, struct matrix x)
 {
     for (size_t i = 0; i < p->row_count; i++) {
         const uint64_t row = start + param_global_row(p, i) * p->cols + p->col_first;
         for (size_t c = 0; c < p->col_count; c++)
-            x[i * p->col_count + c] = (real)(range * random_normal(seed, STREAM_WEIGHTS, row + c));
+            matrix_set(x, i * p->col_count + c, (real)(range * random_normal(seed, STREAM_WEIGHTS, row + c)));
     }
 }
 
@@ -26,13 +26,13 @@ void weights_random(const struct shape *s, uint64_t seed, struct state *weights)
     const real unit = s->norm == NORM_RMS_OFFSET ? 0 : 1; /* the weight of a norm that only normalises */
     uint64_t start = 0;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        real *base = state_acquire(weights, layer);
+        const struct tensors t = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             const struct param *p = &l->param[i];
             if (p->vector)
-                math_fill(p->row_count, is_norm(p->role) ? unit : 0, base + p->offset);
+                math_fill(p->row_count, is_norm(p->role) ? unit : 0, tensors_vector(&t, p));
             else
-                draw(p, seed, start, range, base + p->offset);
+                draw(p, seed, start, range, tensors_matrix(&t, p));
             start += p->rows * p->cols;
         }
         state_commit(weights, layer);

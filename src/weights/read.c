@@ -12,15 +12,16 @@ struct reader {
     unsigned char *buffer;
     size_t room;
     real *line; /* a row of a transposed tensor */
+    real *wide; /* what the buffer has, on its way to weights in bfloat16 */
     int fd;     /* of file `open`; one at a time: there may be hundreds */
     size_t open;
 };
 
-static enum status reader_new(size_t buffer, const char *dir, const struct layout *l, struct reader *r)
+static enum status reader_new(size_t buffer, const char *dir, const struct layout *l, bool half, struct reader *r)
 {
     enum status st = OK;
     size_t longest = 0;
-    *r = (struct reader){.fd = -1, .room = buffer};
+    *r = (struct reader){.fd = -1, .room = half ? buffer / 3 : buffer}; /* what is read, and twice as many bytes wide */
     TRY(checkpoint_open(dir, l, &r->checkpoint));
     for (size_t i = 0; i < l->n_param; i++) {
         const size_t row = param_file_cols(&l->param[i]) * storage_size(r->checkpoint->at[i]->storage);
@@ -29,6 +30,7 @@ static enum status reader_new(size_t buffer, const char *dir, const struct layou
     }
     TRY_NEW(r->buffer, r->room);
     TRY_NEW(r->line, longest);
+    if (half) TRY_NEW(r->wide, r->room / storage_size(STORE_BF16));
 done:
     return st;
 }
@@ -38,6 +40,7 @@ static void reader_free(struct reader *r)
     if (r->fd >= 0) close(r->fd);
     free(r->buffer);
     free(r->line);
+    free(r->wide);
     checkpoint_close(r->checkpoint);
 }
 
@@ -64,14 +67,15 @@ static enum status check_finite(const char *path, const struct param *p, size_t 
 }
 
 /* Rows first ... first+n-1 of tensor i, this process's columns, to x [n][col_count]. */
-static enum status read_rows(struct reader *r, const struct param *p, size_t i, size_t first, size_t n, real *x)
+static enum status read_rows(struct reader *r, const struct param *p, size_t i, size_t first, size_t n, struct matrix x)
 {
     enum status st = OK;
     const struct tensor *t = r->checkpoint->at[i];
     const char *path = r->checkpoint->file[r->checkpoint->file_of[i]]->path;
     const size_t element = storage_size(t->storage), row = p->cols * element, most = r->room / row;
     for (size_t done_rows = 0, some; done_rows < n; done_rows += some) {
-        real *to = x + done_rows * p->col_count;
+        const struct matrix at = matrix_at(x, done_rows * p->col_count);
+        real *to = at.full ? at.full : r->wide;
         some = n - done_rows < most ? n - done_rows : most;
         TRY(safetensors_pread(path, r->fd, t->begin + (p->tensor_first + first + done_rows) * row, some * row,
                               r->buffer));
@@ -83,13 +87,14 @@ static enum status read_rows(struct reader *r, const struct param *p, size_t i, 
                              to + k * p->col_count);
         TRY(check_finite(path, p, p->tensor_first + first + done_rows, p->col_first, p->col_count, some * p->col_count,
                          to));
+        if (at.half) storage_save(STORE_BF16, some * p->col_count, to, at.half);
     }
 done:
     return st;
 }
 
 /* A row of the file is a column here. */
-static enum status read_transposed(struct reader *r, const struct param *p, size_t i, real *x)
+static enum status read_transposed(struct reader *r, const struct param *p, size_t i, struct matrix x)
 {
     enum status st = OK;
     const struct tensor *t = r->checkpoint->at[i];
@@ -105,7 +110,7 @@ static enum status read_transposed(struct reader *r, const struct param *p, size
             const size_t first = p->piece[k].first, count = p->piece[k].count;
             storage_load(t->storage, count, from + first * element, r->line);
             TRY(check_finite(path, p, p->col_first + c, first, count, count, r->line));
-            for (size_t n = 0; n < count; n++) x[(at + n) * p->col_count + c] = r->line[n];
+            for (size_t n = 0; n < count; n++) matrix_set(x, (at + n) * p->col_count + c, r->line[n]);
             at += count;
         }
     }
@@ -113,16 +118,14 @@ done:
     return st;
 }
 
-static enum status read_param(struct reader *r, const struct layout *l, size_t i, real *base)
+static enum status read_param(struct reader *r, const struct param *p, size_t i, struct matrix x)
 {
     enum status st = OK;
-    const struct param *p = &l->param[i];
-    real *x = base + p->offset;
     TRY(use_file(r, r->checkpoint->file_of[i]));
     if (p->transposed) return read_transposed(r, p, i, x);
     for (size_t k = 0; k < p->n_piece; k++) {
         TRY(read_rows(r, p, i, p->piece[k].first, p->piece[k].count, x));
-        x += p->piece[k].count * p->col_count;
+        x = matrix_at(x, p->piece[k].count * p->col_count);
     }
 done:
     return st;
@@ -133,13 +136,14 @@ static enum status read_layer(struct reader *r, const struct grid *g, struct sta
 {
     const struct layout *l = weights->layout;
     size_t first, count;
-    real *base = state_acquire(weights, layer);
+    const struct tensors t = state_acquire(weights, layer);
     enum status st = OK;
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1] && st == OK && !g->data_rank; i++)
-        st = read_param(r, l, i, base);
+        st = read_param(r, &l->param[i], i, tensors_values(&t, &l->param[i]));
     layout_span(l, layer, &first, &count);
-    comm_broadcast(g->data, base + first, count * sizeof *base, 0);
+    if (t.full) comm_broadcast(g->data, t.full + first, count * sizeof *t.full, 0);
     state_commit(weights, layer);
+    if (t.half) comm_broadcast(g->data, t.half + first, count * sizeof *t.half, 0);
     return grid_agree(g, st);
 }
 
@@ -147,7 +151,7 @@ static enum status read_all(size_t buffer, const char *dir, const struct grid *g
 {
     const struct layout *l = weights->layout;
     struct reader r = {.fd = -1};
-    enum status st = g->data_rank ? OK : reader_new(buffer, dir, l, &r);
+    enum status st = g->data_rank ? OK : reader_new(buffer, dir, l, weights->half, &r);
     TRY(grid_agree(g, st));
     for (size_t layer = 0; layer < l->n_layer; layer++) TRY(read_layer(&r, g, weights, layer));
 done:
@@ -164,14 +168,14 @@ static uint64_t mix(uint64_t x) /* the finaliser of SplitMix64 (Steele, Lea & Fl
 }
 
 /* The sum, over the elements counted here, of a hash of (tensor, place, value): the same however they are shared out. */
-static uint64_t hash_param(const struct param *p, const real *x)
+static uint64_t hash_param(const struct param *p, struct matrix x)
 {
     const uint64_t name = hash_bytes(p->name, strlen(p->name), 0);
     uint64_t sum = 0, bits;
     for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
         const uint64_t row = (p->tensor_first + param_global_row(p, i)) * p->cols + p->col_first;
         for (size_t c = 0; c < p->col_count; c++) {
-            const double value = (double)x[i * p->col_count + c];
+            const double value = (double)matrix_get(x, i * p->col_count + c);
             memcpy(&bits, &value, sizeof bits);
             sum += mix(mix(name + row + c) ^ bits);
         }
@@ -185,9 +189,9 @@ static uint64_t hash_all(const struct grid *g, struct state *weights)
     uint64_t sum = 0;
     double half[2];
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const real *base = state_acquire(weights, layer);
+        const struct tensors t = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
-            sum += hash_param(&l->param[i], base + l->param[i].offset);
+            sum += hash_param(&l->param[i], tensors_values(&t, &l->param[i]));
         state_release(weights, layer);
     }
     half[0] = (double)(sum >> 32), half[1] = (double)(sum & 0xffffffffu); /* sums of halves are exact in double */

@@ -316,7 +316,7 @@ static enum status write_share(struct export_part *out, const struct gather *g, 
     const struct layout *l = weights->layout;
     enum status st = OK, closed;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const real *base = state_acquire(weights, layer);
+        const real *base = state_acquire(weights, layer).full;
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
             if (plan->data_rank[i] == g->grid->data_rank)
                 st = write_tensor(out, g, plan, &l->param[i], i, base + l->param[i].offset, st);

@@ -1,0 +1,195 @@
+/* Messages behind the computation. Of states that are held as parts a layer is whole for as long as it is acquired: the next one
+ * is gathered meanwhile, and what was added to the one before is summed. Of whole gradients the layers that the last backward has
+ * ended are summed while it goes on. Everything happens in one order on all data ranks. */
+#include "unlearn/state_priv.h"
+#include <assert.h>
+
+/* ----------------------------------------------------------------------------------------------------- parts ------- */
+static struct sharing *sharing_of(const struct state *s) { return s->layout->sharing; }
+static const struct comm *data_ranks(const struct state *s) { return sharing_of(s)->grid->data; }
+static struct hold *hold_of(const struct state *s) { return &sharing_of(s)->hold[s->hold - 1]; }
+
+/* The state's hold; there is one. */
+static struct hold *hold_take(struct state *s)
+{
+    struct sharing *sharing = sharing_of(s);
+    size_t i = 0;
+    if (s->hold) return hold_of(s);
+    while (i < sharing->n_hold && sharing->hold[i].taken) i++;
+    assert(i < sharing->n_hold);
+    sharing->hold[i].taken = true;
+    s->hold = i + 1;
+    return &sharing->hold[i];
+}
+
+static void hold_leave(struct state *s)
+{
+    struct hold *h = hold_of(s);
+    if (h->held[0].as != HELD_NOT || h->held[1].as != HELD_NOT) return;
+    h->taken = false;
+    s->hold = 0;
+}
+
+static struct held *find(struct hold *h, int as)
+{
+    for (int i = 0; i < 2; i++)
+        if ((int)h->held[i].as == as) return &h->held[i];
+    return NULL;
+}
+
+static real *base_of(const struct state *s, const struct held *held)
+{
+    const struct hold *h = hold_of(s);
+    size_t first, count;
+    layout_span(s->layout, held->layer, &first, &count);
+    return h->room[held - h->held] - first;
+}
+
+static bool is_block(const struct state *s, size_t layer) { return layer >= 1 && layer <= s->layout->shape->blocks; }
+
+/* A buffer that is free and large enough, the smaller one first. */
+static struct held *free_buffer(const struct state *s, struct hold *h, size_t layer)
+{
+    size_t first, count;
+    layout_span(s->layout, layer, &first, &count);
+    if (count <= sharing_of(s)->small && h->held[1].as == HELD_NOT) return &h->held[1];
+    return h->held[0].as == HELD_NOT ? &h->held[0] : NULL;
+}
+
+/* The next layer's gather is ended for nothing. */
+static void drop_next(struct state *s, struct held *next)
+{
+    comm_complete(data_ranks(s), next->number);
+    next->as = HELD_NOT;
+}
+
+/* A summed layer is added to the part. */
+static void add_summed(struct state *s, struct held *summed)
+{
+    size_t first, count;
+    comm_complete(data_ranks(s), summed->number);
+    sharing_part(s->layout, summed->layer, &first, &count);
+    held_add(count, base_of(s, summed) + first, matrix_at(state_held(s, summed->layer), first));
+    summed->as = HELD_NOT;
+}
+
+/* A buffer for the layer; what stands in its way is ended. */
+static struct held *take(struct state *s, size_t layer)
+{
+    struct hold *h = hold_take(s);
+    struct held *held = free_buffer(s, h, layer), *other;
+    assert(!find(h, HELD_ACQUIRED));
+    if (!held && (other = find(h, HELD_NEXT))) drop_next(s, other);
+    if (!held && (other = find(h, HELD_SUMMED))) add_summed(s, other);
+    if (!held) held = free_buffer(s, h, layer);
+    assert(held);
+    held->layer = layer;
+    return held;
+}
+
+void part_copy(const struct state *s, size_t layer, struct matrix from, struct matrix to)
+{
+    size_t first, count;
+    sharing_part(s->layout, layer, &first, &count);
+    held_copy(count, matrix_at(from, first), matrix_at(to, first));
+}
+
+static void gather_begin(struct state *s, struct held *held, size_t layer)
+{
+    size_t first, count;
+    real *base;
+    held->layer = layer;
+    base = base_of(s, held);
+    layout_span(s->layout, layer, &first, &count);
+    part_copy(s, layer, state_held(s, layer), reals(base));
+    held->number = comm_gather_begin(data_ranks(s), base + first, count);
+}
+
+real *part_acquire(struct state *s, size_t layer)
+{
+    struct held *held = s->hold ? find(hold_of(s), HELD_NEXT) : NULL;
+    if (!held || held->layer != layer) {
+        held = take(s, layer);
+        gather_begin(s, held, layer);
+    }
+    held->as = HELD_ACQUIRED;
+    comm_complete(data_ranks(s), held->number);
+    return base_of(s, held);
+}
+
+void state_expect(struct state *s, size_t layer)
+{
+    struct held *held;
+    if (!s->part || !is_block(s, layer) || find(hold_take(s), HELD_NEXT)) return;
+    if (!(held = free_buffer(s, hold_of(s), layer))) return;
+    gather_begin(s, held, layer);
+    held->as = HELD_NEXT;
+}
+
+real *part_acquired(const struct state *s, size_t layer)
+{
+    const struct held *held = find(hold_of(s), HELD_ACQUIRED);
+    assert(held && held->layer == layer);
+    return base_of(s, held);
+}
+
+void part_release(struct state *s)
+{
+    find(hold_of(s), HELD_ACQUIRED)->as = HELD_NOT;
+    hold_leave(s);
+}
+
+real *part_add_begin(struct state *s, size_t layer)
+{
+    struct held *held = take(s, layer);
+    size_t first, count;
+    real *base = base_of(s, held);
+    held->as = HELD_ACQUIRED;
+    layout_span(s->layout, layer, &first, &count);
+    math_fill(count, 0, base + first);
+    return base;
+}
+
+void part_add_end(struct state *s, size_t layer)
+{
+    const struct sharing *sharing = sharing_of(s);
+    struct held *held = find(hold_of(s), HELD_ACQUIRED), *before = find(hold_of(s), HELD_SUMMED);
+    held->number = layer_reduce_begin(sharing->grid, s->layout, layer, reals(base_of(s, held)), sharing->rows);
+    held->as = HELD_NOT; /* until the one before is not found under the same name */
+    if (before) add_summed(s, before);
+    held->as = HELD_SUMMED;
+}
+
+void state_settle(struct state *s)
+{
+    struct held *held = s->hold ? find(hold_of(s), HELD_SUMMED) : NULL;
+    if (!held) return;
+    add_summed(s, held);
+    hold_leave(s);
+}
+
+/* -------------------------------------------------------------------------------------------- whole gradients ------- */
+void state_reduce_soon(struct state *gradient)
+{
+    struct sharing *sharing = sharing_of(gradient);
+    if (!sharing || gradient->part || gradient->half) return;
+    assert(!sharing->begun);
+    sharing->soon = gradient, sharing->last = false;
+}
+
+void state_last_pass(struct state *gradient)
+{
+    struct sharing *sharing = sharing_of(gradient);
+    if (sharing && sharing->soon == gradient) sharing->last = true;
+}
+
+/* The embedding is left to state_reduce(): where it is the head too, its gradient has two parts. */
+void whole_added(struct state *s, size_t layer)
+{
+    struct sharing *sharing = sharing_of(s);
+    const struct layout *l = s->layout;
+    if (!sharing || sharing->soon != s || !sharing->last || layer == 0) return;
+    assert(layer < l->n_layer - sharing->begun);
+    for (; l->n_layer - sharing->begun > layer; sharing->begun++)
+        layer_reduce_begin(sharing->grid, l, l->n_layer - sharing->begun - 1, reals(s->data), sharing->rows);
+}
