@@ -137,7 +137,7 @@ def whole(answer):
 
 def long(answer, decides):
     if not answer.parts:
-        return f"*not measured*: {answer.missing}"
+        return f"*not measured*: {answer.missing or 'not run'}"
     rates = "; ".join(f"at {float(r):g}x the rate {'it fails' if failed else 'it holds'}" for r, failed in answer.rates.items())
     head = f"{MARKS[answer.verdict]}, " * decides + f"{answer.held} of {len(answer.parts)} seeds"
     return f"{head}: {whole(answer)}" + (f". {rates[0].upper()}{rates[1:]}" if rates else "")
