@@ -150,6 +150,7 @@ ladder() { # the lowest rate that fulfils the rule; what is run is ga's training
         run=$(echo rate/ga-$rate inputs/objectives/ga.yaml model.path=$LEARNT/model seed=${SEEDS%% *} optimizer.lr=$rate \
             checkpoint.export=false $common $evaluate geffect.every=0 $MORE)
         test -e "$OUT/rate/ga-$rate/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "$run" >&2
+        test -e "$OUT/rate/ga-$rate/complete" || return 1
         "$PYTHON" analysis/paper-claims risk "$OUT/rate/ga-$rate" --above 5 && { echo "$rate"; return 0; }
     done
     echo "claims.sh: no rate of the ladder fulfils the rule: see $OUT/rate" >&2
