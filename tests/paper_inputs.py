@@ -7,9 +7,11 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count, environ
 
+import numpy as np
 from harness import ROOT, SHARED, Checks, precisions, run
 
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
@@ -157,6 +159,22 @@ def others(checks, here):
     passes(checks, here, [str(f.relative_to(ROOT)) for f in files], "output.directory=outputs/checked")
 
 
+def large(checks, here):
+    """The generator of large/, of one block and few words: a model that is read, with a tokenizer that knows every byte."""
+    model = here / "outputs/large/model"
+    shutil.rmtree(model, ignore_errors=True)
+    made = subprocess.run([sys.executable, ROOT / "inputs/make_large.py", model, "--blocks", "1", "--words", "3000"],
+                          capture_output=True, text=True)
+    if not checks.check(made.returncode == 0, "make_large.py", made.stderr):
+        return
+    vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    checks.check(sorted(vocabulary.values()) == list(range(3000)), "make_large.py: as many words as it says")
+    done = unlearn(here, "inputs/large.yaml task=geffect output.directory=outputs/large/seen")
+    found = re.search(r"R\(unlearn\) ([\d.]+)", done.stdout)
+    checks.check(found and abs(float(found[1]) - np.log(3000)) < 1, "large.yaml: the risk of who knows nothing",
+                 done.stdout[-900:] + done.stderr[-900:])
+
+
 def main():
     checks = Checks("paper-inputs")
     checks.need(ROOT / "inputs/demo")
@@ -164,6 +182,7 @@ def main():
     for name, what in CHECKED.items():
         model_by_model(checks, here, name, what)
     others(checks, here)
+    large(checks, here)
     names_and_files(checks, here)
     resolved(checks, here)
     schedules(checks, here)
