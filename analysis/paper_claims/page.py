@@ -67,7 +67,7 @@ def table(settings):
 def ran(settings):
     """What was run, on what, for how long, and what of the whole was not."""
     rows = [["model"], ["learnt first"], ["to forget"], ["schedule (w: warm-up)"], ["retain risk"], ["learning rate"], ["seeds"],
-            ["moving averages"], ["other learning rates"], ["runs, and their time by their own clocks"]]
+            ["moving averages"], ["other learning rates"], ["runs; their time by their own clocks, on one shared core"]]
     for s in settings:
         runs = [run for seeds in s.groups.values() for seed in seeds for run in seed.runs.values()]
         minutes = sum(run["seconds"][0] for run in runs if "seconds" in run and len(run["seconds"])) / 60
