@@ -8,7 +8,7 @@
  *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
  * Pairs are effects of the 40 on each of PAIR_ROWS rows. `loop_seconds`: with every gradient formed when a pair needs it, from LOOP
  * rows; `stored_seconds`: with each formed once and those of the 40 all kept (stored_mb), which large models have no room for.
- * SHARD=full: the data ranks share all states.
+ * SHARD=full: the data ranks share all states; AHEAD=1: and gather blocks ahead of use, as between nodes.
  * Tokens are those of SHARED/bench/tokens.json or, where it is absent, made ones of the same lengths. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
@@ -110,7 +110,7 @@ static void prepare(struct bench *b, const char *config)
     must(shape_parse("bench", config, strlen(config), &b->shape));
     must(grid_new(parallel_job_size() / b->tensor, b->tensor, &b->grid));
     must(layout_new(b->shape, b->grid->tensor_rank, b->tensor, &b->layout));
-    must(layout_share(b->layout, b->grid, getenv("SHARD") ? SHARING_ALL : SHARING_MOMENTS, 1 + K));
+    must(layout_share(b->layout, b->grid, getenv("SHARD") ? SHARING_ALL : SHARING_MOMENTS, 1 + K, getenv("AHEAD")));
     must(state_new("weights", b->layout, &b->weights));
     must(state_new("gradient", b->layout, &b->gradient));
     for (int k = 0; k < K; k++) {

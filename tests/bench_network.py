@@ -25,7 +25,7 @@ def limit(nodes, rate):
 
 
 def measure(nodes, bench, asked):
-    here = {"WHAT": asked.what, "PHASES": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | ({"SHARD": "1"} if asked.shard else {})
+    here = {"WHAT": asked.what, "PHASES": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | ({"SHARD": "1", "AHEAD": "1"} if asked.shard else {})
     program = f"exec taskset -c $OMPI_COMM_WORLD_RANK {bench} {asked.shape} 1 {asked.repetitions}"
     exported = [x for key in here for x in ("-x", key)]
     done = subprocess.run(["mpirun", *nodes.mpirun(1, 1), *exported, "-np", "2", "sh", "-c", program],

@@ -234,7 +234,6 @@ static void what_is_for_later_says_so(void **state)
 
         {"precision: float16", "in.yaml:3:12", "did you mean bfloat16?"},
         {"precision: bfloat16\nparallel: {products: blas}", "in.yaml:3:12", "leave out parallel.products"},
-        {"precision: bfloat16\ntask: generate\ngenerate: {prompt: x}", "in.yaml:3:12", "answers are written in float32"},
         {"parallel: {products: mkl}", "in.yaml:3:22", "parallel.products"},
         {"geffect: {fidelity: maybe}", "in.yaml:3:21", "expected true or false"},
         {"geffect: {curvature: maybe}", "in.yaml:3:22", "geffect.curvature.update: expected true or false"},

@@ -135,7 +135,7 @@ static void check_parts(struct ahead *a, const double *e_whole, const char *what
 static void share(struct ahead *a, enum sharing_of of)
 {
     struct family *f = a->f;
-    TEST_OK(layout_share(f->layout, f->grid, of, 4));
+    TEST_OK(layout_share(f->layout, f->grid, of, 4, of == SHARING_ALL));
     TEST_OK(state_new("gradient", f->layout, &a->gradient));
     f->engine.weights = a->weights = of == SHARING_ALL ? parts_of(a, f->weights) : f->weights;
 }

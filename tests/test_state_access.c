@@ -146,7 +146,7 @@ static bool shares(const struct grid *g, const struct shape *shape, enum sharing
     bool good = true;
     for (int t = 0; t < g->tensor_size; t++) good = layout_new(shape, t, g->tensor_size, &all[t]) == OK && good;
     struct layout *l = all[g->tensor_rank];
-    good = good && state_new("mine", l, &mine) == OK && layout_share(l, g, what, 1) == OK;
+    good = good && state_new("mine", l, &mine) == OK && layout_share(l, g, what, 1, what == SHARING_ALL && half) == OK;
     good = good && state_new_held(what == SHARING_ALL ? "part" : "whole", l, half, &s) == OK;
     if (!all_agree(g, good)) return false;
     fill(g, mine);

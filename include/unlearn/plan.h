@@ -141,6 +141,7 @@ struct plan {
     enum shard shard;        /* as the input asks, or another that is planned for */
     enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
+    bool ahead;              /* and a block of each on its way meanwhile: where the data ranks are on several nodes */
     bool in_turn;       /* the gradients of the risks are held one at a time, and the effects on each found by itself */
     bool in_turn_helps; /* the input asks for all at once, and less memory would do */
     bool apart;         /* the gradient of each regulariser is held by itself too, for its norm */

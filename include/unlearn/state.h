@@ -59,10 +59,10 @@ void layout_free(struct layout *l);
  * whole on a process only while it is acquired. */
 enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
 /** From now on states of this layout are shared among the data ranks of g, of which `most` layers of such states are acquired
- *  at a time. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
-enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most);
+ *  at a time; ahead: another block of each is gathered before its use, or summed behind it. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
+enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead);
 /** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
-size_t layout_share_bytes(const struct layout *l, int data_size, enum sharing_of what, size_t most);
+size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead);
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
 /** The part of a data rank of a layer, in elements of a state.                                                  Local. */
 void layout_part(const struct layout *l, size_t layer, int data_rank, int data_size, size_t *first, size_t *count);

@@ -23,7 +23,7 @@ struct sharing {
     const struct grid *grid; /* borrowed */
     size_t *at;   /* [n_layer+1] where this process's part of a layer begins in a state that is held as parts */
     real *rows;   /* [layout_shared_rows()] for layer_reduce_begin() */
-    size_t small; /* reals of the second buffer: the largest of blocks and final norm, with SHARING_ALL */
+    size_t small; /* reals of the second buffer: the largest of blocks and final norm, or 0 */
     size_t n_hold;
     struct hold *hold; /* [n_hold] */
     /* Of whole states: the gradient whose sums begin in its last pass, whether that is on, how many layers, from the last one

@@ -180,10 +180,11 @@ void plan_share(const struct layout *l, struct plan *p)
     const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs; /* the reference's head too */
     const size_t most = larger(2, larger(p->all.directions, p->all.tangents)) + again;     /* beside the weights */
     p->sharing = p->shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
+    p->ahead = p->sharing == SHARING_ALL && plan_crosses(p, LINK_DATA);
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
-    p->bytes_shared = layout_share_bytes(l, p->data, p->sharing, p->layers);
+    p->bytes_shared = layout_share_bytes(l, p->data, p->layers, p->ahead);
 }
 
 size_t plan_states(const struct plan *p)

@@ -38,21 +38,21 @@ static size_t longest(const struct layout *l, size_t first_layer, size_t end)
     return most;
 }
 
-/* Reals of the two buffers. */
-static void hold_size(const struct layout *l, enum sharing_of what, size_t size[2])
+/* Reals of the two buffers; the second is for what is on its way behind the computation. */
+static void hold_size(const struct layout *l, bool ahead, size_t size[2])
 {
     size[0] = longest(l, 0, l->n_layer);
-    size[1] = what == SHARING_ALL ? longest(l, 1, l->shape->blocks + 2) : 0;
+    size[1] = ahead ? longest(l, 1, l->shape->blocks + 2) : 0;
 }
 
-size_t layout_share_bytes(const struct layout *l, int data_size, enum sharing_of what, size_t most)
+size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead)
 {
     size_t size[2];
-    hold_size(l, what, size);
+    hold_size(l, ahead, size);
     return data_size > 1 ? (most * (size[0] + size[1]) + layout_shared_rows(l)) * sizeof(real) : 0;
 }
 
-enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most)
+enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead)
 {
     enum status st = OK;
     struct sharing *s;
@@ -63,7 +63,7 @@ enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of
     s->of = what, s->grid = g, s->n_hold = most;
     TRY_NEW(s->at, l->n_layer + 1);
     TRY_NEW(s->hold, most);
-    hold_size(l, what, size);
+    hold_size(l, ahead, size);
     s->small = size[1];
     for (size_t i = 0; i < 2 * most; i++) TRY_NEW(s->hold[i / 2].room[i % 2], size[i % 2]);
     TRY_NEW(s->rows, layout_shared_rows(l));

@@ -62,7 +62,7 @@ enum status subject_hashes(const struct inputs *in, const struct plan *p, uint64
     enum status st;
     TRY(grid_new(p->data, p->tensor, &r.grid));
     TRY(layout_new(in->shape, r.grid->tensor_rank, p->tensor, &r.layout));
-    st = layout_share(r.layout, r.grid, p->sharing, 1);
+    st = layout_share(r.layout, r.grid, p->sharing, 1, false);
     if (st == OK) st = state_new_held("weights", r.layout, plan_half(in, plan_held(p, "weights")), &r.weights);
     TRY(grid_agree(r.grid, st));
     TRY(check_trajectory(&r));

@@ -44,7 +44,7 @@ enum status subject_new(const struct inputs *in, const struct plan *p, const str
     s->in = in, s->plan = p;
     TRY(grid_new(p->data, p->tensor, &s->grid));
     st = layout_new(in->shape, s->grid->tensor_rank, p->tensor, &s->layout);
-    if (st == OK) st = layout_share(s->layout, s->grid, p->sharing, p->layers);
+    if (st == OK) st = layout_share(s->layout, s->grid, p->sharing, p->layers, p->ahead);
     if (st == OK) st = state_new_held("weights", s->layout, plan_half(in, plan_held(p, "weights")), &s->weights);
     st = grid_agree(s->grid, st);
 done:

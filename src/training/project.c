@@ -48,8 +48,8 @@ done:
     return st;
 }
 
-/* t->guard->retain is that of the newest batch; added: what t->gradient has beside the forget gradient, NULL: nothing. */
-static void compare(struct training *t, const struct state *added)
+/* t->guard->retain is that of the newest batch, t->gradient the forget gradient by itself. */
+static void compare(struct training *t)
 {
     struct guard *g = t->guard;
     const double share = t->subject->in->config->guard.project;
@@ -58,9 +58,8 @@ static void compare(struct training *t, const struct state *added)
         state_scale(g->retain, (real)share);
         state_add(g->retain, (real)(1 - share), g->mean);
     }
+    guard_dot(t, t->gradient, t->gradient, g->dot);
     guard_dot(t, t->gradient, g->retain, g->dot + n);
-    if (added) guard_dot(t, added, g->retain, g->dot + 2 * n);
-    for (size_t i = 0; i < n && added; i++) g->dot[n + i] -= g->dot[2 * n + i];
     guard_dot(t, g->retain, g->retain, g->dot + 2 * n);
 }
 
@@ -72,7 +71,6 @@ static enum status objective(struct training *t, size_t i)
     struct objective nll;
     struct rows rows;
     enum status st = OK;
-    guard_dot(t, t->gradient, t->gradient, t->guard->dot);
     if (is_regularizer(in)) return OK;
     objective_find("nll", &nll);
     timetable_retain(in->config, i, in->held_out, in->retain->n_row, s->timetable->batch, t->retain_row);
@@ -80,7 +78,7 @@ static enum status objective(struct training *t, size_t i)
     part_weights(t, &nll, &rows, NULL, t->weight);
     TRY(subject_gradient(s, &nll, &rows, t->weight, false, t->guard->retain, t->loss));
     t->update.tokens += (size_t)rows_tokens(&rows);
-    compare(t, NULL);
+    compare(t);
 done:
     return st;
 }
@@ -89,7 +87,7 @@ static void regularizer(struct training *t, size_t k)
 {
     if (k || !is_regularizer(t->subject->in)) return;
     state_copy(t->part, t->guard->retain);
-    compare(t, t->part);
+    compare(t);
 }
 
 static void rectify(struct training *t)
