@@ -96,6 +96,13 @@ def ends(setting, name):
     return "; ".join(spread(f[name]["end"]) for f in found if f)
 
 
+def by_estimator(setting, name="npo-1"):
+    """rho of a run with either estimator, of the seeds that have both."""
+    averages = {s.seed: s[name].rho for s in setting.seeds(estimator="ma") if name in s.runs}
+    full = [s[name].rho for s in setting.seeds() if s.seed in averages]
+    return f"{spread(full)}; {spread(list(averages.values()))}" if averages else ""
+
+
 def first_order(settings):
     """Where first order says what the retain risk does."""
     fits, still = [fidelity.fits(s) for s in settings], [fidelity.fits(s, "r", ("npo-still",)) for s in settings]
@@ -116,7 +123,8 @@ def first_order(settings):
         ["... without AdamW's momentum", *[ends(s, "npo-still") for s in settings]],
         ["lost extraction strength of what should stay, rank correlation over the objectives: with the sum of predicted changes", *rank("aware")],
         ["... with the sum of -lr e_r", *rank("plain")],
-        ["... with the largest |e_r|", *rank("peak")]]
+        ["... with the largest |e_r|", *rank("peak")],
+        ["|e_r|/|e_u| at NPO's peak, beta 1: full sets; the paper's moving average, same seeds", *map(by_estimator, settings)]]
     return markdown(["of the retain risk", *[s.name for s in settings]], rows)
 
 
