@@ -276,7 +276,7 @@ void decoder_aside_begin(struct model *m, const struct slabs *look)
 void decoder_aside_end(struct model *m, const struct slabs *look)
 {
     if (needs_aside(m, look)) state_release(look->aside, head_keeper(m->layout));
-    m->aside_w = (struct tensors){NULL};
+    m->aside_w = (struct tensors){.full = NULL};
 }
 
 real *model_aside_room(struct model *m, const struct batch *b, const struct slab *s)
