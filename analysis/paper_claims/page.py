@@ -72,7 +72,7 @@ def ran(settings):
         runs = [run for seeds in s.groups.values() for seed in seeds for run in seed.runs.values()]
         minutes = sum(run["seconds"][0] for run in runs if "seconds" in run and len(run["seconds"])) / 60
         seeds = lambda estimator: ", ".join(str(x.seed) for x in s.seeds(estimator=estimator)) or "none"
-        rates = ", ".join(f"{float(r):g}x" for r in s.rates())
+        rates = ", ".join(f"{float(r):g}x ({len(s.seeds(r)[0].runs)} runs)" for r in s.rates())
         rates = f"{rates}: seed {s.seeds()[0].seed}" if rates else "none"
         for row, text in zip(rows, (*FACTS[s.name], seeds("full"), seeds("ma"), rates, f"{len(runs)}, {minutes:.0f} min")):
             row.append(text)
