@@ -62,12 +62,12 @@ static inline struct matrix matrix_at(struct matrix a, size_t offset)
 {
     return (struct matrix){a.full ? a.full + offset : NULL, a.half ? a.half + offset : NULL};
 }
-/* To nearest even. A NaN stays one: it comes from a multiplication, which has made it quiet. */
+/* To nearest even. A NaN stays one, made quiet. */
 static inline uint16_t to_half(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
-    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
+    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
 static inline float from_half(uint16_t h)
 {

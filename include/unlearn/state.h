@@ -59,7 +59,8 @@ void layout_free(struct layout *l);
  * whole on a process only while it is acquired. */
 enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
 /** From now on states of this layout are shared among the data ranks of g, of which `most` layers of such states are acquired
- *  at a time; ahead: another block of each is gathered before its use, or summed behind it. ERR_MEMORY. Nothing happens where there is one data rank.                                         Local. */
+ *  at a time; ahead: another block of each is gathered before its use, or summed behind it. Nothing happens where there is one
+ *  data rank. ERR_MEMORY.                                                                                        Local. */
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead);
 /** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
 size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead);
@@ -149,21 +150,20 @@ void state_settle(struct state *s);
 real *state_own(const struct state *s, size_t layer);
 
 /** Sums that begin behind the backward. Says, before rows are added to a gradient by the engine, that these are the last before
- *  state_reduce_after(), which then follows with no other sum or gather of states between. The
- *  engine says when a process has come to its last pass over them: from then on layers that the backward has ended are summed
- *  while it goes on.                                                                                             Local. */
+ *  state_reduce_after(), which then follows with no other sum or gather of states between. The engine says when a process has
+ *  come to its last pass over them: from then on layers that the backward has ended are summed while it goes on.    Local. */
 void state_reduce_soon(struct state *gradient);
 void state_last_pass(struct state *gradient);
 /** Sums the partial gradients of `shared` rows over the tensor ranks, then over the data ranks: after it this process's part of
  *  each layer is complete, which is all that state_dot(), optim_norm() and optim_update() read. Where the layout's states are
  *  not shared, every process has all of it.                                                     Collective over grid. */
 enum status state_reduce(const struct grid *g, struct state *gradient);
-/** Of a complete gradient, leaves each element that is summed over processes on one of them alone, 0 on the others: then something
- *  can be added to it, and state_reduce() completes the sum.                                                     Local. */
-void state_count_once(struct state *gradient);
 /** The same whatever became of the rows, on which all processes have agreed: what has begun is completed. Returns st if that is
  *  not OK.                                                                                      Collective over grid. */
 enum status state_reduce_after(const struct grid *g, struct state *gradient, enum status st);
+/** Of a complete gradient, leaves each element that is summed over processes on one of them alone, 0 on the others: then something
+ *  can be added to it, and state_reduce() completes the sum.                                                     Local. */
+void state_count_once(struct state *gradient);
 /** Completes what is held of a state of which every process has completed its part.       Collective over the data ranks. */
 void state_gather(struct state *s);
 /* The same, layer by layer, behind what else is done; all up to that number are there after the end. */

@@ -13,10 +13,10 @@ bool param_by_kv_heads(const struct layout *l, const struct param *p);
 struct hold {
     real *room[2]; /* of the largest layer; of as many reals as sharing->small */
     bool taken;    /* a state has it */
-    struct held {
-        enum { HELD_NOT, HELD_ACQUIRED, HELD_NEXT, HELD_SUMMED } as;
+    struct whole {
+        enum { WHOLE_NOT, WHOLE_ACQUIRED, WHOLE_NEXT, WHOLE_SUMMED } as;
         size_t layer, number; /* of the gather or the sum */
-    } held[2];
+    } whole[2];
 };
 struct sharing {
     enum sharing_of of;

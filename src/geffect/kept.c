@@ -163,7 +163,7 @@ static size_t rows_wanted(const struct kept *k, int data_rank)
 }
 
 /* How often `room` rows are filled by the data rank that wants the most: all go through as many rounds, for a layer may need
-   them all. */
+ * them all. */
 static size_t rounds(const struct kept *k, size_t room)
 {
     size_t most = 1;

@@ -35,11 +35,7 @@ static inline uint32_t float_bits(real x)
     return u;
 }
 
-static inline uint16_t to_bf16(real x)
-{
-    uint32_t u = float_bits(x), nan = (u & 0x7FFFFFFF) > 0x7F800000;
-    return (uint16_t)(nan ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16); /* a NaN stays one, made quiet */
-}
+static inline uint16_t to_bf16(real x) { return to_half(float_of(float_bits(x))); }
 
 static inline float from_bf16(uint16_t h) { return from_half(h); }
 

@@ -25,66 +25,66 @@ static struct hold *hold_take(struct state *s)
 static void hold_leave(struct state *s)
 {
     struct hold *h = hold_of(s);
-    if (h->held[0].as != HELD_NOT || h->held[1].as != HELD_NOT) return;
+    if (h->whole[0].as != WHOLE_NOT || h->whole[1].as != WHOLE_NOT) return;
     h->taken = false;
     s->hold = 0;
 }
 
-static struct held *find(struct hold *h, int as)
+static struct whole *find(struct hold *h, int as)
 {
     for (int i = 0; i < 2; i++)
-        if ((int)h->held[i].as == as) return &h->held[i];
+        if ((int)h->whole[i].as == as) return &h->whole[i];
     return NULL;
 }
 
-static real *base_of(const struct state *s, const struct held *held)
+static real *base_of(const struct state *s, const struct whole *whole)
 {
     const struct hold *h = hold_of(s);
     size_t first, count;
-    layout_span(s->layout, held->layer, &first, &count);
-    return h->room[held - h->held] - first;
+    layout_span(s->layout, whole->layer, &first, &count);
+    return h->room[whole - h->whole] - first;
 }
 
 static bool is_block(const struct state *s, size_t layer) { return layer >= 1 && layer <= s->layout->shape->blocks; }
 
 /* A buffer that is free and large enough, the smaller one first. */
-static struct held *free_buffer(const struct state *s, struct hold *h, size_t layer)
+static struct whole *free_buffer(const struct state *s, struct hold *h, size_t layer)
 {
     size_t first, count;
     layout_span(s->layout, layer, &first, &count);
-    if (count <= sharing_of(s)->small && h->held[1].as == HELD_NOT) return &h->held[1];
-    return h->held[0].as == HELD_NOT ? &h->held[0] : NULL;
+    if (count <= sharing_of(s)->small && h->whole[1].as == WHOLE_NOT) return &h->whole[1];
+    return h->whole[0].as == WHOLE_NOT ? &h->whole[0] : NULL;
 }
 
 /* The next layer's gather is ended for nothing. */
-static void drop_next(struct state *s, struct held *next)
+static void drop_next(struct state *s, struct whole *next)
 {
     comm_complete(data_ranks(s), next->number);
-    next->as = HELD_NOT;
+    next->as = WHOLE_NOT;
 }
 
 /* A summed layer is added to the part. */
-static void add_summed(struct state *s, struct held *summed)
+static void add_summed(struct state *s, struct whole *summed)
 {
     size_t first, count;
     comm_complete(data_ranks(s), summed->number);
     sharing_part(s->layout, summed->layer, &first, &count);
     held_add(count, base_of(s, summed) + first, matrix_at(state_held(s, summed->layer), first));
-    summed->as = HELD_NOT;
+    summed->as = WHOLE_NOT;
 }
 
 /* A buffer for the layer; what stands in its way is ended. */
-static struct held *take(struct state *s, size_t layer)
+static struct whole *take(struct state *s, size_t layer)
 {
     struct hold *h = hold_take(s);
-    struct held *held = free_buffer(s, h, layer), *other;
-    assert(!find(h, HELD_ACQUIRED));
-    if (!held && (other = find(h, HELD_NEXT))) drop_next(s, other);
-    if (!held && (other = find(h, HELD_SUMMED))) add_summed(s, other);
-    if (!held) held = free_buffer(s, h, layer);
-    assert(held);
-    held->layer = layer;
-    return held;
+    struct whole *whole = free_buffer(s, h, layer), *other;
+    assert(!find(h, WHOLE_ACQUIRED));
+    if (!whole && (other = find(h, WHOLE_NEXT))) drop_next(s, other);
+    if (!whole && (other = find(h, WHOLE_SUMMED))) add_summed(s, other);
+    if (!whole) whole = free_buffer(s, h, layer);
+    assert(whole);
+    whole->layer = layer;
+    return whole;
 }
 
 void part_copy(const struct state *s, size_t layer, struct matrix from, struct matrix to)
@@ -94,57 +94,57 @@ void part_copy(const struct state *s, size_t layer, struct matrix from, struct m
     held_copy(count, matrix_at(from, first), matrix_at(to, first));
 }
 
-static void gather_begin(struct state *s, struct held *held, size_t layer)
+static void gather_begin(struct state *s, struct whole *whole, size_t layer)
 {
     size_t first, count;
     real *base;
-    held->layer = layer;
-    base = base_of(s, held);
+    whole->layer = layer;
+    base = base_of(s, whole);
     layout_span(s->layout, layer, &first, &count);
     part_copy(s, layer, state_held(s, layer), reals(base));
-    held->number = comm_gather_begin(data_ranks(s), base + first, count);
+    whole->number = comm_gather_begin(data_ranks(s), base + first, count);
 }
 
 real *part_acquire(struct state *s, size_t layer)
 {
-    struct held *held = s->hold ? find(hold_of(s), HELD_NEXT) : NULL;
-    if (!held || held->layer != layer) {
-        held = take(s, layer);
-        gather_begin(s, held, layer);
+    struct whole *whole = s->hold ? find(hold_of(s), WHOLE_NEXT) : NULL;
+    if (!whole || whole->layer != layer) {
+        whole = take(s, layer);
+        gather_begin(s, whole, layer);
     }
-    held->as = HELD_ACQUIRED;
-    comm_complete(data_ranks(s), held->number);
-    return base_of(s, held);
+    whole->as = WHOLE_ACQUIRED;
+    comm_complete(data_ranks(s), whole->number);
+    return base_of(s, whole);
 }
 
 void state_expect(struct state *s, size_t layer)
 {
-    struct held *held;
-    if (!s->part || !is_block(s, layer) || find(hold_take(s), HELD_NEXT)) return;
-    if (!(held = free_buffer(s, hold_of(s), layer))) return;
-    gather_begin(s, held, layer);
-    held->as = HELD_NEXT;
+    struct whole *whole;
+    if (!s->part || !is_block(s, layer) || find(hold_take(s), WHOLE_NEXT)) return;
+    if (!(whole = free_buffer(s, hold_of(s), layer))) return;
+    gather_begin(s, whole, layer);
+    whole->as = WHOLE_NEXT;
 }
 
 real *part_acquired(const struct state *s, size_t layer)
 {
-    const struct held *held = find(hold_of(s), HELD_ACQUIRED);
-    assert(held && held->layer == layer);
-    return base_of(s, held);
+    const struct whole *whole = find(hold_of(s), WHOLE_ACQUIRED);
+    assert(whole && whole->layer == layer);
+    return base_of(s, whole);
 }
 
 void part_release(struct state *s)
 {
-    find(hold_of(s), HELD_ACQUIRED)->as = HELD_NOT;
+    find(hold_of(s), WHOLE_ACQUIRED)->as = WHOLE_NOT;
     hold_leave(s);
 }
 
 real *part_add_begin(struct state *s, size_t layer)
 {
-    struct held *held = take(s, layer);
+    struct whole *whole = take(s, layer);
     size_t first, count;
-    real *base = base_of(s, held);
-    held->as = HELD_ACQUIRED;
+    real *base = base_of(s, whole);
+    whole->as = WHOLE_ACQUIRED;
     layout_span(s->layout, layer, &first, &count);
     math_fill(count, 0, base + first);
     return base;
@@ -153,18 +153,18 @@ real *part_add_begin(struct state *s, size_t layer)
 void part_add_end(struct state *s, size_t layer)
 {
     const struct sharing *sharing = sharing_of(s);
-    struct held *held = find(hold_of(s), HELD_ACQUIRED), *before = find(hold_of(s), HELD_SUMMED);
-    held->number = layer_reduce_begin(sharing->grid, s->layout, layer, reals(base_of(s, held)), sharing->rows);
-    held->as = HELD_NOT; /* until the one before is not found under the same name */
+    struct whole *whole = find(hold_of(s), WHOLE_ACQUIRED), *before = find(hold_of(s), WHOLE_SUMMED);
+    whole->number = layer_reduce_begin(sharing->grid, s->layout, layer, reals(base_of(s, whole)), sharing->rows);
+    whole->as = WHOLE_NOT; /* until the one before is not found under the same name */
     if (before) add_summed(s, before);
-    held->as = HELD_SUMMED;
+    whole->as = WHOLE_SUMMED;
 }
 
 void state_settle(struct state *s)
 {
-    struct held *held = s->hold ? find(hold_of(s), HELD_SUMMED) : NULL;
-    if (!held) return;
-    add_summed(s, held);
+    struct whole *whole = s->hold ? find(hold_of(s), WHOLE_SUMMED) : NULL;
+    if (!whole) return;
+    add_summed(s, whole);
     hold_leave(s);
 }
 

@@ -77,14 +77,18 @@ static void products_and_sum(void *context)
 }
 
 /* Where processes share cores, one that waits for a sum gives its core to another, which keeps it until the system takes it
- * away: a sum between products takes longer than one among sums. */
-static bool crowded(const struct plan *p) { return (long)p->node_processes * p->threads > sysconf(_SC_NPROCESSORS_ONLN); }
+ * away: a sum between products takes longer than one among sums.                                Collective over world. */
+static bool crowded(const struct grid *world, int threads)
+{
+    double too_many = world->size > 1 && (long)parallel_node_size() * threads > sysconf(_SC_NPROCESSORS_ONLN);
+    comm_max_double(world->world, &too_many, 1); /* nodes may differ, and all time the same */
+    return too_many > 0;
+}
 
 /* flop/s of the products of a block, of passes of so many tokens; what a sum between them takes, where cores are shared. */
-static enum status product_rate(const struct grid *world, const struct layout *l, const struct plan *plan,
+static enum status product_rate(const struct grid *world, const struct layout *l, size_t tokens, bool waits,
                                 struct rates *r)
 {
-    const size_t tokens = plan->tokens;
     struct products p = {.world = world, .layout = l, .n = at_most(tokens ? tokens : MOST_TOKENS, MOST_TOKENS)};
     double seconds;
     enum status st = OK;
@@ -95,7 +99,7 @@ static enum status product_rate(const struct grid *world, const struct layout *l
     TRY(grid_agree(world, st));
     seconds = timed(world, block_products, &p);
     r->flops = p.flops / seconds;
-    if (crowded(plan)) r->latency = fmax(timed(world, products_and_sum, &p) - seconds, 0);
+    if (waits) r->latency = fmax(timed(world, products_and_sum, &p) - seconds, 0);
 done:
     free(p.x), free(p.y), free(p.w);
     return st;
@@ -146,11 +150,13 @@ enum status rates_measure(const struct inputs *in, const struct plan *p, const s
 {
     const struct config *c = in->config;
     struct layout *l = NULL;
+    bool waits;
     enum status st;
     *r = (struct rates){0};
     st = layout_new(in->shape, 0, p->tensor, &l);
     TRY(grid_agree(world, st));
-    TRY(product_rate(world, l, p, r));
+    waits = crowded(world, p->threads);
+    if (isnan(c->plan.flops) || waits) TRY(product_rate(world, l, p->tokens, waits, r));
     TRY(memory_rates(world, r));
     if (!isnan(c->plan.flops)) r->flops = c->plan.flops;
     if (!isnan(c->plan.bandwidth)) r->bandwidth = c->plan.bandwidth;

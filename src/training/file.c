@@ -52,9 +52,8 @@ static const struct field train_table[] = {
      {"step"},
      FIELD_DOUBLE,
      "nat",
-     "2-norm of the gradient of the regulariser %s times its weight, as it enters gradient_norm; NaN where the memory "
-     "had no room "
-     "for it by itself",
+     "2-norm of the gradient of the regulariser %s times its weight, as it enters gradient_norm; NaN where there "
+     "was no room for it by itself",
      "|weight grad L_reg(S_t; theta_t)|"},
     {"tokens", {"step"}, FIELD_DOUBLE, "1", "tokens of the batch, the regularisers' included", NULL},
     {"seconds", {"step"}, FIELD_DOUBLE, "s", "time that this update took, without measurements", NULL},
