@@ -135,6 +135,7 @@ struct config {
         enum decay decay;
         enum schedule schedule;
         size_t warmup_steps; /* CONFIG_AUTO */
+        enum precision storage;
     } optimizer;
     struct {
         double epochs;

@@ -79,7 +79,7 @@ struct held {
     size_t states;
     enum moment from, to;
     bool moments; /* of which data ranks always keep but their parts */
-    bool half;    /* may be held in bfloat16: no update reads or changes them */
+    bool half;    /* may be held in bfloat16: no weights that an update changes */
 };
 
 /* ---------------------------------------------------------------------------------------------------- parts ----- */
@@ -109,7 +109,7 @@ struct demand {
 };
 void demand_states(struct demand *d, const char *name, size_t n, enum moment from, enum moment to);
 void demand_held(struct demand *d, struct held h); /* states that may be held in bfloat16 among them */
-void demand_moments(struct demand *d, size_t n);
+void demand_moments(struct demand *d, size_t n, bool half);
 void demand_call(struct demand *d, const struct call *c); /* its work, of one process */
 void demand_gather(struct demand *d, enum occasion of);   /* data ranks send each other their parts of a state */
 /* So often all of a state is read or written, and this process's part of one. */
@@ -152,7 +152,7 @@ struct plan {
     const struct part *const *part;   /* [n_part] the parts planned for; borrowed */
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls; of states those of every name */
-    size_t halves;                    /* of all.states: held in bfloat16 */
+    size_t halves, halves_of_moments; /* of all.states, of all.moments: held in bfloat16 */
     double flops_together;            /* of a measurement that holds the gradients of all risks */
     size_t bytes_kept;                /* what the activations would be without recomputation */
     size_t bytes_logits;              /* what they would be with all logits held besides */

@@ -190,8 +190,9 @@ void plan_share(const struct layout *l, struct plan *p)
 size_t plan_states(const struct plan *p)
 {
     const size_t part = p->all.moments + (p->sharing == SHARING_ALL ? p->all.states : 0);
-    const size_t half =
-        p->halves * (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) / 2; /* half of it saved */
+    const size_t half = (p->halves * (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) +
+                         p->halves_of_moments * p->bytes_part) /
+                        2; /* is saved */
     return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state - half + p->bytes_shared;
 }
 

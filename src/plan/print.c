@@ -8,7 +8,8 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 static enum status print_memory(const struct plan *p, struct text *out)
 {
     char halves[64] = "";
-    if (p->halves) snprintf(halves, sizeof halves, " (%zu of half that, in bfloat16)", p->halves);
+    const size_t n = p->halves + p->halves_of_moments;
+    if (n) snprintf(halves, sizeof halves, " (%zu of half that, in bfloat16)", n);
     return text_print(
         out,
         "memory     %.1f MB a process: %.1f at start, %zu states of %.1f%s, %.1f activations, %.1f products, %.1f "
