@@ -66,20 +66,25 @@ done:
     return st;
 }
 
-/* Data ranks share the weights where the memory of any would not do. */
+/* Data ranks share the weights where the memory of any would not do, and if that helps. */
 static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
 {
     const struct machine m = {
         .processes = world->size, .node_processes = parallel_node_size(), .room = least_room(world)};
-    double beyond;
+    struct plan full;
+    double beyond, more;
     enum status st;
     TRY(grid_agree(world, layout(in, &m, p)));
     beyond = !plan_fits(&m, p);
     comm_max_double(world->world, &beyond, 1);
     if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1) goto done;
-    p->unshared = p->bytes, p->shard = SHARD_FULL;
-    st = sizes(in, p);
-    st = grid_agree(world, st);
+    full = *p;
+    full.unshared = p->bytes, full.shard = SHARD_FULL;
+    st = sizes(in, &full);
+    TRY(grid_agree(world, st));
+    more = full.bytes >= p->bytes;
+    comm_max_double(world->world, &more, 1);
+    if (more == 0) *p = full;
 done:
     return st;
 }
