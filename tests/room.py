@@ -79,6 +79,7 @@ def goes_on(checks, place, precision):
     if not whole or not other:
         return
     checks.check(whole["train.h5"]["loss"] != other["train.h5"]["loss"], f"{precision}: with plenty sums are others, or this shows nothing")
+    (place.directory / "out/run.finished").unlink()  # or nothing is left to do
     for step in (2, 3):
         shutil.rmtree(place.directory / f"out/checkpoint-{step}")
     log, found = made(checks, place, precision, f"{precision}, gone on", settings(place, 3), ("--restart",), ROOM=PLENTY)
