@@ -29,7 +29,6 @@ void optim_free(struct optim *o);
 /** From now on matrices alone decay: no norm, no bias; and of the layers from `unreached` on, which get no gradient from any
  *  loss (0: all layers do), none.                                                                               Local. */
 enum status optim_decay_matrices(struct optim *o, const struct layout *l, size_t unreached);
-void optim_decay_all(struct optim *o); /* as it was before */
 /** lr of update t = 0 ... steps-1: lr t/warmup while t < warmup (0 first, as Hugging Face does), then constant, or linear
  *  to 0 at t = steps, or half a cosine to 0.                                                                    Local. */
 double optim_rate(const struct optim_settings *set, size_t t);

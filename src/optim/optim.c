@@ -40,12 +40,6 @@ done:
     return st;
 }
 
-void optim_decay_all(struct optim *o)
-{
-    free(o->decays);
-    o->decays = NULL;
-}
-
 double optim_rate(const struct optim_settings *set, size_t t)
 {
     double left;

@@ -162,8 +162,6 @@ done:
     return grid_agree(s->grid, st);
 }
 
-void training_decay_all(struct training *t) { optim_decay_all(t->optim); }
-
 void training_free(struct training *t)
 {
     if (!t) return;
