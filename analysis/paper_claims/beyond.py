@@ -15,7 +15,7 @@ RISKS = {"u": "unlearn", "r": "retain"}
 def largest_tenth(values):
     """Share of the sum of magnitudes that the largest tenth of them has."""
     sizes = np.sort(abs(values))[::-1]
-    return sizes[:max(round(TENTH * len(sizes)), 1)].sum() / sizes.sum()
+    return sizes[:max(round(TENTH * len(sizes)), 1)].sum() / max(sizes.sum(), 1e-300)
 
 
 def cheapest_half(gain, cost):
