@@ -8,7 +8,7 @@
  *      of_peak    the same by the rate of multiply-adds in registers, which the library does not touch
  * Pairs are effects of the 40 on each of PAIR_ROWS rows. `loop_seconds`: with every gradient formed when a pair needs it, from LOOP
  * rows; `stored_seconds`: with each formed once and those of the 40 all kept (stored_mb), which large models have no room for.
- * SHARD=full: the data ranks share all states; AHEAD=1: and gather blocks ahead of use, as between nodes.
+ * TOKENS=1024: of a pass. SHARD=full: the data ranks share all states; AHEAD=1: and gather blocks ahead of use, as between nodes.
  * Tokens are those of SHARED/bench/tokens.json or, where it is absent, made ones of the same lengths. */
 #include "unlearn/geffect.h"
 #include "unlearn/optim.h"
@@ -29,11 +29,12 @@ static const struct {
     {"M3", "{\"model_type\":\"llama\",\"hidden_size\":768,\"num_hidden_layers\":12,\"num_attention_heads\":12,"
            "\"intermediate_size\":2048,\"vocab_size\":4096,\"max_position_embeddings\":1024,\"eos_token_id\":0}"},
 };
-enum { BATCH = 16, STEPS = 2, TOKENS = 1024, VOCABULARY = 4096, K = 2 };
+enum { BATCH = 16, STEPS = 2, VOCABULARY = 4096, K = 2 };
 
 struct bench {
     const char *name, *products;
     int threads, tensor;
+    size_t tokens;
     double rate, peak; /* of sgemm and multiply-adds before the measurement; the better of before and after counts */
     struct grid *grid;
     struct shape *shape;
@@ -93,10 +94,10 @@ static void prepare(struct bench *b, const char *config)
     json_t *root = NULL;
     struct optim_settings set = {
         .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .steps = 1000};
-    struct model_limits most = {.rows = TOKENS,
-                                .outputs = TOKENS,
-                                .sequences = TOKENS,
-                                .longest = 512,
+    struct model_limits most = {.rows = b->tokens,
+                                .outputs = b->tokens,
+                                .sequences = b->tokens,
+                                .longest = smaller(512, b->tokens),
                                 .objectives = 2,
                                 .tangents = K,
                                 .keep_tangents = true};
@@ -121,7 +122,7 @@ static void prepare(struct bench *b, const char *config)
     weights_random(b->shape, 1, b->weights);
     must(model_new(b->layout, b->grid, &most, &model, NULL));
     b->engine =
-        (struct engine){.grid = b->grid, .layout = b->layout, .model = model, .weights = b->weights, .tokens = TOKENS};
+        (struct engine){.grid = b->grid, .layout = b->layout, .model = model, .weights = b->weights, .tokens = b->tokens};
     must(engine_room_new(&b->engine, &rows, false, NULL));
     b->every = calloc(256, sizeof *b->every);
     for (size_t i = 0; i < 256; i++) b->every[i] = i;
@@ -204,7 +205,7 @@ static void phases(const struct bench *b)
 static void pairs_open(struct bench *b, struct pairs **w, struct rows *r, struct rows *with)
 {
     const size_t room = ((size_t)512 << 20) / pairs_token_bytes(b->layout), all = b->train->first[PAIR_ROWS];
-    struct pairs_limits most = {.rows = PAIR_ROWS, .tokens = room < TOKENS ? TOKENS : room};
+    struct pairs_limits most = {.rows = PAIR_ROWS, .tokens = room < b->tokens ? b->tokens : room};
     if (most.tokens > all) most.tokens = all;
     most.outputs = most.tokens, most.sequences = PAIR_ROWS;
     *r = (struct rows){.data = b->forget, .n = b->forget->n_row, .row = b->every};
@@ -344,6 +345,7 @@ static const struct {
 int main(int argc, char **argv)
 {
     struct bench b = {.threads = argc > 2 ? atoi(argv[2]) : 1, .tensor = argc > 4 ? atoi(argv[4]) : 1};
+    const char *asked = getenv("TOKENS");
     int n = argc > 3 ? atoi(argv[3]) : 5;
     double *seconds;
     const char *config = NULL, *name[N_MULTIPLIER] = {"blas", "onednn", "bfloat16"};
@@ -353,7 +355,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 1; i++)
         if (!strcmp(shapes[i].name, argv[1])) b.name = shapes[i].name, config = shapes[i].config;
     while (argc > 5 && products < N_MULTIPLIER && strcmp(name[products], argv[5])) products++;
-    if (!config || b.threads < 1 || n < 1 || b.tensor < 1 || products == N_MULTIPLIER) {
+    b.tokens = asked ? (size_t)strtoul(asked, NULL, 10) : 1024;
+    if (!config || b.tokens < 128 /* the longest row has 101 */ || b.threads < 1 || n < 1 || b.tensor < 1 ||
+        products == N_MULTIPLIER) {
         fprintf(stderr, "usage: bench M1|M2|M3 THREADS [REPETITIONS [TENSOR [blas|onednn|bfloat16]]]\n");
         return 2;
     }

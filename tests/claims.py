@@ -17,7 +17,7 @@ from paper_claims.summary import Setting  # noqa: E402
 
 STEPS = [0, 4]
 NORM = 1e-4  # relative, of e_u = -|grad R_u|^2 in float: sums of a million products taken in two orders
-ONE = {"SEEDS": "42", "RATES": ""}
+ONE = {"SEEDS": "42", "RATES": "", "BEYOND": ""}
 SHORT = ONE | {"MORE": "train.steps=4 geffect.every=4 optimizer.warmup_steps=1 optimizer.lr=1e-3 "
                "geffect.gram=true geffect.risks.retain.rows=10 evaluate.every=4 evaluate.rows=10"}
 AVERAGES = "ga-ma npo-1-ma po-ma rmu-first-ma rmu-second-ma gd-ma kl-ma rr-ma"

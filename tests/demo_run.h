@@ -39,7 +39,7 @@ static inline void demo_plan(struct demo_run *d, const struct machine *m)
 {
     d->plan = (struct plan){0};
     if (plan_layout(d->in, &d->timetable, m, &d->plan) != OK ||
-        plan_sizes(d->in, &d->timetable, m, N_DEMO_PARTS, demo_parts, &d->plan) != OK)
+        plan_choose(d->in, &d->timetable, m, N_DEMO_PARTS, demo_parts, &d->plan) != OK)
         fail_msg("%s", fail_message());
 }
 

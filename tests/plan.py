@@ -9,9 +9,9 @@ checks = Checks("plan")
 MESSAGES = 15  # MB that the MPI library may hold of messages where other programs make a rank late (seen: 10)
 
 
-def planned(ranks=1, code=0, **plan):
+def planned(ranks=1, code=0, parallel=None, **plan):
     """The end of --check for this machine, its weights not drawn where it is another one."""
-    text = bench_plan.settings("auto", "auto") | {"plan": plan}
+    text = bench_plan.settings("auto", "auto", **(parallel or {})) | {"plan": plan}
     (checks.directory / "input.yaml").write_text(json.dumps(text))
     done = run(["--check", "input.yaml"], ranks, precisions()[0], checks.directory)
     checks.check(done.returncode == code, f"--check, {plan}", done.stderr)
@@ -46,10 +46,11 @@ def another_machine():
 
 
 def too_little_memory():
-    small, large = (layouts(planned(processes=8, per_node=2, memory=m)) for m in (130e6, 16e9))
+    large_passes = {"tokens": 1024}
+    small, large = (layouts(planned(processes=8, per_node=2, memory=m, parallel=large_passes)) for m in (130e6, 16e9))
     checks.check(all(fits for *_, fits in large.values()), "a large node has room", str(large))
     checks.check(small[2, 4, ""][3] and not small[8, 1, ""][3], "a small one for some layouts", str(small))
-    text = planned(processes=2, per_node=2, memory=125e6)
+    text = planned(processes=2, per_node=2, memory=125e6, parallel=large_passes)
     said = r"^advice     none fits: take (\d+) processes, 2 on each node: parallel: \{data: (\d+), tensor: (\d+)\}"
     more = re.search(said, text, re.M)
     checks.check(more and int(more[1]) == 4 == int(more[2]) * int(more[3]), "how many more are needed", text)

@@ -26,7 +26,7 @@ static void the_defaults_of_data_and_model_are_those_of_the_design(void **state)
     assert_int_equal(c->parallel.tensor, CONFIG_AUTO);
     assert_int_equal(c->parallel.threads, CONFIG_AUTO);
     assert_int_equal(c->parallel.tokens, CONFIG_AUTO);
-    assert_int_equal(c->parallel.shard, SHARD_NONE);
+    assert_int_equal(c->parallel.shard, SHARD_AUTO);
     assert_int_equal(c->parallel.recompute, RECOMPUTE_AUTO);
     assert_true(c->parallel.logits == CONFIG_AUTO);
     assert_int_equal(c->parallel.risks, RISKS_AUTO);

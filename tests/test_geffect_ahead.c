@@ -20,7 +20,7 @@ static size_t differing_layers(const struct ahead *a)
     const double tol = a->gradient->part ? PARTS_TOL : 0;
     size_t n = 0, first, count;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const real *got = state_own(a->gradient, layer), *want = a->want->data;
+        const real *got = state_own(a->gradient, layer).full, *want = a->want->data;
         double off = 0, largest = 0;
         sharing_part(l, layer, &first, &count);
         for (size_t i = first; i < first + count; i++) {
@@ -59,7 +59,7 @@ static real *a_weight(const struct ahead *a)
     size_t first, count;
     if (!a->weights->part) return a->weights->data + layout_find(l, 1, ROLE_O)->offset;
     sharing_part(l, 1, &first, &count);
-    return state_own(a->weights, 1) + first;
+    return state_own(a->weights, 1).full + first;
 }
 
 /* The same to the last bit; a rank whose rows fail leaves nobody waiting, and nothing on its way that would meet what follows. */
@@ -89,7 +89,7 @@ static struct state *parts_of(const struct ahead *a, const struct state *whole)
     TEST_OK(state_new("parts", l, &s));
     for (size_t layer = 0; layer < l->n_layer; layer++) {
         sharing_part(l, layer, &first, &count);
-        math_copy(count, whole->data + first, state_own(s, layer) + first);
+        math_copy(count, whole->data + first, state_own(s, layer).full + first);
     }
     return s;
 }

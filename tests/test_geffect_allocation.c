@@ -43,7 +43,7 @@ static void step(struct scene *s, struct optim *o, struct pairs *w)
 
 static void a_step_allocates_nothing_after_the_first(void **state)
 {
-    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4, NULL};
+    const struct optim_settings set = {OPTIM_ADAMW, LR_LINEAR, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, 1, 4, NULL, false, 0};
     for (size_t i = 0; i < n_scene; i++) {
         struct pairs *w = pairs_made(&scenes[i]);
         struct optim *o;

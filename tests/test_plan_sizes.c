@@ -210,14 +210,28 @@ static void logits_are_held_where_there_is_room(void **state)
     }
 }
 
-/* The risks' gradients in turn before the norms of regularisers, and these where another process has to, whatever room is here; not
- * in turn where something compares the risks' gradients with the update. */
+static struct plan plan_within(const char *const *more, const struct machine *m)
+{
+    struct demo_run d;
+    struct plan p;
+    demo_inputs(&d, more);
+    demo_plan(&d, m);
+    p = d.plan;
+    demo_free(&d);
+    return p;
+}
+
+/* The risks' gradients in turn before the norms of regularisers; not in turn where something compares the risks' gradients with the
+ * update; and as the run was begun, whatever room is here. */
 static void gradients_are_held_as_memory_asks(void **state)
 {
-    static const char *const plain[] = {"parallel={data: 1, tensor: 1}", NULL}, *const kept[] = {"geffect.fidelity=true",
-                                                                                                 NULL};
-    static const char *const least[] = {"parallel={data: 1, tensor: 1, recompute: block, logits: 256, risks: together}",
-                                        NULL};
+    static const char *const plain[] = {"parallel={data: 1, tensor: 1, tokens: 1024}", NULL}, *const kept[] = {
+                                                                                                  "geffect.fidelity=true",
+                                                                                                  NULL};
+    static const char *const least[] = {
+        "parallel={data: 1, tensor: 1, recompute: block, logits: 256, risks: together, tokens: 1024}", NULL};
+    const struct way both = {.data = 1, .tensor = 1, .tokens = 1024, .in_turn = true},
+                     turn = {.data = 1, .tensor = 1, .tokens = 1024, .in_turn = true, .apart = true};
     const struct plan wide = plan_of(plain, 1), narrow = plan_of(least, 1);
     const struct {
         const char *const *more;
@@ -231,21 +245,159 @@ static void gradients_are_held_as_memory_asks(void **state)
          true,
          false,
          1 + 1}, /* the part that norms want takes what turns save */
-        {plain, {.room = SIZE_MAX, .in_turn = true, .merged = true}, true, false, 1 + 1},
-        {plain, {.room = SIZE_MAX, .in_turn = true}, true, true, 1 + 2},
-        {kept, {.room = 0, .in_turn = true}, false, true, 1 + 6},
+        {plain, {.room = SIZE_MAX, .then = &both}, true, false, 1 + 1},
+        {plain, {.room = SIZE_MAX, .then = &turn}, true, true, 1 + 2},
+        {kept, {.room = SIZE_MAX, .then = &turn}, false, true, 1 + 6},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct machine m = cases[i].m;
-        struct demo_run d;
+        struct plan p;
         m.processes = m.node_processes = 1, m.resident = 1000;
-        demo_inputs(&d, cases[i].more);
-        demo_plan(&d, &m);
-        assert_int_equal(d.plan.in_turn, cases[i].in_turn);
-        assert_int_equal(d.plan.apart, cases[i].apart);
-        assert_int_equal(d.plan.all.states, cases[i].states);
-        demo_free(&d);
+        p = plan_within(cases[i].more, &m);
+        assert_int_equal(p.in_turn, cases[i].in_turn);
+        assert_int_equal(p.apart, cases[i].apart);
+        assert_int_equal(p.all.states, cases[i].states);
     }
+}
+
+/* Behind logits, which cost less and change no bit, and before recomputation, which costs more; to the longest row at last. */
+static void passes_are_smaller_where_there_is_no_room(void **state)
+{
+    static const char *const open[] = {"parallel={data: 1, tensor: 1}", NULL},
+                             *const few[] = {"parallel={data: 1, tensor: 1, logits: 256}", NULL},
+                             *const fixed[] = {"parallel={data: 1, tensor: 1, tokens: 1024}", NULL};
+    struct machine m = {.processes = 1, .node_processes = 1, .resident = 1000};
+    struct plan p;
+    m.room = plan_of(open, 1).bytes;
+    p = plan_within(open, &m);
+    assert_int_equal(p.tokens, 1024);
+    m.room = plan_of(few, 1).bytes;
+    p = plan_within(open, &m);
+    assert_int_equal(p.tokens, 1024);
+    assert_int_equal(p.model.logits, MODEL_SLAB);
+    m.room--;
+    p = plan_within(open, &m);
+    assert_int_equal(p.tokens, 512);
+    assert_int_equal(p.tokens_usual, 1024);
+    assert_false(p.model.recompute);
+    assert_true(p.bytes <= m.room);
+    p = plan_within(fixed, &m);
+    assert_int_equal(p.tokens, 1024);
+    assert_true(p.model.recompute);
+    m.room = 0;
+    p = plan_within(open, &m);
+    assert_int_equal(p.tokens, p.model.longest);
+    assert_true(p.tokens < 128 && p.model.rows == p.tokens);
+}
+
+/* One way each to hold the rest. */
+#define FIXED "tokens: 1024, recompute: none, logits: 1024, risks: together"
+static void states_are_shared_where_there_is_no_room(void **state)
+{
+    static const char *const open[] = {"objective.regularizer=[]", "parallel={data: 2, tensor: 1, " FIXED "}", NULL},
+                             *const none[] = {open[0], "parallel={data: 2, tensor: 1, shard: none, " FIXED "}", NULL},
+                             *const one[] = {open[0], "parallel={data: 1, tensor: 2, " FIXED "}", NULL};
+    struct machine m = {.processes = 2, .node_processes = 2, .resident = 1000, .room = SIZE_MAX};
+    const size_t bytes = plan_within(none, &m).bytes, layers = plan_within(one, &m).bytes;
+    struct plan p = plan_within(open, &m);
+    assert_int_equal(p.sharing, SHARING_MOMENTS);
+    assert_int_equal(p.bytes, bytes);
+    m.room = bytes;
+    assert_int_equal(plan_within(open, &m).sharing, SHARING_MOMENTS);
+    m.room = bytes - 1;
+    p = plan_within(open, &m);
+    assert_int_equal(p.sharing, SHARING_ALL);
+    assert_int_equal(p.unshared, bytes);
+    assert_true(p.bytes < bytes);
+    assert_int_equal(plan_within(none, &m).sharing, SHARING_MOMENTS);
+    m.room = 0; /* neither fits: the smaller */
+    assert_int_equal(plan_within(open, &m).sharing, SHARING_ALL);
+    m.room = layers - 1;
+    assert_int_equal(plan_within(one, &m).sharing, SHARING_MOMENTS); /* one data rank has nobody to share with */
+}
+
+/* Of four processes: two data ranks by rule, sharing all if they must; one, if that is the only one that fits. */
+static void another_layout_is_taken_where_only_that_fits(void **state)
+{
+    static const char *const open[] = {auto_layout[0], auto_layout[1], "objective.regularizer=[]", "parallel={" FIXED "}",
+                                       NULL},
+                             *const asked[] = {open[0], open[1], open[2], "parallel={data: 2, shard: full, " FIXED "}",
+                                               NULL},
+                             *const other[] = {open[0], open[1], open[2], "parallel={data: 1, " FIXED "}", NULL},
+                             *const more[] = {open[0], open[1], open[2], "parallel={data: 4, shard: full, " FIXED "}",
+                                              NULL};
+    struct machine m = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX};
+    const size_t full = plan_within(asked, &m).bytes, layers = plan_within(other, &m).bytes;
+    struct plan p = plan_within(open, &m);
+    assert_true(layers < full && full < plan_within(more, &m).bytes);
+    assert_int_equal(p.data, 2);
+    assert_int_equal(p.ruled.tensor, 0);
+    m.room = full;
+    p = plan_within(open, &m);
+    assert_int_equal(p.data, 2);
+    assert_int_equal(p.sharing, SHARING_ALL);
+    m.room = full - 1;
+    p = plan_within(open, &m);
+    assert_int_equal(p.data, 1);
+    assert_int_equal(p.tensor, 4);
+    assert_int_equal(p.ruled.data, 2);
+    assert_int_equal(p.ruled.bytes, full);
+    assert_int_equal(p.bytes, layers);
+    m.room = layers - 1; /* none: the rule's */
+    assert_int_equal(plan_within(open, &m).data, 2);
+}
+
+static void a_run_goes_on_as_it_was_begun(void **state)
+{
+    static const char *const open[] = {auto_layout[0], auto_layout[1], NULL},
+                             *const said[] = {auto_layout[0], auto_layout[1],
+                                              "parallel={data: 4, shard: none, tokens: 700}", NULL};
+    const struct way then = {.data = 1, .tensor = 4, .tokens = 300, .apart = true},
+                     full = {.data = 2, .tensor = 2, .shard = SHARD_FULL, .tokens = 300, .apart = true};
+    struct machine m = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX, .then = &then};
+    struct plan p = plan_within(open, &m);
+    assert_int_equal(p.tensor, 4);
+    assert_int_equal(p.tokens, 300);
+    assert_true(p.as_then);
+    m.room = 0; /* it does not fit any more */
+    p = plan_within(open, &m);
+    assert_false(p.as_then);
+    m.then = &full, m.room = SIZE_MAX;
+    p = plan_within(open, &m);
+    assert_int_equal(p.sharing, SHARING_ALL);
+    assert_int_equal(p.tokens, 300);
+    p = plan_within(said, &m); /* what the input says now counts */
+    assert_int_equal(p.data, 4);
+    assert_int_equal(p.sharing, SHARING_MOMENTS);
+    assert_int_equal(p.tokens, 700);
+}
+
+/* What one process chooses is the same plan where another is told to take it. */
+static void what_is_chosen_can_be_taken(void **state)
+{
+    static const char *const open[] = {auto_layout[0], auto_layout[1], NULL};
+    const struct machine wide = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX};
+    struct machine narrow = wide;
+    struct plan a = plan_within(open, &wide), b;
+    struct demo_run d;
+    struct way way;
+    narrow.room = (a.bytes - 1000) / 3 + 1000;
+    a = plan_within(open, &narrow);
+    way = plan_way(&a);
+    demo_inputs(&d, open);
+    demo_plan(&d, &wide);
+    assert_int_equal(plan_take(d.in, &d.timetable, &wide, N_DEMO_PARTS, demo_parts, &way, &d.plan), OK);
+    b = d.plan;
+    demo_free(&d);
+    assert_true(a.tokens < 1024 || a.model.logits || a.sharing == SHARING_ALL); /* something was given up */
+    assert_int_equal(b.bytes, a.bytes);
+    assert_int_equal(b.data, a.data);
+    assert_int_equal(b.sharing, a.sharing);
+    assert_int_equal(b.tokens, a.tokens);
+    assert_int_equal(b.in_turn, a.in_turn);
+    assert_int_equal(b.apart, a.apart);
+    assert_int_equal(b.model.logits, a.model.logits);
+    assert_int_equal(b.model.recompute, a.model.recompute);
 }
 
 static void auto_gives_every_data_rank_four_rows_of_an_update(void **state)
@@ -270,6 +422,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(fewer_rows_of_logits_take_less),
         cmocka_unit_test(logits_are_held_where_there_is_room),
         cmocka_unit_test(gradients_are_held_as_memory_asks),
+        cmocka_unit_test(passes_are_smaller_where_there_is_no_room),
+        cmocka_unit_test(states_are_shared_where_there_is_no_room),
+        cmocka_unit_test(another_layout_is_taken_where_only_that_fits),
+        cmocka_unit_test(a_run_goes_on_as_it_was_begun),
+        cmocka_unit_test(what_is_chosen_can_be_taken),
         cmocka_unit_test(auto_gives_every_data_rank_four_rows_of_an_update),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

@@ -3,7 +3,8 @@
 #include "unlearn/training_priv.h"
 
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-5; /* relative to the largest, of sums of a million reals */
-static const char *layout = "parallel={data: auto, tensor: auto}"; /* main() takes the other one too */
+static const char *layout =
+    "parallel={data: auto, tensor: auto, tokens: 1024, shard: none}"; /* main() takes the other one too */
 
 struct guarded_run {
     struct demo_run d;
@@ -391,7 +392,7 @@ int main(int argc, char **argv)
     if (parallel_start(&argc, &argv) != OK) return 1;
     failed = cmocka_run_group_tests_name("training: the guard, tensor ranks", tests, NULL, NULL);
     if (parallel_job_size() == 2) {
-        layout = "parallel={data: 2, tensor: 1}";
+        layout = "parallel={data: 2, tensor: 1, tokens: 1024, shard: none}";
         failed += cmocka_run_group_tests_name("training: the guard, data ranks", tests, NULL, NULL);
     }
     parallel_end();

@@ -100,9 +100,22 @@ def utility(setting):
     return {name: np.mean(rows, axis=0) for name, rows in found.items()}
 
 
-def correlations(setting, draws=2000):
-    """{predictor: (rank correlation with the strength lost, low, high)} over the objectives; 95 % by drawing objectives anew."""
-    rows = np.array(list(utility(setting).values()))
+def published(setting, what="utility"):
+    """As utility(), of the seeds whose trainings were scored as TOFU does, and what the run lost of such a number."""
+    found, scored = {}, {s.seed: s for s in setting.seeds(estimator="scores")}
+    for seed in setting.seeds():
+        for name in with_fidelity(seed) if seed.seed in scored else ():
+            run, scores = seed[name], scored[seed.seed].runs.get(name)
+            if scores is not None:
+                e_r, lost = run.whole("r"), scores[what][0] - scores[what][-1]
+                found.setdefault(name, []).append((between(run, -run["lr"] * e_r).sum(),
+                                                   between(run, np.append(run["predicted_r"], 0)).sum(), abs(e_r).max(), lost))
+    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+
+
+def correlations(setting, draws=2000, of=utility):
+    """{predictor: (rank correlation with what is lost, low, high)} over the objectives; 95 % by drawing objectives anew."""
+    rows = np.array(list(of(setting).values()))
     if len(rows) < 5:
         return {}
     random, found = np.random.default_rng(1), {}

@@ -4,7 +4,7 @@ from string import Template
 
 import numpy as np
 
-from . import fidelity
+from . import fidelity, grid
 from .claims import titles
 from .verdict import answers, key, number, spread, told
 
@@ -18,8 +18,8 @@ FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rat
     "stories260K": ("Llama, 5 blocks, width 64, 260 K parameters, tied embeddings", "100 + 600 rows of TOFU, 30 epochs",
                     "100 rows of forget05", "62 updates of 4 x 2 rows, w = 12, effects every 5",
                     "100 rows of those trained on, after the 400 held out", "1e-3"),
-    "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "TOFU", "40 rows of forget01",
-                "12 updates of 16 rows, w = 2, effects every 1", "60 rows", "by the rule"),
+    "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "40 + 600 rows of TOFU, 6 epochs, in bfloat16", "40 rows of forget01",
+                "12 updates of 16 rows, w = 2, effects every 2", "60 rows", "by the rule: 5e-4"),
 }
 
 
@@ -124,13 +124,66 @@ def first_order(settings):
         ["lost extraction strength of what should stay, rank correlation over the objectives: with the sum of predicted changes", *rank("aware")],
         ["... with the sum of -lr e_r", *rank("plain")],
         ["... with the largest |e_r|", *rank("peak")],
+        *lost_utility(settings),
         ["|e_r|/|e_u| at NPO's peak, beta 1: full sets; the paper's moving average, same seeds", *map(by_estimator, settings)]]
     return markdown(["of the retain risk", *[s.name for s in settings]], rows)
 
 
+def lost_utility(settings):
+    """Rank correlations with TOFU's model utility lost."""
+    ranks = [fidelity.correlations(s, of=fidelity.published) for s in settings]
+    rank = lambda name: ["{:.2f} ({:.2f} to {:.2f})".format(*r[name]) if r else "" for r in ranks]
+    return [["lost model utility of TOFU, rank correlation over the objectives, first seed: with the sum of predicted changes", *rank("aware")],
+            ["... with the sum of -lr e_r", *rank("plain")], ["... with the largest |e_r|", *rank("peak")]]
+
+
+SEEN = ("ga", "wga", "tnpo", "npo-1", "po", "rmu-second", "kl")
+
+
+def beyond(settings):
+    """Of tokens, pairs and curvature: what the trainings have at the measured step with the largest |e_r|."""
+    rows = []
+    for s in settings:
+        for seed in s.seeds(estimator="seen"):
+            for name in SEEN:
+                if name not in seed.runs:
+                    continue
+                run = seed[name]
+                t = int(np.argmax(abs(run.e_r)))
+                u = min(t, len(run["first_r"]) - 1)
+                at = lambda q: f"{100 * run[q][t]:.0f} %"
+                rows.append([f"{s.name}: {name}", number(run.steps[t]), number(run["token_same"][t]), at("token_cheap"), at("token_unlikely_r"),
+                             at("token_tenth_r"), at("pair_payers"), at("pair_causes"), number(run["pair_alike"][t]),
+                             " / ".join(number(run[f"{q}_r"][u]) for q in ("first", "second", "actual"))])
+    head = ["", "step", "tokens: correlation of both effects", "cheapest half costs", "unlikely tokens' share", "largest tenth of tokens",
+            "tenth of rows that pays most", "tenth of rows that costs most", "pairs: with alike questions",
+            "one update: first / second order / measured"]
+    return markdown(head, rows) if rows else "Not measured."
+
+
+def trade_offs(settings):
+    """The best of each objective's grid, and the claims that speak of trade-offs, of all settings whose grid is whole."""
+    texts, rows = [], []
+    for s in settings:
+        try:
+            chosen, seeds = grid.best(s), grid.seeds_of_best(s)
+            bound = grid.threshold(s)
+        except (KeyError, IndexError):
+            continue
+        texts.append(f"On {s.name} (threshold {number(bound)}): " + "; ".join(
+            f"{a.claim.__name__.upper()} {MARKS[a.verdict]}, {a.held} of {len(a.parts)} seeds" for a in grid.answers(s)) + ".")
+        for name, (run, rate, reached) in chosen.items():
+            ends = [spread([x[name][q][-1] for x in seeds]) if seeds else "" for q in ("loss_r", "probability_u", "strength_r", "strength_u")]
+            rows.append([f"{s.name}: {name}", f"{float(rate):g}x, {grid.IN_WORDS.get(run, run)}", "yes" if reached else "no", *ends])
+    head = ["", "best", "down to the threshold", "loss on what stays", "probability of the forgotten", "strength of what stays",
+            "of the forgotten"]
+    return " ".join(texts), markdown(head, rows)
+
+
 def values(settings):
     """The numbers of page.txt."""
-    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "first_order": first_order(settings)}
+    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "first_order": first_order(settings),
+            "trade_offs": trade_offs(settings)[0]}
 
 
 # ---------------------------------------------------------------------------------------------------------- the appendix
@@ -166,12 +219,20 @@ def trust_table(setting):
     return markdown(head, rows)
 
 
+BEYOND = """First seed, at the measured step with the largest |e_r|. Tokens: correlation over the tokens of what each does to both risks; the
+least share of e_r with which half of e_u is to be had by choosing tokens (50 %: there is no choice); the share of e_r that tokens with p < 0.01
+carry; that of the largest tenth. Pairs of rows: shares of what is paid by the tenth of the kept rows that pays most, and caused by the tenth of
+the forgotten that costs most; rank correlation of what a pair pays with the common words of both questions. Curvature: change of the
+retain risk by the next update."""
+
+
 def appendix(settings):
     parts = [(HERE / "details.txt").read_text()]
     for s in settings:
         parts += [f"## {s.name}", details(s),
                   f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
                   f"### First order against measurement on {s.name}, retain risk", trust_table(s)]
+    parts += ["## What the paper could not see", BEYOND, beyond(settings), "## The best of each objective's grid", *trade_offs(settings)]
     return "\n\n".join(p.strip() for p in parts) + "\n"
 
 

@@ -5,7 +5,8 @@ A line holds a curve over the measured steps, or some numbers:
     seed,rate,estimator,run,quantity,values         values: apart by blanks, five digits
     42,1,full,ga,e_r,-0.00178 -0.0032 ...
 
-rate: factor of the setting's learning rate; estimator: full (sets) or ma (moving average). Quantities of a run:
+rate: factor of the setting's learning rate; estimator: full (sets) or ma (moving average), or what else was measured of the same
+training: seen, scores. Quantities of a run:
 
     step, lr, warmup, length    measured steps, the learning rate there, the end of the warm-up, the last update
     e_u, e_r                    effects of the objective trained on what is to be forgotten, and kept; of a regulariser: e_u:kl ...
@@ -16,7 +17,9 @@ rate: factor of the setting's learning rate; estimator: full (sets) or ma (movin
     value, inverse_confidence   of the objective, mean over the rows (ga)
     apart                       distance of npo's effects on rows from the nearest multiple of ga's, for falling beta (ga-npo): C9
     pg_rank, pg_middle, pg_worst    of npo's weights and PG-effects of rows: C10
-    evaluated, strength_u ..., probability_u ...    steps, and mean scores of the rows there
+    evaluated, strength_u ..., probability_u ..., loss_r    steps, and mean scores of the rows there; loss of what should stay
+    utility, quality, rouge_u ...       model utility, forget quality (a p-value) and their parts (scores; retrained: that model's)
+    token_..., pair_..., first_u, second_u ...      at some steps: see beyond.py (seen)
     seconds                     what the run took by its own clock
 """
 import re
@@ -29,16 +32,14 @@ import numpy as np
 from unlearn_report.effects import Measured
 from unlearn_report.run import Run
 
+from . import beyond
+from .fidelity import rank_correlation
+
 RISKS = {"u": "unlearn", "r": "retain"}
 SETS = {"u": "forget", "r": "retain"}
+BESIDE = ("ma", "seen", "scores")
 BY_GROUP = ("ga", "wga", "npo-1", "tnpo")
 GROUP = re.compile(r"seed(\d+)(?:-x([\d.]+))?")
-
-
-def ranks(x):
-    """Ranks of values, equal ones share their mean."""
-    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count + 1) / 2)[inverse]
 
 
 def distance(x, y):
@@ -63,7 +64,7 @@ def weights_and_effects(f, weight, risks):
     weight = weight[at].ravel()
     middle = (weight > 0.2) & (weight < 0.8)
     worst = (pg_u < np.quantile(pg_u, 0.25)) & (pg_r < np.quantile(pg_r, 0.25))
-    return {"pg_rank": [np.corrcoef(ranks(weight), ranks(-abs(pg_r)))[0, 1]], "pg_middle": [middle.sum()],
+    return {"pg_rank": [rank_correlation(weight, -abs(pg_r))], "pg_middle": [middle.sum()],
             "pg_worst": [(middle & worst).sum()]}
 
 
@@ -99,7 +100,7 @@ def measured(directory, name):
     return got
 
 
-def scores(directory):
+def scores(directory, published=False):
     """{quantity: values} of evaluation.h5."""
     with h5py.File(directory / "evaluation.h5") as f:
         sets, metrics = list(f["set"].asstr()[:]), list(f["metric"].asstr()[:])
@@ -107,23 +108,45 @@ def scores(directory):
         for short, of in SETS.items():
             for name, metric in (("strength", "extraction_strength"), ("probability", "probability")):
                 got[f"{name}_{short}"] = f["mean"][:, sets.index(of), metrics.index(metric)]
+        got["loss_r"] = f["risk"][:, sets.index(SETS["r"])]
+        return got | beyond.published(f) if published else got
+
+
+def seconds(complete):
+    took = re.search(r"^total ([0-9.]+) s", complete.read_text(), re.MULTILINE)
+    return {"seconds": [float(took[1])] if took else []}
+
+
+def seen(directory):
+    """{quantity: values} of a training measured once more."""
+    run = Run(directory)
+    got = beyond.seen(run)
+    run.close()
     return got
+
+
+def quantities(run, estimator):
+    if estimator == "seen":
+        return seen(run)
+    if estimator == "scores":
+        return scores(run, published=True)
+    got = measured(run, run.name) if (run / "geffect.h5").exists() else {}
+    return got | scores(run) if (run / "evaluation.h5").exists() else got
 
 
 def rows(directory):
     """(seed, rate, estimator, run, quantity, values) of every complete run below a directory of inputs/claims.sh."""
     for complete in sorted(Path(directory).glob("seed*/*/complete")):
         run, group = complete.parent, GROUP.fullmatch(complete.parent.parent.name)
-        if not group:
-            continue
-        got = measured(run, run.name) if (run / "geffect.h5").exists() else {}
-        if (run / "evaluation.h5").exists():
-            got |= scores(run)
-        took = re.search(r"^total ([0-9.]+) s", complete.read_text(), re.MULTILINE)
-        got["seconds"] = [float(took[1])] if took else []
-        estimator = "ma" if run.name.endswith("-ma") else "full"
-        for quantity, values in got.items():
-            yield int(group[1]), group[2] or "1", estimator, run.name.removesuffix("-ma"), quantity, values
+        if group:
+            name, _, last = run.name.rpartition("-")
+            name, estimator = (name, last) if last in BESIDE else (run.name, "full")
+            for quantity, values in (quantities(run, estimator) | seconds(complete)).items():
+                yield int(group[1]), group[2] or "1", estimator, name, quantity, values
+    retrained = Path(directory) / "retrained-scores"
+    if (retrained / "complete").exists():
+        for quantity, values in scores(retrained, published=True).items():
+            yield 42, "1", "scores", "retrained", quantity, values
 
 
 def write(directory, path):

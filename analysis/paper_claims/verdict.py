@@ -94,7 +94,8 @@ def answers(setting, estimator="full"):
                 answer.parts.append(parts)
         for rate in setting.rates() if estimator == "full" else ():
             parts = [ask(claim, s)[0] for s in setting.seeds(rate)]
-            if parts and None not in parts:
+            parts = [p for p in parts if p is not None]  # of the grid's best, other seeds have some runs
+            if parts:
                 answer.rates[rate] = all(any(p.holds is not None and not p.holds for p in ps) for ps in parts)
         found.append(answer)
     return found

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT
-from paper_claims import draw, fidelity, page, summarise, verdict
+from paper_claims import beyond, draw, fidelity, grid, page, summarise, verdict
 from paper_claims.claims import CLAIMS, part
 from paper_claims.summary import Curves, Setting
 
@@ -118,3 +118,22 @@ def test_the_pictures_are_drawn(tmp_path):
     for name, figure in (("trust", draw.trust(settings)), ("curves", draw.curves(settings[-1]))):
         draw.save(figure, tmp_path / f"{name}.png", 40)
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+# ------------------------------------------------------------------------------------------------ what the paper could not see
+def test_half_of_the_gain_costs_least_where_it_is_cheap():
+    assert beyond.cheapest_half(np.array([1.0, 1, 1, 1]), np.array([1.0, 1, 1, 1])) == pytest.approx(0.5)
+    assert beyond.cheapest_half(np.array([2.0, 2]), np.array([0.0, 4])) == pytest.approx(0)
+    assert beyond.cheapest_half(np.array([1.0, 3]), np.array([1.0, 9])) == pytest.approx(0.4)
+    assert beyond.largest_tenth(np.array([-5.0] + [1] * 9)) == pytest.approx(5 / 14)
+
+
+def test_the_best_of_a_grid_has_forgotten_and_keeps_most():
+    setting = Setting(ROOT / "analysis/paper_claims/demo.csv")
+    bound = grid.threshold(setting)
+    for objective, (name, rate, reached) in grid.best(setting).items():
+        of = {(n, r): run for n, r, run in grid.candidates(setting, grid.VALUES[objective])}
+        mine = of.pop((name, rate))
+        assert reached == (mine["probability_u"][-1] <= bound)
+        better = [x for x in of.values() if x["probability_u"][-1] <= bound and x["loss_r"][-1] < mine["loss_r"][-1]]
+        assert not better or not reached

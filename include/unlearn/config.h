@@ -18,7 +18,7 @@ enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER };
 enum combine_over { COMBINE_GLOBAL, COMBINE_MICRO_BATCH };
 enum dual_update { DUAL_STEP, DUAL_EPOCH };
 enum whose_products { PRODUCTS_OF_AUTO, PRODUCTS_OF_BLAS, PRODUCTS_OF_ONEDNN };
-enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL };
+enum shard { SHARD_NONE, SHARD_OPTIMIZER, SHARD_FULL, SHARD_AUTO };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 enum risks_held { RISKS_AUTO, RISKS_TOGETHER, RISKS_IN_TURN };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
@@ -135,6 +135,7 @@ struct config {
         enum decay decay;
         enum schedule schedule;
         size_t warmup_steps; /* CONFIG_AUTO */
+        enum precision storage;
     } optimizer;
     struct {
         double epochs;

@@ -111,7 +111,8 @@ enum random_stream {
     STREAM_DIRECTION,
     STREAM_TEST,
     STREAM_ESTIMATOR,
-    STREAM_GENERATION
+    STREAM_GENERATION,
+    STREAM_ROUNDING
 };
 uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t counter);
 double random_uniform(uint64_t seed, uint32_t stream, uint64_t counter);         /* in [0, 1), 53 bits */

@@ -1,4 +1,5 @@
-/* optim: AdamW and SGD over a state, learning-rate schedules, gradient norm.                                          */
+/* optim: AdamW and SGD over a state, learning-rate schedules, gradient norm. Moments may be held in bfloat16; the weights that
+ * are updated are reals. */
 #ifndef UNLEARN_OPTIM_H
 #define UNLEARN_OPTIM_H
 #include "unlearn/core.h"
@@ -14,6 +15,8 @@ struct optim_settings {
     double clip;          /* largest norm of the whole gradient; 0: none */
     size_t warmup, steps; /* updates of the run */
     const bool *frozen;   /* [n_param] parameters that are not updated; borrowed; NULL: none */
+    bool half;            /* both moments are held in bfloat16, rounded at random: see values.c */
+    uint64_t seed;        /* of that */
 };
 struct optim {
     struct optim_settings set;
@@ -26,7 +29,6 @@ void optim_free(struct optim *o);
 /** From now on matrices alone decay: no norm, no bias; and of the layers from `unreached` on, which get no gradient from any
  *  loss (0: all layers do), none.                                                                               Local. */
 enum status optim_decay_matrices(struct optim *o, const struct layout *l, size_t unreached);
-void optim_decay_all(struct optim *o); /* as it was before */
 /** lr of update t = 0 ... steps-1: lr t/warmup while t < warmup (0 first, as Hugging Face does), then constant, or linear
  *  to 0 at t = steps, or half a cosine to 0.                                                                    Local. */
 double optim_rate(const struct optim_settings *set, size_t t);
@@ -40,9 +42,7 @@ double optim_scale(const struct optim_settings *set, double norm);
  *                                                                                       Collective over the data ranks. */
 void optim_update(struct optim *o, struct state *gradient, double norm, struct state *weights);
 /** The change to first order that this update will make, but without making it: dot [n_param] = <direction, weights after -
- *  weights before> of each parameter, what this process counts: sum over layout_sums() to complete. scratch has
- *  optim_scratch() reals.                                                                                       Local. */
+ *  weights before> of each parameter, what this process counts: sum over layout_sums() to complete.              Local. */
 void optim_predict(const struct optim *o, const struct state *gradient, double norm, const struct state *weights,
-                   const struct state *direction, real *scratch, double *dot);
-size_t optim_scratch(const struct layout *l);
+                   const struct state *direction, double *dot);
 #endif

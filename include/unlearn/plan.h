@@ -79,7 +79,7 @@ struct held {
     size_t states;
     enum moment from, to;
     bool moments; /* of which data ranks always keep but their parts */
-    bool half;    /* may be held in bfloat16: no update reads or changes them */
+    bool half;    /* may be held in bfloat16: no weights that an update changes */
 };
 
 /* ---------------------------------------------------------------------------------------------------- parts ----- */
@@ -109,7 +109,7 @@ struct demand {
 };
 void demand_states(struct demand *d, const char *name, size_t n, enum moment from, enum moment to);
 void demand_held(struct demand *d, struct held h); /* states that may be held in bfloat16 among them */
-void demand_moments(struct demand *d, size_t n);
+void demand_moments(struct demand *d, size_t n, bool half);
 void demand_call(struct demand *d, const struct call *c); /* its work, of one process */
 void demand_gather(struct demand *d, enum occasion of);   /* data ranks send each other their parts of a state */
 /* So often all of a state is read or written, and this process's part of one. */
@@ -128,17 +128,35 @@ struct part {
 enum { MOST_PARTS = 4 };
 struct machine { /* what the job runs on */
     int processes, node_processes;
-    size_t resident;      /* bytes that this process has already: libraries, inputs */
-    size_t room;          /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
-    size_t node;          /* bytes that all processes of a node may have together */
-    bool in_turn, merged; /* what the memory of some process asks of all: struct plan's in_turn, and not its apart */
+    size_t resident;        /* bytes that this process has already: libraries, inputs */
+    size_t room;            /* bytes that every process may have at most, those among them; SIZE_MAX: not known */
+    size_t node;            /* bytes that all processes of a node may have together */
+    const struct way *then; /* how this run was begun, where it goes on, on as many processes; NULL: it begins */
+};
+/* What a plan decides where the input leaves it open: the same on every process. Members of struct plan and its model. */
+struct way {
+    int data, tensor;
+    enum shard shard;
+    size_t tokens;
+    bool apart, in_turn;
+    size_t logits;
+    bool recompute;
 };
 struct plan {
     int data, tensor, threads, node_processes;
     size_t tokens;           /* most tokens of a pass */
+    size_t tokens_usual;     /* what they were with all the memory that they can use */
     size_t tokens_evaluated; /* the same for an evaluation, whose rows may be longer */
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
-    enum shard shard;        /* as the input asks, or another that is planned for */
+    enum shard shard;        /* as the input asks, chosen, or another that is planned for */
+    size_t unshared; /* bytes of a process with shard: none, which the memory would not hold; 0: that was not tried */
+    struct
+        plan_ruled { /* the layout that the rule would have, which the memory would not hold; tensor 0: it is this one */
+        int data, tensor;
+        size_t bytes;
+    } ruled;
+    size_t room;             /* as in struct machine */
+    bool as_then;            /* what last bits depend on is as struct machine's `then` */
     enum sharing_of sharing; /* what the data ranks share of states */
     size_t layers;           /* of shared states that are whole at a time */
     bool ahead;              /* and a block of each on its way meanwhile: where the data ranks are on several nodes */
@@ -152,7 +170,7 @@ struct plan {
     const struct part *const *part;   /* [n_part] the parts planned for; borrowed */
     struct demand demand[MOST_PARTS]; /* [n_part] */
     struct demand all;                /* sums of memory and work, largest calls; of states those of every name */
-    size_t halves;                    /* of all.states: held in bfloat16 */
+    size_t halves, halves_of_moments; /* of all.states, of all.moments: held in bfloat16 */
     double flops_together;            /* of a measurement that holds the gradients of all risks */
     size_t bytes_kept;                /* what the activations would be without recomputation */
     size_t bytes_logits;              /* what they would be with all logits held besides */
@@ -160,11 +178,26 @@ struct plan {
     size_t bytes_part, bytes_shared; /* of a state that is shared; of the layers that are whole */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
-/** Sets data, tensor, shard and threads of p: as the input asks, or chosen. s NULL: nothing is trained.              Local. */
+/** Sets data, tensor, shard and threads of p: as the input asks, or by rule. s NULL: nothing is trained.              Local. */
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p);
-/** Sets the sizes of passes, memory and work for these parts, on the layout that p has.                       Local. */
-enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
-                       const struct part *const *part, struct plan *p);
+/** From p as plan_layout() leaves it: chooses what the input leaves open, by the memory, and sets the sizes of passes, memory and
+ *  work for these parts.                                                                                       Local. */
+enum status plan_choose(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
+                        const struct part *const *part, struct plan *p);
+/** The same, with all of it chosen already.                                                                    Local. */
+enum status plan_take(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
+                      const struct part *const *part, const struct way *way, struct plan *p);
+struct way plan_way(const struct plan *p);
+/** Plans for the parts and threads of `like` on processes / tensor x tensor ranks; all else is chosen.           Local. */
+enum status plan_on(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *like,
+                    int tensor, enum shard shard, struct plan *p);
+/** Whether so many processes can be so many tensor ranks, and share so among their data ranks. */
+bool plan_possible(const struct inputs *in, const struct timetable *s, int processes, int tensor, enum shard shard);
+bool plan_fits(const struct machine *m, const struct plan *p);
+/** The first layout that fits: with the fewest tensor ranks, and those with shard: full last. shard: SHARD_AUTO, or this alone.
+ *                                                                                                              Local. */
+enum status plan_first_fitting(const struct inputs *in, struct timetable *s, const struct machine *m,
+                               const struct plan *like, enum shard shard, bool *found, struct plan *p);
 /** The bytes that this process may have at most, by its limits and its share of what this node has free, when it has `base`
  *  of them already; SIZE_MAX: nothing says.                                                                   Local. */
 size_t plan_room(int node_processes, size_t base);
@@ -186,6 +219,8 @@ double plan_seconds(const struct plan *p, enum occasion of, const struct rates *
 bool plan_crosses(const struct plan *p, enum link link);
 /** The lines of the log and of --check. */
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out);
+/** What the data ranks share; where that was open, why. */
+enum status plan_print_shared(const struct inputs *in, const struct plan *p, struct text *out);
 /** Hash of all input values that affect results, independent of their spelling; measured: names of the probes. */
 uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t weights, uint64_t reference);
 
@@ -215,8 +250,6 @@ struct home {
 /** Gives every such state its memory. *out [*n] is the caller's to free; *memories (may be NULL): how many there are. ERR_MEMORY.
  *                                                                                                               Local. */
 enum status plan_homes(const struct inputs *in, const struct plan *p, size_t *n, struct home **out, size_t *memories);
-/** Most tokens of a pass of updates and measurements. */
-size_t plan_pass_tokens(const struct inputs *in);
 /** Most tokens of any pass of updates, measurements and evaluations. */
 size_t plan_most_tokens(const struct plan *p);
 /** Tokens of n rows; row NULL: of the first n rows. */

@@ -65,7 +65,7 @@ struct probe {
     /* adds what it needs in addition to the effects: states, directions, bytes, flops */
     void (*demand)(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d);
     /* adds a line of its own to the plan, which ends */
-    enum status (*print)(const struct inputs *in, const struct layout *l, struct text *out);
+    enum status (*print)(const struct inputs *in, const struct plan *p, const struct layout *l, struct text *out);
     struct field_list fields;    /* its fields of geffect.h5 */
     const struct axis *own_axis; /* [n_own_axis] the fields' axes that only it has, without values */
     size_t n_own_axis;           /* at most MOST_AXES */

@@ -31,6 +31,9 @@ enum status restart_find(const char *dir, const struct config *c, const struct g
 void restart_free(struct restart *r);
 /** What other library than the BLAS multiplied when it was made, as math_onednn() has it; NULL: none. Rank 0, borrowed. */
 const char *restart_products(const struct restart *r);
+/** What the run was begun with of which last bits depend, into *way; false: on another number of processes.
+ *                                                                                            Collective over world. */
+bool restart_way(const struct restart *r, const struct grid *world, struct way *way);
 /** "restart ..." for the log: from where, and whether to the last bit. Rank 0. */
 enum status restart_describe(const struct restart *r, const struct plan *p, struct text *out);
 /** Whether models and data have the content that they had. ERR_INPUT names the key.             Collective over the job. */

@@ -108,9 +108,9 @@ struct state {
     real *rows;                  /* of a layout that is not shared: scratch of state_reduce(); owned */
 };
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
-/** The same, held in bfloat16 if `half`: what is written to it is rounded. Not for what an update reads or changes. */
+/** The same, held in bfloat16 if `half`: what is written to it is rounded. Not for weights that an update changes. */
 enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out);
-enum status state_new_moment(const char *name, const struct layout *l,
+enum status state_new_moment(const char *name, const struct layout *l, bool half,
                              struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);
 enum status state_poison(struct state *s); /* from now on acquire returns a copy that release fills with NaN */
@@ -145,9 +145,12 @@ void state_expect(struct state *s, size_t layer);
 struct tensors state_add_begin(struct state *s, size_t layer);
 void state_add_end(struct state *s, size_t layer);
 void state_settle(struct state *s);
-/** This process's part of a layer: base such that base + the offset of an element of it is the element; not of a state in
- *  bfloat16.                                                                                                    Local. */
-real *state_own(const struct state *s, size_t layer);
+/** This process's part of a layer: base such that base + the offset of an element of it is the element.         Local. */
+struct matrix state_own(const struct state *s, size_t layer);
+/* Elements of states, held either way: to = from; to += factor x, rounded once; <x, y>, the same for any number of threads. */
+void held_copy(size_t n, struct matrix from, struct matrix to);
+void held_add(size_t n, real factor, struct matrix x, struct matrix to);
+double held_dot(size_t n, struct matrix x, struct matrix y);
 
 /** Sums that begin behind the backward. Says, before rows are added to a gradient by the engine, that these are the last before
  *  state_reduce_after(), which then follows with no other sum or gather of states between. The engine says when a process has

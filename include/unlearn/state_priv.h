@@ -54,9 +54,4 @@ size_t layout_shared_rows(const struct layout *l);
  *  summed at once.                                                                               Collective over grid. */
 size_t layer_reduce_begin(const struct grid *g, const struct layout *l, size_t layer, struct matrix base, real *rows);
 
-/** state_own() of any state. */
-struct matrix state_held(const struct state *s, size_t layer);
-/* Elements of states, held either way: to = from; to += x. */
-void held_copy(size_t n, struct matrix from, struct matrix to);
-void held_add(size_t n, const real *x, struct matrix to);
 #endif

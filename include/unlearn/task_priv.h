@@ -85,8 +85,9 @@ const char *products_said(void);
 /* ----------------------------------------------------------------------------------------------------- files ----- */
 /** Refuses to read anything that lies where the run removes or replaces files.                                   Local. */
 enum status inputs_spared(const struct options *o, const struct config *c);
-/** The output directory with run.log, before anything costly; to go on, also the checkpoint, or r->finished.
- *                                                                                              Collective over the job. */
+/** To go on: holds the output directory, finds the checkpoint, or says r->finished.              Collective over world. */
+enum status run_resume(struct run *r, size_t updates, const struct grid *world);
+/** The output directory, where it is not held yet, and run.log, before anything costly.         Collective over the job. */
 enum status run_directory(struct run *r, const struct options *o);
 /** input.yaml, geffect.h5, train.h5, evaluation.h5: what there is to fill.                      Collective over the job. */
 enum status run_files(struct run *r);
@@ -113,6 +114,9 @@ extern const char help_summary[], help_stops[], help_errors[], help_symbols[];
 enum status reference_input(struct text *out);
 enum status reference_output(struct text *out);
 enum status reference_manual(struct text *out);
+
+/** plan_room() of the process that has least.                                                    Collective over world. */
+size_t least_room(const struct grid *world);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
 void report_kernels(void);                 /* the BLAS library's, and a warning where they are far below the processor */

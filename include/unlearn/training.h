@@ -41,8 +41,6 @@ enum status training_files(file_say *say, void *to);
 
 enum status training_new(struct subject *s, struct training **out);
 void training_free(struct training *t);
-/** From now on all parameters decay: see inputs_decay_all().                                                   Local. */
-void training_decay_all(struct training *t);
 
 /** Computes the complete batch gradient of update i, t->gradient, and sets t->update.       Collective over the job. */
 enum status training_gradient(struct training *t, size_t i);

@@ -54,7 +54,6 @@ struct guard {
     uint64_t start;    /* the bits of the risk at the first measurement; NaN: there was none */
     uint64_t within;   /* 1 + the step of the last checkpoint within the budget; 0: there is none */
     size_t checkpoint; /* step of the newest one; SIZE_MAX: none */
-    real *scratch;     /* for optim_predict(), as the next */
     double *predicted; /* [n_param] */
 };
 /* One action of the guard. All functions but wanted() may be NULL; what they remember stands in struct guard. */

@@ -185,6 +185,11 @@ static enum status check_prompts(const struct config *c)
 static enum status check_precision(const struct config *c)
 {
     struct place place = config_place(c, "precision");
+    if (c->precision != PRECISION_BFLOAT16 && c->optimizer.storage == PRECISION_BFLOAT16) {
+        place = config_place(c, "optimizer.storage");
+        return fail(ERR_INPUT, "%s: optimizer.storage: bfloat16 needs precision: bfloat16: give it too",
+                    place_text(&place));
+    }
     if (c->precision != PRECISION_BFLOAT16) return OK;
     if (c->parallel.products == PRODUCTS_OF_BLAS)
         return fail(ERR_INPUT, "%s: precision: the BLAS library has no products in bfloat16: leave out parallel.products",

@@ -1,7 +1,7 @@
 /* AdamW (Loshchilov & Hutter 2019; defaults and decay as torch.optim.AdamW) and SGD, of the part of a state
  * that a process has. Which
  * parameters decay is as transformers' Trainer has it: neither norms nor biases, which are the vectors of every family; nor what no loss reaches, which has no gradient in PyTorch, not even a zero. */
-#include "unlearn/optim.h"
+#include "unlearn/optim_priv.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -12,8 +12,8 @@ enum status optim_new(const struct optim_settings *set, const struct layout *l, 
     TRY_NEW(o, 1);
     o->set = *set;
     if (set->kind == OPTIM_ADAMW) {
-        TRY(state_new_moment("first moment", l, &o->m));
-        TRY(state_new_moment("second moment", l, &o->v));
+        TRY(state_new_moment("first moment", l, set->half, &o->m));
+        TRY(state_new_moment("second moment", l, set->half, &o->v));
     }
     *out = o, o = NULL;
 done:
@@ -40,12 +40,6 @@ done:
     return st;
 }
 
-void optim_decay_all(struct optim *o)
-{
-    free(o->decays);
-    o->decays = NULL;
-}
-
 double optim_rate(const struct optim_settings *set, size_t t)
 {
     double left;
@@ -55,17 +49,19 @@ double optim_rate(const struct optim_settings *set, size_t t)
     return set->schedule == LR_LINEAR ? set->lr * left : set->lr * 0.5 * (1 - cos(3.14159265358979323846 * left));
 }
 
+static double squares(size_t n, struct matrix x) { return x.full ? math_sum_squares(n, x.full) : held_dot(n, x, x); }
+
 double optim_norm(const struct grid *g, const bool *frozen, const struct state *gradient)
 {
     const struct layout *l = gradient->layout;
     double sum = 0;
     size_t first, count;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const real *x = state_own(gradient, layer);
+        const struct matrix x = state_own(gradient, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             if (frozen && frozen[i]) continue;
             param_part(l, &l->param[i], true, &first, &count);
-            sum += math_sum_squares(count, x + first);
+            sum += squares(count, matrix_at(x, first));
         }
     }
     comm_sum_double(layout_sums(l, g), &sum, 1);
@@ -77,29 +73,43 @@ double optim_scale(const struct optim_settings *set, double norm)
     return set->clip > 0 && norm > set->clip ? set->clip / norm : 1;
 }
 
-/* m and v NULL: plain SGD */
-static void update_param(const struct optim *o, const struct adamw *a, double scale, size_t i, size_t n, const real *g,
-                         real *m, real *v, real *w)
+/* The update of this parameter. */
+static struct adamw update_of(const struct optim *o, const struct adamw *a, size_t i)
 {
     struct adamw own = *a;
     if (o->decays && !o->decays[i]) own.decay = 0;
-    if (m)
-        adamw_update(&own, n, g, scale, m, v, w);
-    else
-        sgd_update(own.lr, own.decay, n, g, scale, w);
+    return own;
 }
 
-static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, struct state *gradient,
-                         struct state *weights)
+/* Of the whole model. */
+static uint64_t elements(const struct param *p) { return (uint64_t)p->rows * p->cols; }
+
+static struct matrix moment_at(const struct state *moment, size_t layer, size_t at)
+{
+    return moment ? matrix_at(state_own(moment, layer), at) : reals(NULL);
+}
+
+static struct values values_of(const struct optim *o, const struct state *gradient, const struct state *weights,
+                               size_t layer, size_t at)
+{
+    return (struct values){matrix_at(state_own(gradient, layer), at), moment_at(o->m, layer, at),
+                           moment_at(o->v, layer, at), state_own(weights, layer).full + at};
+}
+
+static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, uint64_t element,
+                         const struct state *gradient, const struct state *weights)
 {
     const struct layout *l = weights->layout;
-    real *w = state_own(weights, layer), *g = state_own(gradient, layer);
-    real *m = o->m ? state_own(o->m, layer) : NULL, *v = o->v ? state_own(o->v, layer) : NULL;
+    const uint32_t key = update_key(o->set.seed, o->done);
     for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
+        const struct param *p = &l->param[i];
+        const struct adamw own = update_of(o, a, i);
+        struct values of;
         size_t at, n;
-        if (o->set.frozen && o->set.frozen[i]) continue;
-        param_part(l, &l->param[i], false, &at, &n);
-        update_param(o, a, scale, i, n, g + at, m ? m + at : NULL, v ? v + at : NULL, w + at);
+        param_part(l, p, false, &at, &n);
+        of = values_of(o, gradient, weights, layer, at);
+        if (!o->set.frozen || !o->set.frozen[i]) update_values(&own, scale, p, at - p->offset, n, &of, key, element);
+        element += elements(p);
     }
 }
 
@@ -115,36 +125,21 @@ static struct adamw next_update(const struct optim *o)
                           .step = o->done + 1};
 }
 
-size_t optim_scratch(const struct layout *l)
-{
-    size_t most = 0;
-    for (size_t i = 0; i < l->n_param; i++) {
-        const size_t n = l->param[i].row_count * l->param[i].col_count;
-        if (most < n) most = n;
-    }
-    return 3 * most;
-}
-
-/* The update is made in the scratch, by the code that makes it in earnest. */
 void optim_predict(const struct optim *o, const struct state *gradient, double norm, const struct state *weights,
-                   const struct state *direction, real *scratch, double *dot)
+                   const struct state *direction, double *dot)
 {
     const struct layout *l = weights->layout;
     const struct adamw a = next_update(o);
     for (size_t i = 0; i < l->n_param; i++) {
         const size_t layer = l->param[i].layer;
-        const real *from = state_own(weights, layer);
-        real *w = scratch, *m = NULL, *v = NULL;
+        const struct adamw own = update_of(o, &a, i);
+        struct values of;
         size_t at, n;
         dot[i] = 0;
         param_part(l, &l->param[i], true, &at, &n); /* every element moves by itself */
         if ((o->set.frozen && o->set.frozen[i]) || !n) continue;
-        math_copy(n, from + at, w);
-        if (o->m) m = w + n, math_copy(n, state_own(o->m, layer) + at, m);
-        if (o->v) v = w + 2 * n, math_copy(n, state_own(o->v, layer) + at, v);
-        update_param(o, &a, optim_scale(&o->set, norm), i, n, state_own(gradient, layer) + at, m, v, w);
-        math_add_scaled(n, -1, from + at, w);
-        dot[i] = math_dot(n, state_own(direction, layer) + at, w);
+        of = values_of(o, gradient, weights, layer, at);
+        dot[i] = predict_values(&own, optim_scale(&o->set, norm), n, &of, matrix_at(state_own(direction, layer), at));
     }
 }
 
@@ -153,9 +148,12 @@ void optim_update(struct optim *o, struct state *gradient, double norm, struct s
     enum phase before = phase_enter(PHASE_OPTIMISER);
     const double scale = optim_scale(&o->set, norm);
     const struct adamw a = next_update(o);
+    const struct layout *l = weights->layout;
+    uint64_t element = 0;
     size_t sent = 0;
-    for (size_t layer = 0; layer < weights->layout->n_layer; layer++) {
-        update_layer(o, &a, scale, layer, gradient, weights);
+    for (size_t layer = 0; layer < l->n_layer; layer++) {
+        update_layer(o, &a, scale, layer, element, gradient, weights);
+        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) element += elements(&l->param[i]);
         sent = state_gather_begin(weights, layer);
     }
     o->done++;

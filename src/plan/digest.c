@@ -55,6 +55,7 @@ static enum status settings(const struct inputs *in, const char *measured, struc
                        c->optimizer.clip));
         if (c->train.combine != COMBINE_GLOBAL)
             TRY(text_print(t, "combine %d by %zu\n", (int)c->train.combine, c->train.batch_size));
+        if (c->optimizer.storage != PRECISION_FLOAT32) TRY(text_print(t, "storage %d\n", (int)c->optimizer.storage));
         if (c->optimizer.weight_decay > 0) TRY(text_print(t, "decay %d\n", (int)c->optimizer.decay));
         TRY(text_print(t, "train %.17g %zu %zu %d %d\n", c->train.epochs, c->train.steps,
                        c->train.batch_size * c->train.accumulation, c->train.shuffle, (int)c->train.pair_retain));

@@ -74,7 +74,7 @@ enum status plan_layout(const struct inputs *in, const struct timetable *s, cons
                     place_text(&c->parallel.place), n);
     p->data = (int)data;
     p->tensor = (int)tensor;
-    p->shard = c->parallel.shard;
+    p->shard = c->parallel.shard == SHARD_AUTO ? SHARD_NONE : c->parallel.shard;
     p->threads = threads(c, m->node_processes);
     p->node_processes = m->node_processes;
     return check_data(in, s, m->processes, p->data);

@@ -3,6 +3,7 @@
 #include "unlearn/plan_priv.h"
 #include "unlearn/weights.h"
 #include <assert.h>
+#include <math.h>
 #include <sys/resource.h>
 
 enum { PASS_TOKENS = 1024 }; /* enough rows for products at full speed */
@@ -63,18 +64,22 @@ static void ask(const struct inputs *in, const struct timetable *s, const struct
 }
 
 /* --------------------------------------------------------------------------------------------------- passes ------- */
-size_t plan_pass_tokens(const struct inputs *in)
-{
-    const size_t asked = in->config->parallel.tokens;
-    return larger(asked == CONFIG_AUTO ? PASS_TOKENS : asked, larger(in->longest, in->longest_pair));
-}
-
-static void pass_tokens(const struct inputs *in, struct plan *p)
+/* So many tokens, as far as the longest rows allow. */
+static void pass_tokens(const struct inputs *in, size_t tokens, struct plan *p)
 {
     const struct evaluation_inputs *e = in->evaluation;
-    p->tokens = plan_pass_tokens(in);
+    p->tokens = larger(tokens, larger(in->longest, in->longest_pair));
     p->tokens_evaluated = larger(p->tokens, e ? e->longest : 0);
     if (!in->trains && !in->measures) p->tokens = p->tokens_evaluated;
+}
+
+/* false: passes cannot be smaller. */
+static bool halve_tokens(const struct inputs *in, struct plan *p)
+{
+    const size_t before = plan_most_tokens(p);
+    if (in->config->parallel.tokens != CONFIG_AUTO) return false;
+    pass_tokens(in, p->tokens / 2, p);
+    return plan_most_tokens(p) < before;
 }
 
 /* Limits of the engine's and the model's buffers, for the largest call of any part. */
@@ -190,18 +195,26 @@ void plan_share(const struct layout *l, struct plan *p)
 size_t plan_states(const struct plan *p)
 {
     const size_t part = p->all.moments + (p->sharing == SHARING_ALL ? p->all.states : 0);
-    const size_t half =
-        p->halves * (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) / 2; /* half of it saved */
+    const size_t half = (p->halves * (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) +
+                         p->halves_of_moments * p->bytes_part) /
+                        2; /* is saved */
     return part * p->bytes_part + (p->all.states + p->all.moments - part) * p->bytes_state - half + p->bytes_shared;
 }
 
 /* ------------------------------------------------------------------------------------------------------- ways ----- */
 /* What may be given up for memory. */
-struct way {
-    bool apart, in_turn; /* as in struct plan */
-    size_t logits;       /* rows that are held; 0: all */
-    bool recompute;
-};
+struct way plan_way(const struct plan *p)
+{
+    return (struct way){.data = p->data,
+                        .tensor = p->tensor,
+                        .shard = p->shard,
+                        .tokens = p->tokens,
+                        .apart = p->apart,
+                        .in_turn = p->in_turn,
+                        .logits = p->model.logits,
+                        .recompute = p->model.recompute};
+}
+
 struct chooser { /* borrows all */
     const struct inputs *in;
     struct timetable *s;
@@ -246,7 +259,10 @@ static enum status take_way(const struct chooser *c, const struct way *w)
 {
     struct plan *p = c->p;
     enum status st;
-    TRY(ask_way(c, w->apart, w->in_turn));
+    pass_tokens(c->in, w->tokens, p);
+    TRY(ask_way(c, w->apart, false));
+    p->flops_together = p->all.flops_measure;
+    if (w->in_turn) TRY(ask_way(c, w->apart, true));
     TRY(count_memory(c, p->all.objectives ? 0 : MODEL_SLAB, false));
     p->bytes_logits = p->bytes_model;
     TRY(count_memory(c, w->logits, false));
@@ -256,7 +272,20 @@ done:
     return st;
 }
 
-/* Products of the whole run. */
+/* What a pass costs whatever its tokens: its weights are read and packed, its gradient added; and with shard: full three states are sent
+ * (of processes that compute 150 Gflop/s and send 5 GB/s). In the time of so many tokens. */
+static const double A_PASS = 30, A_PASS_SHARED = 100;
+/* Whoever runs an input twice, with more memory free, has the same to the last bit whatever else was given up: that is worth so much of
+ * the time. So logits go first, which cost a few percent, then tokens, then what blocks keep, a quarter of the work and more. */
+static const double WORTH_OF_THE_SAME = 0.1;
+
+static double price_of_tokens(const struct plan *p)
+{
+    const double pass = A_PASS + (p->sharing == SHARING_ALL ? A_PASS_SHARED : 0);
+    return (1 + pass / (double)p->tokens) * (p->tokens < p->tokens_usual ? 1 + WORTH_OF_THE_SAME : 1);
+}
+
+/* Products of the whole run, those among them that are made again; as if smaller passes took more. */
 static double cost(const struct chooser *c)
 {
     const struct plan *p = c->p;
@@ -272,7 +301,7 @@ static double cost(const struct chooser *c)
         sum += times[of] *
                (w->products * (1 + (p->model.logits ? p->logits_again : 0)) + (p->model.recompute ? w->again : 0));
     }
-    return sum;
+    return sum * price_of_tokens(p);
 }
 
 /* Whether the gradients of the risks may be held one at a time: several that nothing reads behind their effects. */
@@ -283,20 +312,22 @@ static bool may_turn(const struct plan *p)
 }
 
 /* The ways to hold activations that the input allows. Where there is no backward nobody reads logits again. */
-static size_t list_ways(const struct inputs *in, const struct plan *p, struct way way[4])
+static size_t list_ways(const struct inputs *in, const struct plan *p, struct way list[4])
 {
+    struct way way = plan_way(p);
     const enum recompute asked = in->config->parallel.recompute;
     const size_t rows = in->config->parallel.logits;
     size_t n = 0;
     for (int again = 0; again < 2 && p->all.objectives; again++)
         for (int few = rows != CONFIG_AUTO; few < 2; few++)
-            if (asked == RECOMPUTE_AUTO || again == (asked == RECOMPUTE_BLOCK))
-                way[n++] = (struct way){.logits = !few                  ? 0
-                                                  : rows == CONFIG_AUTO ? MODEL_SLAB
-                                                                        : larger(rows, MODEL_SLAB),
-                                        .recompute = again};
-    if (!p->all.objectives) way[n++] = (struct way){.logits = MODEL_SLAB};
-    for (size_t i = 0; i < n; i++) way[i].apart = p->apart, way[i].in_turn = p->in_turn;
+            if (asked == RECOMPUTE_AUTO || again == (asked == RECOMPUTE_BLOCK)) {
+                way.logits = !few ? 0 : rows == CONFIG_AUTO ? MODEL_SLAB : larger(rows, MODEL_SLAB);
+                way.recompute = again;
+                list[n++] = way;
+            }
+    if (p->all.objectives) return n;
+    way.logits = MODEL_SLAB, way.recompute = false;
+    list[n++] = way;
     return n;
 }
 
@@ -305,6 +336,7 @@ struct best {
     double cost;
     size_t bytes;
     bool fits;
+    double least; /* cost of any way that was tried, with passes of these tokens */
 };
 
 /* The cheapest of those that fit, where gradients are held so; of those that do not fit the smallest. */
@@ -317,31 +349,49 @@ static enum status try_ways(const struct chooser *c, bool apart, bool in_turn, s
     n = list_ways(c->in, c->p, way);
     for (size_t i = 0; i < n; i++) {
         TRY(count_memory(c, way[i].logits, way[i].recompute));
-        const struct best now = {way[i], cost(c), c->p->bytes, c->p->bytes <= c->m->room};
+        const double price = cost(c), least = best->least < price ? best->least : price;
+        const struct best now = {way[i], price, c->p->bytes, plan_fits(c->m, c->p), least};
         if (now.fits == best->fits ? now.fits ? now.cost < best->cost : now.bytes < best->bytes : now.fits) *best = now;
+        best->least = least;
     }
 done:
     return st;
 }
 
-/* Given up first is what costs least time: logits, what blocks keep, the risks' gradients together; and last what is measured, the
- * norms of single regularisers' gradients. */
-static enum status choose_way(const struct chooser *c)
+/* Whether the risks are held together, in turn, or both are tried. */
+static enum status try_held(const struct chooser *c, bool apart, struct best *best)
 {
     const enum risks_held asked = c->in->config->parallel.risks;
+    const struct way *then = c->m->then;
+    struct plan *p = c->p;
+    bool may, must;
+    enum status st;
+    TRY(ask_way(c, apart, false));
+    may = may_turn(p), must = may && (asked == RISKS_IN_TURN || (asked == RISKS_AUTO && then && then->in_turn));
+    best->least = INFINITY;
+    if (!must) TRY(try_ways(c, apart, false, best));
+    if (must || (may && asked == RISKS_AUTO && !then && !(best->fits && best->cost <= best->least)))
+        TRY(try_ways(c, apart, true, best));
+    p->in_turn_helps = may && asked == RISKS_TOGETHER && !best->fits;
+done:
+    return st;
+}
+
+/* Given up first is what costs least time: logits, what blocks keep, the risks' gradients together, tokens of a pass; and last what is
+ * measured, the norms of single regularisers' gradients. A run that goes on stays as it was begun in what last bits depend on. */
+static enum status choose_way(const struct chooser *c)
+{
+    const struct way *then = c->m->then;
+    const size_t asked = c->in->config->parallel.tokens;
     struct plan *p = c->p;
     struct best best = {.bytes = SIZE_MAX};
     size_t states;
     enum status st = OK;
-    for (int apart = !c->m->merged; apart >= 0 && !best.fits; apart--) {
-        bool may, must;
-        TRY(ask_way(c, apart, false));
-        may = may_turn(p), must = may && (asked == RISKS_IN_TURN || c->m->in_turn);
-        p->flops_together = p->all.flops_measure;
-        if (!must) TRY(try_ways(c, apart, false, &best));
-        if (must || (may && asked == RISKS_AUTO && (!best.fits || best.way.logits || best.way.recompute)))
-            TRY(try_ways(c, apart, true, &best));
-        p->in_turn_helps = may && asked == RISKS_TOGETHER && !best.fits;
+    for (int apart = 1; apart >= 0 && !best.fits; apart--) {
+        if (then && apart != then->apart) continue;
+        pass_tokens(c->in, then && asked == CONFIG_AUTO ? then->tokens : p->tokens_usual, p);
+        do TRY(try_held(c, apart, &best));
+        while (!then && !(best.fits && best.cost <= best.least) && halve_tokens(c->in, p));
     }
     if (p->in_turn_helps) TRY(ask_way(c, best.way.apart, true));
     states = p->all.states;
@@ -353,23 +403,27 @@ done:
 
 /* ------------------------------------------------------------------------------------------------------ all ------- */
 enum status plan_sizes(const struct inputs *in, struct timetable *s, const struct machine *m, size_t n_part,
-                       const struct part *const *part, struct plan *p)
+                       const struct part *const *part, const struct way *way, struct plan *p)
 {
+    const size_t asked = in->config->parallel.tokens;
     struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
     struct layout *l = NULL;
     struct counter *counter = NULL;
+    struct chooser c;
     enum status st;
     assert(n_part <= MOST_PARTS);
     p->part = part, p->n_part = n_part;
-    p->bytes_base = m->resident;
+    p->bytes_base = m->resident, p->room = m->room;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
     p->bytes_buffers = buffers(in) + comm_parts_bytes(p->data);
     TRY(choose_reference(in, s, l, p));
-    pass_tokens(in, p);
+    pass_tokens(in, asked == CONFIG_AUTO ? PASS_TOKENS : asked, p);
+    p->tokens_usual = p->tokens;
     TRY(counter_new(in, s, l, p, &counter));
     p->logits_again = (p->copies ? 2 : 1) * (double)(l->shape->vocabulary * l->shape->hidden) / (3 * plan_products(l));
-    TRY(choose_way(&(struct chooser){in, s, l, &g, counter, m, p}));
+    c = (struct chooser){in, s, l, &g, counter, m, p};
+    TRY(way ? take_way(&c, way) : choose_way(&c));
     for (int of = 0; of < N_OCCASION && p->model.recompute; of++) p->all.work[of].products += p->all.work[of].again;
 done:
     counter_free(counter);

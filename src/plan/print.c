@@ -8,7 +8,8 @@ static double mega(size_t bytes) { return (double)bytes / 1e6; }
 static enum status print_memory(const struct plan *p, struct text *out)
 {
     char halves[64] = "";
-    if (p->halves) snprintf(halves, sizeof halves, " (%zu of half that, in bfloat16)", p->halves);
+    const size_t n = p->halves + p->halves_of_moments;
+    if (n) snprintf(halves, sizeof halves, " (%zu of half that, in bfloat16)", n);
     return text_print(
         out,
         "memory     %.1f MB a process: %.1f at start, %zu states of %.1f%s, %.1f activations, %.1f products, %.1f "
@@ -62,6 +63,43 @@ done:
     return st;
 }
 
+/* Of what the input leaves open. */
+static const char *reason(const struct plan *p) { return p->as_then ? ", as it was" : ", or the memory would not do"; }
+
+/* "layout ... data 1 x tensor 2 ..., for data 2 x tensor 1 needs 45.0 MB a process, and may have 40.0" */
+static enum status print_layout(const struct plan *p, struct text *out)
+{
+    enum status st;
+    TRY(text_print(out, "layout     %d processes = data %d x tensor %d, %d thread%s each", p->data * p->tensor, p->data,
+                   p->tensor, p->threads, p->threads == 1 ? "" : "s"));
+    if (p->ruled.tensor)
+        TRY(text_print(out, "; data %d x tensor %d needs %.1f MB a process, which may have %.1f", p->ruled.data,
+                       p->ruled.tensor, mega(p->ruled.bytes), mega(p->room)));
+    TRY(text_print(out, "\n"));
+done:
+    return st;
+}
+
+enum status plan_print_shared(const struct inputs *in, const struct plan *p, struct text *out)
+{
+    const bool all = p->sharing == SHARING_ALL, open = in->config->parallel.shard == SHARD_AUTO;
+    enum status st = OK;
+    if (p->data > 1 && p->layers)
+        TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
+                       all ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
+    if (p->data == 1 || !open) return OK;
+    if (p->as_then)
+        TRY(text_print(out, "shard      %s%s\n", all ? "full" : "none", reason(p)));
+    else if (p->unshared)
+        TRY(text_print(out, "shard      full: %.1f MB a process unsharded, %.1f MB are free\n", mega(p->unshared),
+                       mega(p->room)));
+    else if (p->room < SIZE_MAX)
+        TRY(text_print(out, "shard      %s: %.1f MB a process, %.1f MB are free\n", all ? "full" : "none", mega(p->bytes),
+                       mega(p->room)));
+done:
+    return st;
+}
+
 /* What was given up for memory, beside activations. */
 static enum status print_given_up(const struct inputs *in, const struct plan *p, struct text *out)
 {
@@ -71,11 +109,10 @@ static enum status print_given_up(const struct inputs *in, const struct plan *p,
             out,
             "risks      in turn%s: 1 gradient held in place of %zu; a measurement takes %.3g Gflop in place of "
             "%.3g\n",
-            in->config->parallel.risks == RISKS_AUTO ? ", or the memory would not do" : "", in->n_risk,
-            p->all.flops_measure / 1e9, p->flops_together / 1e9));
+            in->config->parallel.risks == RISKS_AUTO ? reason(p) : "", in->n_risk, p->all.flops_measure / 1e9,
+            p->flops_together / 1e9));
     if (in->trains && in->n_regularizer && !plan_held(p, "regulariser"))
-        TRY(text_print(out,
-                       "norms      of single regularisers' gradients are not measured, or the memory would not do\n"));
+        TRY(text_print(out, "norms      of single regularisers' gradients are not measured%s\n", reason(p)));
 done:
     return st;
 }
@@ -107,18 +144,17 @@ done:
 
 enum status plan_print(const struct inputs *in, const struct timetable *s, const struct plan *p, struct text *out)
 {
+    const bool smaller = p->tokens < p->tokens_usual;
     enum status st;
-    TRY(text_print(out, "layout     %d processes = data %d x tensor %d, %d thread%s each\n", p->data * p->tensor, p->data,
-                   p->tensor, p->threads, p->threads == 1 ? "" : "s"));
+    TRY(print_layout(p, out));
     if (in->trains)
         TRY(text_print(out, "updates    %zu of %zu rows (%zu rows to learn from), warm-up %zu\n", s->updates, s->batch,
                        s->rows, s->warmup));
-    TRY(text_print(out, "passes     at most %zu tokens; longest row %zu\n", plan_most_tokens(p), p->model.longest));
+    TRY(text_print(out, "passes     at most %zu tokens%s; longest row %zu\n", plan_most_tokens(p),
+                   smaller ? reason(p) : "", p->model.longest));
     TRY(print_memory(p, out));
     TRY(print_states(in, p, out));
-    if (p->data > 1 && p->layers)
-        TRY(text_print(out, "shared     %s: parts of %.1f MB, and %.1f for what is whole for a time\n",
-                       p->sharing == SHARING_ALL ? "all states" : "moments", mega(p->bytes_part), mega(p->bytes_shared)));
+    TRY(plan_print_shared(in, p, out));
     if (p->bytes_kept < p->bytes_logits)
         TRY(text_print(
             out,

@@ -40,9 +40,9 @@ void demand_states(struct demand *d, const char *name, size_t n, enum moment fro
     if (n) demand_held(d, (struct held){name, n, to == N_MOMENT ? (enum moment)0 : from, to, .half = false});
 }
 
-void demand_moments(struct demand *d, size_t n)
+void demand_moments(struct demand *d, size_t n, bool half)
 {
-    demand_held(d, (struct held){"moments", n, (enum moment)0, N_MOMENT, .moments = true});
+    demand_held(d, (struct held){"moments", n, (enum moment)0, N_MOMENT, .moments = true, .half = half});
     d->moments += n;
 }
 
@@ -92,9 +92,10 @@ enum status plan_halves(const struct inputs *in, struct plan *p)
     size_t n, last = 0;
     enum status st;
     TRY(plan_homes(in, p, &n, &list, NULL));
-    p->halves = 0;
+    p->halves = p->halves_of_moments = 0;
     for (size_t i = 0; i < d->n_held; i++)
-        if (d->held[i].to == N_MOMENT && plan_half(in, &d->held[i])) p->halves += d->held[i].states;
+        if (d->held[i].to == N_MOMENT && plan_half(in, &d->held[i]))
+            *(d->held[i].moments ? &p->halves_of_moments : &p->halves) += d->held[i].states;
     for (size_t i = 0; i < n; i++)
         if (list[i].half && list[i].at >= last) p->halves++, last = list[i].at + 1;
 done:

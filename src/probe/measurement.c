@@ -118,7 +118,7 @@ static enum status print(const struct inputs *in, const struct plan *p, const st
     if (!in->measures) return OK;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     for (size_t i = 0; i < n_probe; i++)
-        if (probe_table[i]->wanted(in) && probe_table[i]->print) TRY(probe_table[i]->print(in, l, out));
+        if (probe_table[i]->wanted(in) && probe_table[i]->print) TRY(probe_table[i]->print(in, p, l, out));
 done:
     layout_free(l);
     return st;

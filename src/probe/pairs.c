@@ -31,10 +31,10 @@ static size_t group_of(const struct layout *l, size_t layer)
 /* ----------------------------------------------------------------------------------------------------- plan ------- */
 /* The more rows a block has, the less often the instances pass. Where the model is large, a block takes as much memory as the
  * weights; where it is small, SMALL bytes; in any case it has room for a pass. The same on all processes. */
-static struct pairs_limits limits(const struct inputs *in, const struct layout *l)
+static struct pairs_limits limits(const struct inputs *in, const struct plan *plan, const struct layout *l)
 {
     const struct risk *p = in->paired;
-    const size_t weights = l->elements / (size_t)l->tensor_size * sizeof(real), pass = plan_pass_tokens(in);
+    const size_t weights = l->elements / (size_t)l->tensor_size * sizeof(real), pass = plan->tokens;
     const size_t all = (size_t)plan_tokens(p->data, p->n, p->row), bytes = weights > SMALL ? weights : SMALL;
     struct pairs_limits most = {.rows = p->n, .tokens = bytes / pairs_token_bytes(l)};
     size_t outputs = 0;
@@ -46,11 +46,11 @@ static struct pairs_limits limits(const struct inputs *in, const struct layout *
     return most;
 }
 
-static double work(const struct inputs *in, const struct layout *l)
+static double work(const struct inputs *in, const struct plan *plan, const struct layout *l)
 {
-    const struct pairs_limits most = limits(in, l);
+    const struct pairs_limits most = limits(in, plan, l);
     const struct risk *p = in->paired;
-    const double N = plan_products(l), J = (double)in->n_measured, pass = (double)plan_pass_tokens(in);
+    const double N = plan_products(l), J = (double)in->n_measured, pass = (double)plan->tokens;
     const double a = plan_tokens(in->forget, in->forget->n_row, NULL), u = plan_tokens(p->data, p->n, p->row);
     const double passes = ceil(a / pass), blocks = ceil(u / (double)most.tokens);
     const size_t tokens[2] = {(size_t)(a / passes), (size_t)(u / blocks)};
@@ -62,19 +62,19 @@ static double work(const struct inputs *in, const struct layout *l)
 static void demand(const struct inputs *in, const struct plan *p, const struct layout *l, struct demand *d)
 {
     const struct grid g = {.data_size = 1, .tensor_size = l->tensor_size};
-    const struct engine e = {.grid = &g, .layout = l, .tokens = plan_pass_tokens(in)};
-    const struct pairs_limits most = limits(in, l);
+    const struct engine e = {.grid = &g, .layout = l, .tokens = p->tokens};
+    const struct pairs_limits most = limits(in, p, l);
     pairs_new(&e, &most, NULL, &d->bytes);
     d->bytes += in->n_measured * N_GROUP * in->forget->n_row * in->paired->n * sizeof(double);
     d->rows = in->paired->n;
-    d->flops_measure = work(in, l);
+    d->flops_measure = work(in, p, l);
 }
 
-static enum status print(const struct inputs *in, const struct layout *l, struct text *out)
+static enum status print(const struct inputs *in, const struct plan *p, const struct layout *l, struct text *out)
 {
-    const struct pairs_limits most = limits(in, l);
+    const struct pairs_limits most = limits(in, p, l);
     const struct grid g = {.data_size = 1, .tensor_size = l->tensor_size};
-    const struct engine e = {.grid = &g, .layout = l, .tokens = plan_pass_tokens(in)};
+    const struct engine e = {.grid = &g, .layout = l, .tokens = p->tokens};
     const double all = plan_tokens(in->paired->data, in->paired->n, in->paired->row);
     size_t bytes = 0;
     pairs_new(&e, &most, NULL, &bytes);
@@ -82,7 +82,7 @@ static enum status print(const struct inputs *in, const struct layout *l, struct
                       "pairs      %zu forget rows with %zu of %s: blocks of at most %zu of their %.0f tokens, %.1f MB a "
                       "process, %.3g Gflop a measurement\n",
                       in->forget->n_row, in->paired->n, in->paired->data->path, most.tokens, all, (double)bytes / 1e6,
-                      work(in, l) / 1e9);
+                      work(in, p, l) / 1e9);
 }
 
 /* ------------------------------------------------------------------------------------------------------ new ------- */
@@ -99,7 +99,7 @@ static enum status make(const struct measurement *m, void **context)
 {
     const struct inputs *in = m->subject->in;
     const struct layout *l = m->subject->layout;
-    const struct pairs_limits most = limits(in, l);
+    const struct pairs_limits most = limits(in, m->subject->plan, l);
     const size_t slots = slot_count(l);
     struct self *s = NULL;
     enum status st = OK;
@@ -107,7 +107,7 @@ static enum status make(const struct measurement *m, void **context)
     *context = s;
     s->with = risk_rows(in->paired);
     s->of_row = in->paired->data == in->forget ? "row of the forget file, from 0" : "row of the retain file, from 0";
-    s->flops = work(in, l);
+    s->flops = work(in, m->subject->plan, l);
     TRY_NEW(s->effect, in->n_measured * N_GROUP * in->forget->n_row * s->with.n);
     TRY_NEW(s->group, slots);
     TRY_NEW(s->row, s->with.n);

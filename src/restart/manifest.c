@@ -116,12 +116,30 @@ done:
     return failed && st == OK ? fail(ERR_MEMORY, "%s: no memory for its manifest", dir) : st;
 }
 
-/* Products that are the BLAS library's are not named: so it is in checkpoints of programs that had no others. */
+/* What last bits depend on. What is as in programs that had no choice is not named: the BLAS library's products, no state but the
+ * moments shared, all risks held together, and each regulariser's gradient apart. */
 json_t *manifest_layout(const struct plan *p)
 {
-    return json_pack("{s:i, s:i, s:i, s:I, s:s, s:s*}", "data", p->data, "tensor", p->tensor, "threads", p->threads,
-                     "tokens", (json_int_t)p->tokens, "library", math_library(), "products",
-                     math_products_now() == BY_BLAS ? NULL : math_onednn());
+    return json_pack("{s:i, s:i, s:i, s:I, s:s, s:s*, s:s*, s:s*, s:s*}", "data", p->data, "tensor", p->tensor, "threads",
+                     p->threads, "tokens", (json_int_t)p->tokens, "library", math_library(), "products",
+                     math_products_now() == BY_BLAS ? NULL : math_onednn(), "shard",
+                     p->sharing == SHARING_ALL && p->data > 1 ? "full" : NULL, "risks", p->in_turn ? "in_turn" : NULL,
+                     "regularizers", p->apart ? NULL : "together");
+}
+
+bool restart_way(const struct restart *r, const struct grid *world, struct way *way)
+{
+    const json_t *l = world->rank ? NULL : json_object_get(r->manifest, "layout");
+    const json_int_t data = json_integer_value(json_object_get(l, "data")),
+                     tensor = json_integer_value(json_object_get(l, "tensor")),
+                     tokens = json_integer_value(json_object_get(l, "tokens"));
+    *way = (struct way){.apart = !json_object_get(l, "regularizers"),
+                        .in_turn = json_object_get(l, "risks") != NULL,
+                        .shard = json_object_get(l, "shard") ? SHARD_FULL : SHARD_NONE};
+    if (data > 0 && tensor > 0 && data <= world->size && data * tensor == world->size && tokens > 0)
+        way->data = (int)data, way->tensor = (int)tensor, way->tokens = (size_t)tokens;
+    comm_broadcast(world->world, way, sizeof *way, 0);
+    return way->tokens > 0;
 }
 
 const char *restart_products(const struct restart *r)

@@ -32,7 +32,7 @@ static enum status begin(const char *temporary)
 
 static enum status write_states(struct training *t, const char *dir, struct written written[MOST_SAVED])
 {
-    const enum storage storage = sizeof(real) == 8 ? STORE_F64 : STORE_F32;
+    const enum storage full = sizeof(real) == 8 ? STORE_F64 : STORE_F32;
     struct saved saved[MOST_SAVED];
     const size_t n = training_saved(t, saved);
     char *path = NULL;
@@ -40,7 +40,8 @@ static enum status write_states(struct training *t, const char *dir, struct writ
     for (size_t i = 0; i < n; i++) {
         if (!saved[i].state) continue;
         TRY(grid_agree(t->subject->grid, state_directory(dir, saved[i].name, &path)));
-        TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, storage, &written[i]));
+        TRY(weights_write_hashed(path, t->subject->grid, saved[i].state, saved[i].state->half ? STORE_BF16 : full,
+                                 &written[i]));
         output_sync_names(path);
         free(path), path = NULL;
     }

@@ -69,7 +69,7 @@ static void add_summed(struct state *s, struct whole *summed)
     size_t first, count;
     comm_complete(data_ranks(s), summed->number);
     sharing_part(s->layout, summed->layer, &first, &count);
-    held_add(count, base_of(s, summed) + first, matrix_at(state_held(s, summed->layer), first));
+    held_add(count, 1, reals(base_of(s, summed) + first), matrix_at(state_own(s, summed->layer), first));
     summed->as = WHOLE_NOT;
 }
 
@@ -101,7 +101,7 @@ static void gather_begin(struct state *s, struct whole *whole, size_t layer)
     whole->layer = layer;
     base = base_of(s, whole);
     layout_span(s->layout, layer, &first, &count);
-    part_copy(s, layer, state_held(s, layer), reals(base));
+    part_copy(s, layer, state_own(s, layer), reals(base));
     whole->number = comm_gather_begin(data_ranks(s), base + first, count);
 }
 

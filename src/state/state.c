@@ -40,9 +40,9 @@ enum status state_new_held(const char *name, const struct layout *l, bool half, 
     return make(name, l, layout_lockstep(l) != NULL, half, out);
 }
 
-enum status state_new_moment(const char *name, const struct layout *l, struct state **out)
+enum status state_new_moment(const char *name, const struct layout *l, bool half, struct state **out)
 {
-    return make(name, l, l->sharing != NULL, false, out);
+    return make(name, l, l->sharing != NULL, half, out);
 }
 
 void state_free(struct state *s)
@@ -76,7 +76,7 @@ static size_t layers_used(const struct state *s, size_t layer, size_t used[2])
 
 /* ---- of a part */
 
-struct matrix state_held(const struct state *s, size_t layer)
+struct matrix state_own(const struct state *s, size_t layer)
 {
     const struct sharing *sharing = s->layout->sharing;
     size_t first, count;
@@ -84,12 +84,6 @@ struct matrix state_held(const struct state *s, size_t layer)
     sharing_part(s->layout, layer, &first, &count);
     return (struct matrix){s->data ? s->data + sharing->at[layer] - first : NULL,
                            s->half ? s->half + sharing->at[layer] - first : NULL};
-}
-
-real *state_own(const struct state *s, size_t layer)
-{
-    assert(s->data);
-    return state_held(s, layer).full;
 }
 
 /* ---- in bfloat16 */
@@ -152,7 +146,7 @@ void state_commit(struct state *s, size_t layer)
 {
     size_t used[2], n = layers_used(s, layer, used), first, count;
     if (s->part)
-        part_copy(s, layer, reals(part_acquired(s, layer)), state_held(s, layer));
+        part_copy(s, layer, reals(part_acquired(s, layer)), state_own(s, layer));
     else if (s->half)
         vectors_put(s, layer, false);
     for (size_t i = 0; i < n && s->guard; i++) {

@@ -16,26 +16,77 @@ void held_copy(size_t n, struct matrix from, struct matrix to)
         memcpy(to.half, from.half, n * sizeof *to.half);
 }
 
-void held_add(size_t n, const real *x, struct matrix to)
+enum {
+    PIECE = 1 << 13,
+    GROUP = 64
+}; /* elements that are widened at a time, so that they stay in cache; pieces of a sum */
+
+static size_t piece(size_t n, size_t i) { return smaller(PIECE, n - i * PIECE); }
+static size_t pieces(size_t n) { return (n + PIECE - 1) / PIECE; }
+
+/* x itself, or what it holds, in `wide`. */
+static const real *widened(size_t n, struct matrix x, real wide[PIECE])
 {
-    if (to.full)
-        math_add(n, x, to.full);
-    else
-        for (size_t i = 0; i < n; i++) to.half[i] = to_half((float)((real)from_half(to.half[i]) + x[i]));
+    if (x.full) return x.full;
+    held_copy(n, x, reals(wide));
+    return wide;
 }
 
-enum { PIECE = 1 << 15 }; /* elements that are widened at a time, so that they stay in cache */
-
-static double held_dot(size_t n, struct matrix x, struct matrix y)
+void held_add(size_t n, real factor, struct matrix x, struct matrix to)
 {
-    real wide[2][PIECE];
-    double sum = 0;
+    if (x.full && to.full) {
+        math_add_scaled(n, factor, x.full, to.full);
+        return;
+    }
+#pragma omp parallel for schedule(static) if (team_pays(n))
+    for (size_t i = 0; i < pieces(n); i++) {
+        real wide[2][PIECE];
+        const size_t some = piece(n, i);
+        const struct matrix at = matrix_at(to, i * PIECE);
+        real *sum = at.full ? at.full : wide[0];
+        if (at.half) held_copy(some, at, reals(sum));
+        math_add_scaled(some, factor, widened(some, matrix_at(x, i * PIECE), wide[1]), sum);
+        if (at.half) held_copy(some, reals(sum), at);
+    }
+}
+
+static void held_scale(size_t n, real factor, struct matrix x)
+{
+    real wide[PIECE];
+    if (x.full) math_scale(n, factor, x.full);
+    for (size_t i = 0; x.half && i < pieces(n); i++) {
+        const struct matrix at = matrix_at(x, i * PIECE);
+        held_copy(piece(n, i), at, reals(wide));
+        math_scale(piece(n, i), factor, wide);
+        held_copy(piece(n, i), reals(wide), at);
+    }
+}
+
+static void held_fill(size_t n, real value, struct matrix x)
+{
+    const uint16_t half = to_half((float)value);
+    if (x.full)
+        math_fill(n, value, x.full);
+    else
+#pragma omp parallel for schedule(static) if (team_pays(n))
+        for (size_t i = 0; i < n; i++) x.half[i] = half;
+}
+
+double held_dot(size_t n, struct matrix x, struct matrix y)
+{
+    const size_t all = pieces(n);
+    double sum = 0, part[GROUP];
     if (x.full && y.full) return math_dot(n, x.full, y.full);
-    for (size_t at = 0, some; at < n; at += some) {
-        some = smaller(PIECE, n - at);
-        held_copy(some, matrix_at(x, at), reals(wide[0]));
-        held_copy(some, matrix_at(y, at), reals(wide[1]));
-        sum += math_dot(some, wide[0], wide[1]);
+    for (size_t first = 0; first < all; first += GROUP) {
+        const size_t some = smaller(GROUP, all - first);
+#pragma omp parallel for schedule(static) if (team_pays(n))
+        for (size_t i = 0; i < some; i++) {
+            real wide[2][PIECE];
+            const size_t at = (first + i) * PIECE, count = piece(n, first + i);
+            part[i] =
+                math_dot(count, widened(count, matrix_at(x, at), wide[0]), widened(count, matrix_at(y, at), wide[1]));
+        }
+        for (size_t i = 0; i < some; i++) sum += part[i];
     }
     return sum;
 }
@@ -47,6 +98,8 @@ static bool held_finite(size_t n, struct matrix x)
         if ((x.half[i] & 0x7F80) == 0x7F80) return false;
     return true;
 }
+
+static struct matrix all_of(const struct state *s) { return (struct matrix){s->data, s->half}; }
 
 /* ------------------------------------------------------------------------------------------------------- reduce ----- */
 /* Copies the rows of key-value heads that several ranks keep from the state (here) to a buffer, or back. The buffer has
@@ -98,9 +151,10 @@ size_t layout_shared_rows(const struct layout *l) { return shared_of_layer(l, 1,
 /* Sums over the data ranks what is held in bfloat16: all of it is complete then, rounded once. */
 static void reduce_half(const struct comm *data, uint16_t *x, size_t n)
 {
-    real wide[PIECE];
+    enum { SENT = 1 << 15 };
+    real wide[SENT];
     for (size_t at = 0, some; at < n && comm_size(data) > 1; at += some) {
-        some = smaller(PIECE, n - at);
+        some = smaller(SENT, n - at);
         storage_load(STORE_BF16, some, x + at, wide);
         comm_reduce_parts(data, wide, some);
         comm_gather_parts(data, wide, some);
@@ -166,7 +220,7 @@ enum status state_reduce(const struct grid *g, struct state *gradient)
     TRY(rows_make(g, gradient, &rows));
     assert(!sharing || !sharing->begun || sharing->soon == gradient);
     if (sharing) left -= sharing->begun, sharing->begun = 0, sharing->soon = NULL, sharing->last = false;
-    while (left-- > 0) number = layer_reduce_begin(g, l, left, state_held(gradient, left), rows);
+    while (left-- > 0) number = layer_reduce_begin(g, l, left, state_own(gradient, left), rows);
     comm_complete(g->data, number);
     if (!sharing && gradient->data) gather(g->data, gradient);
 done:
@@ -184,8 +238,8 @@ void state_count_once(struct state *gradient)
         /* what tensor ranks keep together but do not sum is complete on each */
         param_part(l, p, p->shared, &first, &count);
         if (!count) first = end;
-        math_fill(first - p->offset, 0, gradient->data + p->offset);
-        math_fill(end - first - count, 0, gradient->data + first + count);
+        held_fill(first - p->offset, 0, matrix_at(all_of(gradient), p->offset));
+        held_fill(end - first - count, 0, matrix_at(all_of(gradient), first + count));
     }
 }
 
@@ -215,33 +269,20 @@ void state_gather_end(struct state *s, size_t number)
 }
 
 /* ---------------------------------------------------------------------------------------------------- arithmetic ----- */
-void state_fill(struct state *s, real value)
-{
-    if (s->data)
-        math_fill(s->size, value, s->data);
-    else
-        for (size_t i = 0; i < s->size; i++) s->half[i] = to_half((float)value);
-}
+void state_fill(struct state *s, real value) { held_fill(s->size, value, all_of(s)); }
 
-void state_scale(struct state *s, real factor)
-{
-    assert(s->data);
-    math_scale(s->size, factor, s->data);
-}
+void state_scale(struct state *s, real factor) { held_scale(s->size, factor, all_of(s)); }
 
 void state_copy(const struct state *from, struct state *to)
 {
     assert(from->size == to->size);
-    held_copy(from->size, (struct matrix){from->data, from->half}, (struct matrix){to->data, to->half});
+    held_copy(from->size, all_of(from), all_of(to));
 }
 
 void state_add(struct state *s, real factor, const struct state *x)
 {
-    assert(s->size == x->size && s->data && x->data);
-    if (factor == 1)
-        math_add(s->size, x->data, s->data);
-    else
-        math_add_scaled(s->size, factor, x->data, s->data);
+    assert(s->size == x->size);
+    held_add(s->size, factor, all_of(x), all_of(s));
 }
 
 void state_dot(const struct state *a, const struct state *b, double *e)
@@ -249,7 +290,7 @@ void state_dot(const struct state *a, const struct state *b, double *e)
     const struct layout *l = a->layout;
     size_t first, count;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const struct matrix x = state_held(a, layer), y = state_held(b, layer);
+        const struct matrix x = state_own(a, layer), y = state_own(b, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             param_part(l, &l->param[i], true, &first, &count);
             e[i] = held_dot(count, matrix_at(x, first), matrix_at(y, first));
@@ -262,7 +303,7 @@ const struct param *state_not_finite(const struct state *s)
     const struct layout *l = s->layout;
     size_t first, count;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const struct matrix x = state_held(s, layer);
+        const struct matrix x = state_own(s, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) {
             param_part(l, &l->param[i], false, &first, &count);
             if (!held_finite(count, matrix_at(x, first))) return &l->param[i];

@@ -61,35 +61,38 @@ done:
     return st;
 }
 
-/* Rank 0 holds the directory and writes the log; to go on, from the end that it had when the checkpoint was made. */
-static enum status hold_directory(struct run *r, const struct options *o)
+enum status run_resume(struct run *r, size_t updates, const struct grid *world)
 {
     const char *dir = r->in->config->output_directory;
-    return o->restart ? directory_resume(dir, &r->directory) : directory_prepare(dir, o->overwrite, &r->directory);
+    const bool first = world->rank == 0;
+    uint64_t finished = 0;
+    enum status st;
+    TRY(grid_agree(world, first ? directory_resume(dir, &r->directory) : OK));
+    TRY(grid_agree(world, first ? directory_finished(r->directory, &finished) : OK));
+    comm_broadcast(world->world, &finished, sizeof finished, 0);
+    r->finished = finished && finished == updates;
+    if (r->finished) goto done;
+    TRY(restart_find(dir, r->in->config, world, &r->restart));
+    if (r->restart->decays_all) inputs_decay_all(r->in);
+done:
+    return st;
+}
+
+/* The log of a run that goes on is written from the end that it had when the checkpoint was made. */
+static enum status open_log(struct run *r, const struct options *o)
+{
+    enum status st = OK;
+    if (r->restart) return log_continue(directory_log(r->directory), r->restart->log_bytes);
+    TRY(directory_prepare(r->in->config->output_directory, o->overwrite, &r->directory));
+    TRY(log_open(directory_log(r->directory), false));
+done:
+    return st;
 }
 
 enum status run_directory(struct run *r, const struct options *o)
 {
     const struct grid *grid = r->subject->grid;
-    const bool first = grid->rank == 0;
-    uint64_t finished = 0;
-    enum status st;
-    TRY(grid_agree(grid, first ? hold_directory(r, o) : OK));
-    if (o->restart) {
-        st = first ? directory_finished(r->directory, &finished) : OK;
-        TRY(grid_agree(grid, st));
-        comm_broadcast(grid->world, &finished, sizeof finished, 0);
-        r->finished = finished && finished == r->subject->timetable->updates;
-        if (r->finished) goto done;
-        TRY(restart_find(r->in->config->output_directory, r->in->config, grid, &r->restart));
-        if (r->restart->decays_all) inputs_decay_all(r->in), training_decay_all(r->training);
-    }
-    if (first)
-        st = r->restart ? log_continue(directory_log(r->directory), r->restart->log_bytes)
-                        : log_open(directory_log(r->directory), false);
-    TRY(grid_agree(grid, st));
-done:
-    return st;
+    return grid_agree(grid, grid->rank == 0 ? open_log(r, o) : OK);
 }
 
 static enum status open_all(struct run *r)

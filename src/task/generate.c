@@ -25,27 +25,16 @@ static double most_tokens(const struct inputs *in)
     return (double)(in->prompts->n - in->prompts->n_long) * (double)most;
 }
 
-static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
+/* Memory and work on the layout that p has. */
+static enum status sizes(const struct inputs *in, struct plan *p)
 {
-    const struct config *c = in->config;
-    const struct machine machine = {.processes = world->size, .node_processes = parallel_node_size()};
-    struct grid g = {.data_size = 1, .tensor_size = 1};
+    struct grid g = {.data_size = p->data, .tensor_size = p->tensor};
     struct layout *l = NULL;
     struct generation decoding;
-    size_t each, later;
+    size_t later;
     enum status st;
-    *p = (struct plan){0};
-    TRY(plan_layout(in, NULL, &machine, p));
-    math_threads(p->threads);
-    p->bytes_base = memory_resident();
-    each = (in->prompts->n + (size_t)p->data - 1) / (size_t)p->data;
-    p->slots = c->generate.slots != CONFIG_AUTO ? c->generate.slots : SLOTS;
-    if (p->slots > each) p->slots = each;
-    g.data_size = p->data, g.tensor_size = p->tensor;
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
-    demand_held(&p->all, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = true});
-    p->all.states = 1, p->halves = plan_half(in, plan_held(p, "weights"));
     plan_share(l, p);
     p->bytes_model = generate_bytes(&g, l, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
@@ -54,7 +43,50 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     p->all.flops_evaluate = 2 * plan_products(l) * most_tokens(in);
 done:
     layout_free(l);
-    return grid_agree(world, st);
+    return st;
+}
+
+/* On the layout by rule, where a process may have so much. */
+static enum status layout(const struct inputs *in, const struct machine *m, struct plan *p)
+{
+    const struct config *c = in->config;
+    size_t each;
+    enum status st;
+    *p = (struct plan){.room = m->room};
+    TRY(plan_layout(in, NULL, m, p));
+    math_threads(p->threads);
+    p->bytes_base = memory_resident();
+    each = (in->prompts->n + (size_t)p->data - 1) / (size_t)p->data;
+    p->slots = c->generate.slots != CONFIG_AUTO ? c->generate.slots : SLOTS;
+    if (p->slots > each) p->slots = each;
+    demand_held(&p->all, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = true});
+    p->all.states = 1, p->halves = plan_half(in, plan_held(p, "weights"));
+    TRY(sizes(in, p));
+done:
+    return st;
+}
+
+/* Data ranks share the weights where the memory of any would not do, and if that helps. */
+static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
+{
+    const struct machine m = {
+        .processes = world->size, .node_processes = parallel_node_size(), .room = least_room(world)};
+    struct plan full;
+    double beyond, more;
+    enum status st;
+    TRY(grid_agree(world, layout(in, &m, p)));
+    beyond = !plan_fits(&m, p);
+    comm_max_double(world->world, &beyond, 1);
+    if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1) goto done;
+    full = *p;
+    full.unshared = p->bytes, full.shard = SHARD_FULL;
+    st = sizes(in, &full);
+    TRY(grid_agree(world, st));
+    more = full.bytes >= p->bytes;
+    comm_max_double(world->world, &more, 1);
+    if (more == 0) *p = full;
+done:
+    return st;
 }
 
 static enum status print_plan(const struct inputs *in, const struct plan *p, struct text *out)
@@ -69,6 +101,7 @@ static enum status print_plan(const struct inputs *in, const struct plan *p, str
     TRY(text_print(out, "memory     %.1f MB a process: %.1f at start, %.1f weights%s, %.1f decoding, %.1f answers\n",
                    (double)p->bytes / 1e6, (double)p->bytes_base / 1e6, (double)plan_states(p) / 1e6,
                    p->halves ? " in bfloat16" : "", (double)p->bytes_model / 1e6, (double)p->all.bytes / 1e6));
+    TRY(plan_print_shared(in, p, out));
     TRY(text_print(out, "work       at most %.3g Gflop", p->all.flops_evaluate / 1e9));
 done:
     return st;

@@ -1,7 +1,7 @@
 /* --check: the layouts that a number of processes can have, each with its memory and its predicted times, and one of them. */
 #include "unlearn/task_priv.h"
 
-enum { MOST_LAYOUTS = 64, MOST_PROCESSES = 1 << 16 };
+enum { MOST_PROCESSES = 1 << 16 };
 
 struct choice {
     struct plan plan;
@@ -11,34 +11,12 @@ struct choice {
 
 static double megabytes(size_t bytes) { return (double)bytes / 1e6; }
 
-static enum status try_layout(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,
-                              int tensor, enum shard shard, struct choice *c)
-{
-    *c = (struct choice){0};
-    c->plan.tensor = tensor, c->plan.data = m->processes / tensor, c->plan.shard = shard;
-    c->plan.threads = p->threads, c->plan.node_processes = m->node_processes;
-    return plan_sizes(in, s, m, p->n_part, p->part, &c->plan);
-}
-
-/* shard: full changes nothing where there is one data rank. */
-static bool possible(const struct inputs *in, const struct timetable *s, int processes, int tensor, enum shard shard)
-{
-    if (shard == SHARD_FULL && processes == tensor) return false;
-    if (processes % tensor || (size_t)tensor > in->shape->heads) return false;
-    return !in->trains || (size_t)(processes / tensor) <= s->batch;
-}
-
-static bool fits(const struct machine *m, const struct plan *p)
-{
-    return p->bytes <= m->room && p->bytes * (size_t)m->node_processes <= m->node;
-}
-
 static void predict(const struct machine *m, const struct rates *r, const struct times *n, struct choice *c)
 {
     c->update = plan_seconds(&c->plan, OF_UPDATE, r);
     c->measurement = plan_seconds(&c->plan, OF_MEASUREMENT, r);
     c->all = (double)n->updates * c->update + (double)n->measurements * c->measurement;
-    c->fits = fits(m, &c->plan);
+    c->fits = plan_fits(m, &c->plan);
 }
 
 static const enum shard shards[] = {SHARD_NONE, SHARD_FULL};
@@ -60,38 +38,23 @@ static enum status print_setting(const struct plan *p, struct text *out)
                       shard_text(p->shard, ", shard: full"));
 }
 
-/* The first layout of so many processes that fits. */
-static enum status find_fitting(const struct inputs *in, struct timetable *s, const struct machine *m,
-                                const struct plan *p, bool *found, struct choice *c)
-{
-    enum status st = OK;
-    *found = false;
-    for (size_t k = 0; k < N_SHARD; k++)
-        for (int tensor = 1; tensor <= m->processes && !*found; tensor++) {
-            if (!possible(in, s, m->processes, tensor, shards[k])) continue;
-            TRY(try_layout(in, s, m, p, tensor, shards[k], c));
-            *found = fits(m, &c->plan);
-        }
-done:
-    return st;
-}
-
 /* The least number of processes, in doublings, with a layout that fits. */
 static enum status print_more(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *p,
                               struct text *out)
 {
     struct machine more = *m;
-    struct choice c;
+    struct plan other;
     bool found = false;
     enum status st = OK;
-    while (!found && (more.processes *= 2) <= MOST_PROCESSES) TRY(find_fitting(in, s, &more, p, &found, &c));
+    while (!found && (more.processes *= 2) <= MOST_PROCESSES)
+        TRY(plan_first_fitting(in, s, &more, p, SHARD_AUTO, &found, &other));
     if (!found)
         return text_print(
             out, "advice     none fits, nor would more processes of this number on a node: see docs/LAYOUT.md\n");
     TRY(text_print(out, "advice     none fits: take %d processes, %d on each node: ", more.processes,
                    more.node_processes));
-    TRY(print_setting(&c.plan, out));
-    TRY(text_print(out, ", %.1f MB a process\n", megabytes(c.plan.bytes)));
+    TRY(print_setting(&other, out));
+    TRY(text_print(out, ", %.1f MB a process\n", megabytes(other.bytes)));
 done:
     return st;
 }
@@ -118,8 +81,9 @@ enum status layouts_print(const struct inputs *in, struct timetable *s, const st
     TRY(text_print(out, "layouts    data x tensor shard   MB a process    MB a node  s an update s a measurement\n"));
     for (int tensor = 1; tensor <= m->processes; tensor++)
         for (size_t k = 0; k < N_SHARD; k++) {
-            if (!possible(in, s, m->processes, tensor, shards[k])) continue;
-            TRY(try_layout(in, s, m, p, tensor, shards[k], &c));
+            if (!plan_possible(in, s, m->processes, tensor, shards[k])) continue;
+            c = (struct choice){0};
+            TRY(plan_on(in, s, m, p, tensor, shards[k], &c.plan));
             predict(m, r, times, &c);
             TRY(print_choice(&c, out));
             if (c.fits && (!any || c.all < best.all)) best = c, any = true;

@@ -19,8 +19,7 @@ static enum status check_blas(const struct inputs *in)
     return OK;
 }
 
-/* plan_room() of the process that has least, so that all plan the same.                   Collective over world. */
-static size_t least_room(const struct grid *world)
+size_t least_room(const struct grid *world)
 {
     uint64_t taken = UINT64_MAX - plan_room(parallel_node_size(), memory_resident());
     comm_max_u64(world->world, &taken, 1);
@@ -40,20 +39,9 @@ static struct machine machine_of(const struct config *c, const struct grid *worl
     return m;
 }
 
-/* Processes have not all the same memory, but must hold the gradients alike: as the one that has to give up most.
- *                                                                                                Collective over world. */
-static enum status hold_alike(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
-                              struct plan *p)
-{
-    uint64_t gives_up[] = {p->in_turn, !p->apart};
-    comm_max_u64(world->world, gives_up, 2);
-    if (gives_up[0] == p->in_turn && gives_up[1] == !p->apart) return OK;
-    m->in_turn = gives_up[0], m->merged = gives_up[1];
-    return plan_sizes(in, s, m, sizeof parts / sizeof *parts, parts, p);
-}
-
-static enum status make_plan(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
-                             struct plan *p)
+/* What choosing starts from: the layout by rule, threads, and the memory that there is. */
+static enum status prepare(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
+                           struct plan *p)
 {
     enum status st;
     *p = (struct plan){0};
@@ -65,7 +53,26 @@ static enum status make_plan(const struct inputs *in, struct timetable *s, const
     TRY(products_asked(in, world));
     math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
     m->resident = memory_resident();
-    TRY(plan_sizes(in, s, m, sizeof parts / sizeof *parts, parts, p));
+done:
+    return st;
+}
+
+/* Processes have not all the same memory, but must hold everything alike: as rank 0 chooses for the one that has least.
+ *                                                                                                Collective over world. */
+static enum status choose(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
+                          struct plan *p)
+{
+    enum { N_PART = sizeof parts / sizeof *parts };
+    uint64_t most = m->resident;
+    struct way way = {0};
+    enum status st;
+    comm_max_u64(world->world, &most, 1);
+    if (m->room < SIZE_MAX) m->room -= smaller(m->room, most - m->resident);
+    TRY(grid_agree(world, world->rank ? OK : plan_choose(in, s, m, N_PART, parts, p)));
+    if (!world->rank) way = plan_way(p);
+    comm_broadcast(world->world, &way, sizeof way, 0);
+    if (world->rank) st = plan_take(in, s, m, N_PART, parts, &way, p);
+    st = grid_agree(world, st);
 done:
     return st;
 }
@@ -173,31 +180,24 @@ done:
     return st;
 }
 
-static enum status run(const struct options *o, const struct inputs *in, struct timetable *s, const struct plan *p,
-                       const struct grid *world)
+static enum status run(struct run *r, const struct options *o, struct timetable *s, const struct grid *world)
 {
-    struct run r = {.in = in, .plan = p};
     enum status st;
-    TRY(run_new(&r, s, world));
-    TRY(run_directory(&r, o));
-    if (r.restart) TRY(products_of_restart(in, r.restart, world));
-    if (r.finished) {
-        log_info("%s: the run is finished: nothing is left to do", in->config->output_directory);
-        goto done;
-    }
-    report_start(&r);
-    if (r.restart && !world->rank) report_restart(&r);
-    if (r.training) TRY(watch(&r, o));
-    TRY(load(&r));
-    TRY(run_files(&r));
-    TRY(unlearn(&r));
-    TRY(run_close(&r));
-    TRY(run_export(&r));
-    TRY(run_complete(&r));
-    run_rest(&r); /* the report measures, for which this is room */
-    report_end(&r);
+    TRY(run_new(r, s, world));
+    TRY(run_directory(r, o));
+    if (r->restart) TRY(products_of_restart(r->in, r->restart, world));
+    report_start(r);
+    if (r->restart && !world->rank) report_restart(r);
+    if (r->training) TRY(watch(r, o));
+    TRY(load(r));
+    TRY(run_files(r));
+    TRY(unlearn(r));
+    TRY(run_close(r));
+    TRY(run_export(r));
+    TRY(run_complete(r));
+    run_rest(r); /* the report measures, for which this is room */
+    report_end(r);
 done:
-    run_free(&r);
     return st;
 }
 
@@ -215,6 +215,8 @@ enum status task_run(const struct options *o)
     struct timetable s = {0};
     struct machine m;
     struct plan p;
+    struct way then;
+    struct run r = {0};
     enum status st;
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
@@ -225,21 +227,28 @@ enum status task_run(const struct options *o)
         st = grid_agree(world, task_generate(o, in, world));
         goto done;
     }
+    TRY(grid_agree(world, timetable_new(in->config, in->train ? in->train->n_row : 0, &s)));
+    timetable_warn(in->config, &s);
+    r = (struct run){.in = in, .plan = &p};
+    if (o->restart && !o->check) TRY(run_resume(&r, s.updates, world));
+    if (r.finished) {
+        log_info("%s: the run is finished: nothing is left to do", in->config->output_directory);
+        goto done;
+    }
     m = machine_of(in->config, world, least_room(world), o->check);
-    st = timetable_new(in->config, in->train ? in->train->n_row : 0, &s);
-    if (st == OK) timetable_warn(in->config, &s);
-    if (st == OK) st = make_plan(in, &s, world, &m, &p);
-    TRY(grid_agree(world, st));
-    TRY(grid_agree(world, hold_alike(in, &s, world, &m, &p)));
+    if (r.restart && restart_way(r.restart, world, &then)) m.then = &then;
+    TRY(grid_agree(world, prepare(in, &s, world, &m, &p)));
+    TRY(choose(in, &s, world, &m, &p));
     if (!o->restart) TRY(products_chosen(in, &s, &p, world));
     if (o->check) {
         st = check(in, &s, world, &m, &p);
     } else {
         TRY(grid_agree(world, plan_memory(in, &p)));
-        st = run(o, in, &s, &p, world);
+        st = run(&r, o, &s, world);
     }
     TRY(grid_agree(world, st));
 done:
+    run_free(&r);
     if (st == OK)
         st = log_close();
     else

@@ -38,7 +38,7 @@ bool guard_predicts(const struct inputs *in) { return wanted(in->config) && pred
 
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
-    if (predicts(in)) d->bytes += optim_scratch(l) * sizeof(real) + l->n_param * sizeof(double);
+    if (predicts(in)) d->bytes += l->n_param * sizeof(double);
 }
 
 static enum status say(const struct inputs *in, struct text *out)
@@ -66,7 +66,6 @@ static enum status make(struct training *t)
     enum status st = OK;
     set(&g->start, NAN);
     if (!predicts(t->subject->in)) return OK;
-    TRY_NEW(g->scratch, optim_scratch(l));
     TRY_NEW(g->predicted, l->n_param);
 done:
     return st;
@@ -86,7 +85,7 @@ static double change(struct training *t, const struct seen *seen)
     double sum = 0;
     if (!predicts(t->subject->in) || !seen->updates) return 0;
     guard_rectify(t);
-    optim_predict(t->optim, t->gradient, t->update.norm, t->subject->weights, seen->gradient, g->scratch, g->predicted);
+    optim_predict(t->optim, t->gradient, t->update.norm, t->subject->weights, seen->gradient, g->predicted);
     for (size_t i = 0; i < t->subject->layout->n_param; i++) sum += g->predicted[i];
     comm_sum_double(layout_sums(t->subject->layout, t->subject->grid), &sum, 1);
     return sum;

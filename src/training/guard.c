@@ -158,7 +158,7 @@ void guard_free(struct guard *g)
 {
     if (!g) return;
     state_free(g->mean);
-    free(g->still), free(g->rests), free(g->square), free(g->dot), free(g->scratch), free(g->predicted);
+    free(g->still), free(g->rests), free(g->square), free(g->dot), free(g->predicted);
     free(g);
 }
 

@@ -20,7 +20,8 @@ static bool is_regularizer(const struct inputs *in)
 static void demand(const struct inputs *in, const struct timetable *s, const struct layout *l, struct demand *d)
 {
     const bool mean = in->config->guard.project < 1;
-    demand_states(d, "retain", 1, AT_GRADIENT, AT_UPDATE);
+    demand_held(d, (struct held){"retain", 1, AT_GRADIENT, AT_UPDATE,
+                                 .half = in->config->optimizer.storage == PRECISION_BFLOAT16});
     if (mean) demand_states(d, "its mean", 1, AT_EFFECTS, N_MOMENT);
     if (is_regularizer(in)) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     d->bytes += 3 * l->n_param * sizeof(double);

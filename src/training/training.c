@@ -60,14 +60,16 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
                    struct demand *d)
 {
     const bool adamw = in->config->optimizer.name == OPTIMIZER_ADAMW;
+    const bool half = in->config->optimizer.storage == PRECISION_BFLOAT16;
     d->flops_update = work(in, s, p, plan_products(l));
     if (!in->trains) return;
     demand_update(in, s, p, d);
     d->rows = most_rows(in, s);
     d->objectives = 1;
-    demand_states(d, "gradient", 1, AT_GRADIENT, AT_UPDATE);
-    if (p->apart && in->n_regularizer) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
-    if (adamw) demand_moments(d, 2);
+    demand_held(d, (struct held){"gradient", 1, AT_GRADIENT, AT_UPDATE, .half = half});
+    if (p->apart && in->n_regularizer)
+        demand_held(d, (struct held){"regulariser", 1, AT_GRADIENT, AT_GRADIENT, .half = half});
+    if (adamw) demand_moments(d, 2, half);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
     demand_rest(d, OF_UPDATE, d->flops_update - work(in, s, p, plan_products(l))); /* a guard's */
@@ -111,7 +113,9 @@ static struct optim_settings settings(const struct inputs *in, const struct time
                                    .clip = c->optimizer.clip,
                                    .warmup = s->warmup,
                                    .steps = s->updates,
-                                   .frozen = in->frozen};
+                                   .frozen = in->frozen,
+                                   .half = c->optimizer.storage == PRECISION_BFLOAT16,
+                                   .seed = c->seed};
 }
 
 static enum status new_states(struct training *t)
@@ -157,8 +161,6 @@ done:
     training_free(t);
     return grid_agree(s->grid, st);
 }
-
-void training_decay_all(struct training *t) { optim_decay_all(t->optim); }
 
 void training_free(struct training *t)
 {

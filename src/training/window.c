@@ -131,7 +131,7 @@ static void step(const struct training *t, double rate, struct state *x)
     for (size_t i = 0; i < l->n_param; i++) {
         size_t first, count;
         param_part(l, &l->param[i], false, &first, &count);
-        math_scale(count, frozen && frozen[i] ? 0 : (real)-rate, state_own(x, l->param[i].layer) + first);
+        math_scale(count, frozen && frozen[i] ? 0 : (real)-rate, state_own(x, l->param[i].layer).full + first);
     }
     state_gather(x); /* the ways that it is added to are directions, and in checkpoints */
 }

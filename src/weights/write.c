@@ -58,8 +58,11 @@ static void gather_free(struct gather *g)
     free(g->bytes);
 }
 
+static bool given(struct matrix own) { return own.full || own.half; }
+
 /* parcel() of a tensor whose columns are the file's rows. */
-static size_t parcel_transposed(const struct param *p, size_t first, size_t n, const real *own, real *rows, real *packed)
+static size_t parcel_transposed(const struct param *p, size_t first, size_t n, struct matrix own, real *rows,
+                                real *packed)
 {
     const size_t begin = first > p->col_first ? first : p->col_first, last = p->col_first + p->col_count,
                  end = first + n < last ? first + n : last;
@@ -67,7 +70,7 @@ static size_t parcel_transposed(const struct param *p, size_t first, size_t n, c
     for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
         const size_t row = param_global_row(p, i);
         for (size_t c = begin; c < end; c++, size++) {
-            if (own) packed[size] = own[i * p->col_count + c - p->col_first];
+            if (given(own)) packed[size] = matrix_get(own, i * p->col_count + c - p->col_first);
             if (rows) rows[(c - first) * p->rows + row] = packed[size];
         }
     }
@@ -76,14 +79,14 @@ static size_t parcel_transposed(const struct param *p, size_t first, size_t n, c
 
 /* What a process counts as its own of those rows, in local order: to a parcel when `own` (its part of the tensor) is given,
  * from a parcel to `rows` when that is. Returns the size of the parcel. */
-static size_t parcel(const struct param *p, size_t first, size_t n, const real *own, real *rows, real *packed)
+static size_t parcel(const struct param *p, size_t first, size_t n, struct matrix own, real *rows, real *packed)
 {
     size_t size = 0;
     if (p->transposed) return parcel_transposed(p, first, n, own, rows, packed);
     for (size_t i = p->own_first; i < p->own_first + p->own_count; i++) {
         const size_t row = param_global_row(p, i);
         if (row < first || row >= first + n) continue;
-        if (own) math_copy(p->col_count, own + i * p->col_count, packed + size);
+        if (given(own)) held_copy(p->col_count, matrix_at(own, i * p->col_count), reals(packed + size));
         if (rows) math_copy(p->col_count, packed + size, rows + (row - first) * p->cols + p->col_first);
         size += p->col_count;
     }
@@ -91,19 +94,20 @@ static size_t parcel(const struct param *p, size_t first, size_t n, const real *
 }
 
 /* The same call on every tensor rank of a data rank; `own` is its part of tensor i. */
-static void gather_rows(const struct gather *g, const struct param *p, size_t i, size_t first, size_t n, const real *own)
+static void gather_rows(const struct gather *g, const struct param *p, size_t i, size_t first, size_t n,
+                        struct matrix own)
 {
     size_t size = parcel(p, first, n, own, NULL, g->parcel);
     if (!is_writer(g->grid)) {
         if (size) comm_send(g->grid->tensor, g->parcel, size * sizeof(real), 0, 0);
         return;
     }
-    parcel(p, first, n, NULL, g->rows, g->parcel);
+    parcel(p, first, n, reals(NULL), g->rows, g->parcel);
     for (int t = 1; t < g->grid->tensor_size; t++) {
         const struct param *theirs = &g->of[t]->param[i];
-        if (!(size = parcel(theirs, first, n, NULL, NULL, NULL))) continue;
+        if (!(size = parcel(theirs, first, n, reals(NULL), NULL, NULL))) continue;
         comm_receive(g->grid->tensor, g->parcel, size * sizeof(real), t, 0);
-        parcel(theirs, first, n, NULL, g->rows, g->parcel);
+        parcel(theirs, first, n, reals(NULL), g->rows, g->parcel);
     }
 }
 
@@ -290,7 +294,7 @@ static enum status write_own(struct export_part *out, const struct param *p, uin
 
 /* One tensor: gathers always, writes as long as st is OK. */
 static enum status write_tensor(struct export_part *out, const struct gather *g, const struct plan *plan,
-                                const struct param *p, size_t i, const real *own, enum status st)
+                                const struct param *p, size_t i, struct matrix own, enum status st)
 {
     const size_t rows = param_part_rows(p), cols = param_file_cols(p), most = g->room / cols;
     const size_t row_bytes = cols * storage_size(plan->storage);
@@ -298,7 +302,7 @@ static enum status write_tensor(struct export_part *out, const struct gather *g,
     const bool all_write = as_in_file(g, plan->storage, i);
     if ((all_write || is_writer(g->grid)) && st == OK)
         st = export_part_open(out, file_name(plan, plan->file_of[i], name));
-    if (all_write) return st == OK ? write_own(out, p, plan->at[i], row_bytes, own) : st;
+    if (all_write) return st == OK ? write_own(out, p, plan->at[i], row_bytes, own.full) : st;
     for (size_t first = 0, n; first < rows; first += n) {
         n = rows - first < most ? rows - first : most;
         gather_rows(g, p, i, first, n, own);
@@ -316,10 +320,10 @@ static enum status write_share(struct export_part *out, const struct gather *g, 
     const struct layout *l = weights->layout;
     enum status st = OK, closed;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        const real *base = state_acquire(weights, layer).full;
+        const struct tensors t = state_acquire(weights, layer);
         for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++)
             if (plan->data_rank[i] == g->grid->data_rank)
-                st = write_tensor(out, g, plan, &l->param[i], i, base + l->param[i].offset, st);
+                st = write_tensor(out, g, plan, &l->param[i], i, tensors_values(&t, &l->param[i]), st);
         state_release(weights, layer);
     }
     closed = export_part_close(out);
