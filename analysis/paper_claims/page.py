@@ -6,7 +6,7 @@ import numpy as np
 
 from . import fidelity, grid
 from .claims import titles
-from .verdict import answers, key, number, spread, told
+from .verdict import SEEDS, answers, key, number, spread, told
 
 HERE = Path(__file__).resolve().parent
 ORDER = ("smollm2", "stories260K", "demo")
@@ -32,19 +32,30 @@ def markdown(head, rows):
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
+def named(answers):
+    return ", ".join(a.claim.__name__.upper() for a in answers) or "none"
+
+
 def counted(settings):
-    """How many claims hold, which in all settings, and of which one seed would have said what another denies."""
-    found, lines = [answers(s) for s in settings], []
-    name = lambda answer: answer.claim.__name__.upper()
-    for s, of in zip(settings, found):
-        n = {v: [name(a) for a in of if a.verdict == v] for v in MARKS}
-        split = [name(a) for a in of if 0 < a.held < len(a.parts)]
-        told = f", the seeds disagree on {', '.join(split)}" if split else ""
-        lines.append(f"On {s.name} {len(n['holds'])} hold ({', '.join(n['holds']) or 'none'}), {len(n['does not hold'])} do not "
-                     f"({', '.join(n['does not hold']) or 'none'}), {len(n['not decided'] + n['not measured'])} are not decided{told}.")
+    """How many claims hold, which in all settings whose seeds are enough to decide, and of which one seed would have said what another
+    denies."""
+    lines, decided = [], []
+    for s in settings:
+        of = answers(s)
+        asked = [a for a in of if a.parts]
+        if len(s.seeds()) < SEEDS:
+            lines.append(f"On {s.name}, of which {len(s.seeds())} seed{'s decide' if len(s.seeds()) > 1 else ' decides'} nothing, {sum(a.held for a in asked)} of "
+                         f"the {len(asked)} measured are so ({named([a for a in asked if a.held])}).")
+            continue
+        decided.append(of)
+        n = {v: [a for a in of if a.verdict == v] for v in MARKS}
+        split = [a for a in asked if 0 < a.held < len(a.parts)]
+        told = f", the seeds disagree on {named(split)}" if split else ""
+        lines.append(f"On {s.name} {len(n['holds'])} hold ({named(n['holds'])}), {len(n['does not hold'])} do not "
+                     f"({named(n['does not hold'])}), {len(n['not decided'] + n['not measured'])} are not decided{told}.")
     for word, v in (("hold", "holds"), ("fail", "does not hold")):
-        names = [name(of[0]) for of in zip(*found) if all(a.verdict == v for a in of)]
-        lines.append(f"{', '.join(names) or 'None'} {word}{'s' * (len(names) < 2)} everywhere.")
+        names = [of[0] for of in zip(*decided) if all(a.verdict == v for a in of)]
+        lines.append(f"On {' and '.join(s.name for s in settings if len(s.seeds()) >= SEEDS)} alike {named(names)} {word}{'s' * (len(names) < 2)}.")
     return " ".join(lines)
 
 
@@ -106,14 +117,14 @@ def by_estimator(setting, name="npo-1"):
 def first_order(settings):
     """Where first order says what the retain risk does."""
     fits, still = [fidelity.fits(s) for s in settings], [fidelity.fits(s, "r", ("npo-still",)) for s in settings]
-    stages = [fidelity.stages(s) for s in settings]
+    stages = [{a: median for a, _, median, *_ in fidelity.stages(s)} for s in settings]
     ranks = [fidelity.correlations(s) for s in settings]
     of = lambda run, name, show=spread: [show(f[run][name]) if run in f else "" for f in fits]
     rank = lambda name: ["{:.2f} ({:.2f} to {:.2f})".format(*r[name]) if r else "" for r in ranks]
     rows = [
         ["variance of its change between measured steps explained by AdamW's own step: median of the objectives; lowest", *map(explained, fits)],
         ["measured over predicted change by one update: first half of the warm-up; from the middle of the third epoch",
-         *[f"{number(s[0][2])}; {number(s[-1][2])}" for s in stages]],
+         *["; ".join(number(m) if m else "not measured" for m in (s.get(0), s.get(2.5))) for s in stages]],
         ["correlation of the plain -lr e_r with the change: GA", *of("ga", "plain")],
         ["... NPO, beta 1", *of("npo-1", "plain")],
         ["... PO", *of("po", "plain")],
@@ -150,6 +161,8 @@ def beyond(settings):
                     continue
                 run = seed[name]
                 t = int(np.argmax(abs(run.e_r)))
+                if abs(run.e_r[t]) < abs(s.seeds()[0][name].e_r).max() / 2:
+                    continue  # its peak lies between two of the steps at which all this was measured
                 u = min(t, len(run["first_r"]) - 1)
                 at = lambda q: f"{100 * run[q][t]:.0f} %"
                 rows.append([f"{s.name}: {name}", number(run.steps[t]), number(run["token_same"][t]), at("token_cheap"), at("token_unlikely_r"),
