@@ -58,8 +58,11 @@ def gone_on_with(checks, place, precision):
         whole = results(place.directory, ["geffect.h5", "train.h5"])
         shutil.rmtree(place.directory / "out/checkpoint-2", ignore_errors=True)
         shutil.rmtree(place.directory / "out/checkpoint-3", ignore_errors=True)
+        (place.directory / "out/run.finished").unlink()
         s["parallel"]["shard"] = now[0]
         if place.run(checks, f"{what}, gone on with", s, now[1], precision, options=("--restart",)):
+            log = (place.directory / "out/run.log").read_text()
+            checks.check("restart    from out/checkpoint-1" in log, f"{what}: goes on", log)
             equal(checks, what, whole, results(place.directory, ["geffect.h5", "train.h5"]))
 
 
