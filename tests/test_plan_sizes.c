@@ -3,8 +3,8 @@
 
 static const char *const usual[] = {"data.forget.rows=16", "train={steps: 5, batch_size: 8, accumulation: 1}",
                                     "parallel.tensor=2", NULL};
-static const char *const auto_layout[] = {"data.forget.rows=16", "train={steps: 5, batch_size: 8, accumulation: 1}",
-                                          NULL};
+#define OPEN_LAYOUT "data.forget.rows=16", "train={steps: 5, batch_size: 8, accumulation: 1}"
+static const char *const auto_layout[] = {OPEN_LAYOUT, NULL};
 
 static struct plan plan_of(const char *const *more, int processes)
 {
@@ -294,9 +294,10 @@ static void passes_are_smaller_where_there_is_no_room(void **state)
 #define FIXED "tokens: 1024, recompute: none, logits: 1024, risks: together"
 static void states_are_shared_where_there_is_no_room(void **state)
 {
-    static const char *const open[] = {"objective.regularizer=[]", "parallel={data: 2, tensor: 1, " FIXED "}", NULL},
-                             *const none[] = {open[0], "parallel={data: 2, tensor: 1, shard: none, " FIXED "}", NULL},
-                             *const one[] = {open[0], "parallel={data: 1, tensor: 2, " FIXED "}", NULL};
+#define ALONE "objective.regularizer=[]"
+    static const char *const open[] = {ALONE, "parallel={data: 2, tensor: 1, " FIXED "}", NULL},
+                             *const none[] = {ALONE, "parallel={data: 2, tensor: 1, shard: none, " FIXED "}", NULL},
+                             *const one[] = {ALONE, "parallel={data: 1, tensor: 2, " FIXED "}", NULL};
     struct machine m = {.processes = 2, .node_processes = 2, .resident = 1000, .room = SIZE_MAX};
     const size_t bytes = plan_within(none, &m).bytes, layers = plan_within(one, &m).bytes;
     struct plan p = plan_within(open, &m);
@@ -319,13 +320,10 @@ static void states_are_shared_where_there_is_no_room(void **state)
 /* Of four processes: two data ranks by rule, sharing all if they must; one, if that is the only one that fits. */
 static void another_layout_is_taken_where_only_that_fits(void **state)
 {
-    static const char *const open[] = {auto_layout[0], auto_layout[1], "objective.regularizer=[]", "parallel={" FIXED "}",
-                                       NULL},
-                             *const asked[] = {open[0], open[1], open[2], "parallel={data: 2, shard: full, " FIXED "}",
-                                               NULL},
-                             *const other[] = {open[0], open[1], open[2], "parallel={data: 1, " FIXED "}", NULL},
-                             *const more[] = {open[0], open[1], open[2], "parallel={data: 4, shard: full, " FIXED "}",
-                                              NULL};
+    static const char *const open[] = {OPEN_LAYOUT, ALONE, "parallel={" FIXED "}", NULL},
+                             *const asked[] = {OPEN_LAYOUT, ALONE, "parallel={data: 2, shard: full, " FIXED "}", NULL},
+                             *const other[] = {OPEN_LAYOUT, ALONE, "parallel={data: 1, " FIXED "}", NULL},
+                             *const more[] = {OPEN_LAYOUT, ALONE, "parallel={data: 4, shard: full, " FIXED "}", NULL};
     struct machine m = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX};
     const size_t full = plan_within(asked, &m).bytes, layers = plan_within(other, &m).bytes;
     struct plan p = plan_within(open, &m);
@@ -349,9 +347,9 @@ static void another_layout_is_taken_where_only_that_fits(void **state)
 
 static void a_run_goes_on_as_it_was_begun(void **state)
 {
-    static const char *const open[] = {auto_layout[0], auto_layout[1], NULL},
-                             *const said[] = {auto_layout[0], auto_layout[1],
-                                              "parallel={data: 4, shard: none, tokens: 700}", NULL};
+    static const char *const open[] = {OPEN_LAYOUT, NULL}, *const said[] = {
+                                                               OPEN_LAYOUT,
+                                                               "parallel={data: 4, shard: none, tokens: 700}", NULL};
     const struct way then = {.data = 1, .tensor = 4, .tokens = 300, .apart = true},
                      full = {.data = 2, .tensor = 2, .shard = SHARD_FULL, .tokens = 300, .apart = true};
     struct machine m = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX, .then = &then};
@@ -375,7 +373,7 @@ static void a_run_goes_on_as_it_was_begun(void **state)
 /* What one process chooses is the same plan where another is told to take it. */
 static void what_is_chosen_can_be_taken(void **state)
 {
-    static const char *const open[] = {auto_layout[0], auto_layout[1], NULL};
+    static const char *const open[] = {OPEN_LAYOUT, NULL};
     const struct machine wide = {.processes = 4, .node_processes = 4, .resident = 1000, .room = SIZE_MAX};
     struct machine narrow = wide;
     struct plan a = plan_within(open, &wide), b;
