@@ -88,13 +88,15 @@ def trust(settings):
 
 
 def curves(setting):
-    """e_u and e_r against the step, a pair of panels for each objective and regulariser: full sets, moving average; the mean of the
-    seeds in the range of all."""
+    """e_u and e_r against the step, panels for each objective and regulariser: full sets, and moving average where it was run; the mean
+    of the seeds in the range of all."""
+    estimators = {e: word for e, word in ESTIMATORS.items() if any(s.runs for s in setting.seeds(estimator=e))}
+    n = len(estimators)
     figure = Figure(figsize=(12, 13), layout="constrained")
-    panels = figure.subplots(-(-len(fidelity.PAPER) // 2), 4, sharex=True)
+    panels = figure.subplots(-(-len(fidelity.PAPER) // 2), 2 * n, sharex=True)
     for nth, name in enumerate(fidelity.PAPER):
-        pair, seen = panels[nth // 2, 2 * (nth % 2):2 * (nth % 2) + 2], []
-        for a, (estimator, word) in zip(pair, ESTIMATORS.items()):
+        pair, seen = panels[nth // 2, n * (nth % 2):n * (nth % 2) + n], []
+        for a, (estimator, word) in zip(pair, estimators.items()):
             panel(a, f"{name}, {word}")
             runs = [s.runs[name] for s in setting.seeds(estimator=estimator) if name in s.runs]
             for of, (label, color, style) in CURVE.items() if runs else ():
@@ -106,7 +108,8 @@ def curves(setting):
             if runs:
                 a.axvline(runs[0].warmup, color="0.8", linewidth=0.8)
         if seen:
-            pair[1].sharey(pair[0])
+            for a in pair[1:]:
+                a.sharey(pair[0])
             for a in pair:
                 signed_axis(a, seen)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
