@@ -142,6 +142,11 @@ struct way {
     size_t logits;
     bool recompute;
 };
+/* The layout that the rule would have, which the memory would not hold; tensor 0: it is the one that is taken. */
+struct plan_ruled {
+    int data, tensor;
+    size_t bytes;
+};
 struct plan {
     int data, tensor, threads, node_processes;
     size_t tokens;           /* most tokens of a pass */
@@ -150,11 +155,7 @@ struct plan {
     bool copies;             /* keep a copy of the reference's weights; else its values for rows */
     enum shard shard;        /* as the input asks, chosen, or another that is planned for */
     size_t unshared; /* bytes of a process with shard: none, which the memory would not hold; 0: that was not tried */
-    struct
-        plan_ruled { /* the layout that the rule would have, which the memory would not hold; tensor 0: it is this one */
-        int data, tensor;
-        size_t bytes;
-    } ruled;
+    struct plan_ruled ruled;
     size_t room;             /* as in struct machine */
     bool as_then;            /* what last bits depend on is as struct machine's `then` */
     enum sharing_of sharing; /* what the data ranks share of states */

@@ -147,7 +147,13 @@ void state_add_end(struct state *s, size_t layer);
 void state_settle(struct state *s);
 /** This process's part of a layer: base such that base + the offset of an element of it is the element.         Local. */
 struct matrix state_own(const struct state *s, size_t layer);
-/* Elements of states, held either way: to = from; to += factor x, rounded once; <x, y>, the same for any number of threads. */
+/* Elements of states, held either way, are worked on in pieces that stay in cache when they are widened. */
+enum { HELD_PIECE = 1 << 13 };
+static inline size_t held_pieces(size_t n) { return (n + HELD_PIECE - 1) / HELD_PIECE; }
+static inline size_t held_piece(size_t n, size_t i) { return smaller(HELD_PIECE, n - i * HELD_PIECE); }
+/** x itself, or what it holds, in `room`; NULL: there is none.                                                  Local. */
+real *held_reals(size_t n, struct matrix x, real room[HELD_PIECE]);
+/* to = from; to += factor x, rounded once; <x, y>, the same for any number of threads. */
 void held_copy(size_t n, struct matrix from, struct matrix to);
 void held_add(size_t n, real factor, struct matrix x, struct matrix to);
 double held_dot(size_t n, struct matrix x, struct matrix y);

@@ -81,9 +81,6 @@ static struct adamw update_of(const struct optim *o, const struct adamw *a, size
     return own;
 }
 
-/* Of the whole model. */
-static uint64_t elements(const struct param *p) { return (uint64_t)p->rows * p->cols; }
-
 static struct matrix moment_at(const struct state *moment, size_t layer, size_t at)
 {
     return moment ? matrix_at(state_own(moment, layer), at) : reals(NULL);
@@ -96,7 +93,8 @@ static struct values values_of(const struct optim *o, const struct state *gradie
                            moment_at(o->v, layer, at), state_own(weights, layer).full + at};
 }
 
-static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, uint64_t element,
+/* element: the number in the whole model of the layer's first, then of the next one's. */
+static void update_layer(const struct optim *o, const struct adamw *a, double scale, size_t layer, uint64_t *element,
                          const struct state *gradient, const struct state *weights)
 {
     const struct layout *l = weights->layout;
@@ -108,8 +106,8 @@ static void update_layer(const struct optim *o, const struct adamw *a, double sc
         size_t at, n;
         param_part(l, p, false, &at, &n);
         of = values_of(o, gradient, weights, layer, at);
-        if (!o->set.frozen || !o->set.frozen[i]) update_values(&own, scale, p, at - p->offset, n, &of, key, element);
-        element += elements(p);
+        if (!o->set.frozen || !o->set.frozen[i]) update_values(&own, scale, p, at - p->offset, n, &of, key, *element);
+        *element += (uint64_t)p->rows * p->cols;
     }
 }
 
@@ -152,8 +150,7 @@ void optim_update(struct optim *o, struct state *gradient, double norm, struct s
     uint64_t element = 0;
     size_t sent = 0;
     for (size_t layer = 0; layer < l->n_layer; layer++) {
-        update_layer(o, &a, scale, layer, element, gradient, weights);
-        for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) element += elements(&l->param[i]);
+        update_layer(o, &a, scale, layer, &element, gradient, weights);
         sent = state_gather_begin(weights, layer);
     }
     o->done++;

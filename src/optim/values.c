@@ -8,11 +8,6 @@
 #include <Random123/philox.h>
 #include <string.h>
 
-enum { PIECE = 1 << 12, GROUP = 64 }; /* elements at a time, so that they stay in cache; pieces of a sum */
-
-static size_t pieces(size_t n) { return (n + PIECE - 1) / PIECE; }
-static size_t piece(size_t n, size_t i) { return smaller(PIECE, n - i * PIECE); }
-
 uint32_t update_key(uint64_t seed, uint64_t done) { return (uint32_t)random_bits(seed, STREAM_ROUNDING, done); }
 
 /* The 16 bits of bfloat16 below or above x; up with the probability of what lies below them. */
@@ -59,14 +54,6 @@ static void save_moments(const struct param *p, size_t first, size_t n, const re
     }
 }
 
-/* x itself, or what it holds, in `room`; NULL: there is none. */
-static real *as_reals(size_t n, struct matrix x, real room[PIECE])
-{
-    if (!x.half) return x.full;
-    held_copy(n, x, reals(room));
-    return room;
-}
-
 static struct values values_at(const struct values *of, size_t at)
 {
     return (struct values){matrix_at(of->g, at), matrix_at(of->m, at), matrix_at(of->v, at), of->w + at};
@@ -89,13 +76,13 @@ void update_values(const struct adamw *a, double scale, const struct param *p, s
         return;
     }
 #pragma omp parallel for schedule(static) if (team_pays(n))
-    for (size_t i = 0; i < pieces(n); i++) {
-        real room[3][PIECE];
-        const size_t some = piece(n, i);
-        const struct values at = values_at(of, i * PIECE);
-        real *m = as_reals(some, at.m, room[1]), *v = as_reals(some, at.v, room[2]);
-        update(a, scale, some, as_reals(some, at.g, room[0]), m, v, at.w);
-        if (at.m.half) save_moments(p, first + i * PIECE, some, m, v, key, element, at.m.half, at.v.half);
+    for (size_t i = 0; i < held_pieces(n); i++) {
+        real room[3][HELD_PIECE];
+        const size_t some = held_piece(n, i);
+        const struct values at = values_at(of, i * HELD_PIECE);
+        real *m = held_reals(some, at.m, room[1]), *v = held_reals(some, at.v, room[2]);
+        update(a, scale, some, held_reals(some, at.g, room[0]), m, v, at.w);
+        if (at.m.half) save_moments(p, first + i * HELD_PIECE, some, m, v, key, element, at.m.half, at.v.half);
     }
 }
 
@@ -104,25 +91,26 @@ static double predict_piece(const struct adamw *a, double scale, size_t n, const
                             struct matrix direction)
 {
     const bool moments = of->m.full || of->m.half;
-    real m[PIECE], v[PIECE], w[PIECE], g[PIECE];
+    real m[HELD_PIECE], v[HELD_PIECE], w[HELD_PIECE], g[HELD_PIECE];
     if (moments) held_copy(n, of->m, reals(m)), held_copy(n, of->v, reals(v));
     math_copy(n, of->w, w);
-    update(a, scale, n, as_reals(n, of->g, g), moments ? m : NULL, moments ? v : NULL, w);
+    update(a, scale, n, held_reals(n, of->g, g), moments ? m : NULL, moments ? v : NULL, w);
     math_add_scaled(n, -1, of->w, w);
     return held_dot(n, direction, reals(w));
 }
 
 double predict_values(const struct adamw *a, double scale, size_t n, const struct values *of, struct matrix direction)
 {
-    const size_t all = pieces(n);
+    enum { GROUP = 64 }; /* as held_dot() */
+    const size_t all = held_pieces(n);
     double sum = 0, part[GROUP];
     for (size_t first = 0; first < all; first += GROUP) {
         const size_t some = smaller(GROUP, all - first);
 #pragma omp parallel for schedule(static) if (team_pays(n))
         for (size_t i = 0; i < some; i++) {
-            const size_t at = (first + i) * PIECE;
+            const size_t at = (first + i) * HELD_PIECE;
             const struct values here = values_at(of, at);
-            part[i] = predict_piece(a, scale, piece(n, first + i), &here, matrix_at(direction, at));
+            part[i] = predict_piece(a, scale, held_piece(n, first + i), &here, matrix_at(direction, at));
         }
         for (size_t i = 0; i < some; i++) sum += part[i];
     }

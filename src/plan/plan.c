@@ -202,7 +202,6 @@ size_t plan_states(const struct plan *p)
 }
 
 /* ------------------------------------------------------------------------------------------------------- ways ----- */
-/* What may be given up for memory. */
 struct way plan_way(const struct plan *p)
 {
     return (struct way){.data = p->data,

@@ -16,20 +16,11 @@ void held_copy(size_t n, struct matrix from, struct matrix to)
         memcpy(to.half, from.half, n * sizeof *to.half);
 }
 
-enum {
-    PIECE = 1 << 13,
-    GROUP = 64
-}; /* elements that are widened at a time, so that they stay in cache; pieces of a sum */
-
-static size_t piece(size_t n, size_t i) { return smaller(PIECE, n - i * PIECE); }
-static size_t pieces(size_t n) { return (n + PIECE - 1) / PIECE; }
-
-/* x itself, or what it holds, in `wide`. */
-static const real *widened(size_t n, struct matrix x, real wide[PIECE])
+real *held_reals(size_t n, struct matrix x, real room[HELD_PIECE])
 {
-    if (x.full) return x.full;
-    held_copy(n, x, reals(wide));
-    return wide;
+    if (!x.half) return x.full;
+    held_copy(n, x, reals(room));
+    return room;
 }
 
 void held_add(size_t n, real factor, struct matrix x, struct matrix to)
@@ -39,26 +30,26 @@ void held_add(size_t n, real factor, struct matrix x, struct matrix to)
         return;
     }
 #pragma omp parallel for schedule(static) if (team_pays(n))
-    for (size_t i = 0; i < pieces(n); i++) {
-        real wide[2][PIECE];
-        const size_t some = piece(n, i);
-        const struct matrix at = matrix_at(to, i * PIECE);
+    for (size_t i = 0; i < held_pieces(n); i++) {
+        real wide[2][HELD_PIECE];
+        const size_t some = held_piece(n, i);
+        const struct matrix at = matrix_at(to, i * HELD_PIECE);
         real *sum = at.full ? at.full : wide[0];
         if (at.half) held_copy(some, at, reals(sum));
-        math_add_scaled(some, factor, widened(some, matrix_at(x, i * PIECE), wide[1]), sum);
+        math_add_scaled(some, factor, held_reals(some, matrix_at(x, i * HELD_PIECE), wide[1]), sum);
         if (at.half) held_copy(some, reals(sum), at);
     }
 }
 
 static void held_scale(size_t n, real factor, struct matrix x)
 {
-    real wide[PIECE];
+    real wide[HELD_PIECE];
     if (x.full) math_scale(n, factor, x.full);
-    for (size_t i = 0; x.half && i < pieces(n); i++) {
-        const struct matrix at = matrix_at(x, i * PIECE);
-        held_copy(piece(n, i), at, reals(wide));
-        math_scale(piece(n, i), factor, wide);
-        held_copy(piece(n, i), reals(wide), at);
+    for (size_t i = 0; x.half && i < held_pieces(n); i++) {
+        const struct matrix at = matrix_at(x, i * HELD_PIECE);
+        held_copy(held_piece(n, i), at, reals(wide));
+        math_scale(held_piece(n, i), factor, wide);
+        held_copy(held_piece(n, i), reals(wide), at);
     }
 }
 
@@ -74,17 +65,18 @@ static void held_fill(size_t n, real value, struct matrix x)
 
 double held_dot(size_t n, struct matrix x, struct matrix y)
 {
-    const size_t all = pieces(n);
+    enum { GROUP = 64 }; /* pieces that threads share, before their sums are added in order */
+    const size_t all = held_pieces(n);
     double sum = 0, part[GROUP];
     if (x.full && y.full) return math_dot(n, x.full, y.full);
     for (size_t first = 0; first < all; first += GROUP) {
         const size_t some = smaller(GROUP, all - first);
 #pragma omp parallel for schedule(static) if (team_pays(n))
         for (size_t i = 0; i < some; i++) {
-            real wide[2][PIECE];
-            const size_t at = (first + i) * PIECE, count = piece(n, first + i);
-            part[i] =
-                math_dot(count, widened(count, matrix_at(x, at), wide[0]), widened(count, matrix_at(y, at), wide[1]));
+            real wide[2][HELD_PIECE];
+            const size_t at = (first + i) * HELD_PIECE, count = held_piece(n, first + i);
+            part[i] = math_dot(count, held_reals(count, matrix_at(x, at), wide[0]),
+                               held_reals(count, matrix_at(y, at), wide[1]));
         }
         for (size_t i = 0; i < some; i++) sum += part[i];
     }
