@@ -6,7 +6,8 @@ import shutil
 
 import h5py
 import numpy as np
-from bad_input import GOLDEN, POINTER, ROWS, Case, bad, both, json_file, setting, tensors, writing
+from bad_input import POINTER, ROWS, bad
+from damage import GOLDEN, Case, both, json_file, setting, tensors, writing
 from harness import SHARED, Checks, precisions, run_input
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}

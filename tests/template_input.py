@@ -5,7 +5,8 @@ import json
 
 import h5py
 import numpy as np
-from bad_input import GOLDEN, INPUT, ROWS, Case, bad, both, json_file, raw, setting, writing
+from bad_input import INPUT, ROWS, bad
+from damage import GOLDEN, Case, both, json_file, raw, setting, writing
 from harness import Checks, precisions, run, run_input
 
 HEAD = "task: unlearn\nmodel: {path: model}\noutput: {directory: out}\ndata: {forget: forget.jsonl, retain: retain.jsonl, template: "
