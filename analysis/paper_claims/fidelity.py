@@ -85,32 +85,44 @@ def rank_correlation(x, y):
     return np.corrcoef(ranks(x), ranks(y))[0, 1]
 
 
-def utility(setting):
-    """{objective: (predictors, lost)} as means over the seeds: the summed plain effect on the retain risk, that along the optimiser's
-    steps, and the largest |e_r|; and the extraction strength of what should stay that the run lost."""
+def predictors(seed):
+    """{objective: (plain, aware, peak)}: the summed plain effect on the retain risk, that along the optimiser's steps, the largest |e_r|."""
+    found = {}
+    for name in with_fidelity(seed):
+        run = seed[name]
+        e_r = run.whole("r")
+        found[name] = (between(run, -run["lr"] * e_r).sum(), between(run, np.append(run["predicted_r"], 0)).sum(), abs(e_r).max())
+    return found
+
+
+def beside(setting, lost):
+    """{objective: (*predictors, lost(seed, objective))} as means over the seeds that know what was lost."""
     found = {}
     for seed in setting.seeds():
-        for name in with_fidelity(seed):
-            run = seed[name]
-            if "strength_r" in run:
-                e_r, strength = run.whole("r"), run["strength_r"]
-                row = (between(run, -run["lr"] * e_r).sum(), between(run, np.append(run["predicted_r"], 0)).sum(), abs(e_r).max(),
-                       strength[0] - strength[-1])
-                found.setdefault(name, []).append(row)
-    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+        for name, row in predictors(seed).items():
+            try:
+                found.setdefault(name, []).append((*row, lost(seed, name)))
+            except KeyError:  # not evaluated
+                continue
+    return {name: np.mean(rows, axis=0) for name, rows in found.items() if rows}
+
+
+def utility(setting):
+    """Beside the extraction strength of what should stay that a run lost."""
+    def lost(seed, name):
+        strength = seed[name]["strength_r"]
+        return strength[0] - strength[-1]
+    return beside(setting, lost)
 
 
 def published(setting, what="utility"):
-    """As utility(), of the seeds whose trainings were scored as TOFU does, and what the run lost of such a number."""
-    found, scored = {}, {s.seed: s for s in setting.seeds(estimator="scores")}
-    for seed in setting.seeds():
-        for name in with_fidelity(seed) if seed.seed in scored else ():
-            run, scores = seed[name], scored[seed.seed].runs.get(name)
-            if scores is not None:
-                e_r, lost = run.whole("r"), scores[what][0] - scores[what][-1]
-                found.setdefault(name, []).append((between(run, -run["lr"] * e_r).sum(),
-                                                   between(run, np.append(run["predicted_r"], 0)).sum(), abs(e_r).max(), lost))
-    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+    """Beside what a run lost of such a number, of the seeds whose trainings were scored as TOFU does."""
+    scored = {s.seed: s for s in setting.seeds(estimator="scores")}
+
+    def lost(seed, name):
+        values = scored[seed.seed][name][what]
+        return values[0] - values[-1]
+    return beside(setting, lost)
 
 
 def correlations(setting, draws=2000, of=utility):

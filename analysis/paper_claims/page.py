@@ -4,8 +4,9 @@ from string import Template
 
 import numpy as np
 
-from . import fidelity, grid
+from . import fidelity, grid, unseen
 from .claims import titles
+from .text import markdown
 from .verdict import SEEDS, answers, key, number, spread, told
 
 HERE = Path(__file__).resolve().parent
@@ -21,14 +22,6 @@ FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rat
     "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "40 + 600 rows of TOFU, 6 epochs, in bfloat16", "40 rows of forget01",
                 "12 updates of 16 rows, w = 2, effects every 2", "60 rows", "by the rule: 5e-4"),
 }
-
-
-def cell(text):
-    return text.replace("|", "\\|")
-
-
-def markdown(head, rows):
-    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -148,32 +141,6 @@ def lost_utility(settings):
             ["... with the sum of -lr e_r", *rank("plain")], ["... with the largest |e_r|", *rank("peak")]]
 
 
-SEEN = ("ga", "wga", "tnpo", "npo-1", "po", "rmu-second", "kl")
-
-
-def beyond(settings):
-    """Of tokens, pairs and curvature: what the trainings have at the measured step with the largest |e_r|."""
-    rows = []
-    for s in settings:
-        for seed in s.seeds(estimator="seen"):
-            for name in SEEN:
-                if name not in seed.runs:
-                    continue
-                run = seed[name]
-                t = int(np.argmax(abs(run.e_r)))
-                if abs(run.e_r[t]) < abs(s.seeds()[0][name].e_r).max() / 2:
-                    continue  # its peak lies between two of the steps at which all this was measured
-                u = min(t, len(run["first_r"]) - 1)
-                at = lambda q: f"{100 * run[q][t]:.0f} %"
-                rows.append([f"{s.name}: {name}", number(run.steps[t]), number(run["token_same"][t]), at("token_cheap"), at("token_unlikely_r"),
-                             at("token_tenth_r"), at("pair_payers"), at("pair_causes"), number(run["pair_alike"][t]),
-                             " / ".join(number(run[f"{q}_r"][u]) for q in ("first", "second", "actual"))])
-    head = ["", "step", "tokens: correlation of both effects", "cheapest half costs", "unlikely tokens' share", "largest tenth of tokens",
-            "tenth of rows that pays most", "tenth of rows that costs most", "pairs: with alike questions",
-            "one update: first / second order / measured"]
-    return markdown(head, rows) if rows else "Not measured."
-
-
 def trade_offs(settings):
     """The best of each objective's grid, and the claims that speak of trade-offs, of all settings whose grid is whole."""
     texts, rows = [], []
@@ -196,7 +163,7 @@ def trade_offs(settings):
 def values(settings):
     """The numbers of page.txt."""
     return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "first_order": first_order(settings),
-            "trade_offs": trade_offs(settings)[0]}
+            "trade_offs": trade_offs(settings)[0], "choice": unseen.choice(settings)}
 
 
 # ---------------------------------------------------------------------------------------------------------- the appendix
@@ -232,20 +199,14 @@ def trust_table(setting):
     return markdown(head, rows)
 
 
-BEYOND = """First seed, at the measured step with the largest |e_r|. Tokens: correlation over the tokens of what each does to both risks; the
-least share of e_r with which half of e_u is to be had by choosing tokens (50 %: there is no choice); the share of e_r that tokens with p < 0.01
-carry; that of the largest tenth. Pairs of rows: shares of what is paid by the tenth of the kept rows that pays most, and caused by the tenth of
-the forgotten that costs most; rank correlation of what a pair pays with the common words of both questions. Curvature: change of the
-retain risk by the next update."""
-
-
 def appendix(settings):
     parts = [(HERE / "details.txt").read_text()]
     for s in settings:
         parts += [f"## {s.name}", details(s),
                   f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
                   f"### First order against measurement on {s.name}, retain risk", trust_table(s)]
-    parts += ["## What the paper could not see", BEYOND, beyond(settings), "## The best of each objective's grid", *trade_offs(settings)]
+    parts += ["## What the paper could not see", unseen.HEAD, unseen.beyond(settings), "## TOFU's scores beside the effects",
+              unseen.SCORES, unseen.scores(settings), "## The best of each objective's grid", *trade_offs(settings)]
     return "\n\n".join(p.strip() for p in parts) + "\n"
 
 

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT
-from paper_claims import beyond, draw, fidelity, grid, page, summarise, verdict
+from paper_claims import beyond, draw, fidelity, grid, page, summarise, unseen, verdict
 from paper_claims.claims import CLAIMS, part
 from paper_claims.summary import Curves, Setting
 
@@ -126,6 +126,41 @@ def test_half_of_the_gain_costs_least_where_it_is_cheap():
     assert beyond.cheapest_half(np.array([2.0, 2]), np.array([0.0, 4])) == pytest.approx(0)
     assert beyond.cheapest_half(np.array([1.0, 3]), np.array([1.0, 9])) == pytest.approx(0.4)
     assert beyond.largest_tenth(np.array([-5.0] + [1] * 9)) == pytest.approx(5 / 14)
+
+
+def a_setting(tmp_path):
+    """Two runs that were measured, seen and scored, and one that was only measured."""
+    lines = ["seed,rate,estimator,run,quantity,values"]
+    measured = {"step": "0 2 4", "e_u": "-1 -4 -1", "lr": "1 1 1", "predicted_r": "1 1", "risk_r": "1 3 6", "warmup": "2", "strength_r": "1 0.5",
+                "strength_u": "1 0.25"}
+    at = {"step": "0 3 4", "e_r": "-1 -2 -8", "token_same": "nan 0.5 0.9", "pair_net": "0.1 0.8 1", "pair_payers": "0.7 0.3 0.2",
+          "pair_causes": "0.6 0.3 0.1", "first_r": "0 2", "second_r": "0 0.5", "actual_r": "0 2.4", "token_cheap": "0 0.3 0.5",
+          "token_unlikely_r": "0 0 1", "token_tenth_r": "0 0 1", "pair_alike": "0 0 0"}
+    for run, e_r in (("ga", "-1 -8 -1"), ("po", "1 20 1"), ("kl", "0 0 0")):
+        lines += [f"42,1,full,{run},{q},{v}" for q, v in (measured | {"e_r": e_r}).items()]
+    for run, utility in (("ga", "0.6 0"), ("po", "0.6 0.5")):
+        lines += [f"42,1,seen,{run},{q},{v}" for q, v in at.items()]
+        lines += [f"42,1,scores,{run},{q},{'0.5 0.25' if q != 'utility' else utility}" for q in unseen.SCORED]
+    path = tmp_path / "tiny.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return Setting(path)
+
+
+def test_what_is_told_of_tokens_and_pairs_is_of_the_right_steps(tmp_path):
+    lines = unseen.choice([a_setting(tmp_path)]).splitlines()
+    assert "tiny (updates 0; 3; 4)" in lines[0] and "-; 0.5; 0.9" in lines[2] and "10 %; 80 %; 100 %" in lines[3]
+    assert lines[-1].endswith("| -; 25 %; - |")
+    table = unseen.beyond([a_setting(tmp_path)]).splitlines()
+    assert len(table) == 3 and table[2].startswith("| tiny: ga | 4 | 0.9 | 50 % | 100 %"), "po's peak of 20 lies between the steps that were seen"
+
+
+def test_scores_stand_beside_the_effects_of_their_seed(tmp_path):
+    setting = a_setting(tmp_path)
+    table = unseen.scores([setting]).splitlines()
+    assert [line.split(" |")[0] for line in table[2:]] == ["| tiny: before", "| tiny: ga", "| tiny: po"]
+    assert "| 18 | 3 | 5 | 0.25 | 0 | 0.25" in table[3] and "| -42 | 3 | 5 |" in table[4]
+    assert list(fidelity.published(setting)) == ["ga", "po"] and fidelity.published(setting)["po"][3] == pytest.approx(0.1)
+    assert fidelity.utility(setting)["kl"][3] == 0.5
 
 
 def test_the_best_of_a_grid_has_forgotten_and_keeps_most():

@@ -1,0 +1,112 @@
+"""What the paper could not see, in tables: of trainings that measured tokens, pairs of rows and curvature too (beyond.py), and TOFU's
+scores of the others beside their effects. One seed of these, the first, for each setting."""
+import numpy as np
+
+from . import fidelity
+from .text import markdown
+from .verdict import number
+
+SEEN = ("ga", "wga", "tnpo", "npo-1", "po", "rmu-second", "kl")
+HEAD = """First seed, at the measured step with the largest |e_r|. Tokens: correlation over the tokens of what each does to both risks; the
+least share of e_r with which half of e_u is to be had by choosing tokens (50 %: there is no choice); the share of e_r that tokens with p < 0.01
+carry; that of the largest tenth. Pairs of rows: shares of what is paid by the tenth of the kept rows that pays most, and caused by the tenth of
+the forgotten that costs most; rank correlation of what a pair pays with the common words of both questions. Curvature: change of the
+retain risk by the next update."""
+
+
+SCORES = """First seed, the objectives in the order of the retain risk's change as AdamW's own steps predict it; nats a token. Quality: the
+p-value of TOFU's forget quality, against a model that never saw the forget rows; utility, probability and ROUGE-L are TOFU's; strength:
+extraction strength. First line: before."""
+
+
+def percent(x):
+    return "-" if np.isnan(x) else f"{100 * x:.0f} %"
+
+
+def plain(x):
+    return "-" if np.isnan(x) else number(x)
+
+
+def seen(setting):
+    """The seed that has such trainings, or None."""
+    return next(iter(setting.seeds(estimator="seen")), None)
+
+
+def largest(run):
+    return int(np.argmax(abs(run.e_r)))
+
+
+# --------------------------------------------------------------------------------------------------------------- the page
+MOMENTS = ("at the start", "end of the warm-up", "at the spike")
+
+
+def moments(setting, name):
+    """The training's indices of measured steps: the first, that next to the end of the warm-up, that of the largest |e_r|."""
+    run, warmup = seen(setting)[name], setting.seeds()[0][name].warmup
+    return 0, 1 + int(np.argmin(abs(run.steps[1:] - warmup))), largest(run)
+
+
+CHOICES = {  # of ga: quantity, what is told of it
+    "token_same": ("correlation over the tokens of their effects on both risks", plain),
+    "pair_net": ("of what the pairs of rows pay and gain, the share that does not cancel", percent),
+    "pair_payers": ("share that the tenth of the kept rows pays that pays most", percent),
+    "pair_causes": ("share that the tenth of the forgotten rows causes that costs most", percent)}
+
+
+def bend(run, t):
+    """Second order of the change of the retain risk by an update, as a share of the first."""
+    return run["second_r"][t] / run["first_r"][t] if t < len(run["first_r"]) and run["first_r"][t] else np.nan
+
+
+def choice(settings):
+    """Of ga, as the training goes on: what weights of tokens or of rows could choose among."""
+    found = [(s.name, seen(s)["ga"], moments(s, "ga")) for s in settings if seen(s)]
+    told = lambda say: ["; ".join(say(run, t) for t in at) for _, run, at in found]
+    rows = [[words, *told(lambda run, t: show(run[quantity][t]))] for quantity, (words, show) in CHOICES.items()]
+    rows.append(["change of the retain risk by the next update: second order over first", *told(lambda run, t: percent(bend(run, t)))])
+    updates = told(lambda run, t: number(run.steps[t]))
+    return markdown(["GA, first seed: " + "; ".join(MOMENTS), *[f"{name} (updates {u})" for (name, *_), u in zip(found, updates)]], rows)
+
+
+# ----------------------------------------------------------------------------------------------------------- the appendix
+def line(run, name, t):
+    u = min(t, len(run["first_r"]) - 1)
+    shares = ("token_cheap", "token_unlikely_r", "token_tenth_r", "pair_payers", "pair_causes")
+    return [name, number(run.steps[t]), plain(run["token_same"][t]), *[percent(run[q][t]) for q in shares], plain(run["pair_alike"][t]),
+            " / ".join(number(run[f"{q}_r"][u]) for q in ("first", "second", "actual"))]
+
+
+def beyond(settings):
+    """Of tokens, pairs and curvature: what the trainings have at the measured step with the largest |e_r|."""
+    rows = []
+    for s in filter(seen, settings):
+        for name in SEEN:
+            # where all this was measured less often than the effects, the peak may lie between two of its steps
+            if name in seen(s).runs and abs((run := seen(s)[name]).e_r).max() >= abs(s.seeds()[0][name].e_r).max() / 2:
+                rows.append(line(run, f"{s.name}: {name}", largest(run)))
+    head = ["", "step", "tokens: correlation of both effects", "cheapest half costs", "unlikely tokens' share", "largest tenth of tokens",
+            "tenth of rows that pays most", "tenth of rows that costs most", "pairs: with alike questions",
+            "one update: first / second order / measured"]
+    return markdown(head, rows) if rows else "Not measured."
+
+
+SCORED = {"quality": "forget quality", "utility": "model utility", "probability_u": "probability of the forgotten", "rouge_u": "ROUGE-L of the forgotten",
+          "probability_r": "probability of what stays", "rouge_r": "ROUGE-L of what stays"}
+
+
+def scores(settings):
+    """TOFU's scores at the end of every objective that has them, beside what the effects said of the retain risk."""
+    rows = []
+    for s in settings:
+        for scored in s.seeds(estimator="scores")[:1]:
+            trained = next(seed for seed in s.seeds() if seed.seed == scored.seed)
+            sums = fidelity.predictors(trained)
+            names = sorted(set(sums) & set(scored.runs), key=lambda name: (sums[name][1], name))
+            told = lambda name, end: [number(scored[name][q][end]) for q in SCORED] + [
+                number(trained[name][f"strength_{of}"][end]) for of in "ur"]
+            rows.append([f"{s.name}: before", "", "", "", *told(names[0], 0)])
+            for name in names:
+                risk = trained[name]["risk_r"]
+                rows.append([f"{s.name}: {name}", *map(number, (*sums[name][:2], risk[-1] - risk[0])), *told(name, -1)])
+    head = ["", "sum of -lr e_r", "predicted change", "change", *SCORED.values(), "strength of the forgotten", "of what stays"]
+    return markdown(head, rows) if rows else "Not measured."
