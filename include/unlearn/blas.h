@@ -96,6 +96,7 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             struct matrix dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
+void math_warm_up(void);         /* one product: the library takes the buffers that it will keep */
 double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 
 /* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to

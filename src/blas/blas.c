@@ -179,15 +179,15 @@ void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, siz
     multiply(true, false, out, in, n, 1, dy, ldy, reals(x), ldx, 1, dw, in);
 }
 
-double math_gemm_rate(size_t n)
+/* Seconds of the fastest of so many products of n x n x n, after one that warms up; infinity where there is no memory. */
+static double product_seconds(size_t n, int times)
 {
-    enum { TIMES = 5 };
     const double ENOUGH = 2; /* seconds: on a slow machine fewer products measure as well */
     real *a = memory_new(n * n, sizeof *a), *b = memory_new(n * n, sizeof *b), *c = memory_new(n * n, sizeof *c);
     double best = INFINITY, spent = 0;
     if (a && b && c) {
         for (size_t i = 0; i < n * n; i++) a[i] = (real)0.5, b[i] = (real)0.25;
-        for (int i = 0; i <= TIMES && (i < 2 || spent < ENOUGH); i++) { /* the first warms up */
+        for (int i = 0; i <= times && (i < 2 || spent < ENOUGH); i++) { /* the first warms up */
             double start = clock_seconds(), seconds;
             gemm(false, true, n, n, n, 1, a, n, b, n, 0, c, n);
             seconds = clock_seconds() - start;
@@ -198,5 +198,12 @@ double math_gemm_rate(size_t n)
     free(a);
     free(b);
     free(c);
-    return 2.0 * (double)n * (double)n * (double)n / best; /* 0 where nothing could be measured */
+    return best;
 }
+
+double math_gemm_rate(size_t n)
+{
+    return 2.0 * (double)n * (double)n * (double)n / product_seconds(n, 5); /* 0 where nothing could be measured */
+}
+
+void math_warm_up(void) { product_seconds(512, 0); }

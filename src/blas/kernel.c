@@ -222,7 +222,7 @@ const char *math_warning(void)
     const int threads = math_threads_now();
     double peak, product;
     math_threads(1); /* measures one core: a team would wait for other programs' threads */
-    if ((product = math_gemm_rate(64)) > SLOWEST) product = math_gemm_rate(512);
+    if ((product = math_gemm_rate(64)) > SLOWEST) product = math_gemm_rate(256);
     peak = math_peak_rate();
     if (product > SLOWEST && product < FAIR * peak)
         product = fmax(product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */

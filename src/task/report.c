@@ -13,14 +13,14 @@ void report_kernels(void)
     if (warning) log_warn("%s", warning);
 }
 
-/* What this process can do: multiply-adds, and products; the cube is as large as it needs to be to come near the best product, but
- * not on a slow machine, or under valgrind, where it would take minutes. */
-static void rates(bool long_enough, double *peak, double *product)
+/* What this process can do: multiply-adds, and products; the cube is as large as it needs to be to come near the best product, as
+ * far as a run of so many seconds is worth it, and not on a slow machine, or under valgrind, where it would take minutes. */
+static void rates(double seconds, double *peak, double *product)
 {
     *peak = math_peak_rate();
     *product = math_gemm_rate(64); /* not worth a team: known even where others are at work */
-    if (*product > 1e9) *product = math_gemm_rate(512);
-    if (long_enough && *product > 2e10) *product = math_gemm_rate(2048);
+    if (*product > 1e9) *product = math_gemm_rate(seconds > 2 ? 512 : 256);
+    if (seconds > 20 && *product > 2e10) *product = math_gemm_rate(2048);
     if (*product > *peak) *peak = *product; /* other work came between */
 }
 
@@ -140,7 +140,7 @@ void report_end(const struct run *r)
         return;
     }
     comm_gather_double(g->world, mine, N_PHASE, all);
-    rates(total > 20, &rate[0], &rate[1]); /* not longer than a short run itself */
+    rates(total, &rate[0], &rate[1]);
     comm_sum_double(g->world, rate, 2);
     for (int p = PHASE_FORWARD; p <= PHASE_MESSAGES; p++) work += mine[p];
     phases(all, n, total);

@@ -51,7 +51,7 @@ static enum status prepare(const struct inputs *in, struct timetable *s, const s
     TRY(plan_layout(in, s, m, p));
     math_threads(p->threads);
     TRY(products_asked(in, world));
-    math_gemm_rate(512); /* makes the BLAS library take the buffers that it will keep */
+    math_warm_up(); /* what is resident then stays */
     m->resident = memory_resident();
 done:
     return st;
