@@ -9,7 +9,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import SHARED, Checks, layout, precisions, run_input
+from harness import SHARED, Checks, few, layout, precisions, run_input
 
 EVALUATION = SHARED / "golden/evaluation"
 TOFU = SHARED / "data/tofu"
@@ -56,7 +56,7 @@ def evaluation(checks):
         ids += want["detail"][name]["generated_ids"]
         texts += want["detail"][name]["generated"]
     for precision in precisions():
-        for ranks, tensor in LAYOUTS:
+        for ranks, tensor in few(LAYOUTS, precision):
             name = f"golden {precision} {ranks} ranks tensor {tensor}"
             got = generate(checks, name, EVALUATION / "model", prompts, ranks, tensor, precision,
                            max_length=want["settings"]["max_length"], slots=[1, 5, 32][ranks % 3])
@@ -79,7 +79,7 @@ def stories(checks, model):
     """Raw prompts, each as long as the reference wrote."""
     want = json.loads((model / "expected.json").read_text())["greedy"]
     for i, one in enumerate(want):
-        for ranks, tensor in LAYOUTS:
+        for ranks, tensor in few(LAYOUTS):
             name = f"{model.name} prompt {i}, {ranks} ranks tensor {tensor}"
             got = generate(checks, name, model, [{"prompt": one["prompt"]}, {"prompt": "Tom had a red"}], ranks, tensor,
                            max_length=len(one["ids"]))

@@ -3,16 +3,15 @@
     golden.py [MODEL ...]       names of directories in SHARED/golden/models
 
 One run of the program for each model, precision and layout: npo + 1.0 kl, full batch, four updates, effects of all objectives
-at each step; the first row of it is the model as given. Every model runs on one rank and on data 2 x tensor 2 in both
-precisions, and in double on two more layouts, in turn, so that each layout of 1 to 4 ranks meets several models. THOROUGH=1:
+at each step; the first row of it is the model as given. In double every model runs on one rank, on data 2 x tensor 2 and on one
+more layout, in turn, so that each layout of 1 to 4 ranks meets a model or two; in float on one of the first two. THOROUGH=1:
 every model on every layout in both precisions."""
 import json
-import os
 import sys
 
 import h5py
 import numpy as np
-from harness import SHARED, TOLERANCE, Checks, labels, layout, precisions, run_input, safetensors
+from harness import SHARED, THOROUGH, TOLERANCE, Checks, labels, layout, precisions, run_input, safetensors
 
 MODELS = ["llama", "llama3", "mistral", "qwen2", "phi", "gpt_neox", "stablelm", "phi3", "gemma2", "gemma3"]
 LAYOUTS = [(ranks, tensor) for ranks in (1, 2, 3, 4) for tensor in range(1, ranks + 1) if ranks % tensor == 0]
@@ -157,11 +156,11 @@ def one_run(checks, case, precision, ranks, tensor, expected):
 
 
 def layouts(name, precision):
-    """Those on which this model runs: all, or a share of OTHERS that shifts by two from model to model."""
-    if os.environ.get("THOROUGH"):
+    """Those on which this model runs: all, or those that come to its turn."""
+    turn = MODELS.index(name) if name in MODELS else 0
+    if THOROUGH:
         return LAYOUTS
-    first = 2 * (MODELS.index(name) if name in MODELS else 0)
-    return ALWAYS + ([OTHERS[(first + i) % len(OTHERS)] for i in range(2)] if precision == "double" else [])
+    return [*ALWAYS, OTHERS[turn % len(OTHERS)]] if precision == "double" else [ALWAYS[turn % len(ALWAYS)]]
 
 
 def main():

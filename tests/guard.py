@@ -5,7 +5,7 @@ import shutil
 
 import h5py
 import numpy as np
-from harness import ROOT, TOLERANCE, Checks, error, labels, layout, precisions, run_input, safetensors
+from harness import ROOT, TOLERANCE, Checks, error, few, labels, layout, precisions, run_input, safetensors
 
 DEMO = ROOT / "inputs/demo"
 STEPS, RETAIN = 6, 1  # the risk that is guarded
@@ -195,7 +195,7 @@ def goes_on(checks, ranks, precision):
 
 def layouts(checks, precision):
     first = None
-    for ranks, tensor in LAYOUTS[precision]:
+    for ranks, tensor in few(LAYOUTS[precision], precision):
         what = f"{precision}, {ranks} ranks, tensor {tensor}"
         out = go(checks, what, settings(ranks, tensor, guard=EVERYTHING, optimizer={"name": "sgd", "lr": 0.05, "clip": 5.0}), ranks,
                  precision)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared")).resolve()
 VARIANT = os.environ.get("VARIANT", "")
 SLOWER = 10 if VARIANT else 1  # the sanitizers' builds
+THOROUGH = bool(os.environ.get("THOROUGH"))  # every test on each of its layouts in each precision
 TOLERANCE = {"float": 2e-5, "double": 1e-8}
 
 
@@ -43,6 +44,13 @@ def run(arguments, ranks=1, precision="float", directory=None, timeout=120):
 def layout(ranks, tensor):
     """The section parallel: of four ranks those that share the data also share all states."""
     return {"data": ranks // tensor, "tensor": tensor, "shard": "full" if ranks == 4 and tensor < 4 else "none"}
+
+
+def few(layouts, precision="double"):
+    """Of the layouts that a test is for: in double the first and the last, in float the last alone; all with THOROUGH=1."""
+    if THOROUGH:
+        return layouts
+    return [layouts[-1]] if precision == "float" else list(dict.fromkeys((layouts[0], layouts[-1])))
 
 
 def run_input(settings, ranks=1, precision="float", directory=None, options=(), timeout=120):

@@ -6,7 +6,7 @@ import shutil
 
 import h5py
 import numpy as np
-from harness import ROOT, TOLERANCE, Checks, labels, layout, precisions, run_input, safetensors
+from harness import ROOT, TOLERANCE, Checks, few, labels, layout, precisions, run_input, safetensors
 
 DEMO = ROOT / "inputs/demo"
 N_FORGET, N_RETAIN = 10, 9
@@ -310,7 +310,7 @@ def main():
     place = Place(checks)
     place.tokens = token_counts(checks, place)
     for precision in precisions():
-        for ranks, tensor in LAYOUTS[precision]:
+        for ranks, tensor in few(LAYOUTS[precision], precision):
             for part in (normalisation, moving_average, standard_error, gram, trajectory):
                 part(checks, place, precision, ranks, tensor)
         fidelity(checks, place, precision)

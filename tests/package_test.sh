@@ -39,7 +39,7 @@ bare() { env -i "PATH=$PATH" "HOME=$HOME" "PYTHON=$PYTHON" "$@"; } # nothing of 
 # ------------------------------------------------------------------------------------------------------- make install
 root=$work/root
 check "make install" make -s install "PRECISION=$precision" "DESTDIR=$root" PREFIX=/usr
-check "the installed program runs" says "^unlearn $version (" "$root/usr/bin/$program" --version
+check "the installed program runs" says "^unlearn $version (" bare "$root/usr/bin/$program" --version
 for file in doc/unlearn/README.md doc/unlearn/LICENSE doc/unlearn/docs/TEMPLATES.md unlearn/inputs/demo/model/config.json \
     unlearn/jobs/slurm.sh doc/unlearn/CHANGELOG.md "man/man1/$program.1"; do
     check "it is installed: $file" test -s "$root/usr/share/$file"

@@ -8,7 +8,7 @@ import sys
 import h5py
 import numpy as np
 from golden import MODELS, settings, write_direction
-from harness import ROOT, SHARED, Checks, labels, precisions, run, run_input
+from harness import ROOT, SHARED, Checks, few, labels, precisions, run, run_input
 from measures import N_FORGET, N_RETAIN, Place, row_risks
 
 sys.path.insert(0, str(ROOT / "analysis"))
@@ -35,7 +35,7 @@ def twin(checks, place, precision, what, changes):
 
 def against_twin(checks, place, precision, what, changes):
     want, first = twin(checks, place, precision, what, changes), None
-    for ranks, tensor in LAYOUTS[precision]:
+    for ranks, tensor in few(LAYOUTS[precision], precision):
         where = f"{what}, {precision}, {ranks} ranks, tensor {tensor}"
         settings = place.settings(ranks, tensor, **changes, geffect={"objectives": MEASURED, "pairs": True})
         settings["parallel"]["tokens"] = 130  # several passes

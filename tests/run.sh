@@ -1,10 +1,12 @@
 #!/bin/sh
 # Runs the tests and counts them; the last line is `N passed, N failed`, with `, N skipped` where some were.
 #     tests/run.sh [WORD ...]        those whose name contains one of the words; all without
-# tests/test_*.c   cmocka programs, on each number of ranks in their first line (NP: 1 2 4), in each precision
+# tests/test_*.c   cmocka programs, on each number of ranks in their first line (NP: 1 2 4), in each precision; in float, which
+#                  layouts do not change, on the first two of them alone, unless THOROUGH=1
 # tests/*_test.sh  shell scripts;  tests/*.py whose first line says "end to end": scripts for the Python of VENV.
 # A script's last line may count its own checks in the same form; exit status 77 means skipped.
-# Environment: SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank, and scripts, at the same time).
+# A line tells the seconds that a test took, and those of all processors.
+# Environment: THOROUGH (all models and layouts in every precision, which takes some times as long), SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank, and scripts, at the same time).
 cd "$(dirname "$0")/.." || exit 2
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc heeds
 . tests/env.sh
@@ -45,7 +47,10 @@ if [ "$1" = --one ]; then
     test "$3" = 0 || word=skipped
     test "$2" = 0 || word=FAILED
     test $status != 124 || shown="$shown: stopped after $limit s"
-    printf '%-8s%s (%d s)\n' $word "$shown" $(($(date +%s) - begin))
+    took=$(($(date +%s) - begin))
+    times >"$results/$name.times" # not into a pipe: there it would tell of another process
+    used=$(awk -F '[ms ]+' 'NR == 2 { printf "%.0f", 60 * $1 + $2 + 60 * $3 + $4 }' "$results/$name.times")
+    printf '%-8s%s (%d s, %s s of processors)\n' $word "$shown" $took "$used"
     exit 0
 fi
 
@@ -64,7 +69,9 @@ for file in tests/test_*.c; do
     wanted "$file" "$@" || continue
     ranks=$(sed -n '1s/.*NP: *\([0-9 ]*\).*/\1/p' "$file")
     for precision in $PRECISIONS; do
-        for np in ${ranks:-1}; do
+        some=$ranks
+        test "$precision" = double || test -n "$THOROUGH" || some=$(echo "$ranks" | cut -d ' ' -f 1,2)
+        for np in ${some:-1}; do
             list=serial
             test "$np" = 1 || list=parallel
             echo "$results c $file $np $precision" >>"$results/$list"

@@ -1,4 +1,4 @@
-/* geffect: likelihoods, gradients, losses and effects against the float64 reference.                    NP: 1 2 3 4 */
+/* geffect: likelihoods, gradients, losses and effects against the float64 reference.                    NP: 1 2 4 */
 #include "golden.h"
 
 /* relative, as DESIGN.md asks: what float rounding leaves of sums over a few thousand products */

@@ -1,4 +1,4 @@
-/* geffect: effects of instances on instances against gradients of single rows, in every layout.          NP: 1 2 3 4 */
+/* geffect: effects of instances on instances against gradients of single rows, in every layout.          NP: 1 2 4 */
 #include "alone.h"
 #include "golden.h"
 #include "model_files.h"

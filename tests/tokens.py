@@ -6,7 +6,7 @@ import sys
 
 import h5py
 import numpy as np
-from harness import ROOT, SHARED, Checks, error, precisions, run_input
+from harness import ROOT, SHARED, Checks, error, few, precisions, run_input
 from measures import Place
 
 sys.path.insert(0, str(ROOT / "analysis"))
@@ -48,7 +48,7 @@ def against_backward(checks, what, directory, precision, objectives=OF_TOKENS):
 def layouts(checks, place, precision):
     """The same tokens everywhere, of objectives of all kinds."""
     first = None
-    for ranks, tensor in LAYOUTS:
+    for ranks, tensor in few(LAYOUTS, precision):
         what = f"{precision}, {ranks} ranks, tensor {tensor}"
         settings = place.settings(ranks, tensor, "unlearn", geffect={"objectives": ALL, "tokens": True, "every": 2})
         if not place.run(checks, what, settings, ranks, precision):

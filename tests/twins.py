@@ -8,7 +8,7 @@ import sys
 import h5py
 import numpy as np
 from golden import MODELS, RISKS
-from harness import SHARED, TOLERANCE, Checks, labels, layout, precisions, run_input
+from harness import SHARED, TOLERANCE, Checks, few, labels, layout, precisions, run_input
 from twin import Case, measure, shares, weight
 
 # of rr only one layer is measured by a run: the last in these, a lower one in others
@@ -75,7 +75,7 @@ def one_model(checks, name):
     want = expected(case)
     lower = 0
     for precision in precisions():
-        for ranks, tensor, which in LAYOUTS[precision]:
+        for ranks, tensor, which in few(LAYOUTS[precision], precision):
             layer = case.blocks if which == "last" else 1 + lower % (case.blocks - 1)
             lower += which == "lower"
             what = f"{name}, {precision}, data {ranks // tensor} x tensor {tensor}"
