@@ -6,7 +6,8 @@
 # tests/*_test.sh  shell scripts;  tests/*.py whose first line says "end to end": scripts for the Python of VENV.
 # A script's last line may count its own checks in the same form; exit status 77 means skipped.
 # A line tells the seconds that a test took, and those of all processors.
-# Environment: THOROUGH (all models and layouts in every precision, which takes some times as long), SHARED, VENV, VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank, and scripts, at the same time).
+# Environment: THOROUGH (all models and layouts in every precision, which takes some times as long), SHARED, VENV,
+# VARIANT (-sanitize), PRECISIONS, JOBS (programs of one rank at the same time; of scripts one more).
 cd "$(dirname "$0")/.." || exit 2
 JOBS=${JOBS:-$(nproc)} # before OMP_NUM_THREADS=1, which nproc heeds
 . tests/env.sh
@@ -90,7 +91,8 @@ while read -r line; do
     # shellcheck disable=SC2086
     sh tests/run.sh --one $line
 done <"$results/parallel"
-xargs -r -P "$JOBS" -L 1 sh tests/run.sh --one <"$results/scripts"
+# one more than processors: a third of their time scripts wait for programs that start and stop
+xargs -r -P $((JOBS + 1)) -L 1 sh tests/run.sh --one <"$results/scripts"
 
 for count in "$results"/*.count; do
     test -e "$count" || continue
