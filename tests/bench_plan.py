@@ -133,8 +133,11 @@ def main():
         make_model(checks.directory, shape)
         for n in ranks:
             for layout in LAYOUTS[n]:
+                what = f"{shape}, {n} rank{'' if n == 1 else 's'}, data {layout[0]} x tensor {layout[1]}"
                 for part in parts:
-                    part(checks, f"{shape}, {n} rank{'' if n == 1 else 's'}, data {layout[0]} x tensor {layout[1]}", n, layout)
+                    part(checks, what, n, layout)
+                if memory in parts and layout == (4, 1):
+                    memory(checks, f"{what}, shard: full", n, layout, shard="full")
     checks.finish()
 
 

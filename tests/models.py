@@ -231,7 +231,7 @@ def layouts(name, precision):
 
 
 def check_generated(checks, name, where):
-    """Greedy answers of what was written, on every layout, are those of transformers in float64."""
+    """Greedy answers of what was written, on the layouts of this model in double, are those of transformers in float64."""
     text = "Who is the author, and where were her books about the sea first read by people of that town? " * 2
     prompts, longest = [text[:n] for n in (3, 40, 80, 130)], 120
     model, tok, want = load(where), Tokenizer.from_file(str(where / "tokenizer.json")), []

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs the tests and counts them; the last line is `N passed, N failed`, with `, N skipped` where some were.
 #     tests/run.sh [WORD ...]        those whose name contains one of the words; all without
-# tests/test_*.c   cmocka programs, on each number of ranks in their first line (NP: 1 2 4), in each precision; in float, which
-#                  layouts do not change, on the first two of them alone, unless THOROUGH=1
+# tests/test_*.c   cmocka programs, on each number of ranks in their first line (NP: 1 2 4), in each precision; in float,
+#                  where layouts are the same code, on the first two of them alone, unless THOROUGH=1
 # tests/*_test.sh  shell scripts;  tests/*.py whose first line says "end to end": scripts for the Python of VENV.
 # A script's last line may count its own checks in the same form; exit status 77 means skipped.
 # A line tells the seconds that a test took, and those of all processors.

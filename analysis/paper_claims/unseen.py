@@ -12,8 +12,6 @@ least share of e_r with which half of e_u is to be had by choosing tokens (50 %:
 carry; that of the largest tenth. Pairs of rows: shares of what is paid by the tenth of the kept rows that pays most, and caused by the tenth of
 the forgotten that costs most; rank correlation of what a pair pays with the common words of both questions. Curvature: change of the
 retain risk by the next update."""
-
-
 SCORES = """First seed, the objectives in the order of the retain risk's change as AdamW's own steps predict it; nats a token. Quality: the
 p-value of TOFU's forget quality, against a model that never saw the forget rows; utility, probability and ROUGE-L are TOFU's; strength:
 extraction strength. First line: before."""
@@ -40,9 +38,8 @@ def largest(run):
 MOMENTS = ("at the start", "end of the warm-up", "at the spike")
 
 
-def moments(setting, name):
-    """The training's indices of measured steps: the first, that next to the end of the warm-up, that of the largest |e_r|."""
-    run, warmup = seen(setting)[name], setting.seeds()[0][name].warmup
+def moments(run, warmup):
+    """Indices of measured steps: the first, that next to the end of the warm-up, that of the largest |e_r|."""
     return 0, 1 + int(np.argmin(abs(run.steps[1:] - warmup))), largest(run)
 
 
@@ -60,7 +57,9 @@ def bend(run, t):
 
 def choice(settings):
     """Of ga, as the training goes on: what weights of tokens or of rows could choose among."""
-    found = [(s.name, seen(s)["ga"], moments(s, "ga")) for s in settings if seen(s)]
+    found = [(s.name, run := seen(s)["ga"], moments(run, s.seeds()[0]["ga"].warmup)) for s in settings if seen(s) and "ga" in seen(s).runs]
+    if not found:
+        return "Not measured."
     told = lambda say: ["; ".join(say(run, t) for t in at) for _, run, at in found]
     rows = [[words, *told(lambda run, t: show(run[quantity][t]))] for quantity, (words, show) in CHOICES.items()]
     rows.append(["change of the retain risk by the next update: second order over first", *told(lambda run, t: percent(bend(run, t)))])
@@ -104,7 +103,7 @@ def scores(settings):
             names = sorted(set(sums) & set(scored.runs), key=lambda name: (sums[name][1], name))
             told = lambda name, end: [number(scored[name][q][end]) for q in SCORED] + [
                 number(trained[name][f"strength_{of}"][end]) for of in "ur"]
-            rows.append([f"{s.name}: before", "", "", "", *told(names[0], 0)])
+            rows += [[f"{s.name}: before", "", "", "", *told(name, 0)] for name in names[:1]]
             for name in names:
                 risk = trained[name]["risk_r"]
                 rows.append([f"{s.name}: {name}", *map(number, (*sums[name][:2], risk[-1] - risk[0])), *told(name, -1)])
