@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from harness import ROOT, SLOWER, error, program, safetensors
+from harness import ALONE, ROOT, SLOWER, error, program, safetensors
 
 DEMO = ROOT / "inputs/demo"
 SHIM = ROOT / "build/faults_shim.so"
@@ -72,7 +72,7 @@ class Running:
         if settings is not None:
             (directory / name).write_text(json.dumps(settings, indent=1))
         self.start = ["mpirun", *mpirun, "-np", str(ranks)] if ranks > 1 or mpirun else []
-        text = dict(os.environ, **dict([self.tag.split("=")]), **{k: str(v) for k, v in (env or {}).items()})
+        text = os.environ | ({} if self.start or shell else ALONE) | dict([self.tag.split("=")]) | {k: str(v) for k, v in (env or {}).items()}
         if env and "FAULT_CALL" in env:  # mpirun's children inherit it; the shim keeps out of mpirun itself
             text["LD_PRELOAD"] = str(SHIM)
         self.out, self.began = output or (directory / f"log.{Running.count}"), time.monotonic()

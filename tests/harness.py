@@ -17,6 +17,9 @@ VARIANT = os.environ.get("VARIANT", "")
 SLOWER = 10 if VARIANT else 1  # the sanitizers' builds
 THOROUGH = bool(os.environ.get("THOROUGH"))  # every test on each of its layouts in each precision
 TOLERANCE = {"float": 2e-5, "double": 1e-8}
+# One process without mpirun: no daemon, which is half of a short run, and no session directory, since those of processes
+# without a daemon have the same name. package_test.sh starts as users do.
+ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_orte_create_session_dirs": "0"}
 
 
 def program(precision="float"):
@@ -33,8 +36,9 @@ def precisions():
 def run(arguments, ranks=1, precision="float", directory=None, timeout=120):
     """Runs the program with these arguments; more than one rank: under mpirun. -> the finished process, with its text."""
     start = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    environment = os.environ if start else os.environ | ALONE
     try:
-        return subprocess.run([*start, program(precision), *map(str, arguments)], cwd=directory, timeout=SLOWER * timeout,
+        return subprocess.run([*start, program(precision), *map(str, arguments)], cwd=directory, timeout=SLOWER * timeout, env=environment,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     except subprocess.TimeoutExpired as e:
         text = lambda b: (b or b"").decode(errors="replace") if isinstance(b, (bytes, type(None))) else b

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import ROOT, SLOWER, Checks, precisions, program
+from harness import ALONE, ROOT, SLOWER, Checks, precisions, program
 
 DEMO = (ROOT / "inputs/demo-unlearn.yaml").read_text()
 MODEL = ["model.path=MODEL", "model.init=random", "output.directory=HERE/out"]
@@ -168,7 +168,7 @@ TABLE = [
 def start(row, here):
     """-> the finished process, its lines with HERE for the directory."""
     command = [program(precisions()[0]), *map(str, row.command(here))]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | row.environment, stdin=subprocess.DEVNULL, capture_output=True,
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | ALONE | row.environment, stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=SLOWER * 60)
     return done, [s.replace(str(here), "HERE") for s in (done.stdout + done.stderr).splitlines()]
 
