@@ -422,6 +422,17 @@ static void an_override_replaces_or_adds_any_key(void **state)
     config_free(c);
 }
 
+static void an_override_has_its_own_line_breaks(void **state)
+{
+    static const char block[] = "task: generate\nmodel: {path: M}\ngenerate:\n  prompt: |\n    Once\n";
+    struct config *c = override_with(block, "generate.prompt=Hi", NULL);
+    assert_string_equal(c->generate.prompt, "Hi");
+    config_free(c);
+    c = override_with(block, "generate.prompt=|+\n Hi\n\n", NULL);
+    assert_string_equal(c->generate.prompt, "Hi\n\n");
+    config_free(c);
+}
+
 static void an_override_enters_short_forms_and_defaults(void **state)
 {
     struct config *c = override_with(BASE, "data.forget.rows=10", "geffect.risks.retain.rows=20");
@@ -488,6 +499,7 @@ int main(void)
         cmocka_unit_test(every_input_that_is_shipped_is_read),
         cmocka_unit_test(every_line_written_has_a_meaning_and_every_key_is_described),
         cmocka_unit_test(an_override_replaces_or_adds_any_key),
+        cmocka_unit_test(an_override_has_its_own_line_breaks),
         cmocka_unit_test(an_override_enters_short_forms_and_defaults),
         cmocka_unit_test(places_lead_to_what_was_written),
     };

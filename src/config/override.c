@@ -7,8 +7,8 @@
 static void move_node(struct node *from, struct node *to)
 {
     to->kind = from->kind, to->style = from->style, to->place = from->place;
-    to->text = from->text, to->child = from->child, to->last = from->last;
-    from->text = NULL, from->child = from->last = NULL;
+    to->text = from->text, to->breaks = from->breaks, to->child = from->child, to->last = from->last;
+    from->text = NULL, from->breaks = 0, from->child = from->last = NULL;
 }
 
 /* node becomes what value was; key and place in the parent stay */
