@@ -1,6 +1,5 @@
 /* core: status, memory, random numbers, files.                                                            NP: 1 */
-#include "near.h"
-#include <unistd.h>
+#include "scratch.h"
 
 #include "unlearn/core.h"
 
@@ -277,6 +276,21 @@ static void a_log_that_did_not_take_its_lines_says_so_when_it_is_closed(void **s
     assert_int_equal(log_close(), OK);
 }
 
+/* A terminal obeys escape codes in the name of a file; a line break in one would forge a line of the log. */
+static void a_warning_quotes_controls_and_is_repeated_so(void **state)
+{
+    char *text = NULL;
+    size_t n;
+    assert_int_equal(log_open("run.log", false), OK);
+    log_warn("%s: \303\251, cut", "a\033[1m\nb");
+    log_info("two\nlines");
+    assert_int_equal(log_close(), OK);
+    assert_int_equal(file_read("run.log", 1000, &text, &n), OK);
+    assert_string_equal(text, "warning: a\\x1b[1m\\x0ab: \303\251, cut\ntwo\nlines\n"
+                              "1 warning:\nwarning: a\\x1b[1m\\x0ab: \303\251, cut\n");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +309,7 @@ int main(void)
         cmocka_unit_test(only_regular_files_of_allowed_size_are_read),
         cmocka_unit_test(a_file_is_hashed_the_same_in_any_pieces),
         cmocka_unit_test(a_log_that_did_not_take_its_lines_says_so_when_it_is_closed),
+        cmocka_unit_test_setup_teardown(a_warning_quotes_controls_and_is_repeated_so, scratch_enter, scratch_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

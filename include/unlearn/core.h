@@ -34,6 +34,9 @@ const char *status_text(enum status st); /* a few words, static */
 enum status fail(enum status st, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *fail_message(void); /* "" when nothing failed; control characters are quoted */
 void fail_clear(void);
+/** Copies what fits of a text; control characters become \x1b and so on: paths and keys come from files, and a terminal must
+ *  never obey them.                                                                                              Local. */
+void quote_controls(const char *from, char *to, size_t room);
 
 #define TRY(call)                           \
     do {                                    \
@@ -97,7 +100,7 @@ size_t log_bytes(void); /* of the file so far; 0 without one */
 /** Repeats the warnings first. ERR_IO: the file did not take every line; the run went on without. */
 enum status log_close(void);
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: ..." ; kept and repeated */
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: ...": quoted, kept, repeated */
 size_t log_warnings(void);
 
 /* --------------------------------------------------------------------------------------------- random numbers ----- */

@@ -100,11 +100,12 @@ void log_info(const char *format, ...)
 
 void log_warn(const char *format, ...)
 {
-    char line[1024];
+    char raw[1024], line[2 * sizeof raw];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
+    quote_controls(raw, line, sizeof line);
     if (text_print(&warnings, "warning: %s\n", line) == OK) n_warnings++;
     log_info("warning: %s", line);
 }

@@ -30,8 +30,7 @@ const char *status_text(enum status st)
     return "unknown status";
 }
 
-/* Paths and keys come from files: a terminal must never obey them. */
-static void quote_controls(const char *from, char *to, size_t room)
+void quote_controls(const char *from, char *to, size_t room)
 {
     size_t used = 0;
     for (; *from && used + 5 < room; from++) {
