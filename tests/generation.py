@@ -181,6 +181,29 @@ def check_only(checks):
     checks.check(len(digests) == 4 and digests[0] == digests[1] and len(set(digests)) == 3, "--check: digests", str(digests))
 
 
+def reference_unread(checks):
+    """An input of a training, as it is: no objective or regularizer of it is used, so its reference is not loaded."""
+    directory = checks.directory / "reference"
+    model = directory / "other"
+    model.mkdir(parents=True)
+    for path in STORIES.iterdir():
+        (model / path.name).symlink_to(path)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps(config | {"rope_theta": 77.0}))  # which is refused where it is loaded
+    learn = {"output": {"directory": "out"}, "model": {"path": str(STORIES), "reference": "other"},
+             "data": {"forget": "f.jsonl", "retain": "f.jsonl"}, "generate": {"prompt": "Once", "max_length": 8}}
+    (directory / "f.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 2)
+    for name in ("kl", "rr"):
+        for kept in ("weights", "values"):
+            learn["model"]["reference_as"], learn["objective"] = kept, {"name": "npo", "regularizer": name}
+            done = run_input({**learn, "task": "generate"}, 1, precisions()[0], directory, ["--overwrite"])
+            checks.check(done.returncode == 0 and len(answers(directory)) == 1, f"{name} as {kept} in the input: no reference", done.stderr)
+    for task in ("unlearn", "geffect"):
+        done = run_input({**learn, "task": task}, 1, precisions()[0], directory, ["--overwrite"])
+        checks.check(done.returncode == 1 and "rope_theta" in done.stderr, f"{task} loads the reference", done.stderr)
+
+
 def main():
     checks = Checks("generation")
     if not precisions():
@@ -198,6 +221,7 @@ def main():
             stories(checks, path.parent)
         draws(checks)
     long_prompt(checks)
+    reference_unread(checks)
     empty_prompt(checks)
     check_only(checks)
     with ThreadPoolExecutor(2) as pool:

@@ -123,7 +123,8 @@ enum status inputs_objectives(struct inputs *in)
     const struct config *c = in->config;
     unsigned needs;
     enum status st = OK;
-    if (c->task == TASK_FINETUNE || c->task == TASK_EVALUATE) {
+    /* a task that uses none of these must not ask for what they need, as a reference */
+    if (c->task == TASK_FINETUNE || (!in->trains && !in->measures)) {
         objective_find("nll", &in->objective);
         return OK;
     }
