@@ -252,6 +252,30 @@ def holes(checks):
     checks.check(whole["forget_Q_A_Prob"]["value_by_index"]["1"] == {"prob": None, "avg_loss": None}, "null, not 0")
 
 
+def lengths(checks):
+    """Rows that are only evaluated are cut, or too long, by evaluate.row_length; questions and answers are no long texts."""
+    directory = checks.directory / "lengths"
+    (directory / "gpt2").mkdir(parents=True)
+    (directory / "gpt2/tokenizer.json").symlink_to(GOLDEN / "model/tokenizer.json")
+    words = json.loads((GOLDEN / "model/config.json").read_text())["vocab_size"]
+    (directory / "gpt2/config.json").write_text(json.dumps(dict(
+        model_type="gpt2", vocab_size=words, n_embd=8, n_layer=1, n_head=2, n_positions=20)))
+    cut = settings(evaluation(metrics=["loss", "truth_ratio"], row_length=12))
+    done = run_input(cut, 1, precisions()[0], directory, ["--check"])
+    if done_well(checks, done, "rows that are cut"):
+        cuts = [s for s in done.stdout.splitlines() if s.endswith("tokens, cut")]
+        checks.check(cuts and all("rows are longer than evaluate.row_length = 12 tokens" in s for s in cuts), "rows that are cut: the key",
+                     str(cuts))
+        checks.check(" texts in " not in done.stdout, "rows that are cut: they are no texts", done.stdout[:300])
+    learned = settings(evaluation(metrics=["loss"]), model="gpt2")
+    learned["model"]["init"] = "random"
+    done = run_input(learned, 1, precisions()[0], directory, ["--check"])
+    checks.check(done.returncode == 1 and "learned 20 positions; lower evaluate.row_length" in done.stderr, "rows beyond the positions",
+                 done.stderr)
+    learned["evaluate"]["row_length"] = 20
+    done_well(checks, run_input(learned, 1, precisions()[0], directory, ["--check"]), "rows of as many tokens as positions")
+
+
 def diverged(checks):
     """Logits that overflow: every number is missing, none is 0, and the program says so."""
     directory = checks.directory / "diverged"
@@ -416,7 +440,7 @@ def main():
     if not precisions():
         checks.check(False, "no program is built")
         checks.finish()
-    for part in (golden, quality, inside, reference, holes, diverged, open_unlearning, files, steps):
+    for part in (golden, quality, inside, reference, holes, lengths, diverged, open_unlearning, files, steps):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

@@ -59,8 +59,9 @@ enum status inputs_rows(struct inputs *in, const struct grid *world, const struc
  *  file, chosen as data.idk_draw says. Only rank 0 needs a rule with a tokenizer.             Collective over world. */
 enum status inputs_dataset(const struct grid *world, const struct data_file *f, const char *idk, const struct config *c,
                            const struct data_rule *rule, struct dataset **out);
-/** Warns of rows that were cut, updates in->longest, refuses rows that the model cannot read. d NULL: does nothing. */
-enum status inputs_lengths(struct inputs *in, const struct dataset *d);
+/** Warns of rows that were cut, updates in->longest, refuses rows that the model cannot read. d NULL: does nothing.
+ *  evaluated: rows of evaluate.sets, which evaluate.row_length cuts in place of data.max_length. */
+enum status inputs_lengths(struct inputs *in, const struct dataset *d, bool evaluated);
 /** The rows and weights of every risk.                                                        Collective over world. */
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule);
 /** Makes weight, by geffect.normalisation and .estimator, and label_first of a risk. */

@@ -33,7 +33,7 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
                                     .text = text_key(rule, NULL),
                                     .rows = SIZE_MAX};
         TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
-        TRY(inputs_lengths(in, k->own));
+        TRY(inputs_lengths(in, k->own, false));
         k->data = k->own;
     }
     end = k->data == in->retain && from->from == FROM_HELD_OUT ? in->held_out : k->data->n_row;

@@ -46,15 +46,14 @@ static enum status read_data(const struct grid *world, const struct config_data 
     return st;
 }
 
-static void warn_rows(const struct inputs *in, const struct dataset *d)
+static void warn_rows(const struct dataset *d, const char *key, size_t most)
 {
     if (!d) return;
-    if (d->n_line < d->n_row)
-        log_info("%s: %zu texts in %zu rows of at most %zu tokens", d->path, d->n_line, d->n_row,
-                 in->config->data.max_length);
+    if (d->n_line && d->n_line < d->n_row) /* 0: of a set to evaluate, whose rows are no parts of texts */
+        log_info("%s: %zu texts in %zu rows of at most %zu tokens", d->path, d->n_line, d->n_row, most);
     if (d->n_cut)
-        log_warn("%s: %zu row%s longer than data.max_length = %zu tokens, cut", d->path, d->n_cut,
-                 d->n_cut == 1 ? " is" : "s are", in->config->data.max_length);
+        log_warn("%s: %zu row%s longer than %s = %zu tokens, cut", d->path, d->n_cut, d->n_cut == 1 ? " is" : "s are",
+                 key, most);
     if (d->n_blank)
         log_warn("%s: %zu answer%s empty (first: line %zu): nothing but its end is labelled", d->path, d->n_blank,
                  d->n_blank == 1 ? " is" : "s are", d->blank);
@@ -63,17 +62,18 @@ static void warn_rows(const struct inputs *in, const struct dataset *d)
                  d->n_unlabelled == 1 ? " has" : "s have");
 }
 
-enum status inputs_lengths(struct inputs *in, const struct dataset *d)
+enum status inputs_lengths(struct inputs *in, const struct dataset *d, bool evaluated)
 {
+    const struct config *c = in->config;
+    const char *key = evaluated ? "evaluate.row_length" : "data.max_length";
     size_t before = in->longest;
-    warn_rows(in, d);
+    warn_rows(d, key, evaluated ? c->evaluate.row_length : c->data.max_length);
     for (size_t i = 0; d && i < d->n_row; i++) {
         size_t length = dataset_length(d, i);
         if (length > in->longest) in->longest = length;
         if (in->shape->learned_positions && length > in->shape->positions)
-            return fail(ERR_INPUT,
-                        "%s: row %zu has %zu tokens, the model has learned %zu positions; lower data.max_length", d->path,
-                        i + 1, length, in->shape->positions);
+            return fail(ERR_INPUT, "%s: row %zu has %zu tokens, the model has learned %zu positions; lower %s", d->path,
+                        i + 1, length, in->shape->positions, key);
     }
     if (in->longest > in->shape->positions && in->longest > before)
         log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", d->path, in->longest,
@@ -152,9 +152,9 @@ enum status inputs_rows(struct inputs *in, const struct grid *world, const struc
                   place_text(&place), in->held_out, in->retain->n_row);
         goto done;
     }
-    TRY(inputs_lengths(in, in->forget));
-    TRY(inputs_lengths(in, in->retain));
-    TRY(inputs_lengths(in, in->refusals));
+    TRY(inputs_lengths(in, in->forget, false));
+    TRY(inputs_lengths(in, in->retain, false));
+    TRY(inputs_lengths(in, in->refusals, false));
     if (c->task == TASK_FINETUNE) TRY(dataset_join(in->forget, in->retain, in->held_out, &train));
     in->train = train ? train : in->forget;
     if (in->trains) TRY(check_labels(labelled(in, &in->objective), &in->objective));

@@ -153,7 +153,7 @@ static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, 
     TRY(share_variants(world, s->path, v));
     warn_lacking(s, k);
     in->longest = 0; /* rows that are only evaluated must not change the passes of training */
-    st = inputs_lengths(in, v->data);
+    st = inputs_lengths(in, v->data, true);
     if (in->longest > e->longest) e->longest = in->longest;
     in->longest = before;
     if (v->data && v->data->n_row > e->most_rows) e->most_rows = v->data->n_row;
