@@ -100,6 +100,10 @@ enum status inputs_scores(struct inputs *in, struct evaluation_inputs **out)
     TRY_NEW(e, 1);
     e->rule = rule_of(c);
     for (size_t i = 0; i < c->evaluate.n_metric; i++) TRY(want(in, e, c->evaluate.metric[i]));
+    if (!e->needs) {
+        const struct place place = config_place(c, "evaluate.metrics");
+        st = fail(ERR_INPUT, "%s: evaluate.metrics: names no score: use all, or some", place_text(&place));
+    }
     in->needs_distribution = in->needs_distribution || e->needs & WANTS_KL;
 done:
     *out = e;
@@ -218,11 +222,14 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------------- all ------- */
-/* Refuses a score that is asked for by name but that no set can give. */
+/* Refuses sets that are only examples for others, and a score that is asked for by name but that no set can give. */
 static enum status check_possible(const struct inputs *in)
 {
     const struct config *c = in->config;
-    const struct place place = config_place(c, "evaluate.metrics");
+    const struct place place = config_place(c, "evaluate.metrics"), sets = config_place(c, "evaluate.sets");
+    if (!in->evaluation->n)
+        return fail(ERR_INPUT, "%s: evaluate.sets: holds only examples for other sets: nothing is evaluated",
+                    place_text(&sets));
     for (size_t i = 0; i < c->evaluate.n_metric; i++)
         for (int k = 0; k < N_SCORE; k++) {
             bool any = strcmp(c->evaluate.metric[i], score_table[k].name);
