@@ -228,6 +228,8 @@ TABLE = [
     ("unknown way to combine rows", setting("objective", {"name": "rmu", "combine": "row"}), [INPUT, "combine of rmu", "tokens, rows or crossed"], 1, 1),
     ("direction that is half a unit", setting("objective", {"name": "rmu", "unit": 0.5}), [INPUT, "unit of rmu", "false or true"], 1, 1),
     ("misspelt parameter with a word", setting("objective", {"name": "rmu", "postions": "all"}), [INPUT, 'no parameter "postions"', "positions"], 1, 1),
+    ("direction that is no JSON", both(setting("objective", {"name": "rmu", "direction": "u.json"}), writing("u.json", "[1,\n x]")),
+     [INPUT + r":\d+:\d+: direction: u.json:2:2: "], 1, 2),
     ("preset beyond the model", both(setting("preset", "open_unlearning"), setting("objective", {"name": "rmu"})),
      ["preset open_unlearning: layer of rmu is 8", "1 to 3"], 1, 1),
     ("preset with a wrong section", both(setting("preset", "tofu"), setting("optimizer", [1])), [INPUT + r":\d+", "optimizer"], 1, 1),

@@ -24,7 +24,7 @@ static enum status parse(const char *path, const char *text, size_t size, size_t
 {
     json_t *array = NULL;
     enum status st;
-    TRY(json_parse(path, 1, text, size, &array));
+    TRY(json_parse(path, 0, text, size, &array));
     if (!json_is_array(array) || json_array_size(array) != n) {
         st = fail(ERR_INPUT, "%s: must be a JSON array of %zu numbers, the model's hidden size; it is %s %zu", path, n,
                   json_is_array(array) ? "one of" : "no array, but holds", json_array_size(array));
