@@ -29,7 +29,7 @@ EVERYTHING = {
     "evaluate": {"every": 2, "rows": 2, "max_length": 40, "sets": {"forget": "inputs/demo/forget05_perturbed.jsonl"}}}
 PARTS = {"question_start": "Q \\ \"  # ", "question_end": "\nA: ", "answer_start": ""}  # what its input.yaml must quote
 PLAIN = {"task": "unlearn", "model": MODEL, "data": {**DATA, "template": PARTS}, "train": TRAIN, "optimizer": {"lr": 3e-3}, "objective": "ga",
-         "geffect": {"every": 2, "resolution": "tensor", "risks": {"unlearn": {"data": "forget"}}}}
+         "geffect": {"every": 2, "resolution": "tensor", "normalisation": "sequence_sum", "risks": {"unlearn": {"data": "forget"}}}}
 
 
 def program():
@@ -55,7 +55,7 @@ def finish(process):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Directories: everything; plain (no regulariser, one risk, tensors); single (task geffect); trajectory; talk (generate)."""
+    """Directories: everything; plain (no regulariser, one risk, tensors, sums); single (task geffect); trajectory; talk (generate)."""
     out = tmp_path_factory.mktemp("runs")
     first = [start(EVERYTHING, out / "everything"), start(PLAIN, out / "plain")]
     for process in first:

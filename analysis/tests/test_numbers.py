@@ -97,6 +97,11 @@ def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
 
 
+def test_risks_have_the_unit_of_their_normalisation(runs):
+    assert command("summary", "--brief", runs.everything).count("(nat per token)\n") == 3
+    assert command("summary", "--brief", runs.plain).count("(nat per sequence)\n") == 1
+
+
 def test_answers_stand_side_by_side(runs):
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3

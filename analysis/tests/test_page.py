@@ -56,6 +56,14 @@ def test_the_page_says_what_happened(pages, runs):
     assert "Not asked for in this run" in pages["several"].read_text() and "geffect.tokens=true" in pages["several"].read_text()
 
 
+def test_the_page_has_the_unit_of_each_risk(runs, pages):
+    assert "nat per sequence" not in pages["all"].read_text() and "a token has a likelihood of" in pages["all"].read_text()
+    sums = page.html([Run(runs.plain)])
+    assert "nat per sequence</b> between step" in sums and "nat per token" not in sums and "a token has a likelihood of" not in sums
+    both = pages["several"].read_text()
+    assert "in <b>nat per token</b>: the mean" in both and "in <b>nat per sequence</b>: the mean of sums" in both
+
+
 def test_text_of_files_is_text_in_the_page(runs, tmp_path):
     shutil.copytree(runs.plain, tmp_path / "<b>&bad")
     source = tmp_path / "<b>&bad/input.yaml"

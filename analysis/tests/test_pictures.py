@@ -41,6 +41,18 @@ def test_the_story_draws_the_totals_of_the_file(runs):
         assert np.array_equal(x, m.steps) and np.array_equal(y, expected)
 
 
+def test_axes_have_the_unit_of_the_risks(runs):
+    for run, unit in ((runs.everything, "nat per token"), (runs.plain, "nat per sequence")):
+        assert f"({unit})" in look.alone(over_steps.story(Measured(Run(run))).panels[0]).axes[0].get_ylabel()
+    measured = [Measured(Run(runs.everything)) for _ in range(3)]
+    measured[0].unit = measured[2].unit = "nat per sequence"
+    picture = over_steps.tradeoff(measured)  # sums and means have no axis in common
+    axes = look.alone(picture.panels[0]).axes[0]
+    assert "(nat per sequence)" in axes.get_xlabel() and "(nat per sequence)" in axes.get_ylabel() and len(picture.legend) == 2
+    assert "another unit: everything." in picture.caption
+    assert over_steps.tradeoff(measured[:2]) is None
+
+
 def test_wanted_is_below_zero_for_what_is_forgotten_and_above_for_what_stays(runs):
     m = Measured(Run(runs.everything))
     spans = [look.alone(p).axes[0].patches for p in over_steps.story(m).panels[3:6]]

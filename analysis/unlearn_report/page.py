@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from . import answers, compare, figures, over_rows
-from .effects import MEANING
+from .effects import MEANING, UNIT
 from .look import alone, legend_entry, png
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
@@ -59,9 +59,9 @@ def in_short(m):
     for name, risk in m.risk_value.items():
         purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
         first, last = risk[0], risk[-1]
-        change = f"goes from {say(first)} to <b>{say(last)} nat per token</b>" if len(m.steps) > 1 else f"is <b>{say(last)} nat per token</b>"
+        change = f"goes from {say(first)} to <b>{say(last)} {m.unit}</b>" if len(m.steps) > 1 else f"is <b>{say(last)} {m.unit}</b>"
         likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
-            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if np.isfinite(last + first) else ""
+            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if m.unit == UNIT["token_mean"] and np.isfinite(last + first) else ""
         out.append(f"The risk “{escape(name)}”{purpose} {change} {where}{likely}.")
     for e in m.sources()[0]:
         size = np.where(np.isfinite(e.total), np.abs(e.total), -1)
@@ -118,12 +118,20 @@ def asked(runs):
     return f'<section><h2>What it answers</h2>{"".join(rows)}</section>'
 
 
-HOW = """<section class="read"><h2>How to read this</h2><p>The <b>risk</b> of a set of answers is how surprised the model is by them: the mean of
--log p over their tokens, in nats. 0: known by heart; ln of the vocabulary, about 7 to 12: not known at all.</p><p>The
+RISK = {"token_mean": "the mean of -log p over their tokens. 0: known by heart; ln of the vocabulary, about 7 to 12: not known at all.",
+        "sequence_sum": "the mean of sums, each of -log p over the tokens of an answer. 0: known by heart; about 7 to 12 for each token, ln of the "
+                        "vocabulary: not known at all."}
+HOW = """<section class="read"><h2>How to read this</h2><p>The <b>risk</b> of a set of answers is how surprised the model is by them, {risk}</p><p>The
 <b>G-effect</b> e = ⟨∇R, ∇L⟩ of an objective L on a risk R says what a small step on L does to that risk: it changes it by -lr·e.
 <b>Below zero the step raises the risk</b> (the model forgets), above zero it lowers it (the model learns). Unlearning wants e &lt; 0 on what must
 be forgotten and e ≥ 0 on what must stay; this half is grey in the pictures. Its unit is nat². Sizes of different objectives cannot be compared, signs
 and shares of layers can. A row of numbers at step t describes the weights after t updates, before the next.</p></section>"""
+
+
+def how(measured):
+    """HOW, with what a risk is by the units of these runs."""
+    units = {m.unit for m in measured}
+    return HOW.format(risk=" Or ".join(f"in <b>{UNIT[n]}</b>: {text}" for n, text in RISK.items() if UNIT[n] in units))
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -175,7 +183,7 @@ def body(runs):
     if talking:
         page.add(asked(talking))
     if measured:
-        page.add(HOW)
+        page.add(how(measured))
     if any(r.evaluation is not None for r in runs) or len(measured) > 1:
         page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(numbers)))}</section>")
     for picture in figures.of_several(measured):
