@@ -114,6 +114,12 @@ def test_every_table_of_one_run(runs):
     assert len(json.loads(command("tokens", runs.everything, "--json", "--sweep", "wga", "alpha=0.5,1"))) == 2
 
 
+def test_json_stands_alone_beside_a_picture(runs, tmp_path, capsys):
+    words, picture = ("pairs", runs.everything, "--picture", tmp_path / "pairs.png"), f"{tmp_path / 'pairs.png'}\n"
+    assert command(*words).startswith(picture) and not capsys.readouterr().err
+    assert json.loads(command(*words, "--json"))["rows"] and capsys.readouterr().err == picture
+
+
 @pytest.mark.parametrize("words, says", [
     (("summary", "nowhere"), "nowhere: there is no such directory"),
     (("summary", "inputs"), "holds no G-effects"),
