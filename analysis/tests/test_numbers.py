@@ -97,6 +97,13 @@ def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
 
 
+def test_compare_leaves_out_a_run_that_only_trained_and_says_so(runs, capsys):
+    table = json.loads(command("compare", "--json", runs.everything, runs.taught))
+    assert list(table) == [f"everything @{step}" for step in (0, 2, 4)]  # as without the other
+    assert capsys.readouterr().err == "unlearn-report compare: taught: left out: no complete row of geffect.h5 or evaluation.h5\n"
+    assert "neither geffect.h5 nor evaluation.h5" in command("compare", runs.taught, status=1)
+
+
 def test_risks_have_the_unit_of_their_normalisation(runs):
     assert command("summary", "--brief", runs.everything).count("(nat per token)\n") == 3
     assert command("summary", "--brief", runs.plain).count("(nat per sequence)\n") == 1
