@@ -29,7 +29,8 @@ EVERYTHING = {
     "evaluate": {"every": 2, "rows": 2, "max_length": 40, "sets": {"forget": "inputs/demo/forget05_perturbed.jsonl"}}}
 PARTS = {"question_start": "Q \\ \"  # ", "question_end": "\nA: ", "answer_start": ""}  # what its input.yaml must quote
 PLAIN = {"task": "unlearn", "model": MODEL, "data": {**DATA, "template": PARTS}, "train": TRAIN, "optimizer": {"lr": 3e-3}, "objective": "ga",
-         "geffect": {"every": 2, "resolution": "tensor", "risks": {"unlearn": {"data": "forget"}}}}
+         "geffect": {"every": 2, "resolution": "tensor", "normalisation": "sequence_sum", "risks": {"unlearn": {"data": "forget"}}}}
+TAUGHT = {"task": "finetune", "model": MODEL, "data": DATA, "train": TRAIN, "optimizer": {"lr": 3e-3}}
 
 
 def program():
@@ -55,9 +56,9 @@ def finish(process):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Directories: everything; plain (no regulariser, one risk, tensors); single (task geffect); trajectory; talk (generate)."""
+    """Directories: everything; plain (no regulariser, one risk, tensors, sums); taught (only trained); single (task geffect); trajectory; talk (generate)."""
     out = tmp_path_factory.mktemp("runs")
-    first = [start(EVERYTHING, out / "everything"), start(PLAIN, out / "plain")]
+    first = [start(EVERYTHING, out / "everything"), start(PLAIN, out / "plain"), start(TAUGHT, out / "taught")]
     for process in first:
         finish(process)
     models = [{"step": s, "path": str(out / name / "model")} for s, name in ((0, "plain"), (7, "everything"))]

@@ -97,6 +97,18 @@ def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
 
 
+def test_compare_leaves_out_a_run_that_only_trained_and_says_so(runs, capsys):
+    table = json.loads(command("compare", "--json", runs.everything, runs.taught))
+    assert list(table) == [f"everything @{step}" for step in (0, 2, 4)]  # as without the other
+    assert capsys.readouterr().err == "unlearn-report compare: taught: left out: no complete row of geffect.h5 or evaluation.h5\n"
+    assert "neither geffect.h5 nor evaluation.h5" in command("compare", runs.taught, status=1)
+
+
+def test_risks_have_the_unit_of_their_normalisation(runs):
+    assert command("summary", "--brief", runs.everything).count("(nat per token)\n") == 3
+    assert command("summary", "--brief", runs.plain).count("(nat per sequence)\n") == 1
+
+
 def test_answers_stand_side_by_side(runs):
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3
@@ -107,6 +119,12 @@ def test_every_table_of_one_run(runs):
     for words in (("summary",), ("summary", "--brief"), ("pairs",), ("tokens",), ("tokens", "--text", "0"), ("curvature",)):
         assert len(command(*words, runs.everything).split("\n")) > 3, words
     assert len(json.loads(command("tokens", runs.everything, "--json", "--sweep", "wga", "alpha=0.5,1"))) == 2
+
+
+def test_json_stands_alone_beside_a_picture(runs, tmp_path, capsys):
+    words, picture = ("pairs", runs.everything, "--picture", tmp_path / "pairs.png"), f"{tmp_path / 'pairs.png'}\n"
+    assert command(*words).startswith(picture) and not capsys.readouterr().err
+    assert json.loads(command(*words, "--json"))["rows"] and capsys.readouterr().err == picture
 
 
 @pytest.mark.parametrize("words, says", [

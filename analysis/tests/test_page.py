@@ -10,6 +10,7 @@ import sys
 import time
 from html import escape
 
+import h5py
 import numpy as np
 import pytest
 from conftest import COMMAND, PLAIN, ROOT, command, finish, start
@@ -54,6 +55,35 @@ def test_the_page_says_what_happened(pages, runs):
                  "which rows pay", "the input file", "Where was Corvane Hollowbrook born?"):
         assert word in text, word
     assert "Not asked for in this run" in pages["several"].read_text() and "geffect.tokens=true" in pages["several"].read_text()
+
+
+def test_the_page_has_the_unit_of_each_risk(runs, pages):
+    assert "nat per sequence" not in pages["all"].read_text() and "a token has a likelihood of" in pages["all"].read_text()
+    sums = page.html([Run(runs.plain)])
+    assert "nat per sequence</b> between step" in sums and "nat per token" not in sums and "a token has a likelihood of" not in sums
+    both = pages["several"].read_text()
+    assert "in <b>nat per token</b>: the mean" in both and "in <b>nat per sequence</b>: the mean of sums" in both
+
+
+def test_a_run_that_only_trained_has_its_losses(runs, tmp_path):
+    words = [runs.taught, "-o", tmp_path / "page.html"]
+    for beside in ([], [runs.plain], [runs.everything], [runs.everything, f"after={runs.talk}"]):
+        command("report", *beside, *words)
+        text = (tmp_path / "page.html").read_text()
+        assert "<h2>taught: fine-tuning</h2>" in text and "<h3>taught: the training itself</h3>" in text
+        assert "it is not compared" in text and ("<h2>Numbers</h2>" in text) == (runs.everything in beside)
+        assert f"<title>What {'unlearning' if beside else 'training'} did" in text
+
+
+def test_a_run_without_a_row_hides_no_other(runs, tmp_path):
+    (tmp_path / "begun").mkdir()
+    text = page.html(open_runs([f"a={runs.plain}", str(tmp_path / "begun")]))
+    assert "<h3>a: risks, and what each step does to them" in text and "<h2>begun</h2>" in text
+    shutil.copy(runs.taught / "train.h5", tmp_path / "begun")
+    with h5py.File(tmp_path / "begun/train.h5", "r+") as f:
+        f["step"][:] = -1
+    with pytest.raises(ValueError, match="nothing to report"):
+        page.html([Run(tmp_path / "begun")])
 
 
 def test_text_of_files_is_text_in_the_page(runs, tmp_path):

@@ -41,6 +41,18 @@ def test_the_story_draws_the_totals_of_the_file(runs):
         assert np.array_equal(x, m.steps) and np.array_equal(y, expected)
 
 
+def test_axes_have_the_unit_of_the_risks(runs):
+    for run, unit in ((runs.everything, "nat per token"), (runs.plain, "nat per sequence")):
+        assert f"({unit})" in look.alone(over_steps.story(Measured(Run(run))).panels[0]).axes[0].get_ylabel()
+    measured = [Measured(Run(runs.everything)) for _ in range(3)]
+    measured[0].unit = measured[2].unit = "nat per sequence"
+    picture = over_steps.tradeoff(measured)  # sums and means have no axis in common
+    axes = look.alone(picture.panels[0]).axes[0]
+    assert "(nat per sequence)" in axes.get_xlabel() and "(nat per sequence)" in axes.get_ylabel() and len(picture.legend) == 2
+    assert "another unit: everything." in picture.caption
+    assert over_steps.tradeoff(measured[:2]) is None
+
+
 def test_wanted_is_below_zero_for_what_is_forgotten_and_above_for_what_stays(runs):
     m = Measured(Run(runs.everything))
     spans = [look.alone(p).axes[0].patches for p in over_steps.story(m).panels[3:6]]
@@ -118,6 +130,8 @@ def test_the_command_writes_files(runs, tmp_path):
     assert (tmp_path / "one/story.png").read_bytes()[:4] == b"\x89PNG"
     paths = command("figures", f"a={runs.plain}", f"b/c={runs.plain}", "-o", tmp_path / "two", "--only", "story", "--format", "svg").split()
     assert paths == [str(tmp_path / f"two/{n}/story.svg") for n in ("a", "b-c")]
+    paths = command("figures", f"a={runs.plain}", runs.taught, "-o", tmp_path / "two", "--only", "training").split()
+    assert paths == [str(tmp_path / f"two/{n}/training.png") for n in ("a", "taught")]
     assert "no picture has such a name" in command("figures", runs.plain, "--only", "nothing", "-o", tmp_path, status=1)
     command("tokens", runs.everything, "--top", "2", "--picture", tmp_path / "tokens.png")
     assert (tmp_path / "tokens.png").stat().st_size > 10_000

@@ -44,17 +44,20 @@ def measured(run):
     return values
 
 
+def split(runs):
+    """Those with a complete row of geffect.h5 or evaluation.h5; the others, but where one of the former has their name."""
+    those = [r for r in runs if any(d is not None and d.sizes["step"] for d in (r.geffect, r.evaluation))]
+    return those, [r for r in runs if r.name not in {t.name for t in those}]
+
+
 def table(runs):
-    """[(heading, {number: value})]: a column for each name; of a single run that was evaluated one for each evaluated step."""
+    """Of runs with a complete row: [(heading, {number: value})]: a column for each name; of a single run that was evaluated one for each evaluated step."""
     if len(runs) == 1 and len(steps := evaluated(runs[0])) > 1:
         return [(f"{runs[0].name} @{step}", values) for step, values in steps]
     columns = {}
     for run in runs:  # several directories of one name make one column
         last = evaluated(run)[-1:]
         columns.setdefault(run.name, {}).update(measured(run) | (last[0][1] if last else {}))
-    for run in runs:
-        if not columns[run.name]:
-            raise ValueError(f"{run.directory}: neither geffect.h5 nor evaluation.h5 holds a complete step")
     return list(columns.items())
 
 
@@ -86,7 +89,12 @@ def add_arguments(parser):
 
 
 def run(chosen):
-    columns = table(open_runs(chosen.runs))
+    runs, others = split(open_runs(chosen.runs))
+    if not runs:
+        raise ValueError(f"{', '.join(str(r.directory) for r in others)}: neither geffect.h5 nor evaluation.h5 holds a complete step")
+    for r in others:
+        print(f"unlearn-report compare: {r.name}: left out: no complete row of geffect.h5 or evaluation.h5", file=sys.stderr)
+    columns = table(runs)
     if chosen.json:
         json.dump(dict(columns), sys.stdout, indent=1)
         print()

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 GROUPS = ("embed", "shallow", "middle", "deep", "lm")
+UNIT = {"token_mean": "nat per token", "sequence_sum": "nat per sequence"}  # of a risk, by the attribute normalisation
 MEANING = {"embed": "embedding", "shallow": "first third of the blocks", "middle": "second third",
            "deep": "last third", "lm": "final norm and output layer"}
 BLOCK = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)(?:\.|$)")
@@ -54,8 +55,8 @@ class Change:
 
 
 class Measured:
-    """A run's effects: steps, risks, risk_value {risk: [step]}, effects: objectives first, then regularisers, each for every
-    risk; changes: one for each risk where the run had geffect.fidelity, else none."""
+    """A run's effects: steps, risks, risk_value {risk: [step]} and its unit, effects: objectives first, then regularisers, each for
+    every risk; changes: one for each risk where the run had geffect.fidelity, else none."""
 
     def __init__(self, run):
         self.run, self.path, data = run, run.directory / "geffect.h5", run.geffect
@@ -67,6 +68,7 @@ class Measured:
         self.data, self.steps = data, data.step.values
         self.title, self.objectives, self.risks = data.attrs.get("title", ""), *(list(data[a].values) for a in ("objective", "risk"))
         self.risk_value = {r: data.risk_value.sel(risk=r).values for r in self.risks}
+        self.unit = UNIT[data.attrs.get("normalisation", "token_mean")]
         self.regularizers = [x.removeprefix("geffect_") for x in data if x.startswith("geffect_")]
         of = data.geffect.dot(data.instance_weight, "instance")
         error = data.get("standard_error")

@@ -32,11 +32,13 @@ def of_several(measured):
 def draw(runs, directory, suffix, only=()):
     """Writes the pictures -> their paths: those of a run into its own directory, unless another is given. only: beginnings of names."""
     measured, paths = measured_runs(runs), []
-    if not measured:
-        raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing is measured: give directories with a geffect.h5")
-    for m in measured:
-        place = Path(directory or m.run.directory / "figures")
-        paths += write(of_one(m), place / file_name(m.run.name) if directory and len(measured) > 1 else place, suffix, only)
+    drawn = [(m.run, of_one(m)) for m in measured]
+    drawn += [(r, [p]) for r in runs if all(r is not m.run for m in measured) and (p := over_steps.training(r))]
+    if not drawn:
+        raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing is measured: give directories with a geffect.h5, or a train.h5")
+    for run, pictures in drawn:
+        place = Path(directory or run.directory / "figures")
+        paths += write(pictures, place / file_name(run.name) if directory and len(drawn) > 1 else place, suffix, only)
     if len(measured) > 1:
         paths += write(of_several(measured), Path(directory or "figures"), suffix, only)
     if not paths:

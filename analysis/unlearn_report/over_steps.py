@@ -27,7 +27,7 @@ def story(m):
         def draw(a):
             line(a, m.steps, m.risk_value[r], color="black", marker="o", linestyle="-")
             log_if_wide(a, everything)
-            dress(a, f"risk “{r}”: {PURPOSE[m.run.meant(r)]}", "step", "risk (nat per token)\n← known · forgotten →")
+            dress(a, f"risk “{r}”: {PURPOSE[m.run.meant(r)]}", "step", f"risk ({m.unit})\n← known · forgotten →")
         return draw
 
     def effect(e, curves, kind):
@@ -222,7 +222,8 @@ def tradeoff(measured):
     if len(measured) < 2:
         return None
     u, r = measured[0].side("forget"), measured[0].side("retain")
-    those = [m for m in measured if u in m.risks and r in m.risks]
+    unit, those = measured[0].unit, [m for m in measured if u in m.risks and r in m.risks]
+    others, those = [m.run.name for m in those if m.unit != unit], [m for m in those if m.unit == unit]
     if u is None or r is None or u == r or len(those) < 2:
         return None
 
@@ -236,8 +237,9 @@ def tradeoff(measured):
             if values.min(initial=1) > 0 and values.max(initial=1) > 10 * values.min(initial=1):
                 set_scale("log")
         a.legend(fontsize=7.5, frameon=False, loc="upper left")
-        dress(a, "what forgetting costs", f"risk “{u}” (nat per token): forgotten →", f"risk “{r}” (nat per token)\nkept ← → lost")
+        dress(a, "what forgetting costs", f"risk “{u}” ({unit}): forgotten →", f"risk “{r}” ({unit})\nkept ← → lost")
 
     return Picture("tradeoff", "what is forgotten against what it costs",
-                   "Each run is a path from the star to its last measured step (marker). Best is to the right and low.",
+                   "Each run is a path from the star to its last measured step (marker). Best is to the right and low." +
+                   (f" Left out, as their risks have another unit: {', '.join(others)}." if others else ""),
                    [Panel(on, WIDTH + 1, 3.6)], 1, nth_legend([m.run.name for m in those]))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import answers, compare, figures, over_rows
-from .effects import MEANING
+from . import answers, compare, figures, over_rows, over_steps
+from .effects import MEANING, UNIT
 from .look import alone, legend_entry, png
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
@@ -59,9 +59,10 @@ def in_short(m):
     for name, risk in m.risk_value.items():
         purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
         first, last = risk[0], risk[-1]
-        change = f"goes from {say(first)} to <b>{say(last)} nat per token</b>" if len(m.steps) > 1 else f"is <b>{say(last)} nat per token</b>"
+        change = f"goes from {say(first)} to <b>{say(last)} {m.unit}</b>" if len(m.steps) > 1 else f"is <b>{say(last)} {m.unit}</b>"
+        known = m.unit == UNIT["token_mean"] and np.isfinite(last + first)
         likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
-            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if np.isfinite(last + first) else ""
+            (f", at first {100 * np.exp(-first):.2g} %" if len(m.steps) > 1 else "") if known else ""
         out.append(f"The risk “{escape(name)}”{purpose} {change} {where}{likely}.")
     for e in m.sources()[0]:
         size = np.where(np.isfinite(e.total), np.abs(e.total), -1)
@@ -94,7 +95,7 @@ def facts(run):
     state = "finished" if run.finished else "runs, or was stopped"
     for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{state}; step {last}"),
                         ("started", a.get("history", "")), ("program", f"unlearn {a.get('version', '')} ({a.get('git_commit', '')}), {a.get('precision', '')}"),
-                        ("layout", a.get("layout", "")), ("risks are", f"{a.get('normalisation', '')}; gradients: {a.get('estimator', '')}"),
+                        ("layout", a.get("layout", "")), ("risks are", f"{a.get('normalisation', '')}; gradients: {a.get('estimator', '')}" if run.geffect is not None else ""),
                         ("files", str(run.directory))):
         if str(value).strip():
             rows.append(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>")
@@ -118,12 +119,20 @@ def asked(runs):
     return f'<section><h2>What it answers</h2>{"".join(rows)}</section>'
 
 
-HOW = """<section class="read"><h2>How to read this</h2><p>The <b>risk</b> of a set of answers is how surprised the model is by them: the mean of
--log p over their tokens, in nats. 0: known by heart; ln of the vocabulary, about 7 to 12: not known at all.</p><p>The
+RISK = {"token_mean": "the mean of -log p over their tokens. 0: known by heart; ln of the vocabulary, about 7 to 12: not known at all.",
+        "sequence_sum": "the mean of sums, each of -log p over the tokens of an answer. 0: known by heart; about 7 to 12 for each token, ln of the "
+                        "vocabulary: not known at all."}
+HOW = """<section class="read"><h2>How to read this</h2><p>The <b>risk</b> of a set of answers is how surprised the model is by them, {risk}</p><p>The
 <b>G-effect</b> e = ⟨∇R, ∇L⟩ of an objective L on a risk R says what a small step on L does to that risk: it changes it by -lr·e.
 <b>Below zero the step raises the risk</b> (the model forgets), above zero it lowers it (the model learns). Unlearning wants e &lt; 0 on what must
 be forgotten and e ≥ 0 on what must stay; this half is grey in the pictures. Its unit is nat². Sizes of different objectives cannot be compared, signs
 and shares of layers can. A row of numbers at step t describes the weights after t updates, before the next.</p></section>"""
+
+
+def how(measured):
+    """HOW, with what a risk is in the units of these runs."""
+    units = {m.unit for m in measured}
+    return HOW.format(risk=" Or ".join(f"in <b>{UNIT[n]}</b>: {text}" for n, text in RISK.items() if UNIT[n] in units))
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -158,31 +167,48 @@ def add_pictures(page, measured):
     return ["".join(x) for x in shown]
 
 
-def heading(m):
-    recipe = m.run.recipe()
-    return escape(m.run.name if recipe == m.run.name else f"{m.run.name}: {recipe}")
+def heading(run):
+    recipe = run.recipe()
+    return escape(run.name if recipe in ("", run.name) else f"{run.name}: {recipe}")
+
+
+def without_effects(page, run, compared):
+    """What there is of a run that measured no effects: its training; that it is not compared, where it has no scores either."""
+    picture = over_steps.training(run)
+    if picture is None and compared:
+        return
+    words = "" if compared else "<p>No complete row of <code>geffect.h5</code> or <code>evaluation.h5</code>: it is not compared.</p>"
+    page.add(f"<section><h2>{heading(run)}</h2>{words}</section>")
+    page.add(page.fit(picture) if picture else "", counted=True)
+    if run.data is not None:
+        page.add(f"<section><h2>Where this comes from</h2>{facts(run)}</section>")
 
 
 def body(runs):
     page, measured = Page(), figures.measured_runs(runs)
     talking = [r for r in runs if r.answers() is not None]
     numbers = [r for r in runs if r not in talking]
-    if not measured and not talking and all(r.evaluation is None for r in runs):
-        raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing to report: no complete row of geffect.h5 or evaluation.h5, no answers")
-    short = [f"<section><h2>{heading(m)}</h2><ul>{in_short(m)}</ul></section>" for m in measured]
+    compared, others = compare.split(numbers)
+    if not compared and not talking and all(over_steps.training(r) is None for r in numbers):
+        raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing to report: no complete row of geffect.h5 or evaluation.h5, no two of "
+                         "train.h5, no answers")
+    short = [f"<section><h2>{heading(m.run)}</h2><ul>{in_short(m)}</ul></section>" for m in measured]
     if len(measured) == 1:
         page.add(short[0])
     if talking:
         page.add(asked(talking))
     if measured:
-        page.add(HOW)
-    if any(r.evaluation is not None for r in runs) or len(measured) > 1:
-        page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(numbers)))}</section>")
+        page.add(how(measured))
+    if any(r.evaluation is not None for r in compared) or len(measured) > 1:
+        page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(compared)))}</section>")
     for picture in figures.of_several(measured):
         page.add(page.fit(picture), counted=True)
     for m, text, drawn in zip(measured, short, add_pictures(page, measured)):
         page.add((text if len(measured) > 1 else "") + drawn, counted=True)
         page.add(f"<section><h2>Where this comes from</h2>{facts(m.run)}{absent(m)}</section>")
+    for r in numbers:
+        if all(r is not m.run for m in measured):
+            without_effects(page, r, r not in others)
     if page.left_out:
         page.add(f"<section><h2>Left out</h2><p>To keep this page small; <code>unlearn-report figures</code> draws them:</p><ul class='facts'>"
                  f"{''.join(f'<li>{escape(t)}</li>' for t in page.left_out)}</ul></section>")
@@ -191,7 +217,8 @@ def body(runs):
 
 def html(runs, refresh=0):
     named = [r for r in runs if r.answers() is None] or runs  # what answers is known by its answers
-    title = "What unlearning did: " + ", ".join(dict.fromkeys(r.name for r in named))
+    what = "training" if all(r.settings.get("task") == "finetune" for r in named) else "unlearning"
+    title = f"What {what} did: " + ", ".join(dict.fromkeys(r.name for r in named))
     again = f'<meta http-equiv="refresh" content="{refresh:.0f}">' if refresh else ""
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{again}'

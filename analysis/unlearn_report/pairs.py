@@ -89,7 +89,7 @@ def run(chosen):
     worst = pairs.who_pays(step, objective, chosen.rows, chosen.payers)
     if chosen.picture:
         save(picture(pairs, step, objective), chosen.picture)
-        print(chosen.picture)
+        print(chosen.picture, file=sys.stderr if chosen.json else sys.stdout)  # JSON stands alone
     if chosen.json:
         json.dump({"file": chosen.run, "step": step, "objective": objective, "rows": worst}, sys.stdout, indent=1)
         print()

@@ -79,7 +79,9 @@ class Run:
         return default if value in ("null", "") else value
 
     def recipe(self):
-        """What was trained, as "npo (beta 0.5) + gd"; without input.yaml the objective's name alone."""
+        """What was trained, as "npo (beta 0.5) + gd", or fine-tuning; without input.yaml the objective's name alone."""
+        if self.settings.get("task") == "finetune":  # its input.yaml has an objective too, which it does not read
+            return "fine-tuning"
         name = self.setting("objective.name") or (str(self.geffect.objective.values[0]) if self.geffect is not None else "")
         parts = [f"{k.removeprefix('objective.')} {v}" for k, v in self.settings.items()
                  if re.fullmatch(r"objective\.\w+", k) and k not in ("objective.name", "objective.weight", "objective.regularizer")
