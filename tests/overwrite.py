@@ -136,6 +136,10 @@ def spared(checks, place):
         ("reference", None, unlearn(model=trained("base", reference="out/model", init="random")), ["out/model", "model.reference"]),
         ("trajectory", lambda d: shutil.copytree(d / "out/model", d / "second"), evaluate(model={"path": [
             {"step": 0, "path": "second"}, {"step": 1, "path": "out/model"}]}), ["out/model", "model.path"]),
+        ("checkpoint", lambda d: shutil.copytree(d / "base", d / "out/checkpoint-3/weights"),
+         unlearn(model=trained("base", reference="out/checkpoint-3/weights", init="random")), ["model.reference", "out/checkpoint-3"]),
+        ("checkpoint of a trajectory", move("out/model", "out/checkpoint-3/weights"), evaluate(model={"path": [
+            {"step": 0, "path": "out/checkpoint-3/weights"}]}), ["model.path", "out/checkpoint-3"]),
         ("model that waits", all_of(lambda d: (d / "out/run.replaced").mkdir(), move("out/model", "out/run.replaced/model")),
          settings(model=trained("out/run.replaced/model")), ["out/run.replaced/model", "model.path"]),
         ("forget", move("forget.jsonl", "out/generations.jsonl"), settings(data={"forget": "out/generations.jsonl"}),

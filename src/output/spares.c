@@ -14,13 +14,20 @@
 
 enum { MOST_LINKS = 40 };
 
+/* Results, and the checkpoints that go with them. */
+static bool taken_by_run(const char *name)
+{
+    size_t step;
+    return written_by_run(name) || checkpoint_name(name, &step);
+}
+
 /* The places where a run writes: what is below the output directory, and which names there. */
 static const struct {
     const char *below;
     bool (*written)(const char *name);
-} place[] = {{"", written_by_run},
+} place[] = {{"", taken_by_run},
              {"/model", written_to_model},
-             {"/" RUN_REPLACED, written_by_run},
+             {"/" RUN_REPLACED, taken_by_run},
              {"/" RUN_REPLACED "/model", written_to_model}};
 enum { N_PLACE = sizeof place / sizeof *place };
 
@@ -117,7 +124,7 @@ enum status directory_spares(const char *out, const char *path, const char *what
     return verdict(&w, path, what);
 }
 
-/* Results of a run may lie beside a model: they are not read. */
+/* Results and checkpoints of a run may lie beside a model: they are not read. */
 enum status directory_spares_model(const char *out, const char *path, const char *what)
 {
     struct walk w;
@@ -128,8 +135,7 @@ enum status directory_spares_model(const char *out, const char *path, const char
     if (w.hit[0] || !(list = opendir(path))) return verdict(&w, path, what);
     while (!w.hit[0] && (entry = readdir(list))) {
         char file[PATH_MAX];
-        if (written_by_run(entry->d_name) ||
-            snprintf(file, sizeof file, "%s/%s", path, entry->d_name) >= (int)sizeof file)
+        if (taken_by_run(entry->d_name) || snprintf(file, sizeof file, "%s/%s", path, entry->d_name) >= (int)sizeof file)
             continue;
         walk(&w, file);
     }
