@@ -54,14 +54,20 @@ static void exchange(const char *name, int rank, const hsize_t *size, hid_t type
 static enum status go_on_with(int64_t step, size_t least, size_t *rows)
 {
     struct file *f;
+    char before[300];
     enum status st;
     fail_clear();
     assert_int_equal(file_set_aside(path), OK);
     f = create();
     st = file_continue(f, step, least);
     *rows = file_rows(f);
-    assert_true(st == OK || strstr(fail_message(), path));
-    assert_int_equal(file_close(f), OK);
+    assert_true(st == OK || (strstr(fail_message(), path) && !strstr(fail_message(), ".before")));
+    if (st == OK)
+        assert_int_equal(file_close(f), OK);
+    else
+        (void)file_close(f); /* it is not under its name any more */
+    snprintf(before, sizeof before, "%s.before", path);
+    assert_true(access(before, F_OK)); /* nothing lies aside: what is put under the name counts the next time */
     return st;
 }
 
@@ -138,7 +144,6 @@ static void a_file_that_is_cut_or_none_is_refused(void **state)
 
 static void rows_that_are_missing_are_told(void **state)
 {
-    char before[300];
     size_t rows;
     earlier_run();
     assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK);
@@ -147,11 +152,16 @@ static void rows_that_are_missing_are_told(void **state)
     earlier_run();
     assert_int_equal(go_on_with(ROWS, ROWS + 1, &rows), ERR_INPUT);
     assert_non_null(strstr(fail_message(), "has lost rows, but 4 rows had been written"));
-    snprintf(before, sizeof before, "%s.before", path);
-    assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK); /* the file is as it was, set aside */
-    unlink(path), unlink(before);
-    assert_int_equal(go_on_with(ROWS, 1, &rows), ERR_INPUT);
-    assert_non_null(strstr(fail_message(), "is not there any more"));
+    assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK); /* the file is as it was, in its place */
+    unlink(path);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(go_on_with(ROWS, 1, &rows), ERR_INPUT);
+        assert_non_null(strstr(fail_message(), "is not there any more"));
+        assert_true(access(path, F_OK)); /* no empty one either */
+    }
+    earlier_run(); /* it is put back */
+    assert_int_equal(go_on_with(ROWS, ROWS, &rows), OK);
+    assert_int_equal(rows, ROWS);
     fail_clear();
     unlink(path);
 }

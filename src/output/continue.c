@@ -25,8 +25,8 @@ done:
     return st;
 }
 
-struct source { /* the old file */
-    const char *path;
+struct source {              /* the old file */
+    const char *path, *name; /* where it is now; what it is called in messages: as it will be again if it is refused */
     hid_t id;
     size_t rows; /* committed, and of steps before the one that comes next */
 };
@@ -35,10 +35,10 @@ static enum status source_open(struct source *s)
 {
     enum status st = OK;
     hid_t access = H5I_INVALID_HID;
-    TRY_HDF_READ(access = H5Pcreate(H5P_FILE_ACCESS), s->path, "open");
-    TRY_HDF_READ(H5Pset_file_locking(access, 0, 1), s->path, "open");
+    TRY_HDF_READ(access = H5Pcreate(H5P_FILE_ACCESS), s->name, "open");
+    TRY_HDF_READ(H5Pset_file_locking(access, 0, 1), s->name, "open");
     if ((s->id = H5Fopen(s->path, H5F_ACC_RDONLY, access)) < 0)
-        st = fail(ERR_INPUT, "%s: cannot be read as HDF5: it was damaged; start the run anew with --overwrite", s->path);
+        st = fail(ERR_INPUT, "%s: cannot be read as HDF5: it was damaged; start the run anew with --overwrite", s->name);
 done:
     if (access >= 0) H5Pclose(access);
     return st;
@@ -50,15 +50,15 @@ static enum status count_rows(struct source *s, int64_t end, int64_t **step)
     enum status st = OK;
     hid_t data = H5I_INVALID_HID, space = H5I_INVALID_HID;
     hsize_t n = 0;
-    TRY_HDF_READ(data = H5Dopen2(s->id, "step", H5P_DEFAULT), s->path, "step");
-    TRY_HDF_READ(space = H5Dget_space(data), s->path, "step");
+    TRY_HDF_READ(data = H5Dopen2(s->id, "step", H5P_DEFAULT), s->name, "step");
+    TRY_HDF_READ(space = H5Dget_space(data), s->name, "step");
     if (H5Sget_simple_extent_ndims(space) != 1) {
-        st = fail(ERR_INPUT, "%s: field step is no list: it was damaged; start the run anew with --overwrite", s->path);
+        st = fail(ERR_INPUT, "%s: field step is no list: it was damaged; start the run anew with --overwrite", s->name);
         goto done;
     }
-    TRY_HDF_READ(H5Sget_simple_extent_dims(space, &n, NULL), s->path, "step");
+    TRY_HDF_READ(H5Sget_simple_extent_dims(space, &n, NULL), s->name, "step");
     TRY_NEW(*step, n);
-    if (n) TRY_HDF_READ(H5Dread(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *step), s->path, "step");
+    if (n) TRY_HDF_READ(H5Dread(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *step), s->name, "step");
     while (s->rows < n && (*step)[s->rows] >= 0 && (*step)[s->rows] < end) s->rows++;
 done:
     if (space >= 0) H5Sclose(space);
@@ -88,7 +88,7 @@ static enum status open_column(const struct source *s, const struct column *c, h
         st = fail(ERR_INPUT,
                   "%s: field %s is not there, or has other sizes: these are the results of another input; choose another "
                   "output.directory",
-                  s->path, c->name);
+                  s->name, c->name);
     return st;
 }
 
@@ -99,9 +99,9 @@ static enum status take_one(struct file *f, const struct source *s, struct colum
     const hid_t type = c->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
     hsize_t start[FIELD_AXES] = {row};
     TRY(open_column(s, c, &data, &space));
-    TRY_HDF_READ(memory = H5Screate_simple(c->n_axis, c->size, NULL), s->path, c->name);
-    TRY_HDF_READ(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, c->size, NULL), s->path, c->name);
-    TRY_HDF_READ(H5Dread(data, type, memory, space, H5P_DEFAULT, slab), s->path, c->name);
+    TRY_HDF_READ(memory = H5Screate_simple(c->n_axis, c->size, NULL), s->name, c->name);
+    TRY_HDF_READ(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, c->size, NULL), s->name, c->name);
+    TRY_HDF_READ(H5Dread(data, type, memory, space, H5P_DEFAULT, slab), s->name, c->name);
     TRY(c->type == FIELD_DOUBLE ? file_put(f, c->name, slab) : file_put_int64(f, c->name, slab));
 done:
     if (memory >= 0) H5Sclose(memory);
@@ -137,6 +137,13 @@ static enum status too_few(const struct file *f, size_t found, size_t rows)
         f->path, found ? "has lost rows" : "is not there any more, or holds no rows", rows);
 }
 
+/* Nothing is taken over, and the old file goes back: as long as it lies aside it counts as the whole one, and what a user puts
+ * under the name would be overwritten. */
+static void put_back(const char *path, const char *before)
+{
+    if (rename(before, path) && errno == ENOENT) unlink(path);
+}
+
 enum status file_continue(struct file *f, int64_t step, size_t rows)
 {
     struct text before = {0};
@@ -145,7 +152,7 @@ enum status file_continue(struct file *f, int64_t step, size_t rows)
     int64_t *steps = NULL;
     enum status st;
     TRY(before_path(f->path, &before));
-    s.path = before.data;
+    s.path = before.data, s.name = f->path;
     if (lstat(before.data, &exists)) { /* nothing of this kind was written */
         if (rows) st = too_few(f, 0, rows);
         goto done;
@@ -158,6 +165,7 @@ enum status file_continue(struct file *f, int64_t step, size_t rows)
     if (unlink(before.data)) st = fail(ERR_IO, "%s: cannot be removed: %s", before.data, strerror(errno));
 done:
     if (s.id >= 0) H5Fclose(s.id);
+    if (st != OK && before.data) put_back(f->path, before.data);
     free(steps);
     text_free(&before);
     return st;
