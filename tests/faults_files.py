@@ -243,7 +243,7 @@ def cases(scene, everything):
             yield f"damage {name}", lambda n=name, d=damage, w=word: falls_back(scene, n, d, w)
     yield "none sound", lambda: none_sound(scene)
     yield "another run", lambda: of_another_run(scene)
-    for call, how, n in (("write", errno.ENOSPC, 5), ("write", errno.EIO, 60), ("fsync", errno.EIO, 8), ("rename", errno.EIO, 4),
+    for call, how, n in (("write", errno.ENOSPC, 5), ("write", errno.EIO, 60), ("fsync", errno.EIO, 8), ("fsync", errno.EINTR, 8), ("space", errno.EINTR, 8), ("rename", errno.EIO, 4),
                          ("open", errno.EIO, 20), ("space", errno.ENOSPC, 9)):
         yield f"broken {call} {n}", lambda c=call, h=how, n=n: broken_call(scene, c, h, n)
     if is_root():
@@ -257,7 +257,7 @@ def cases(scene, everything):
     if is_root():
         yield "full disks", lambda: sweep(lambda k: full_disk(scene, k), 100, 100)
     yield "small files", lambda: [small_files(scene, k) for k in (1, 4, 10, 30, 60, 100, 145, 160, 300)]
-    for call, how, every in (("write", errno.ENOSPC, 3), ("write", "short", 7), ("write", errno.EINTR, 11), ("space", errno.ENOSPC, 1),
+    for call, how, every in (("write", errno.ENOSPC, 3), ("write", "short", 7), ("write", errno.EINTR, 11), ("space", errno.ENOSPC, 1), ("fsync", errno.EINTR, 3),
                              ("fsync", errno.EIO, 1), ("rename", errno.EIO, 1), ("open", errno.EIO, 1), ("remove", errno.EIO, 1)):
         for part in range(3):  # three at a time
             yield f"sweep {call} {how} {part}", lambda c=call, h=how, e=every, p=part: sweep(

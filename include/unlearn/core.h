@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 typedef REAL real; /* float (`unlearn`) or double (`unlearn-double`): make PRECISION= */
 
@@ -174,6 +175,9 @@ enum status file_read_any(const char *path, size_t most, char **text, size_t *n)
 bool is_lfs_pointer(const void *bytes, size_t n);
 enum status check_lfs_pointer(const char *path, const void *bytes, size_t n);
 enum status path_join(const char *dir, const char *name, char **path); /* owned by the caller */
+/* fsync() and ftruncate(), again where a signal has broken them off. */
+int sync_fd(int fd);
+int truncate_fd(int fd, off_t length);
 bool file_exists(const char *path);
 
 /** Strict JSON: duplicates, a BOM, trailing text and nesting beyond jansson's limit are ERR_INPUT with FILE:LINE:COLUMN.

@@ -129,3 +129,19 @@ void file_hash_end(struct file_hash *h)
     XXH3_freeState(h->state);
     h->state = NULL;
 }
+
+int sync_fd(int fd)
+{
+    int no;
+    do no = fsync(fd);
+    while (no && errno == EINTR);
+    return no;
+}
+
+int truncate_fd(int fd, off_t length)
+{
+    int no;
+    do no = ftruncate(fd, length);
+    while (no && errno == EINTR);
+    return no;
+}

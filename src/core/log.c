@@ -36,7 +36,7 @@ enum status log_continue(const char *path, size_t bytes)
     struct stat s;
     enum status st;
     FILE *f = NULL;
-    if (fd >= 0 && !fstat(fd, &s) && (bytes >= (size_t)s.st_size || !ftruncate(fd, (off_t)bytes))) f = fdopen(fd, "a");
+    if (fd >= 0 && !fstat(fd, &s) && (bytes >= (size_t)s.st_size || !truncate_fd(fd, (off_t)bytes))) f = fdopen(fd, "a");
     st = to_file(path, f);
     if (!f && fd >= 0) close(fd);
     return st;

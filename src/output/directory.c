@@ -89,7 +89,7 @@ static enum status sign(struct directory *d)
     char host[64] = "", owner[128];
     gethostname(host, sizeof host - 1);
     snprintf(owner, sizeof owner, "process %ld on %s\n", (long)getpid(), host);
-    if (ftruncate(d->fd, 0)) return fail(ERR_IO, "%s: cannot write: %s", d->lock, strerror(errno));
+    if (truncate_fd(d->fd, 0)) return fail(ERR_IO, "%s: cannot write: %s", d->lock, strerror(errno));
     return write_all(d->lock, d->fd, owner, strlen(owner));
 }
 
@@ -296,7 +296,7 @@ void output_sync_names(const char *directory)
 {
     const int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
-    (void)fsync(fd);
+    (void)sync_fd(fd);
     close(fd);
 }
 
@@ -312,7 +312,7 @@ enum status output_write_text(const char *path, const char *text, size_t n)
         goto done;
     }
     TRY(write_all(path, fd, text, n));
-    if (fsync(fd)) {
+    if (sync_fd(fd)) {
         st = fail(ERR_IO, "%s: cannot write: %s", path, strerror(errno));
         goto done;
     }

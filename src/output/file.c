@@ -160,9 +160,11 @@ static size_t growth(const struct file *f)
  * systems without preallocation go on without. */
 static enum status reserve(const struct file *f, hsize_t length, size_t more)
 {
-    if (!fallocate(f->fd, 0, (off_t)length, (off_t)more)) return OK;
-    if (errno == EOPNOTSUPP || errno == ENOSYS)
-        if (!ftruncate(f->fd, (off_t)(length + more))) return OK;
+    int no;
+    do no = fallocate(f->fd, 0, (off_t)length, (off_t)more);
+    while (no && errno == EINTR);
+    if (no && (errno == EOPNOTSUPP || errno == ENOSYS)) no = truncate_fd(f->fd, (off_t)(length + more));
+    if (!no) return OK;
     return fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
 }
 
@@ -177,7 +179,7 @@ enum status file_flush(struct file *f)
     TRY_HDF(H5Fget_filesize(f->id, &length), f->path, "flush");
     superblock_state_length(f->fd, length);
     f->length = (off_t)length;
-    if (ftruncate(f->fd, f->length)) st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
+    if (truncate_fd(f->fd, f->length)) st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
 done:
     return st;
 }
@@ -233,7 +235,7 @@ static enum status finish(struct file *f)
     for (size_t i = 0; i < f->n_column; i++) /* a row that was begun and not committed */
         if (f->column[i].growing) TRY(extend(f, &f->column[i], f->rows));
     TRY(file_flush(f));
-    if (fsync(f->fd)) st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
+    if (sync_fd(f->fd)) st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
 done:
     return st;
 }
@@ -241,7 +243,7 @@ done:
 enum status file_sync(struct file *f)
 {
     if (!f || f->st != OK) return f ? f->st : OK;
-    if (fsync(f->fd)) f->st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
+    if (sync_fd(f->fd)) f->st = fail(ERR_IO, "%s: cannot write: %s", f->path, strerror(errno));
     return f->st;
 }
 

@@ -131,7 +131,7 @@ void written_free(struct written *w)
 
 enum status export_close(struct export *e)
 {
-    const bool synced = !fsync(e->fd), closed = !close(e->fd);
+    const bool synced = !sync_fd(e->fd), closed = !close(e->fd);
     e->fd = -1;
     if (synced && closed) return note_written(e->written, e->name[e->n - 1], 0, &e->hash);
     return fail(ERR_IO, "%s/%s: cannot be written: %s", e->dir, e->name[e->n - 1], strerror(errno));
@@ -256,7 +256,7 @@ enum status export_part_close(struct export_part *p)
 {
     bool good = true;
     if (p->fd < 0) return OK;
-    good = !fsync(p->fd);
+    good = !sync_fd(p->fd);
     good = !close(p->fd) && good;
     p->fd = -1;
     return good ? note_written(p->written, p->name, p->at, &p->hash) : part_fail(p);
@@ -281,7 +281,7 @@ enum status export_commit(struct export *e)
     enum status st = OK;
     int fd;
     for (size_t i = 0; i < e->n; i++) TRY(rename_one(e, e->name[i]));
-    if ((fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(fd))
+    if ((fd = open(e->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || sync_fd(fd))
         st = fail(ERR_IO, "%s: cannot be synced: %s", e->dir, strerror(errno));
     if (fd >= 0) close(fd);
     e->committed = st == OK;
