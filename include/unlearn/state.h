@@ -151,8 +151,8 @@ struct matrix state_own(const struct state *s, size_t layer);
 enum { HELD_PIECE = 1 << 13 };
 static inline size_t held_pieces(size_t n) { return (n + HELD_PIECE - 1) / HELD_PIECE; }
 static inline size_t held_piece(size_t n, size_t i) { return smaller(HELD_PIECE, n - i * HELD_PIECE); }
-/** x itself, or what it holds, in `room`; NULL: there is none.                                                  Local. */
-real *held_reals(size_t n, struct matrix x, real room[HELD_PIECE]);
+/** x itself, or what it holds, in `room` of n; NULL: there is none.                                             Local. */
+real *held_reals(size_t n, struct matrix x, real *room);
 /* to = from; to += factor x, rounded once; <x, y>, the same for any number of threads. */
 void held_copy(size_t n, struct matrix from, struct matrix to);
 void held_add(size_t n, real factor, struct matrix x, struct matrix to);

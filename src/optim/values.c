@@ -90,13 +90,20 @@ void update_values(const struct adamw *a, double scale, const struct param *p, s
 static double predict_piece(const struct adamw *a, double scale, size_t n, const struct values *of,
                             struct matrix direction)
 {
+    enum { SOME = HELD_PIECE / 4 }; /* four copies, and a stack may have 256 KB */
     const bool moments = of->m.full || of->m.half;
-    real m[HELD_PIECE], v[HELD_PIECE], w[HELD_PIECE], g[HELD_PIECE];
-    if (moments) held_copy(n, of->m, reals(m)), held_copy(n, of->v, reals(v));
-    math_copy(n, of->w, w);
-    update(a, scale, n, held_reals(n, of->g, g), moments ? m : NULL, moments ? v : NULL, w);
-    math_add_scaled(n, -1, of->w, w);
-    return held_dot(n, direction, reals(w));
+    real m[SOME], v[SOME], w[SOME], g[SOME];
+    double sum = 0;
+    for (size_t done = 0; done < n; done += SOME) {
+        const size_t some = smaller(SOME, n - done);
+        const struct values at = values_at(of, done);
+        if (moments) held_copy(some, at.m, reals(m)), held_copy(some, at.v, reals(v));
+        math_copy(some, at.w, w);
+        update(a, scale, some, held_reals(some, at.g, g), moments ? m : NULL, moments ? v : NULL, w);
+        math_add_scaled(some, -1, at.w, w);
+        sum += held_dot(some, matrix_at(direction, done), reals(w));
+    }
+    return sum;
 }
 
 double predict_values(const struct adamw *a, double scale, size_t n, const struct values *of, struct matrix direction)

@@ -16,7 +16,7 @@ void held_copy(size_t n, struct matrix from, struct matrix to)
         memcpy(to.half, from.half, n * sizeof *to.half);
 }
 
-real *held_reals(size_t n, struct matrix x, real room[HELD_PIECE])
+real *held_reals(size_t n, struct matrix x, real *room)
 {
     if (!x.half) return x.full;
     held_copy(n, x, reals(room));
