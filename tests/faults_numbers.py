@@ -65,11 +65,11 @@ def spoilt(scene, n, ranks, rank):
 
 
 # ------------------------------------------------------------------------------------------------------------------- C3
-def memory_limit(scene, megabytes):
+def memory_limit(scene, megabytes, options=("train.steps=1",)):
     """ulimit -v for the program alone, as a job script sets it."""
-    what = f"ulimit -v of {megabytes} MB"
+    what = f"ulimit -v of {megabytes} MB, {options[0]}"
     d = scene.new(what)
-    done = start_with(d, ["train.steps=1"], before=limits(memory=megabytes * MB)).wait(30)
+    done = start_with(d, options, before=limits(memory=megabytes * MB)).wait(30)
     scene.checks.check(done.code not in (124,) and not done.left and done.seconds < 15, f"{what}: no hang", f"{done.code} {done.seconds:.0f} s")
     if done.code == 0:
         return
@@ -268,6 +268,8 @@ def cases(scene, everything):
     yield "NaN on rank 1", lambda: spoilt(scene, 500, 2, 1)
     yield "no memory", lambda: no_memory(scene, 40, "unlearn")
     yield "memory limit", lambda: memory_limit(scene, 512)
+    for megabytes in (350, 420):
+        yield f"memory limit {megabytes}, generate", lambda m=megabytes: memory_limit(scene, m, ("task=generate", "generate.prompt=who"))
     if not everything:
         return
     for rate in (1e30, 1e38):

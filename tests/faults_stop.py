@@ -223,6 +223,9 @@ def in_measurements(scene, ranks, products):
         d = scene.new(what)
         run = start_with(d, (), ranks, env={"FAULT_CALL": "gemm", "FAULT_HOW": "stop", "FAULT_N": n, "FAULT_RANK": 0}).wait()
         if scene.ended(what, run, (0, 75)) and run.code == 75:
+            newest = max(int(p.name.split("-")[1]) for p in (d / "out").glob("checkpoint-*"))
+            said = [p.read_text().count(f"checkpoint-{newest} saved") for p in (d / "out").glob("run.log")]
+            scene.checks.check(said == [1], f"{what}: a checkpoint that is there is not made again", str(said))
             scene.finish_run(what, d, ranks)
         elif run.code == 0:  # while the last rows are evaluated, or later
             scene.same(what, d, ranks)
@@ -266,7 +269,7 @@ def cases(scene, everything):
         yield f"kill at call {n}", lambda n=n: killed_in_calls(scene, n)
     yield "USR1 to one rank", lambda: stopped_by(scene, "USR1 to rank 1", to_rank(1), 2)
     yield "STOP", lambda: stop_file(scene)
-    yield "signal in a measurement", lambda: in_measurements(scene, 1, (247,))
+    yield "signal in a measurement", lambda: in_measurements(scene, 1, (247, 6000))
     yield "every step", lambda: every_step(scene)
     yield "layouts", lambda: layouts(scene, everything)
     yield "time limit", lambda: time_limit(scene, everything)
@@ -280,7 +283,7 @@ def cases(scene, everything):
                 yield f"{number.name}", lambda n=number, r=ranks, c=codes: stopped_by(scene, f"{n.name} to the start, {r} ranks", to_launcher, r, n, c)
         yield "TERM to rank 0", lambda: stopped_by(scene, "TERM to rank 0 of 2", to_rank(0), 2, signal.SIGTERM)
         for ranks in (1, 2):
-            yield f"signals in measurements {ranks}", lambda r=ranks: in_measurements(scene, r, range(150, 1600, 97))
+            yield f"signals in measurements {ranks}", lambda r=ranks: in_measurements(scene, r, range(150, 9000, 590))
         yield "STOP of 2", lambda: stop_file(scene, 2)
         yield "second signal", lambda: second_signal(scene)
         for ranks in (1, 2):

@@ -96,9 +96,12 @@ def stops(checks, plain):
     for step in (0, STEPS):
         budget = plain.risk[step] - 1e-3 if step == 0 else plain.budget(step)
         limits = "value" if step == 0 else "rise"
-        out = go(checks, f"stop at {step}", settings(guard={"retain": {"budget": float(budget), "limits": limits}}))
+        given = {"guard": {"retain": {"budget": float(budget), "limits": limits}}, "checkpoint": {"every": 0 if step else 2}}
+        out = go(checks, f"stop at {step}", settings(**given))
         if out:
             ended(checks, f"stop at {step}", out, plain, step, step, 1)
+            left = [p.name for p in out.glob("checkpoint-*")]
+            checks.check(left == ([] if step else ["checkpoint-0"]), f"stop at {step}: its checkpoint", f"{left}")
 
 
 def steps_back(checks, plain):
@@ -117,6 +120,11 @@ def steps_back(checks, plain):
     out = go(checks, "step back, keep 1", settings(guard=guard, checkpoint={"every": 2, "keep": 1}))
     if out:  # the checkpoint at hand is the one beyond the budget: the one before it had to be spared
         ended(checks, "step back, keep 1", out, plain, 4, 2, 2)
+    short = settings(guard=guard, checkpoint={"every": 2, "keep": 1}, train={"steps": 3})  # leaves a checkpoint-3
+    if go(checks, "step back, shorter", short):
+        out = go(checks, "step back, another checkpoint", settings(guard=guard, checkpoint={"every": 2, "keep": 1}), options=["--restart"])
+        if out:  # and that is none of those to step back to: a run that was not stopped has not got it
+            ended(checks, "step back, another checkpoint", out, plain, 4, 2, 2)
     out = go(checks, "step back to the start", settings(guard={"retain": {"budget": plain.budget(2), "do": "step_back"}},
                                                         checkpoint={"every": 2}))
     if out:

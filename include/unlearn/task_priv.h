@@ -27,7 +27,8 @@ void stop_free(struct stop *s);
 /** Whether to stop, the same on every process: a signal reached any of them, the file is there, or a checkpoint, and between
  *  steps the next step, would end beyond the deadline.                                          Collective over the job. */
 enum stop_cause stop_asked(struct stop *s, bool between_steps);
-void stop_saved(struct stop *s, double seconds); /* how long a checkpoint took */
+void stop_begins(struct stop *s);                /* the next step begins now: what was read before it is none */
+void stop_saved(struct stop *s, double seconds); /* how long a checkpoint took, which is no step */
 const char *stop_text(enum stop_cause reason);
 
 struct run {
@@ -115,6 +116,8 @@ enum status reference_input(struct text *out);
 enum status reference_output(struct text *out);
 enum status reference_manual(struct text *out);
 
+/** ERR_MEMORY where this process may not have what the BLAS library asks for again and again until it has it.   Local. */
+enum status blas_room(const struct inputs *in);
 /** plan_room() of the process that has least.                                                    Collective over world. */
 size_t least_room(const struct grid *world);
 

@@ -120,8 +120,8 @@ enum status check_print(const struct inputs *in, struct timetable *s, const stru
     struct text echo = {0}, measured = {0};
     uint64_t weights, reference;
     enum status st;
-    TRY(config_write(in->config, &echo));
-    TRY(probes_named(in, &measured));
+    if ((st = config_write(in->config, &echo)) == OK) st = probes_named(in, &measured);
+    TRY(grid_agree(world, st));
     if (isnan(in->config->plan.memory) && plan_memory(in, p) != OK) {
         log_warn("%s", fail_message());
         fail_clear();

@@ -53,8 +53,10 @@ static enum status layout(const struct inputs *in, const struct machine *m, stru
     size_t each;
     enum status st;
     *p = (struct plan){.room = m->room};
+    TRY(blas_room(in));
     TRY(plan_layout(in, NULL, m, p));
     math_threads(p->threads);
+    math_warm_up(); /* what is resident then stays */
     p->bytes_base = memory_resident();
     each = (in->prompts->n + (size_t)p->data - 1) / (size_t)p->data;
     p->slots = c->generate.slots != CONFIG_AUTO ? c->generate.slots : SLOTS;
@@ -111,7 +113,7 @@ static enum status check(const struct inputs *in, const struct grid *world, cons
 {
     struct text text = {0};
     enum status st;
-    TRY(print_plan(in, p, &text));
+    TRY(grid_agree(world, print_plan(in, p, &text)));
     TRY(check_print(in, NULL, world, NULL, p, &text));
 done:
     text_free(&text);

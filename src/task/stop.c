@@ -57,7 +57,7 @@ enum status stop_watch(struct stop *s, const struct grid *g, const struct option
     const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     const double end = scheduled_end();
     enum status st = OK;
-    *s = (struct stop){.grid = g, .began = clock_seconds(), .saving = (double)saved / DISK_BYTES};
+    *s = (struct stop){.grid = g, .saving = (double)saved / DISK_BYTES};
     if (o->max_hours > 0) s->deadline = o->started + o->max_hours * 3600;
     if (end > 0) {
         const double left = clock_seconds() + end - (double)time(NULL);
@@ -89,10 +89,12 @@ enum stop_cause stop_asked(struct stop *s, bool between_steps)
     return s->cause = (enum stop_cause)reason;
 }
 
+void stop_begins(struct stop *s) { s->began = clock_seconds(); }
+
 void stop_saved(struct stop *s, double seconds)
 {
     s->saving = seconds;
-    s->began = clock_seconds(); /* no step */
+    stop_begins(s);
 }
 
 const char *stop_text(enum stop_cause reason)

@@ -7,7 +7,7 @@
 static const struct part *const parts[] = {&subject_part, &training_part, &measurement_part, &evaluation_part};
 
 /* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
-static enum status check_blas(const struct inputs *in)
+enum status blas_room(const struct inputs *in)
 {
     enum { BUFFER = 144 << 20 };
     void *volatile room = malloc(BUFFER); /* volatile: or the pair is optimised away */
@@ -39,16 +39,25 @@ static struct machine machine_of(const struct config *c, const struct grid *worl
     return m;
 }
 
-/* What choosing starts from: the layout by rule, threads, and the memory that there is. */
+/* What every process can tell by itself. */
+static enum status prepare_alone(const struct inputs *in, struct timetable *s, const struct machine *m, struct plan *p)
+{
+    enum status st;
+    *p = (struct plan){0};
+    TRY(blas_room(in));
+    TRY(guard_check(in));
+    TRY(probes_check(in));
+    TRY(plan_layout(in, s, m, p));
+done:
+    return st;
+}
+
+/* What choosing starts from: the layout by rule, threads, and the memory that there is. Collective over world. */
 static enum status prepare(const struct inputs *in, struct timetable *s, const struct grid *world, struct machine *m,
                            struct plan *p)
 {
     enum status st;
-    *p = (struct plan){0};
-    TRY(check_blas(in));
-    TRY(guard_check(in));
-    TRY(probes_check(in));
-    TRY(plan_layout(in, s, m, p));
+    TRY(grid_agree(world, prepare_alone(in, s, m, p)));
     math_threads(p->threads);
     TRY(products_asked(in, world));
     math_warm_up(); /* what is resident then stays */
@@ -82,7 +91,7 @@ static enum status check(const struct inputs *in, struct timetable *s, const str
 {
     struct text plan = {0};
     enum status st;
-    TRY(plan_print(in, s, p, &plan));
+    TRY(grid_agree(world, plan_print(in, s, p, &plan)));
     TRY(check_print(in, s, world, m, p, &plan));
 done:
     text_free(&plan);
@@ -237,7 +246,7 @@ enum status task_run(const struct options *o)
     }
     m = machine_of(in->config, world, least_room(world), o->check);
     if (r.restart && restart_way(r.restart, world, &then)) m.then = &then;
-    TRY(grid_agree(world, prepare(in, &s, world, &m, &p)));
+    TRY(prepare(in, &s, world, &m, &p));
     TRY(choose(in, &s, world, &m, &p));
     if (!o->restart) TRY(products_chosen(in, &s, &p, world));
     if (o->check) {

@@ -124,9 +124,9 @@ done:
 static enum status one_update(struct run *r, size_t t)
 {
     enum status st;
-    r->saved = false;
     TRY(update_and_measure(r, t));
     if (ended(r)) goto done;
+    r->saved = false; /* the weights have moved */
     TRY(grid_agree(r->subject->grid, training_put(r->training, t)));
     training_report(r->training, t);
 done:
@@ -160,6 +160,7 @@ static enum status all_updates(struct run *r, size_t *made)
     enum status st = OK;
     r->log_bytes = log_bytes();
     r->saved = r->restart != NULL;
+    stop_begins(&r->stop);
     for (size_t t = *made; t < r->subject->timetable->updates; t++) {
         if (stop_asked(&r->stop, true) != STOP_NOT) {
             st = stop_at(r, t);
@@ -185,7 +186,7 @@ static enum status leave(struct run *r, size_t made)
     const size_t pinned = training_pinned(r->training);
     const struct config *c = r->in->config;
     enum status st = OK;
-    if (said.verdict == STOP_RUN && c->checkpoint.every && made < r->subject->timetable->updates && !saved_after(r, made))
+    if (said.verdict == STOP_RUN && c->checkpoint.every && made < r->subject->timetable->updates && !r->saved)
         TRY(save(r, made));
     if (said.verdict != STEP_BACK) goto done;
     TRY(pinned == SIZE_MAX ? subject_next(r->subject, 0) : restart_weights(c->output_directory, pinned, r->training));

@@ -109,6 +109,12 @@ static void report(const struct training *t, const struct seen *seen)
     text_free(&what);
 }
 
+/* A checkpoint that a stop has made is none to step back to: the run that was never stopped has not got it. */
+static bool regular(const struct config *c, size_t step)
+{
+    return c->checkpoint.every && step % c->checkpoint.every == 0;
+}
+
 static void measured(struct training *t, const struct seen *seen)
 {
     const struct config *c = t->subject->in->config;
@@ -117,7 +123,7 @@ static void measured(struct training *t, const struct seen *seen)
     if (isnan(get(g->start))) set(&g->start, seen->risk);
     said->limit = limit(c, get(g->start));
     said->value = seen->risk + change(t, seen);
-    if (seen->risk <= said->limit && g->checkpoint == seen->step) g->within = seen->step + 1;
+    if (seen->risk <= said->limit && g->checkpoint == seen->step && regular(c, seen->step)) g->within = seen->step + 1;
     if (said->value > said->limit) said->verdict = c->guard.act == ACT_STEP_BACK ? STEP_BACK : STOP_RUN;
     comm_broadcast(t->subject->grid->world, &said->verdict, sizeof said->verdict, 0);
     comm_broadcast(t->subject->grid->world, &g->within, sizeof g->within, 0);
