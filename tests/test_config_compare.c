@@ -57,6 +57,8 @@ static void a_guard_holds_the_steps_that_are_measured(void **state)
         check(then, now, "geffect.every is not what it was: now 3, then 2");
     }
     check("guard: {project: 1}\ngeffect: {every: 2}", "guard: {project: 1}\ngeffect: {every: 3}", "");
+    check("geffect: {every: 2, curvature: {window: 4}}", "geffect: {every: 0, curvature: {window: 4}}",
+          "geffect.every is not what it was: now 0, then 2"); /* a window's states are in a checkpoint, or are not */
 }
 
 static void a_parameter_of_the_objective_is_named(void **state)

@@ -35,11 +35,11 @@ static enum status changed_setting(const struct row *row, const struct config *i
     return OK;
 }
 
-/* When it is measured decides nothing but where a guard acts on what was. */
+/* When it is measured decides nothing but where a guard acts on what was, and whether there is a window to be saved. */
 static bool is_free(const struct row *row, const struct config *c)
 {
-    const bool guarded = !isnan(c->guard.budget) || c->guard.layers;
-    return row->flags & FREE && !(guarded && !strcmp(row->path, "geffect.every"));
+    const bool guarded = !isnan(c->guard.budget) || c->guard.layers, window = c->geffect.curvature.window > 0;
+    return row->flags & FREE && !((guarded || window) && !strcmp(row->path, "geffect.every"));
 }
 
 static enum status changed(const struct row *row, const struct config *now, const struct config *then, struct text *out)
