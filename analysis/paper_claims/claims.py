@@ -127,7 +127,7 @@ def c8(runs):
         when.append(npo.first(weight < 0.1))
         parts += [part(f"beta {BETA[name]}: weight < 0.01 from step {{}}", gone),
                   part("then at most {} % of the peak", 100 * left, left < 0.1)]
-    return [part("peaks {}, {}, {}", height, height == sorted(height, reverse=True)), *parts,
+    return [part("peaks {}, {}, {}", height, height[0] > height[1] > height[2]), *parts,
             part("weight < 0.1 from steps {}, {}, {}", when, when == sorted(when, reverse=True))]
 
 

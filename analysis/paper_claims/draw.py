@@ -70,7 +70,7 @@ def afterwards(axes, settings, name="npo-1", without="npo-still"):
             run = seed.runs.get(name)
             if run is None:
                 continue
-            x, risk = run.steps / run.warmup, run["risk_r"]
+            x, risk = fidelity.epochs(run), run["risk_r"]
             axes.plot(x, abs(run.e_r) / abs(run.e_r).max(), color=COLOUR[k], linestyle=(0, (4, 2)), linewidth=1)
             for other, style in ((name, "-"), (without, (0, (1, 1)))):
                 if other in seed.runs:

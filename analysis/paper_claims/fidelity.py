@@ -2,6 +2,7 @@
 whether e_r tells how much of what should stay is lost."""
 import numpy as np
 
+EPOCHS = 5  # of every training: the paper's
 LOW = 0.1  # of the peak: an effect that has come to an end
 PAPER = ("ga", "wga", "npo-0.1", "npo-1", "npo-2", "tnpo", "wtnpo", "po", "rmu-first", "rmu-second", "rmu-last", "gd", "kl", "rr")
 VARIANTS = ("ga-npo", "npo-still")  # of ga and npo-1
@@ -58,6 +59,11 @@ def fits(setting, of="r", which=PAPER):
     return found
 
 
+def epochs(run):
+    """The measured steps in epochs, of which the schedule has five."""
+    return EPOCHS * run.steps / run.length
+
+
 def stages(setting, of="r", parts=(0, 0.5, 1, 1.5, 2.5, 5.01)):
     """[(from, to, median of measured over predicted, its quartiles)] by epochs of the schedule, over objectives and seeds, of single
     updates as they were made; only changes that are not rounding."""
@@ -67,7 +73,7 @@ def stages(setting, of="r", parts=(0, 0.5, 1, 1.5, 2.5, 5.01)):
             run = seed[name]
             own, actual = run[f"predicted_{of}"], run[f"actual_{of}"]
             seen = abs(own) > NOISE * run[f"risk_{of}"][:-1]
-            epoch = run.steps[:-1] / run.warmup
+            epoch = epochs(run)[:-1]
             for k, (a, b) in enumerate(zip(parts, parts[1:])):
                 here = seen & (epoch >= a) & (epoch < b)
                 ratios[k] += list(actual[here] / own[here])

@@ -37,18 +37,21 @@ def counted(settings):
         of = answers(s)
         asked = [a for a in of if a.parts]
         if len(s.seeds()) < SEEDS:
-            lines.append(f"On {s.name}, of which {len(s.seeds())} seed{'s decide' if len(s.seeds()) > 1 else ' decides'} nothing, {sum(a.held for a in asked)} of "
-                         f"the {len(asked)} measured are so ({named([a for a in asked if a.held])}).")
+            so = [a for a in asked if a.held == len(a.parts)]
+            lines.append(f"On {s.name}, of which {len(s.seeds())} seed{'s decide' if len(s.seeds()) > 1 else ' decides'} nothing, {len(so)} of "
+                         f"the {len(asked)} measured are so ({named(so)}).")
             continue
-        decided.append(of)
+        decided.append((s, of))
         n = {v: [a for a in of if a.verdict == v] for v in MARKS}
         split = [a for a in asked if 0 < a.held < len(a.parts)]
         told = f", the seeds disagree on {named(split)}" if split else ""
         lines.append(f"On {s.name} {len(n['holds'])} hold ({named(n['holds'])}), {len(n['does not hold'])} do not "
                      f"({named(n['does not hold'])}), {len(n['not decided'] + n['not measured'])} are not decided{told}.")
     for word, v in (("hold", "holds"), ("fail", "does not hold")):
-        names = [of[0] for of in zip(*decided) if all(a.verdict == v for a in of)]
-        lines.append(f"On {' and '.join(s.name for s in settings if len(s.seeds()) >= SEEDS)} alike {named(names)} {word}{'s' * (len(names) < 2)}.")
+        can = [(s, of) for s, of in decided if word == "hold" or s.rates()]  # without other rates none can fail
+        names = [of[0] for of in zip(*(of for _, of in can)) if all(a.verdict == v for a in of)]
+        if len(can) > 1:
+            lines.append(f"On {' and '.join(s.name for s, _ in can)} alike {named(names)} {word}{'s' * (len(names) < 2)}.")
     return " ".join(lines)
 
 

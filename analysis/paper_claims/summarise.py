@@ -10,6 +10,7 @@ training: seen, scores. Quantities of a run:
 
     step, lr, warmup, length    measured steps, the learning rate there, the end of the warm-up, the last update
     e_u, e_r                    effects of the objective trained on what is to be forgotten, and kept; of a regulariser: e_u:kl ...
+    dual_weight                 the regulariser's weight, where it is a dual variable (pdu)
     e_u.GROUP                   the part of e_u in a group of layers (ga, wga, npo-1, tnpo)
     risk_u, risk_r              the risks
     predicted_u ..., actual_u   their change by the update after the step: first order, along the optimiser's step; as it was
@@ -73,8 +74,11 @@ def measured(directory, name):
     of, plain = Measured(Run(directory / "geffect.h5")), name.removesuffix("-ma")
     with h5py.File(directory / "train.h5") as f:
         lr = np.nan_to_num(f["lr"][:])
+        dual = f["dual_weight"][:] if "dual_weight" in f else None
     warmup, length = int(np.argmax(lr)), int(of.steps[-1])
     got = {"step": of.steps, "lr": lr[of.steps], "warmup": [warmup], "length": [length]}
+    if dual is not None:  # at the end of the last update it is not recorded: that at its beginning
+        got["dual_weight"] = np.nan_to_num(dual, nan=dual[-2])[of.steps]
     for short, risk in RISKS.items():
         got[f"e_{short}"], got[f"risk_{short}"] = of.find(risk).total, of.risk_value[risk]
         for regularizer in of.regularizers:

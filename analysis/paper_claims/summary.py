@@ -42,8 +42,10 @@ class Curves:
         return self.steps[np.argmax(holds)] if holds.any() else np.inf
 
     def whole(self, of):
-        """Effect of all that is trained, the objective and its regularisers (of weight 1), on risk u or r."""
-        return sum(v for q, v in self.values.items() if q == f"e_{of}" or q.startswith(f"e_{of}:"))
+        """Effect of all that is trained on risk u or r: the objective, and its regularisers with their weight, which is 1 or a dual
+        variable."""
+        weight = self.values.get("dual_weight", 1)
+        return sum(v * (weight if ":" in q else 1) for q, v in self.values.items() if q == f"e_{of}" or q.startswith(f"e_{of}:"))
 
     def over_steps(self, rate):
         """Sum over the updates of something that was measured at some of them: [step], from 0."""

@@ -35,7 +35,7 @@ def largest(run):
 
 
 # --------------------------------------------------------------------------------------------------------------- the page
-MOMENTS = ("at the start", "end of the warm-up", "at the spike")
+MOMENTS = ("at the start", "end of the warm-up", "where |e_r| is largest")
 
 
 def moments(run, warmup):

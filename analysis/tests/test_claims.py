@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT
-from paper_claims import beyond, draw, fidelity, grid, page, summarise, unseen, verdict
+from paper_claims import beyond, claims, draw, fidelity, grid, page, summarise, unseen, verdict
 from paper_claims.claims import CLAIMS, part
 from paper_claims.summary import Curves, Setting
 
@@ -19,6 +19,8 @@ def test_a_summary_keeps_the_curves_of_complete_runs(runs, tmp_path, capsys):
         (tmp_path / name / "evaluation.h5").unlink()
         (tmp_path / name / "complete").write_text("total 3.5 s\n")
     (tmp_path / "seed7/npo-1/complete").unlink()
+    with h5py.File(tmp_path / "seed42/npo-1/train.h5", "a") as f:  # as with a dual variable
+        f["dual_weight"] = [1, 2, 3, 4, np.nan]
     summarise.write(tmp_path, tmp_path / "x.csv")
     assert "2 runs" in capsys.readouterr().err
     setting = Setting(tmp_path / "x.csv")
@@ -31,7 +33,9 @@ def test_a_summary_keeps_the_curves_of_complete_runs(runs, tmp_path, capsys):
         assert np.allclose(run["actual_r"], f["actual_change"][:-1, risk], rtol=1e-4)
         assert np.allclose(run["weight"], f["objective_weight"][:, 0] @ f["instance_weight"][0], rtol=1e-4)
     assert run["seconds"] == 3.5 and list(run.steps) == [0, 1, 2, 3, 4]
-    assert np.allclose(run.whole("r"), run.e_r + run["e_r:gd"])
+    assert list(run["dual_weight"]) == [1, 2, 3, 4, 4] and np.allclose(run.whole("r"), run.e_r + run["dual_weight"] * run["e_r:gd"])
+    plain = setting.seeds("0.5")[0]["npo-1"]
+    assert np.allclose(plain.whole("r"), plain.e_r + plain["e_r:gd"])
 
 
 def test_a_directory_without_runs_is_an_error(tmp_path):
@@ -75,6 +79,34 @@ def test_the_number_shown_is_of_what_fails_most_often():
 def test_a_number_is_shown_as_mean_and_range():
     assert verdict.spread([1, 2, 6]) == "3 (1 to 6)" and verdict.spread([2, 2]) == "2"
     assert verdict.spread([4, np.inf]) == "(4 to never)" and verdict.spread([np.inf]) == "never"
+
+
+def of_seeds(name, *seeds, rates=()):
+    """A setting whose claims are answered so: for each seed, a text of 1 and 0 for claims C1, C2 ..."""
+    class Told:
+        pass
+    setting = Told()
+    setting.name, setting.seeds, setting.rates = name, lambda: seeds, lambda: list(rates)
+    setting.answers = [verdict.Answer(c, parts=[[part("", 0, s[k] == "1")] for s in seeds], rates={r: True for r in rates})
+                       for k, c in enumerate(CLAIMS[:len(seeds[0])])]
+    return setting
+
+
+def test_the_count_of_claims_is_of_all_seeds_and_of_settings_that_can_fail(monkeypatch):
+    monkeypatch.setattr(page, "answers", lambda s: s.answers)
+    two = of_seeds("two", "110", "010")
+    three = of_seeds("three", *["010"] * 3)
+    whole, other = (of_seeds(n, *["010"] * 3, rates=("0.5", "2")) for n in ("whole", "other"))
+    assert "2 seeds decide nothing, 1 of the 3 measured are so (C2)" in page.counted([two])
+    said = page.counted([three, whole, other])
+    assert "three and whole and other alike C2 holds" in said and "On whole and other alike C1, C3 fail." in said
+    assert "alike" not in page.counted([two, whole])
+
+
+def test_equal_peaks_are_not_smaller_ones():
+    npo = {"weight": [1, 0.05, 0.001], "step": [0, 1, 2], "e_r": [0, 0, 0]}
+    peaks = lambda *heights: claims.c8({n: curves(**npo, e_u=[-h, 0, 0]) for n, h in zip(claims.NPO, heights)})[0].holds
+    assert peaks(3, 2, 1) and not peaks(3, 1, 1) and not peaks(1, 2, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------- the first order
