@@ -77,7 +77,7 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     TRY(grid_agree(world, layout(in, &m, p)));
     beyond = !plan_fits(&m, p);
     comm_max_double(world->world, &beyond, 1);
-    if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1) goto done;
+    if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1 || !plan_can_share(in)) goto done;
     full = *p;
     full.unshared = p->bytes, full.shard = SHARD_FULL;
     st = sizes(in, &full);
