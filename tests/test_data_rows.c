@@ -434,6 +434,20 @@ static void outputs_may_be_the_labelled_rows_or_those_with_a_next_token(void **s
     assert_int_equal(dataset_outputs(&three, 1, OUTPUTS_ALL), 1);
 }
 
+static void a_row_without_a_label_that_is_predicted_has_no_outputs_where_labels_decide(void **state)
+{
+    struct arena a;
+    struct batch b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_WHOLE, &a);
+    SAME(b.out_first, size_t, 0, 4, 4, 6);
+    SAME(b.out_row, size_t, 0, 1, 2, 3, 5, 6);
+    arena_free(&a);
+    static int32_t id[] = {1, 2, 3}, label[] = {LABEL_NONE, LABEL_NONE, LABEL_NONE};
+    const struct dataset cut = {.n_row = 1, .first = (size_t[]){0, 3}, .id = id, .label = label};
+    assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_NEXT), 0);
+    assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_WHOLE), 0);
+    assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_ALL), 3);
+}
+
 static void outputs_are_the_rows_before_labelled_tokens(void **state)
 {
     struct arena a;
@@ -520,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_packed_dataset_comes_back_whole_and_a_damaged_one_not_at_all),
         cmocka_unit_test(passes_keep_the_order_and_hold_one_row_at_least),
         cmocka_unit_test(outputs_may_be_the_labelled_rows_or_those_with_a_next_token),
+        cmocka_unit_test(a_row_without_a_label_that_is_predicted_has_no_outputs_where_labels_decide),
         cmocka_unit_test(outputs_are_the_rows_before_labelled_tokens),
         cmocka_unit_test(the_token_to_hide_is_marked_in_every_row),
         cmocka_unit_test(all_rows_are_outputs_when_all_are_asked_for),

@@ -240,6 +240,35 @@ static void ceu_of_a_row_whose_labels_are_all_skipped_is_nothing(void **state)
     }
 }
 
+static struct objective at_all_positions(const char *name)
+{
+    struct objective o = made_of(&(struct setting){name, NULL, 0});
+    bool done;
+    TEST_OK(objective_choose(&o, "test", "positions", "all", &done));
+    assert_true(done);
+    return o;
+}
+
+/* Row 2 of the rows to forget is one whose answer was cut away. */
+static void a_row_without_a_label_counts_for_those_alone_that_combine_by_position(void **state)
+{
+    static const char *const name[] = {"undial", "rmu", "pdu", "kl", "rr"};
+    for (size_t i = 0; i < n_scene; i++)
+        for (size_t j = 0; j < sizeof name / sizeof *name && scenes[i].made; j++) {
+            struct scene *s = &scenes[i];
+            const struct objective o = at_all_positions(name[j]);
+            const struct rows r = effects(s, 1, &o, s->g.forget);
+            const size_t n = slot_count(s->g.layout) * SCENE_K;
+            const bool counts = objective_combine(&o) == BY_POSITION;
+            double weight[64], of_row = 0, of_others = 0;
+            rows_weights(&o, &r, weight);
+            for (size_t k = 0; k < n; k++) of_row += fabs(e[k * r.n + 2]), of_others += fabs(e[k * r.n + 1]);
+            assert_true(of_others > 0 && loss[1] != 0 && weight[1] > 0);
+            if ((of_row > 0) != counts || (loss[2] != 0) != counts || (weight[2] > 0) != counts)
+                fail_msg("%s: %s: weight %g, loss %g, effects %g", s->what, name[j], weight[2], loss[2], of_row);
+        }
+}
+
 /* ------------------------------------------------------------------------------------------------ sums, lines ----- */
 static void groups_ranks_instances_and_layers_sum_to_the_total(void **state)
 {
@@ -431,6 +460,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rr_has_no_effect_and_no_loss_at_the_reference),
         cmocka_unit_test(rmu_at_a_layer_has_exactly_no_effect_above_its_block),
         cmocka_unit_test(ceu_of_a_row_whose_labels_are_all_skipped_is_nothing),
+        cmocka_unit_test(a_row_without_a_label_counts_for_those_alone_that_combine_by_position),
         cmocka_unit_test(groups_ranks_instances_and_layers_sum_to_the_total),
         cmocka_unit_test(effects_are_complete_on_every_process),
         cmocka_unit_test(effects_are_linear_in_the_objective),

@@ -62,6 +62,21 @@ static void tangents_are_central_differences_of_the_derivatives(void **state)
     assert_near(tlose, (up[1] - down[1]) / (2 * h), 1e-9);
 }
 
+/* Where a token is certain, its likelihood does not move, and neither do its derivatives. */
+static void tangents_of_satimp_are_0_where_a_token_is_certain(void **state)
+{
+    static const double beta2[] = {0, 0.5, 1, 2};
+    for (size_t k = 0; k < sizeof beta2 / sizeof *beta2; k++) {
+        struct objective o = named("satimp");
+        const double sure[2] = {0, 0.7}, along[2] = {0, 1};
+        double got[2];
+        assert_int_equal(objective_set(&o, "test", "beta2", beta2[k]), OK);
+        objective_token_tangent(&o, 2, sure, NULL, along, got);
+        assert_near(got[0], 0, 0);
+        assert_true(isfinite(got[1]) && got[1] != 0);
+    }
+}
+
 static void losses_are_what_their_equations_say(void **state)
 {
     struct objective ga = named("ga"), gd = named("gd"), npo = named("npo");
@@ -368,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(derivatives_are_central_differences),
         cmocka_unit_test(tangents_are_central_differences_of_the_derivatives),
+        cmocka_unit_test(tangents_of_satimp_are_0_where_a_token_is_certain),
         cmocka_unit_test(losses_are_what_their_equations_say),
         cmocka_unit_test(npo_at_the_reference_is_ga_of_the_sum),
         cmocka_unit_test(weighted_objectives_fall_together_where_their_exponents_vanish),

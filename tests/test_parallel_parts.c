@@ -124,7 +124,7 @@ static void several_on_their_way_do_not_mix(void **state)
 
 static void more_than_the_queue_holds_may_begin(void **state)
 {
-    enum { MANY = 3 * PARTS_QUEUE };
+    enum { MANY = 3 * COMM_QUEUE };
     struct comm *c = grid->data;
     real x[MANY], want[MANY];
     bool good = true;

@@ -90,9 +90,20 @@ def refusals(checks, place):
     if place.run(checks, "refusals", settings):
         tokens = against_backward(checks, "refusals", place.directory, "double", ["po"])
         checks.check(not np.isfinite(tokens.reference).any(), "refusals: no reference")
-    alone = place.settings(objective={"name": "rmu", "layer": 1}, geffect={"tokens": True})
-    if place.run(checks, "no objective of tokens", alone):
-        against_backward(checks, "no objective of tokens", place.directory, "double", [])
+
+
+def hidden_alone(checks, place):
+    """A pass for losses of hidden states alone ends below the logits: tokens come from another one, before it or behind it."""
+    rmu, expected = {"name": "rmu", "layer": 1}, None
+    for objectives in (["ga"], [rmu], ["ga", "po", rmu], [rmu, "po", "ga"], [rmu, "ga"]):
+        what = f"tokens beside {objectives}"
+        if not place.run(checks, what, place.settings(geffect={"objectives": objectives, "tokens": True})):
+            continue
+        tokens = against_backward(checks, what, place.directory, "double", ["ga"])
+        expected = expected or tokens
+        for name in ("effect", "nll"):
+            e = error(getattr(tokens, name), getattr(expected, name))
+            checks.check(e <= DUAL["double"], f"{what}: {name} as beside ga alone", f"{e:.2g}")
 
 
 def goes_on(checks, place):
@@ -137,7 +148,7 @@ def main():
     for precision in precisions():
         layouts(checks, place, precision)
     if "double" in precisions():
-        for part in (columns, sweeps, refusals, goes_on, refused):
+        for part in (columns, sweeps, refusals, hidden_alone, goes_on, refused):
             part(checks, place)
         if (SHARED / "golden/models").is_dir():
             families(checks)

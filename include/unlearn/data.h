@@ -133,7 +133,8 @@ size_t dataset_labels(const struct dataset *d, size_t row); /* tokens that are l
 enum outputs {                    /* which positions of a row are outputs */
                OUTPUTS_LABELLED,  /* whose next token is labelled */
                OUTPUTS_OF_LABELS, /* that are labelled themselves */
-               OUTPUTS_NEXT,      /* that have a next token */
+               OUTPUTS_NEXT,      /* that have a next token, of a row with a label */
+               OUTPUTS_WHOLE,     /* all of a row with a label */
                OUTPUTS_ALL
 };
 size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which);

@@ -82,7 +82,7 @@ enum status engine_effects(struct engine *e, size_t J, const struct objective *o
  *  which engine_effects() has by layers.                                                       Collective over grid.
  *  \param[in]  direction [K] complete states
  *  \param[out] token  [K][labels] at label_first of each row, other entries 0; NULL: not asked for. J > 0 objectives must want
- *                     all labelled outputs then, and no pairs
+ *                     all labelled outputs then, no pairs, and not all be of hidden states, whose passes end below the logits
  *  \param[out] nll    [labels] likewise, of the tokens themselves; may be NULL where token is
  *  \param[out] along  [J][K][n] complete on every process, as the others */
 enum status engine_tokens(struct engine *e, size_t J, const struct objective *o, const struct rows *r, size_t K,

@@ -51,8 +51,9 @@ void comm_reduce_parts(const struct comm *c, real *x,
                                                                     the rest of x stays as it was */
 void comm_gather_parts(const struct comm *c, real *x, size_t n); /* all runs, each from its rank */
 /* The same while the caller computes: begun, in one order on all ranks, each gets a number, and x stays alone until those up to
- * that number are completed. Neither begin waits for others; what is begun goes on in these calls alone, so comm_progress() is
- * called now and then. A process ends nothing before all that it has begun is complete. */
+ * that number are completed. Neither begin waits for others while fewer than COMM_QUEUE are on their way; what is begun goes on in
+ * these calls alone, so comm_progress() is called now and then. A process ends nothing before all that it has begun is complete. */
+enum { COMM_QUEUE = 128 };
 size_t comm_reduce_begin(const struct comm *c, real *x, size_t n);
 size_t comm_gather_begin(const struct comm *c, real *x, size_t n);
 void comm_progress(const struct comm *c);

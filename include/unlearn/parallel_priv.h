@@ -16,14 +16,14 @@ MPI_Datatype comm_real(void);
 /* Sums and gathers of runs that are on their way: a queue of them, and the pieces of which these consist. At any time some
  * pieces that follow each other are on their way, the oldest of them is waited for, and the next one starts when it is there. */
 enum { COMM_MOST = 2 << 20 }; /* pieces fit into cache: a sum over two ranks of a node takes a third of the time */
-enum { PARTS_QUEUE = 128, PARTS_PIECES = 4 };
+enum { PARTS_PIECES = 4 };
 struct parts {
     size_t piece; /* elements of a rank's run that a message has at most; smaller in tests */
     struct exchange {
         bool sum; /* else a gather */
         real *x;
         size_t n, pieces;
-    } queue[PARTS_QUEUE]; /* the number k of those begun stands at k % PARTS_QUEUE */
+    } queue[COMM_QUEUE]; /* the number k of those begun stands at k % COMM_QUEUE */
     size_t begun, complete;
     struct place {
         size_t exchange, piece, number; /* number: of all pieces so far */

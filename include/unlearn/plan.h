@@ -192,6 +192,8 @@ struct way plan_way(const struct plan *p);
 /** Plans for the parts and threads of `like` on processes / tensor x tensor ranks; all else is chosen.           Local. */
 enum status plan_on(const struct inputs *in, struct timetable *s, const struct machine *m, const struct plan *like,
                     int tensor, enum shard shard, struct plan *p);
+/** Whether the data ranks can share all states of this model: not where its lm_head is in two layers. */
+bool plan_can_share(const struct inputs *in);
 /** Whether so many processes can be so many tensor ranks, and share so among their data ranks. */
 bool plan_possible(const struct inputs *in, const struct timetable *s, int processes, int tensor, enum shard shard);
 bool plan_fits(const struct machine *m, const struct plan *p);

@@ -32,16 +32,24 @@ static bool is_output(const int32_t *label, size_t t, size_t n, enum outputs whi
         return label[t] != LABEL_NONE;
     case OUTPUTS_NEXT:
         return t + 1 < n;
+    case OUTPUTS_WHOLE:
     case OUTPUTS_ALL:
         break;
     }
     return true;
 }
 
+/* A row whose answer was cut away has none of the outputs that stand where no label is. */
+static bool left_out(const struct dataset *d, size_t row, enum outputs which)
+{
+    return (which == OUTPUTS_NEXT || which == OUTPUTS_WHOLE) && !dataset_labels(d, row);
+}
+
 size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which)
 {
     const size_t length = dataset_length(d, row);
     size_t n = 0;
+    if (left_out(d, row, which)) return 0;
     for (size_t t = 0; t < length; t++) n += is_output(d->label + d->first[row], t, length, which);
     return n;
 }
@@ -51,6 +59,7 @@ static void lay(const struct dataset *d, size_t row, enum outputs which, size_t 
 {
     size_t n = dataset_length(d, row);
     const int32_t *id = d->id + d->first[row], *label = d->label + d->first[row];
+    const bool without = left_out(d, row, which);
     b->first[i] = b->n_row;
     b->out_first[i] = b->n_out;
     b->item[i] = i;
@@ -59,7 +68,7 @@ static void lay(const struct dataset *d, size_t row, enum outputs which, size_t 
         b->id[b->n_row] = id[t];
         b->position[b->n_row] = (int32_t)t;
         if (b->hidden) b->hidden[b->n_row] = (size_t)id[t] + 1 == d->hide;
-        if (!is_output(label, t, n, which)) continue;
+        if (without || !is_output(label, t, n, which)) continue;
         b->out_row[b->n_out] = b->n_row;
         b->out_id[b->n_out++] = next == LABEL_NONE ? -1 : next;
     }

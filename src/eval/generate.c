@@ -83,11 +83,13 @@ done:
     return st;
 }
 
-/* Several threads only where no layer needs messages, since threads must not send any; and in test mode of the weights one
- * thread, since they may have only one reader. */
-static size_t threads_of(const struct decoding *d)
+/* In test mode one layer is copied at a time, and of weights in bfloat16 the vectors of one layer are widened at a time. */
+static bool one_reader(const struct state *weights) { return weights->guard || weights->half; }
+
+/* Several threads only where no layer needs messages, since threads must not send any, and weights may have several readers. */
+static size_t threads_of(const struct decoding *d, bool one)
 {
-    if (d->grid->tensor_size > 1 || layout_lockstep(d->layout) || (d->weights && d->weights->guard)) return 1;
+    if (one || d->grid->tensor_size > 1 || layout_lockstep(d->layout)) return 1;
     return d->slots < (size_t)math_threads_now() ? d->slots : (size_t)math_threads_now();
 }
 
@@ -101,11 +103,11 @@ static struct decoding part_of(const struct decoding *d, size_t t, size_t n)
     return part;
 }
 
-size_t generate_bytes(const struct grid *g, const struct layout *l, const struct generation *how)
+size_t generate_bytes(const struct grid *g, const struct layout *l, bool half, const struct generation *how)
 {
     struct decoding d = {.grid = g, .layout = l, .how = how, .slots = how->slots};
     size_t bytes = 0;
-    for (size_t t = 0, n = threads_of(&d); t < n; t++) {
+    for (size_t t = 0, n = threads_of(&d, half); t < n; t++) {
         struct decoding part = part_of(&d, t, n);
         struct model_limits most = limits(&part);
         struct arena count;
@@ -401,7 +403,7 @@ enum status generate(const struct grid *g, const struct layout *l, struct state 
     d.next = (size_t)g->data_rank, d.stride = (size_t)g->data_size;
     if (layout_lockstep(l) && !mine) mine = 1;
     d.slots = how->slots < mine ? how->slots : mine;
-    threads = threads_of(&d);
+    threads = threads_of(&d, one_reader(weights));
     TRY(check(l, how, n, first));
     st = answers_place(&d);
     if (st == OK && mine) st = parts_new(&d, threads, &part);

@@ -65,7 +65,8 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     d->bytes_apart = own_bytes(e);
     if (d->slots) {
         const struct generation how = decoding(in, e->longest_answered, d->slots);
-        d->bytes_apart += generate_bytes(&g, l, &how);
+        const bool half = !in->trains && in->config->precision == PRECISION_BFLOAT16;
+        d->bytes_apart += generate_bytes(&g, l, half, &how);
     }
     d->flops_evaluate = work(in, p, plan_products(l));
 }

@@ -152,8 +152,9 @@ enum outputs objective_outputs(const struct objective *o)
     static const enum outputs at[] = {[AT_BEFORE] = OUTPUTS_LABELLED,
                                       [AT_LABELS] = OUTPUTS_OF_LABELS,
                                       [AT_NEXT] = OUTPUTS_NEXT,
-                                      [AT_ALL] = OUTPUTS_ALL};
-    return at[objective_positions(o)];
+                                      [AT_ALL] = OUTPUTS_WHOLE};
+    const enum positions p = objective_positions(o);
+    return p == AT_ALL && objective_combine(o) == BY_POSITION ? OUTPUTS_ALL : at[p];
 }
 
 /* Multiplications for each token of a row of t tokens whose queries see all keys before them, or those in the windows. */

@@ -323,7 +323,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
     const struct shape *s = m->layout->shape;
     const size_t from = decoder_highest(m, J), last = p.last = smaller(from, s->blocks);
     enum phase before = phase_enter(PHASE_FORWARD);
-    assert(K <= m->most.tangents && m->most.objectives);
+    assert(K <= m->most.tangents && m->most.objectives && (!nll || from > s->blocks));
     memset(along, 0, J * K * b->n_seq * sizeof *along);
     embed(&p, s->blocks ? m->tangent[0].x : m->tx);
     for (size_t i = 0; i < last; i++) {

@@ -31,7 +31,7 @@ static size_t piece(const struct comm *c, const struct exchange *e, int rank, si
 
 static const struct exchange *exchange_of(const struct parts *p, const struct place *at)
 {
-    return &p->queue[at->exchange % PARTS_QUEUE];
+    return &p->queue[at->exchange % COMM_QUEUE];
 }
 
 static real *room_of(const struct comm *c, const struct place *at)
@@ -164,9 +164,9 @@ static size_t begin(const struct comm *c, bool sum, real *x, size_t n)
     if (!p) return 0;
     if (n == 0) return p->begun;
     comm_progress(c);
-    if (p->begun - p->complete == PARTS_QUEUE) comm_complete(c, p->complete + 1);
+    if (p->begun - p->complete == COMM_QUEUE) comm_complete(c, p->complete + 1);
     part_range(n, c->size, 0, &first, &longest); /* no other is longer */
-    p->queue[p->begun++ % PARTS_QUEUE] = (struct exchange){sum, x, n, (longest + p->piece - 1) / p->piece};
+    p->queue[p->begun++ % COMM_QUEUE] = (struct exchange){sum, x, n, (longest + p->piece - 1) / p->piece};
     const enum phase was = phase_enter(PHASE_MESSAGES);
     start_more(c);
     phase_enter(was);

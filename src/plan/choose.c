@@ -24,7 +24,7 @@ enum status plan_on(const struct inputs *in, struct timetable *s, const struct m
 /* shard: full changes nothing where there is one data rank. */
 bool plan_possible(const struct inputs *in, const struct timetable *s, int processes, int tensor, enum shard shard)
 {
-    if (shard == SHARD_FULL && processes == tensor) return false;
+    if (shard == SHARD_FULL && (processes == tensor || !plan_can_share(in))) return false;
     if (processes % tensor || (size_t)tensor > in->shape->heads) return false;
     return !in->trains || (size_t)(processes / tensor) <= s->batch;
 }
@@ -55,8 +55,8 @@ static enum status as_begun(const struct inputs *in, struct timetable *s, const 
                             const struct plan *like, bool any_layout, bool any_shard, bool *fits, struct plan *p)
 {
     const struct way *then = m->then;
-    enum status st =
-        plan_on(in, s, m, like, any_layout ? then->tensor : like->tensor, any_shard ? then->shard : like->shard, p);
+    enum status st = plan_on(in, s, m, like, any_layout ? then->tensor : like->tensor,
+                             any_shard && plan_can_share(in) ? then->shard : like->shard, p);
     *fits = st == OK && plan_fits(m, p);
     p->as_then = *fits;
     return st;
@@ -69,7 +69,7 @@ static enum status choose_shard(const struct inputs *in, struct timetable *s, co
     struct plan full;
     enum status st;
     TRY(plan_on(in, s, m, like, like->tensor, like->shard, p));
-    if (!any || like->data == 1 || merit(m, p) == 2) goto done;
+    if (!any || like->data == 1 || !plan_can_share(in) || merit(m, p) == 2) goto done;
     TRY(plan_on(in, s, m, like, like->tensor, SHARD_FULL, &full));
     full.unshared = p->bytes;
     if (merit(m, &full) == merit(m, p) ? !merit(m, p) && full.bytes < p->bytes : merit(m, &full) > merit(m, p)) *p = full;

@@ -60,6 +60,23 @@ static int choose_tensor(const struct inputs *in, const struct timetable *s, int
     return 1;
 }
 
+/* The head's matrix is in the layer of the embeddings then, but its bias in the last one, and what gathers or widens a layer at
+ * a time has one of them. */
+static bool head_in_two_layers(const struct shape *s) { return s->tied && s->head_bias; }
+
+bool plan_can_share(const struct inputs *in) { return !head_in_two_layers(in->shape); }
+
+static enum status check_head(const struct inputs *in, const struct plan *p)
+{
+    const struct config *c = in->config;
+    const bool shared = p->shard == SHARD_FULL && p->data > 1;
+    const char *key = shared ? "parallel.shard" : "precision";
+    const struct place place = config_place(c, key);
+    if (!head_in_two_layers(in->shape) || (!shared && c->precision != PRECISION_BFLOAT16)) return OK;
+    return fail(ERR_INPUT, "%s: %s: %s is not for a model whose lm_head has a bias and the embeddings' matrix; take %s",
+                place_text(&place), key, shared ? "full" : "bfloat16", shared ? "none" : "float32");
+}
+
 enum status plan_layout(const struct inputs *in, const struct timetable *s, const struct machine *m, struct plan *p)
 {
     const struct config *c = in->config;
@@ -77,5 +94,6 @@ enum status plan_layout(const struct inputs *in, const struct timetable *s, cons
     p->shard = c->parallel.shard == SHARD_AUTO ? SHARD_NONE : c->parallel.shard;
     p->threads = threads(c, m->node_processes);
     p->node_processes = m->node_processes;
+    if (check_head(in, p) != OK) return ERR_INPUT;
     return check_data(in, s, m->processes, p->data);
 }

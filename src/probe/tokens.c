@@ -35,10 +35,14 @@ static enum status check(const struct inputs *in)
     return OK;
 }
 
-/* Whether the pass of these objectives, next to each other from j on, gives the tokens as well. */
+/* Whether the pass of these objectives, next to each other from j on, gives the tokens as well: one for losses of hidden states
+ * alone ends below the logits. */
 static bool has_tokens(const struct inputs *in, size_t j)
 {
-    return objective_outputs(&in->measured[j]) == OUTPUTS_LABELLED && inputs_of(in, &in->measured[j]) == data_of(in);
+    bool logits = false;
+    for (size_t i = j; i < measured_together(in, j); i++) logits |= objective_kind(&in->measured[i]) != LOSS_OF_HIDDEN;
+    return logits && objective_outputs(&in->measured[j]) == OUTPUTS_LABELLED &&
+           inputs_of(in, &in->measured[j]) == data_of(in);
 }
 
 static bool any_has_tokens(const struct inputs *in)

@@ -183,13 +183,15 @@ void state_last_pass(struct state *gradient)
     if (sharing && sharing->soon == gradient) sharing->last = true;
 }
 
-/* The embedding is left to state_reduce(): where it is the head too, its gradient has two parts. */
+/* The embedding is left to state_reduce(): where it is the head too, its gradient has two parts. So are layers beyond those that
+ * may be on their way without waiting for a rank that has no rows, or has ended its own, and no longer moves messages; how many
+ * may not depend on which have come, as tensor ranks sum their shared rows in one order. */
 void whole_added(struct state *s, size_t layer)
 {
     struct sharing *sharing = sharing_of(s);
     const struct layout *l = s->layout;
     if (!sharing || sharing->soon != s || !sharing->last || layer == 0) return;
     assert(layer < l->n_layer - sharing->begun);
-    for (; l->n_layer - sharing->begun > layer; sharing->begun++)
+    for (; l->n_layer - sharing->begun > layer && sharing->begun < COMM_QUEUE; sharing->begun++)
         layer_reduce_begin(sharing->grid, l, l->n_layer - sharing->begun - 1, reals(s->data), sharing->rows);
 }

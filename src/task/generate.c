@@ -36,7 +36,7 @@ static enum status sizes(const struct inputs *in, struct plan *p)
     TRY(layout_new(in->shape, 0, p->tensor, &l));
     decoding = how(in, p);
     plan_share(l, p);
-    p->bytes_model = generate_bytes(&g, l, &decoding);
+    p->bytes_model = generate_bytes(&g, l, p->halves, &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
     later = p->bytes_model + p->all.bytes; /* than the weights are read */
     p->bytes = p->bytes_base + plan_states(p) + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
@@ -79,7 +79,7 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     TRY(grid_agree(world, layout(in, &m, p)));
     beyond = !plan_fits(&m, p);
     comm_max_double(world->world, &beyond, 1);
-    if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1) goto done;
+    if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1 || !plan_can_share(in)) goto done;
     full = *p;
     full.unshared = p->bytes, full.shard = SHARD_FULL;
     st = sizes(in, &full);
