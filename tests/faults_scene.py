@@ -297,10 +297,11 @@ def start_with(directory, arguments=(), ranks=1, precision="float", changes=None
 
 
 def sweep(function, every=1, first=1):
-    """n = first, first + every, ... until the run completes untouched."""
+    """n = first, first + every, ... until the run completes untouched. -> whether any did not"""
     n = first
     while function(n):
         n += every
+    return n > first
 
 
 def is_root():

@@ -218,17 +218,21 @@ def every_step(scene, ranks=1, precision="float"):
 
 def in_measurements(scene, ranks, products):
     """A signal at a matrix product: where that is one of a measurement, the step that had begun comes again, with its log."""
+    last = 0
     for n in products:
         what = f"signal at product {n}, {ranks} ranks"
         d = scene.new(what)
-        run = start_with(d, (), ranks, env={"FAULT_CALL": "gemm", "FAULT_HOW": "stop", "FAULT_N": n, "FAULT_RANK": 0}).wait()
+        run = start_with(d, (), ranks, env={"FAULT_CALL": "gemm", "FAULT_HOW": "stop", "FAULT_N": n, "FAULT_RANK": 0,
+                                            "FAULT_MARK": d / "mark"}).wait()
+        scene.checks.check((d / "mark").exists(), f"{what}: it was sent")
         if scene.ended(what, run, (0, 75)) and run.code == 75:
-            newest = max(int(p.name.split("-")[1]) for p in (d / "out").glob("checkpoint-*"))
+            last = newest = max(int(p.name.split("-")[1]) for p in (d / "out").glob("checkpoint-*"))
             said = [p.read_text().count(f"checkpoint-{newest} saved") for p in (d / "out").glob("run.log")]
             scene.checks.check(said == [1], f"{what}: a checkpoint that is there is not made again", str(said))
             scene.finish_run(what, d, ranks)
         elif run.code == 0:  # while the last rows are evaluated, or later
             scene.same(what, d, ranks)
+    scene.checks.check(last > 0, f"signals at products {list(products)}: one of them beyond step 0")
 
 
 def longer(scene):

@@ -70,9 +70,10 @@ def guarded(checks):
         s["geffect"] = {"every": 2, "objectives": ["npo"], "gram": True}
         place.run(storage, s)
         with h5py.File(place.directory / "out/train.h5") as f:
-            got[storage] = {k: f[k][()] for k in ("loss", "gradient_norm")}
+            got[storage] = {k: f[k][()] for k in ("loss", "gradient_norm", "project_cosine")}
         with h5py.File(place.directory / "out/geffect.h5") as f:
-            got[storage] |= {"guard/" + k: d[()] for k, d in f["guard"].items()} if "guard" in f else {}
+            got[storage] |= {k: f[k][()] for k in ("guard_value", "guard_limit")}
+        checks.check(np.isfinite(got[storage]["guard_value"][0]) and np.isfinite(got[storage]["project_cosine"][0]), f"guarded, {storage}: it acts")
     checks.near("guarded: the first update", {k: (v[0], got["float32"][k][0]) for k, v in got["bfloat16"].items()}, 2e-2)
 
 

@@ -30,7 +30,8 @@ def unlearn(data, tensor, directory):
     return {
         "task": "unlearn", "seed": 1, "output": {"directory": directory}, "model": {"path": "finetuned/model"}, "data": DATA,
         "parallel": {"data": data, "tensor": tensor}, "objective": {"name": "ga"}, "optimizer": {"lr": 1e-4, "warmup_steps": 2},
-        "train": {"steps": 12, "batch_size": 4, "accumulation": 2}, "geffect": {"every": 5},
+        "train": {"steps": 12, "batch_size": 4, "accumulation": 2},
+        "geffect": {"every": 5, "risks": {"unlearn": {"data": "forget"}, "retain": {"data": "retain", "rows": 40}}},
     }
 
 
