@@ -253,7 +253,7 @@ install: all $B/unlearn.1                    # PREFIX=, DESTDIR=; the other prec
 	install -D -m 644 INSTALL $(DESTDIR)$(PREFIX)/share/doc/unlearn/INSTALL
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/unlearn/README.md
 	for f in `find inputs jobs analysis -type f ! -path '*__pycache__*'`; do \
-	  install -D -m `stat -c %a $$f` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
+	  install -D -m `test -x $$f && echo 755 || echo 644` $$f $(DESTDIR)$(PREFIX)/share/unlearn/$$f || exit 1; done
 	for f in LICENSE CHANGELOG.md CONTRIBUTING.md CITATION.cff `find docs -type f ! -path '*__pycache__*'`; do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/unlearn/$$f || exit 1; done
 dist:                           # build/dist/unlearn-VERSION.tar.gz: what is committed; builds and tests without git

@@ -219,6 +219,7 @@ once() { # once NAME INPUT OVERRIDES: what the runs need, in this directory of i
 }
 summarise() { "$PYTHON" analysis/paper-claims summarise "$OUT" "$OUT/$SETTING.csv"; }
 
+"$PYTHON" -c 'import h5py' || { echo "claims.sh: $PYTHON has no h5py, with which results are read: make venv, or say PYTHON="; exit 1; }
 mkdir -p "$OUT"
 # shellcheck disable=SC2086
 once finetune $finetune $LEARN || exit 1
@@ -235,5 +236,5 @@ if wanted grid && test "$left" = 0 && summarise; then
     left=$(best | missing | wc -l)
 fi
 test "$left" = 0 || echo "$left runs are not complete"
-summarise && "$PYTHON" analysis/paper-claims verdicts "$OUT/$SETTING.csv"
+summarise && "$PYTHON" analysis/paper-claims verdicts "$OUT/$SETTING.csv" || exit 1
 exit $((left > 0))

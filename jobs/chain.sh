@@ -37,19 +37,20 @@ slurm() {
 }
 pbs() { qsub "${options[@]}" ${after:+-W "depend=afterok:${after// /:}"} -N "${name:0:15}" "$@"; }
 lsf() { # its script comes in by standard input
-    local wait=()
+    local wait=() said
     [ -z "$after" ] || wait=(-w "done(${after// /") && done("})")
-    bsub "${options[@]}" "${wait[@]}" -J "$name" | sed -n 's/^Job <\([0-9]*\)>.*/\1/p'
+    said=$(bsub "${options[@]}" "${wait[@]}" -J "$name") || return
+    sed -n 's/^Job <\([0-9]*\)>.*/\1/p' <<<"$said" | grep .
 }
 submit() { # submit NAME LINE AFTER: a run of the table, or the report
     local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
-    export RUN=$out/chain.runs TASK=$2 UNLEARN_JOBS=$jobs
+    export RUN=$out/chain.runs TASK=$2 UNLEARN_JOBS=$jobs RENEW=1
     command="cd '$PWD' && bash '$jobs/report.sh' '$out' ${names[*]}"
     case $scheduler/$1 in
     slurm/report) slurm --output="$log" --wrap "$command" ;;
     slurm/*) slurm --output="$log" "$jobs/slurm.sh" ;;
-    pbs/report) pbs -j oe -v PYTHON <<<"$command" ;;
-    pbs/*) pbs -v "RUN,TASK,UNLEARN_JOBS${UNLEARN:+,UNLEARN}${LAUNCH:+,LAUNCH}" "$jobs/pbs.sh" ;;
+    pbs/report) pbs -j oe ${PYTHON:+-v PYTHON} <<<"$command" ;;
+    pbs/*) pbs -v "RUN,TASK,UNLEARN_JOBS,RENEW${UNLEARN:+,UNLEARN}${LAUNCH:+,LAUNCH}${RESTARTS:+,RESTARTS}" "$jobs/pbs.sh" ;;
     lsf/report) lsf <<<"$command" ;;
     lsf/*) lsf <"$jobs/lsf.sh" ;;
     local/report) sh -c "$command" >"$log" 2>&1 || fail "the report has failed: $log" ;;
@@ -84,6 +85,7 @@ start() { # start NAME LINE: submits it after what it waits for
 line=0
 for run in "${runs[@]}"; do
     line=$((line + 1))
+    [ -z "${id[$run]+x}" ] || continue # it was asked for by name too
     directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" "$out/chain.runs")
     id[$run]=
     if complete "$directory"; then echo "$run: complete"; else start "$run" $line; fi

@@ -63,12 +63,14 @@ run_job() {
     read_arguments "$@"
     # One process for each NUMA domain, with threads on its cores, where there are as many processes as domains.
     export OMP_NUM_THREADS=${threads:-1}
-    place="mpirun -q ${ranks:+-np $ranks} ${hosts:+--hostfile $hosts} -x OMP_NUM_THREADS --map-by numa:PE=$OMP_NUM_THREADS --bind-to core"
+    export OMPI_MCA_orte_execute_quiet=1 # mpirun -q, which Open MPI 5 does not know
+    place="mpirun ${ranks:+-np $ranks} ${hosts:+--hostfile $hosts} -x OMP_NUM_THREADS --map-by numa:PE=$OMP_NUM_THREADS --bind-to core"
     read -ra launch <<<"${LAUNCH:-$place}"
-    # Where a checkpoint is, go on from it; what an earlier attempt of this very job left without one begins again.
+    # Where a checkpoint is, go on from it; what an earlier attempt of this very job (RENEW: of this run of a chain, which is
+    # not complete) left without one begins again.
     if compgen -G "$output/checkpoint-*" >/dev/null; then
         mode=(--restart)
-    elif [ "$restarts" -gt 0 ]; then
+    elif [ "$restarts" -gt 0 ] || [ -n "${RENEW:-}" ]; then
         mode=(--overwrite)
     fi
     trap 'stop_run again' USR1

@@ -18,17 +18,19 @@
 # first seconds, before the program has read its input, ends it without a checkpoint: --time must be well above those 600 s.
 set -u
 job=${SLURM_JOB_ID:-} task=${SLURM_ARRAY_TASK_ID:-}
+self=$job # of an array's tasks one has the number of the whole array, all of which would be queued again
+[ -z "$task" ] || self=${SLURM_ARRAY_JOB_ID:-$job}_$task
 restarts=${SLURM_RESTART_COUNT:-0}
 threads=${SLURM_CPUS_PER_TASK:-1}
 ranks=${SLURM_NTASKS:-} hosts=
 # Slurm runs a copy of this file from elsewhere; of an array it may tell several jobs.
 [ -e "$(dirname "$0")/common.sh" ] ||
-    UNLEARN_JOBS=${UNLEARN_JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)")}
+    UNLEARN_JOBS=${UNLEARN_JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\(.*\/slurm\.sh\).*/\1/p' | head -n 1)")}
 # shellcheck source=jobs/common.sh
 . "${UNLEARN_JOBS:-$(dirname "$0")}/common.sh" || exit 2
 
 again() {
-    echo "$me: stopped with a checkpoint; job $job is queued again"
-    scontrol requeue "$job"
+    echo "$me: stopped with a checkpoint; job $self is queued again"
+    scontrol requeue "$self"
 }
 run_job "$@"

@@ -52,7 +52,7 @@ train: {steps: 40, batch_size: 2, accumulation: 1}
 checkpoint: {every: 1}
 output: {directory: outputs/a.b}
 YAML
-mpirun -q -np 2 "$UNLEARN" inputs/a.b.yaml output.directory=whole >log 2>&1
+mpirun -np 2 "$UNLEARN" inputs/a.b.yaml output.directory=whole >log 2>&1
 check "an undisturbed run" [ $? = 0 ]
 same() { # same TEXT DIRECTORY
     check "$1: the model of an undisturbed run" cmp -s whole/model/model.safetensors "$2/model/model.safetensors"

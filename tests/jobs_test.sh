@@ -9,7 +9,7 @@ mkdir -p bin outputs
 UNLEARN_JOBS=$here/jobs
 export UNLEARN_JOBS
 PATH=$work/bin:$PATH
-TWO="mpirun -q -np 2"
+TWO="mpirun -np 2"
 
 if command -v shellcheck >/dev/null; then
     check "shellcheck" sh -c "cd '$here' && shellcheck -x jobs/*.sh inputs/paper/*.sh"
@@ -50,6 +50,7 @@ cat qstat.out
 SH
 cat >bin/qsub <<'SH'
 #!/bin/sh
+case $* in *"-v PYTHON"*) [ -n "${PYTHON+x}" ] || { echo "qsub: cannot send environment with the job" >&2 && exit 1; } ;; esac
 echo "$* RUN=$RUN TASK=$TASK FIRST_JOB=$FIRST_JOB" >>qsub.log
 echo "$(($(wc -l <qsub.log) + 1)).server"
 SH
@@ -118,6 +119,7 @@ cat >bin/bsub <<'SH'
 #!/bin/sh
 cat >script
 echo "$* RUN=$RUN TASK=$TASK" >>bsub.log
+[ ! -e bsub.fails ] || exit 255
 echo "Job <$(wc -l <bsub.log)> is submitted to queue <normal>."
 SH
 chmod +x bin/bsub
@@ -130,7 +132,14 @@ check "a chain in PBS" [ "$(sed 's/ -v .*jobs.pbs.sh//; s/ FIRST_JOB=$//' qsub.l
 -P physics -W depend=afterok:2.server:3.server -N unlearn-retrain RUN=$table TASK=3
 -P physics -W depend=afterok:2.server -N unlearn-wga RUN=$table TASK=4
 -P physics -W depend=afterok:5.server:4.server -N unlearn-wga-eva RUN=$table TASK=5
--P physics -W depend=afterok:6.server -N unlearn-report -j oe -v PYTHON RUN=$table TASK=" ]
+-P physics -W depend=afterok:6.server -N unlearn-report -j oe RUN=$table TASK=" ]
+rm qsub.log
+OPTIONS='' chain pbs demo forget05 @learn wga
+check "what is asked for twice runs once" [ "$(wc -l <qsub.log) $(grep -c "unlearn-retrain .*TASK=2" qsub.log)" = "7 1" ]
+touch bsub.fails
+OPTIONS='' chain lsf demo forget05 wga
+check "a job that LSF refuses ends the chain" [ "$? $(wc -l <bsub.log)" != "0 6" ]
+rm bsub.fails bsub.log
 OPTIONS='' chain lsf demo forget05 wga
 check "a chain in LSF" [ "$(cat bsub.log)" = "-J unlearn-finetune RUN=$table TASK=1
 -J unlearn-retrain RUN=$table TASK=2

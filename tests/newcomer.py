@@ -218,8 +218,8 @@ def srun(checks):
 
 def quiet_launcher(checks):
     """What README says of mpirun -q: of a run that fails the program's one line is left, and without it there is more."""
-    if "Open MPI" not in subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout:
-        checks.skip("mpirun -q: mpirun is not Open MPI's")
+    if not re.search(r"\(Open MPI\) 4", subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout):
+        checks.skip("mpirun -q: mpirun is not Open MPI 4's")
         return
     environment = {k: v for k, v in os.environ.items() if k != "OMPI_MCA_orte_execute_quiet"}
     said = {}

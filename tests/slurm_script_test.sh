@@ -14,7 +14,7 @@ job() { # job [NAME=VALUE ...] -- ARGUMENT...: one job to its end
     while [ "$1" != -- ]; do settings="$settings $1" && shift; done
     shift
     # shellcheck disable=SC2086
-    env PATH="$work/bin:$PATH" SLURM_JOB_ID=77 LAUNCH="mpirun -q -np 2" $settings bash "$here/jobs/slurm.sh" "$@" >>log 2>&1
+    env PATH="$work/bin:$PATH" SLURM_JOB_ID=77 LAUNCH="mpirun -np 2" $settings bash "$here/jobs/slurm.sh" "$@" >>log 2>&1
 }
 
 # The third checkpoint takes eight seconds: forty updates could be over before this script has seen the first.
@@ -56,6 +56,8 @@ same "again" elsewhere
 rm -r elsewhere/checkpoint-*
 job OUTPUT=elsewhere -- inputs/a.b.yaml output.directory=elsewhere
 check "a first start replaces nothing" [ $? = 1 ]
+job OUTPUT=elsewhere RENEW=1 -- inputs/a.b.yaml output.directory=elsewhere
+check "a chain's does: it was not complete" [ $? = 0 ]
 check "a failure queues nothing" [ ! -e scontrol.log ]
 
 touch_stop() { saved "$1" && touch "$1/STOP"; }
@@ -66,6 +68,13 @@ wait $running
 check "the last restart's exit status" [ $? = 75 ]
 check "the last restart queues no other" [ ! -e scontrol.log ]
 check "it says so" has 'submit again to go on' log
+echo "inputs/a.b.yaml output.directory=sixth train.steps=1000000" >t.runs
+job OUTPUT=sixth SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=1 -- t.runs &
+running=$!
+until_true 60 touch_stop sixth
+wait $running
+check "of an array, one task alone is queued again" [ "$(cat scontrol.log)" = "requeue 77_1" ]
+rm -f scontrol.log
 job --
 check "without an input" [ $? = 2 ]
 
