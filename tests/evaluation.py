@@ -115,11 +115,11 @@ def attacks(checks, what, got):
 
 # --------------------------------------------------------------------------------------------------- retain logs
 def quality(checks):
-    """Forget quality and relative differences against a published log of 300 rows, as scipy has it."""
+    """Forget quality and relative differences of 60 rows against a published log of 300, as scipy has it."""
     path = LOGS / "lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json"
     if not path.exists():
         return checks.skip(f"{path} is not there")
-    evaluate = {"rows": 300, "metrics": ["truth_ratio_for_quality", "truth_ratio", "probability"], "retain_logs": str(path),
+    evaluate = {"rows": 60, "metrics": ["truth_ratio_for_quality", "truth_ratio", "probability"], "retain_logs": str(path),
                 "sets": {"forget": str(TOFU / "forget10_perturbed.json")}}
     done = run_input(settings(evaluate), 1, precisions()[0], checks.directory, timeout=300)
     if not done_well(checks, done, "retain logs"):
@@ -143,7 +143,7 @@ def quality(checks):
 def training(**evaluate):
     return {"task": "unlearn", "output": {"directory": "out"}, "model": {"path": str(GOLDEN / "model")},
             "data": {"template": "qa", "max_length": 200, "forget": {"path": str(TOFU / "forget01.json"), "rows": 8},
-                     "retain": {"path": str(TOFU / "retain99.json"), "rows": 24, "held_out": 0}},
+                     "retain": {"path": str(TOFU / "retain99.json"), "rows": 8, "held_out": 0}},
             "objective": {"name": "npo", "regularizer": {"name": "kl"}}, "optimizer": {"lr": 2e-4, "warmup_steps": 0},
             "train": {"steps": 5, "batch_size": 2, "accumulation": 1}, "geffect": {"every": 2},
             "evaluate": {"max_length": 80, "rows": 4, "sets": evaluation()["sets"], **evaluate}}

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
-from harness import SHARED, Checks, labels, layout, precisions, run_input, safetensors
+from harness import SHARED, Checks, few, labels, layout, precisions, run_input, safetensors
 from twin import Case, batch_loss, in_order, measure, part, rate, shares, torch, unreached, update
 from with_torch import reference
 
@@ -151,7 +151,7 @@ def main():
             checks.check(len({tuple(r) for r in want["rests"]}) > 1, f"{name}: not always the same layers rest", f"{want['rests']}")
         if what.optimizer["clip"]:
             checks.check(max(want["norm"]) > what.optimizer["clip"], f"{name}: some gradient is clipped", f"{want['norm']}")
-        for ranks, tensor in what.layouts:
+        for ranks, tensor in few(what.layouts):
             shown = f"{name}, {what.model}, data {ranks // tensor} x tensor {tensor}"
             directory = checks.directory / f"{re.sub('[ ,]', '', name)}-{ranks}-{tensor}"
             directory.mkdir()

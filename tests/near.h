@@ -27,13 +27,15 @@
         }                                                                                                \
     } while (0)
 
+/* The larger of two errors; one that is NaN is the largest of all, which fmax() passes over. */
+static inline double worse(double worst, double d) { return d <= worst ? worst : isnan(d) ? INFINITY : d; }
+
 /* max |x - y| / max |y| of two arrays: the error measure of the whole project; NaN anywhere gives infinity */
 static inline double relative_error(size_t n, const double *x, const double *y)
 {
     double worst = 0, scale = 0;
     for (size_t i = 0; i < n; i++) {
-        double d = fabs(x[i] - y[i]);
-        if (!(d <= worst)) worst = isnan(d) ? INFINITY : d;
+        worst = worse(worst, fabs(x[i] - y[i]));
         if (fabs(y[i]) > scale) scale = fabs(y[i]);
     }
     return worst == 0 ? 0 : worst / scale;

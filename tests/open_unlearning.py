@@ -3,6 +3,7 @@
     open_unlearning.py [WORD ...]       parts whose name contains one of the words"""
 import json
 import math
+import re
 import shutil
 import sys
 
@@ -105,14 +106,15 @@ def golden(checks):
 
 
 def named_template(checks):
-    """The chat model with the named template in place of its texts: the same figures and texts."""
-    directory = checks.directory / "named"
+    """The chat model with the named template in place of its texts is the same run: the digest is of every token."""
+    directory, digest = checks.directory / "named", {}
     directory.mkdir()
-    made = settings("chat")
-    made["data"]["template"] = {"name": "llama3", "system": "You are a helpful assistant.", "date": "10 Apr 2025"}
-    done = run_input(made, 1, precisions()[0], directory, timeout=900)
-    if checks.check(done.returncode == 0, f"named template: exit status {done.returncode}", done.stderr[-2000:]):
-        compared(checks, "chat by the template llama3", directory / "out", GOLDEN / "chat/expected")
+    given = settings("chat")
+    named = {"name": "llama3", "system": "You are a helpful assistant.", "date": "10 Apr 2025"}
+    for way, made in (("its texts", given), ("its name", {**given, "data": {**given["data"], "template": named}})):
+        done = run_input(made, 1, precisions()[0], directory, ["--check"])
+        digest[way] = re.findall(r"^digest: (\w{16})$", done.stdout, re.M)
+    checks.check(len(digest["its name"]) == 1 and digest["its name"] == digest["its texts"], "a named template is the same run", str(digest))
 
 
 def own_log(checks):

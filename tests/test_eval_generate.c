@@ -253,7 +253,7 @@ static bool long_rows_stay_long(struct scene *s, struct twin *t, double *z)
     }
     hidden_forward(s, t, n, z);
     hidden_forward(s, t, n + 1, longer);
-    for (size_t k = 0; k < n * V; k++) worst = fmax(worst, fabs(z[k] - longer[k]));
+    for (size_t k = 0; k < n * V; k++) worst = worse(worst, fabs(z[k] - longer[k]));
     free(longer);
     return worst < (sizeof(real) == 8 ? 1e-10 : 1e-4);
 }

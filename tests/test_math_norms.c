@@ -218,11 +218,11 @@ static void a_norm_in_parts_is_the_norm(void **state)
         for (size_t c = 0; c < D; c++) {
             double got = c < LEFT ? (double)dleft[i * LEFT + c] : 0;
             if (c >= CUT - BOTH) got += (double)dright[i * RIGHT + c - CUT + BOTH];
-            error[0] = fmax(error[0], fabs(got - (double)dx[i * D + c]));
+            error[0] = worse(error[0], fabs(got - (double)dx[i * D + c]));
         }
     for (size_t i = 0; i < N; i++)
         for (size_t c = 0; c < RIGHT; c++)
-            error[1] = fmax(error[1], fabs((double)right[i * RIGHT + c] - (double)y[i * D + CUT - BOTH + c]));
+            error[1] = worse(error[1], fabs((double)right[i * RIGHT + c] - (double)y[i * D + CUT - BOTH + c]));
     assert_true(error[0] < 10 * TOL && error[1] < 10 * TOL);
     free(x), free(dy), free(y), free(dx), free(left), free(right), free(dleft), free(dright);
 }

@@ -54,7 +54,7 @@ static double unlike(const struct state *x, double a, const real *y, double b, c
         param_part(x->layout, &x->layout->param[k], false, &first, &count);
         for (size_t i = first; i < first + count; i++) {
             const double want = a * (double)y[i] + (z ? b * (double)z[i] : 0);
-            worst = fmax(worst, fabs((double)x->data[i] - want)), scale = fmax(scale, fabs((double)x->data[i]));
+            worst = worse(worst, fabs((double)x->data[i] - want)), scale = fmax(scale, fabs((double)x->data[i]));
         }
     }
     return worst / scale;

@@ -13,7 +13,7 @@ from twin import Case, measure, shares, weight
 
 # of rr only one layer is measured by a run: the last in these, a lower one in others
 LAYOUTS = {"double": [(1, 1, "last"), (2, 1, "lower"), (2, 2, "last"), (4, 2, "lower")],
-           "float": [(1, 1, "lower"), (4, 2, "last")]}
+           "float": [(4, 2, "last"), (1, 1, "lower")]}
 
 
 def measured(case):

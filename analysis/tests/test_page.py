@@ -67,7 +67,7 @@ def test_the_page_has_the_unit_of_each_risk(runs, pages):
 
 def test_a_run_that_only_trained_has_its_losses(runs, tmp_path):
     words = [runs.taught, "-o", tmp_path / "page.html"]
-    for beside in ([], [runs.plain], [runs.everything], [runs.everything, f"after={runs.talk}"]):
+    for beside in ([], [runs.plain], [runs.everything, f"after={runs.talk}"]):
         command("report", *beside, *words)
         text = (tmp_path / "page.html").read_text()
         assert "<h2>taught: fine-tuning</h2>" in text and "<h3>taught: the training itself</h3>" in text
