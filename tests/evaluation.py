@@ -115,17 +115,20 @@ def attacks(checks, what, got):
 
 # --------------------------------------------------------------------------------------------------- retain logs
 def quality(checks):
-    """Forget quality and relative differences of 60 rows against a published log of 300, as scipy has it."""
+    """Forget quality and relative differences against the first 60 rows of a published log, as scipy has it."""
     path = LOGS / "lr2e-05_phi_retain90_wd0.01/eval_log_aggregated.json"
     if not path.exists():
         return checks.skip(f"{path} is not there")
+    log = json.loads(path.read_text())
+    e = log["eval_log_forget.json"] = {k: dict(list(v.items())[:60]) if isinstance(v, dict) else v for k, v in log["eval_log_forget.json"].items()}
+    path = checks.directory / "retain_log.json"
+    path.write_text(json.dumps(log))
     evaluate = {"rows": 60, "metrics": ["truth_ratio_for_quality", "truth_ratio", "probability"], "retain_logs": str(path),
                 "sets": {"forget": str(TOFU / "forget10_perturbed.json")}}
     done = run_input(settings(evaluate), 1, precisions()[0], checks.directory, timeout=300)
     if not done_well(checks, done, "retain logs"):
         return
     got = read(checks.directory / "out")
-    e = json.loads(path.read_text())["eval_log_forget.json"]
     wrong = np.array(list(e["average_perturb_loss"].values())).mean(1)
     other = np.exp(wrong - np.array(list(e["avg_paraphrased_loss"].values())))
     test = ks_2samp(got["forget", "truth_ratio_for_quality"][-1], other)
