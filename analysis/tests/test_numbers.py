@@ -88,6 +88,8 @@ def test_compare_has_the_numbers_of_the_files(runs):
         assert table["a"]["risk retain, first"] == g["risk_value"][0, 2] and table["a"]["risk retain, last"] == g["risk_value"][-1, 2]
     assert "strongest effect of gd on retain" in table["a"] and "strongest effect of gd on retain" not in table["plain"]
     rows = list(csv.reader(io.StringIO(command("compare", "--csv", f"a={runs.everything}", runs.plain))))
+    own = {k for k in table["plain"] if k.startswith("risk") or k.startswith("strongest")}
+    assert own and all("(sums over sequences)" in k for k in own) and not own & set(table["a"]), "means and sums have rows of their own"
     assert rows[0] == ["", "a", "plain"] and all(float(r[1]) == table["a"][r[0]] for r in rows[1:] if r[1])
     marked = command("compare", "--markdown", f"a={runs.everything}", runs.plain).split("\n")
     assert marked[0] == "|  | a | plain |" and len(marked) == len(rows) + 2

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from .effects import Measured
+from .effects import UNIT, Measured
 from .run import open_runs
 
 SCORES = ["loss", "probability", "truth_ratio", "exact_memorization", "extraction_strength", "rougeL_recall", "kl"]
@@ -34,12 +34,13 @@ def measured(run):
         return {}
     m = Measured(run)
     values = {"measured up to step": float(m.steps[-1])}
+    of = " (sums over sequences)" if m.unit == UNIT["sequence_sum"] else ""  # rows of their own beside runs with means
     for name, risk in m.risk_value.items():
-        values |= {f"risk {name}, first": float(risk[0]), f"risk {name}, last": float(risk[-1])}
+        values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[-1])}
     for row in m.sources():
         if row[0].kind == "regularizer" or row[0].source == m.objectives[0]:
             what = "objective" if row[0].kind == "objective" else row[0].source
-            values |= {f"strongest effect of {what} on {e.risk}": float(e.total[np.nanargmax(np.abs(e.total))])
+            values |= {f"strongest effect of {what} on {e.risk}{of}": float(e.total[np.nanargmax(np.abs(e.total))])
                        for e in row if np.isfinite(e.total).any()}
     return values
 
