@@ -274,6 +274,9 @@ def read_only(checks):
         place.run(f"generate, {precision}", {**section, "task": "generate", "generate": {"prompt": "Who wrote", "max_length": 24}, "precision": precision})
         found[precision] = scores
         checks.check(("in bfloat16" in place.log()) == (precision == "bfloat16"), f"generate, {precision}: the log says it", place.log())
+    place.run("generate, onednn", {**section, "task": "generate", "generate": {"prompt": "Who wrote", "max_length": 24},
+                                   "parallel": {**section.get("parallel", {}), "products": "onednn"}})
+    checks.check("oneDNN" in said(place.log()), "generate, onednn: the log says which", place.log()[:600])
     off = np.abs(found["bfloat16"]["risk"] - found["float32"]["risk"]).max()
     checks.check(0 < off <= RISK_BOUND, "evaluate: risks of bfloat16", f"{off:.2g} nats from those of float32")
 
