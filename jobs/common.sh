@@ -61,6 +61,10 @@ run_job() {
     me=$(basename "${BASH_SOURCE[1]}")
     pid='' sent='' signalled='' final='' arguments=()
     read_arguments "$@"
+    if [ -n "${RENEW:-}" ] && { [ -e "$output/run.finished" ] || [ -e "$output/TOFU_SUMMARY.json" ]; }; then
+        echo "$me: $output: complete" # since the chain was submitted
+        exit 0
+    fi
     # One process for each NUMA domain, with threads on its cores, where there are as many processes as domains.
     export OMP_NUM_THREADS=${threads:-1}
     export OMPI_MCA_orte_execute_quiet=1 # mpirun -q, which Open MPI 5 does not know

@@ -25,7 +25,7 @@ threads=${SLURM_CPUS_PER_TASK:-1}
 ranks=${SLURM_NTASKS:-} hosts=
 # Slurm runs a copy of this file from elsewhere; of an array it may tell several jobs.
 [ -e "$(dirname "$0")/common.sh" ] ||
-    UNLEARN_JOBS=${UNLEARN_JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\(.*\/slurm\.sh\).*/\1/p' | head -n 1)")}
+    UNLEARN_JOBS=${UNLEARN_JOBS:-$(dirname "$(scontrol show job "$job" | sed -n 's/^ *Command=\(.*\/slurm\.sh\).*/\1/p; t; s/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)")}
 # shellcheck source=jobs/common.sh
 . "${UNLEARN_JOBS:-$(dirname "$0")}/common.sh" || exit 2
 

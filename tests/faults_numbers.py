@@ -269,7 +269,7 @@ def cases(scene, everything):
     yield "no memory", lambda: no_memory(scene, 40, "unlearn")
     yield "memory limit", lambda: memory_limit(scene, 512)
     for megabytes in (350, 420):
-        yield f"memory limit {megabytes}, generate", lambda m=megabytes: memory_limit(scene, m, ("task=generate", "generate.prompt=who"), 350)
+        yield f"memory limit {megabytes}, generate", lambda m=megabytes: memory_limit(scene, m, ("task=generate", "generate.prompt=who"), 400)
     if not everything:
         return
     for rate in (1e30, 1e38):

@@ -56,8 +56,13 @@ same "again" elsewhere
 rm -r elsewhere/checkpoint-*
 job OUTPUT=elsewhere -- inputs/a.b.yaml output.directory=elsewhere
 check "a first start replaces nothing" [ $? = 1 ]
+cksum elsewhere/* >before 2>/dev/null
 job OUTPUT=elsewhere RENEW=1 -- inputs/a.b.yaml output.directory=elsewhere
-check "a chain's does: it was not complete" [ $? = 0 ]
+check "of a chain, what is complete is left alone ($?)" [ "$(cksum elsewhere/* 2>/dev/null)" = "$(cat before)" ]
+rm elsewhere/run.finished
+job OUTPUT=elsewhere RENEW=1 -- inputs/a.b.yaml output.directory=elsewhere
+check "and what is not begins again" [ $? = 0 ]
+check "to its end" [ -e elsewhere/run.finished ]
 check "a failure queues nothing" [ ! -e scontrol.log ]
 
 touch_stop() { saved "$1" && touch "$1/STOP"; }
