@@ -15,6 +15,8 @@ fail() {
     exit 2
 }
 [ $# -ge 4 ] || fail "usage: bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]"
+# shellcheck source=jobs/common.sh
+. "$jobs/common.sh"
 scheduler=$1 model=$2 split=$3
 shift 3
 [ -e inputs/paper/experiment.sh ] || fail "inputs/paper/experiment.sh: not here: start it in the directory that has inputs/"
@@ -75,7 +77,6 @@ waits_for() {
     for one in "${before[@]}"; do list+=${id[$one]:+ ${id[$one]}}; done
     echo "${list# }"
 }
-complete() { [ -e "$1/run.finished" ] || [ -e "$1/TOFU_SUMMARY.json" ] || [ -L "$1/model" ]; } # a link: a model made elsewhere
 start() { # start NAME LINE: submits it after what it waits for
     local after
     after=$(waits_for "$1")

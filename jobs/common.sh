@@ -13,6 +13,9 @@
 #   UNLEARN   the program (./unlearn)
 #   RESTARTS  how often to go on at most (20)
 
+# Whether all is there that a run was to write into this directory; a link: a model made elsewhere.
+complete() { [ -e "$1/run.finished" ] || [ -e "$1/TOFU_SUMMARY.json" ] || [ -L "$1/model" ]; }
+
 # Sets `arguments` and `output`: those of this job, of line `task` of a table, and where its results go.
 read_arguments() {
     local line word
@@ -61,7 +64,7 @@ run_job() {
     me=$(basename "${BASH_SOURCE[1]}")
     pid='' sent='' signalled='' final='' arguments=()
     read_arguments "$@"
-    if [ -n "${RENEW:-}" ] && { [ -e "$output/run.finished" ] || [ -e "$output/TOFU_SUMMARY.json" ]; }; then
+    if [ -n "${RENEW:-}" ] && complete "$output"; then
         echo "$me: $output: complete" # since the chain was submitted
         exit 0
     fi

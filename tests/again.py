@@ -10,7 +10,7 @@ import time
 
 import h5py
 import numpy as np
-from harness import ROOT, SLOWER, Checks, precisions, program, run, run_input
+from harness import ROOT, SLOWER, Checks, launch, precisions, program, run, run_input
 
 TIME_AND_CHECKSUM = 64  # bytes of geffect.h5 that may differ: the time in `history`, and checksums over it
 
@@ -91,8 +91,8 @@ def killed(checks, ranks, precision):
     directory.mkdir()
     long = settings(train={"steps": 100000, "batch_size": 4, "accumulation": 1}, geffect={"every": 1})
     (directory / "input.yaml").write_text(json.dumps(long))
-    start = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
-    process = subprocess.Popen([*start, program(precision), "input.yaml"], cwd=directory, stdin=subprocess.DEVNULL,
+    start, environment = launch(ranks)
+    process = subprocess.Popen([*start, program(precision), "input.yaml"], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 30 * SLOWER
     while rows(directory / "out/geffect.h5") < 3 and process.poll() is None and time.monotonic() < end:

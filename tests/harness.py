@@ -33,10 +33,14 @@ def precisions():
     return [p for p in os.environ.get("PRECISIONS", "float double").split() if program(p)]
 
 
+def launch(ranks):
+    """What starts so many processes: the beginning of a command, and the environment."""
+    return (["mpirun", "-np", str(ranks)], os.environ) if ranks > 1 else ([], os.environ | ALONE)
+
+
 def run(arguments, ranks=1, precision="float", directory=None, timeout=120):
     """Runs the program with these arguments; more than one rank: under mpirun. -> the finished process, with its text."""
-    start = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
-    environment = os.environ if start else os.environ | ALONE
+    start, environment = launch(ranks)
     try:
         return subprocess.run([*start, program(precision), *map(str, arguments)], cwd=directory, timeout=SLOWER * timeout, env=environment,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
@@ -55,6 +59,11 @@ def few(layouts, precision="double"):
     if THOROUGH:
         return layouts
     return [layouts[-1]] if precision == "float" else list(dict.fromkeys((layouts[0], layouts[-1])))
+
+
+def in_turn(layouts, n):
+    """Of the layouts that the n-th case of several may have: the one whose turn it is; all with THOROUGH=1."""
+    return layouts if THOROUGH else [layouts[n % len(layouts)]]
 
 
 def run_input(settings, ranks=1, precision="float", directory=None, options=(), timeout=120):

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import ALONE, SLOWER, Checks, precisions, program
+from harness import SLOWER, Checks, launch, precisions, program
 from hostile_base import CONFIG, INDEX, TOKENIZER, WEIGHTS, Case, Pattern, damaged, directing, evaluating, generating, logged, raw, settings
 from hostile_cases import malformed, sharded
 from hostile_legal import legal
@@ -41,10 +41,9 @@ def contents(directory):
 
 def start(case, options, ranks=1, before=()):
     """-> (exit status, standard output, standard error)."""
-    command = [*before, *(["mpirun", "-np", str(ranks)] if ranks > 1 else [])]
-    command += [program(precisions()[0]), *options, *(case.arguments or [case.name])]
+    command, environment = launch(ranks)
+    command = [*before, *command, program(precisions()[0]), *options, *(case.arguments or [case.name])]
     limit = SLOWER * SECONDS * (3 if ranks > 1 else 1)  # of both ranks and the launcher
-    environment = os.environ if ranks > 1 else os.environ | ALONE
     child = subprocess.Popen(command, cwd=case.directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              start_new_session=True)
     try:

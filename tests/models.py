@@ -3,8 +3,8 @@
     models.py [NAME ...]        of the cases below, or refused: rows that are too long, or of golden models: as they are written
 
 Each case is a tiny model of random weights, half fitted to a few rows, compared as golden.py does, in tensors' effects, losses,
-risks and the weights after an update: in double on data 2 x tensor 2, in float on one layout of LAYOUTS, in turn (THOROUGH=1: on
-all of them in both); and what was written, loaded by transformers. Needs torch and transformers (make transformers) and SHARED/reference."""
+risks and the weights after an update: in double on two tensor ranks, every fifth on data 2 x tensor 2, in float on one layout of
+LAYOUTS, in turn (THOROUGH=1: on all of them in both); and what was written, loaded by transformers. Needs torch and transformers (make transformers) and SHARED/reference."""
 import json
 import logging
 import os
@@ -14,7 +14,7 @@ from functools import partial
 
 import h5py
 import numpy as np
-from harness import SHARED, THOROUGH, Checks, error, precisions, run_input
+from harness import SHARED, Checks, error, in_turn, precisions, run_input
 from with_torch import reference, torch, transformers  # before what else needs them
 from generation import generate
 from golden import one_run, settings, write_direction
@@ -225,10 +225,8 @@ def check_written(checks, name, where, expected):
 
 def layouts(name, precision):
     """Those on which this model runs."""
-    if THOROUGH:
-        return LAYOUTS
     turn = list(CASES).index(name)
-    return [LAYOUTS[(2, 3)[turn % 5 == 0] if precision == "double" else turn % len(LAYOUTS)]]
+    return in_turn(LAYOUTS, turn if precision == "float" else 3 if turn % 5 == 0 else 2)
 
 
 def check_generated(checks, name, where):

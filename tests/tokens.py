@@ -6,7 +6,7 @@ import sys
 
 import h5py
 import numpy as np
-from harness import ROOT, SHARED, THOROUGH, Checks, error, few, precisions, run_input
+from harness import ROOT, SHARED, Checks, error, few, in_turn, precisions, run_input
 from measures import Place
 
 sys.path.insert(0, str(ROOT / "analysis"))
@@ -135,7 +135,7 @@ def families(checks):
                     "model": {"path": str(case / "model"), "reference": str(case / "reference")},
                     "data": {"forget": str(case / "forget.jsonl"), "retain": str(case / "retain.jsonl")}, "objective": "npo",
                     "geffect": {"objectives": ["ga", "npo", {"name": "rmu", "layer": 1}], "tokens": True}}
-        for ranks, tensor in ((1, 1), (4, 2)) if THOROUGH else (((1, 1), (4, 2))[nth % 2],):
+        for ranks, tensor in in_turn(((1, 1), (4, 2)), nth):
             what = f"{case.name} ({config.get('model_type')}), {ranks} ranks, tensor {tensor}"
             done = run_input({**settings, "parallel": {"tensor": tensor}}, ranks, "double", checks.directory, ("--overwrite",))
             if checks.check(done.returncode == 0, f"{what}: exit status {done.returncode}", done.stderr[-800:]):

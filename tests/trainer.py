@@ -11,7 +11,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-from harness import SHARED, THOROUGH, Checks, precisions, run_input, safetensors
+from harness import SHARED, Checks, in_turn, precisions, run_input, safetensors
 from with_torch import reference, torch, transformers
 
 try:
@@ -296,7 +296,7 @@ def one_case(checks, name, rows, before, u):
     want, alpha = theirs(what, rows, before, u / u.norm(), directory)
     start = {n: p.detach().numpy() for n, p in before.named_parameters()}
     step = np.linalg.norm(flat(want) - flat(start))
-    for ranks in (1, 2) if THOROUGH else (1 + list(CASES).index(name) % 2,):
+    for ranks in in_turn((1, 2), list(CASES).index(name)):
         done = run_input(settings(what, directory), ranks, "double", directory, ["--overwrite"])
         if not checks.check(done.returncode == 0, f"{name}, {ranks} ranks: exit status {done.returncode}", done.stderr[-2000:]):
             return

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 from golden import RISKS
-from harness import SHARED, THOROUGH, Checks, error, labels, layout, precisions, run_input, safetensors
+from harness import SHARED, Checks, error, in_turn, labels, layout, precisions, run_input, safetensors
 from twin import Case, part, run
 
 TOLERANCE = 1e-8
@@ -137,8 +137,8 @@ def one_case(checks, name, cache, twins):
     clip = what.optimizer["clip"]
     checks.check(not clip or twins[key]["norm"].max() > clip, f"{name}: some gradient is clipped", str(twins[key]["norm"]))
     got = {}
-    turn = list(CASES).index(name) % len(what.layouts)
-    for ranks, tensor in what.layouts if THOROUGH or what.reference_as != "auto" else [what.layouts[turn]]:
+    # where it is said what the reference is held as, two cases are compared on the layouts that both have
+    for ranks, tensor in in_turn(what.layouts, list(CASES).index(name)) if what.reference_as == "auto" else what.layouts:
         shown = f"{name}, {what.model}, data {ranks // tensor} x tensor {tensor}"
         directory = checks.directory / f"{name.replace(' ', '')}-{ranks}-{tensor}"
         directory.mkdir()

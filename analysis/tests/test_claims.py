@@ -1,5 +1,6 @@
 """The claims: what a summary file keeps, the rule on seeds and rates, numbers of the first order, the pages against the summaries."""
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -83,13 +84,9 @@ def test_a_number_is_shown_as_mean_and_range():
 
 def of_seeds(name, *seeds, rates=()):
     """A setting whose claims are answered so: for each seed, a text of 1 and 0 for claims C1, C2 ..."""
-    class Told:
-        pass
-    setting = Told()
-    setting.name, setting.seeds, setting.rates = name, lambda: seeds, lambda: list(rates)
-    setting.answers = [verdict.Answer(c, parts=[[part("", 0, s[k] == "1")] for s in seeds], rates={r: True for r in rates})
-                       for k, c in enumerate(CLAIMS[:len(seeds[0])])]
-    return setting
+    answers = [verdict.Answer(c, parts=[[part("", 0, s[k] == "1")] for s in seeds], rates={r: True for r in rates})
+               for k, c in enumerate(CLAIMS[:len(seeds[0])])]
+    return SimpleNamespace(name=name, seeds=lambda: seeds, rates=lambda: list(rates), answers=answers)
 
 
 def test_the_count_of_claims_is_of_all_seeds_and_of_settings_that_can_fail(monkeypatch):
