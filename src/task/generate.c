@@ -76,8 +76,8 @@ static enum status plan(const struct inputs *in, const struct grid *world, struc
     struct plan full;
     double beyond, more;
     enum status st;
-    if (in->config->precision != PRECISION_BFLOAT16)
-        TRY(products_asked(in, world)); /* its operands are not rounded here */
+    /* with bfloat16 the weights are held so, and no operand of a product is rounded */
+    if (in->config->precision != PRECISION_BFLOAT16) TRY(products_asked(in, world));
     TRY(grid_agree(world, layout(in, &m, p)));
     beyond = !plan_fits(&m, p);
     comm_max_double(world->world, &beyond, 1);
