@@ -224,6 +224,39 @@ def narrow(checks, models):
                  "a processor without such products: the log says so", said(place.log()))
 
 
+def of_many_passes(checks):
+    """A gradient in bfloat16 is a sum of hundreds, each far below its last digit at the end: none may be lost."""
+    stories, tofu = SHARED / "models/stories260K", SHARED / "data/tofu"
+    if not stories.exists() or not tofu.exists():
+        return checks.skip(f"{stories} or {tofu} is not there")
+    place, got = Place(checks, "passes"), {}
+    rows = {"max_length": 100, "forget": {"path": str(tofu / "forget01.json"), "rows": 4},
+            "retain": {"path": str(tofu / "retain99.json"), "rows": 400, "held_out": 0}}
+    for precision, ranks in (("float32", 1), ("bfloat16", 1), ("bfloat16", 2)):
+        place.run(f"many passes, {precision}, {ranks}", {
+            "task": "geffect", "output": {"directory": "out"}, "model": {"path": str(stories)}, "data": rows, "objective": "ga", "precision": precision,
+            "geffect": {"risks": {"retain": {"data": "retain", "rows": 400}}},
+            "parallel": {"tokens": 100, "data": ranks, "shard": "full" if ranks > 1 else "none"}}, ranks=ranks)
+        with h5py.File(place.directory / "out/geffect.h5") as f:
+            got[precision, ranks] = np.einsum("li->l", f["geffect"][0, 0, 0])
+    for key in (("bfloat16", 1), ("bfloat16", 2)):
+        off = np.abs(got[key] / got["float32", 1] - 1)
+        checks.check(off.max() < 0.03, f"many passes, {key}: every layer's effect", f"{off}")
+
+
+def at_the_reference(checks):
+    """Where the model is its reference, divergences from it are nothing: a copy of weights in float32 is in float32 too."""
+    place = Place(checks, "reference")
+    regularizers = [{"name": "kl"}, {"name": "rr", "layer": 1}]
+    for how in ("weights", "values"):
+        model = {**settings("llama3")["model"], "reference_as": how}
+        place.run(f"reference as {how}", settings("llama3", precision="bfloat16", model=model, train={"steps": 1, "batch_size": 4},
+                                                  objective={"name": "ga", "regularizer": regularizers}))
+        with h5py.File(place.directory / "out/geffect.h5") as f:
+            largest = {k: np.abs(f[k][0]).max() for k in ("instance_loss_kl", "instance_loss_rr", "geffect_kl", "geffect_rr")}
+        checks.check(not any(largest.values()), f"reference as {how}: nothing at the start", str(largest))
+
+
 def larger(place):
     """A model of 25 million parameters, drawn from the seed: so large that its states are most of the memory."""
     model = place.directory / "model"
@@ -298,6 +331,8 @@ def main():
     chosen(checks, shim)
     despite_old_kernels(checks)
     refused(checks, shim)
+    of_many_passes(checks)
+    at_the_reference(checks)
     narrow(checks, sys.argv[1:] or MODELS)
     held(checks)
     read_only(checks)

@@ -126,7 +126,7 @@ static void one_held(struct size s, int threads)
     for (size_t i = 0; i < out * in; i++) {
         const double want = (double)w[i] + (double)dw[i];
         assert_true(fabs((double)from_half(sum[i]) - want) <=
-                    U * fabs(want) * 1.01 + TOL * (fabs((double)w[i]) + (double)n));
+                    2 * U * fabs(want) * 1.01 + TOL * (fabs((double)w[i]) + (double)n));
     }
     free(x), free(w), free(dy), free(y[0]), free(y[1]), free(dx[0]), free(dx[1]), free(dw), free(half), free(sum);
 }

@@ -8,7 +8,7 @@ static void an_embedding_of_slices_adds_up_to_the_whole(void **state)
     const int32_t id[N] = {0, 6, 7, 19, 7, 7, 3, 25, -1}; /* the last two are nobody's */
     real *table = random_reals(1, V * D), *low = noise(N * D), *high = noise(N * D), *dx = random_reals(2, N * D);
     real *dtable = random_reals(3, V * D), *before = random_reals(3, V * D);
-    double *want = doubles(V * D, before);
+    double *want = doubles(V * D, before), off = 0, all = 0;
     embedding_forward(N, D, id, 0, CUT, reals(table), low);
     embedding_forward(N, D, id, CUT, V - CUT, reals(table + CUT * D), high);
     for (size_t i = 0; i < N * D; i++) {
@@ -29,6 +29,13 @@ static void an_embedding_of_slices_adds_up_to_the_whole(void **state)
     for (size_t i = 0; i < V * D; i++) half[i] = 0, want[i] -= (double)before[i];
     embedding_backward(N, D, id, 0, V, dx, (struct matrix){NULL, half});
     for (size_t i = 0; i < V * D; i++) assert_true(fabs((double)from_half(half[i]) - want[i]) < 0.04);
+    for (half_turn = 1; half_turn < 4000; half_turn++)
+        embedding_backward(N, D, id, 0, V, dx, (struct matrix){NULL, half});
+    for (size_t i = 0; i < V * D; i++) {
+        off += (double)from_half(half[i]) - 4000 * want[i], all += 4000 * fabs(want[i]);
+        assert_true(fabs((double)from_half(half[i]) - 4000 * want[i]) < 0.3 * 4000 * fabs(want[i]) + 0.1);
+    }
+    assert_true(fabs(off) < 0.03 * all); /* to nearest, each would stand still at 256 to 512 times want */
     free(table), free(low), free(high), free(dx), free(dtable), free(before), free(want);
 }
 

@@ -76,6 +76,27 @@ static inline float from_half(uint16_t h)
     memcpy(&x, &u, sizeof x);
     return x;
 }
+/* Up with the probability of what lies below bfloat16's bits, so that the mean of many is right (stochastic rounding: Gupta et al.
+ * 2015, arXiv 1502.02551). */
+static inline uint16_t to_half_at_random(float x, uint32_t random)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)((u & 0x7F800000) == 0x7F800000 ? u >> 16 | !!(u & 0x7FFFFF) << 6 : (u + (random >> 16)) >> 16);
+}
+/* Of the pass whose gradient is added: set before it, so that equal passes are not rounded alike. */
+extern uint32_t half_turn;
+/* h + x, rounded at random: to nearest, a sum of 8 bits would stand still as soon as what is added is below half of its last one.
+ * The random number is made of the sum and the turn: neither threads nor what else is added change it. */
+static inline uint16_t half_add(uint16_t h, real x, uint32_t turn)
+{
+    const float sum = (float)((real)from_half(h) + x);
+    uint32_t u;
+    memcpy(&u, &sum, sizeof u);
+    u = (u ^ turn * 0x9E3779B9u) * 0x85EBCA6Bu; /* finalizer of MurmurHash3 */
+    u = (u ^ u >> 13) * 0xC2B2AE35u;
+    return to_half_at_random(sum, u ^ u >> 16);
+}
 static inline real matrix_get(struct matrix a, size_t i) { return a.full ? a.full[i] : (real)from_half(a.half[i]); }
 static inline void matrix_set(struct matrix a, size_t i, real x)
 {
@@ -92,7 +113,7 @@ void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, stru
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, struct matrix w, real beta,
                            real *dx, size_t ldx);
-/* dw += dy^T x; what is held in bfloat16 is rounded once for every call and 2,048 rows. */
+/* dw += dy^T x; what is held in bfloat16 is rounded, at random, once for every call and 2,048 rows. */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             struct matrix dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */

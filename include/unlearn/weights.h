@@ -15,6 +15,8 @@ enum status weights_present(const char *dir);
 /** Whether the files of DIR have every tensor of the model with its shape and a type that can be read, from their headers
  *  alone: nothing is allocated by the sizes of config.json.                                                       Local. */
 enum status weights_check(const char *dir, const struct layout *l);
+/** Whether they have all of it in bfloat16: held so it is what they say. Also false where weights_check() fails.         Local. */
+bool weights_are_half(const char *dir, const struct layout *l);
 enum {
     WEIGHTS_READ_BYTES = 16 << 20, /* that weights_read() takes on top of the state, for as long as it lasts */
     WEIGHTS_WRITE_BYTES = (2 << 18) * sizeof(real) + (1 << 20) /* and what writes a state */

@@ -9,6 +9,8 @@
 
 enum { ROWS = 1024, COLUMNS = 1024, DEPTH = 2048 };
 
+uint32_t half_turn;
+
 struct room { /* of a thread */
     uint16_t a[ROWS * DEPTH], b[COLUMNS * DEPTH];
     real sum[ROWS * COLUMNS];
@@ -39,11 +41,13 @@ static void round_block(size_t rows, size_t columns, real scale, const real *fro
 /* to [rows] of ld, in place of it or added to it */
 static void put_block(size_t rows, size_t columns, const real *from, bool add, uint16_t *to, size_t ld)
 {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < columns; i++) {
-            uint16_t *x = to + r * ld + i;
-            *x = to_half((float)(add ? (real)from_half(*x) + from[r * columns + i] : from[r * columns + i]));
-        }
+    const uint32_t turn = half_turn;
+    for (size_t r = 0; r < rows; r++) {
+        uint16_t *x = to + r * ld;
+        const real *y = from + r * columns;
+#pragma omp simd
+        for (size_t i = 0; i < columns; i++) x[i] = add ? half_add(x[i], y[i], turn) : to_half((float)y[i]);
+    }
 }
 
 /* For the case that oneDNN finds no memory. */

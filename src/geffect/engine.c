@@ -251,6 +251,7 @@ void pass_pack(struct engine *e, const struct rows *r, size_t p, enum outputs wh
     struct engine_room *room = e->room;
     size_t first = room->start[p], n = room->start[p + 1] - first;
     arena_rewind(&room->batch, 0);
+    half_turn = (uint32_t)p;
     batch_pack(r->data, n, room->row + first, which, &room->batch, b);
     assert(b->n_row <= room->tokens);
 }

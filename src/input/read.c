@@ -54,7 +54,7 @@ done:
 }
 
 /* Checks the headers of the weights' files, before anything is allocated by the sizes of config.json. */
-static enum status check_weights(const struct inputs *in)
+static enum status check_weights(struct inputs *in)
 {
     const struct config *c = in->config;
     struct layout *l = NULL;
@@ -62,6 +62,7 @@ static enum status check_weights(const struct inputs *in)
     if (c->model.init == INIT_RANDOM) return OK;
     TRY(layout_new(in->shape, 0, 1, &l));
     for (size_t i = 0; i < c->model.n_at; i++) TRY(weights_check(c->model.at[i].path, l));
+    in->half_reference = weights_are_half(c->model.reference ? c->model.reference : c->model.path, l);
 done:
     layout_free(l);
     return st;
@@ -128,6 +129,7 @@ enum status inputs_read(const char *file, int n_override, char *const *override,
     TRY(grid_agree(world, inputs_freeze(in)));
     TRY(read_rows(in, e, world));
     TRY(grid_agree(world, world->rank == 0 ? check_weights(in) : OK));
+    comm_broadcast(world->world, &in->half_reference, sizeof in->half_reference, 0);
     *out = in, in = NULL;
 done:
     inputs_free(in);

@@ -20,11 +20,16 @@ static void row_look_up(size_t d, int32_t id, size_t first, size_t rows, struct 
         for (size_t k = 0; k < d; k++) x[k] = from_half(table.half[k]);
 }
 
-static void row_add(size_t n, const real *x, struct matrix y)
+/* Adds row r; to what is held in bfloat16 the first row of a token adds all that it has, rounded once. */
+static void row_add(size_t n, size_t d, const int32_t *id, size_t r, size_t columns, const real *dx, struct matrix y)
 {
-#pragma omp simd
-    for (size_t k = 0; k < (y.full ? n : 0); k++) y.full[k] += x[k];
-    for (size_t k = 0; k < (y.full ? 0 : n); k++) y.half[k] = to_half((float)((real)from_half(y.half[k]) + x[k]));
+    real sum[256] = {0};
+    if (y.full) math_add(columns, dx + r * d, y.full);
+    for (size_t k = 0; k < (y.full ? 0 : r); k++)
+        if (id[k] == id[r]) return;
+    for (size_t k = r; k < (y.full ? 0 : n); k++)
+        if (id[k] == id[r]) math_add(columns, dx + k * d, sum);
+    for (size_t k = 0; k < (y.full ? 0 : columns); k++) y.half[k] = half_add(y.half[k], sum[k], half_turn);
 }
 
 void embedding_forward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, struct matrix table, real *x)
@@ -44,10 +49,9 @@ void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, siz
     const size_t columns = 256;
 #pragma omp parallel for schedule(static) if (n * d > WORTH_A_TEAM)
     for (size_t c = 0; c < d; c += columns)
-        for (size_t r = 0; r < n; r++) {
-            if (!is_here(id[r], first, rows)) continue;
-            row_add(smaller(columns, d - c), dx + r * d + c, matrix_at(dtable, ((size_t)id[r] - first) * d + c));
-        }
+        for (size_t r = 0; r < n; r++)
+            if (is_here(id[r], first, rows))
+                row_add(n, d, id, r, smaller(columns, d - c), dx + c, matrix_at(dtable, ((size_t)id[r] - first) * d + c));
 }
 
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y)

@@ -1,6 +1,5 @@
 /* The update, piece by piece: a gradient and moments in bfloat16 are widened, updated by the code for reals, and rounded again.
- * The gradient was rounded to nearest. Moments are rounded at random, up with the probability that makes the mean right
- * (stochastic rounding: Gupta et al. 2015, arXiv 1502.02551): to nearest, the second moment's steps of 1 - beta_2 = 0.001 would be
+ * Moments are rounded at random, as sums of gradients were: to nearest, the second moment's steps of 1 - beta_2 = 0.001 would be
  * lost below half a unit of bfloat16's 8 bits, and it would never fall. The weights move by the moments before they are
  * rounded. A random number belongs to an element of the whole model and an update of the run, so that neither layout, threads nor
  * restarts change one. */
@@ -9,14 +8,6 @@
 #include <string.h>
 
 uint32_t update_key(uint64_t seed, uint64_t done) { return (uint32_t)random_bits(seed, STREAM_ROUNDING, done); }
-
-/* The 16 bits of bfloat16 below or above x; up with the probability of what lies below them. */
-static inline uint16_t round_at_random(float x, uint32_t random)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return (uint16_t)((u & 0x7F800000) == 0x7F800000 ? u >> 16 | !!(u & 0x7FFFFF) << 6 : (u + (random >> 16)) >> 16);
-}
 
 /* Of elements that follow each other in the model. Seven rounds of Philox are enough for every test of randomness (Salmon et al.
  * 2011, table 2). */
@@ -28,8 +19,8 @@ static void round_moments(size_t n, const real *m, const real *v, uint32_t key, 
         const uint64_t at = element + i;
         const philox2x32_ctr_t r =
             philox2x32_R(7, (philox2x32_ctr_t){{(uint32_t)at, (uint32_t)(at >> 32)}}, (philox2x32_key_t){{key}});
-        to_m[i] = round_at_random((float)m[i], r.v[0]);
-        to_v[i] = round_at_random((float)v[i], r.v[1]);
+        to_m[i] = to_half_at_random((float)m[i], r.v[0]);
+        to_v[i] = to_half_at_random((float)v[i], r.v[1]);
     }
 }
 

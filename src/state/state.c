@@ -106,7 +106,7 @@ static void vectors_put(const struct state *s, size_t layer, bool add)
         for (size_t k = 0; k < (p->vector ? p->row_count : 0); k++) {
             uint16_t *to = s->half + p->offset + k;
             const real x = s->vector[p->vector_offset + k];
-            *to = to_half((float)(add ? (real)from_half(*to) + x : x));
+            *to = add ? half_add(*to, x, half_turn) : to_half((float)x);
         }
     }
 }

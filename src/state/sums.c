@@ -25,19 +25,20 @@ real *held_reals(size_t n, struct matrix x, real *room)
 
 void held_add(size_t n, real factor, struct matrix x, struct matrix to)
 {
+    const uint32_t turn = half_turn;
     if (x.full && to.full) {
         math_add_scaled(n, factor, x.full, to.full);
         return;
     }
 #pragma omp parallel for schedule(static) if (team_pays(n))
     for (size_t i = 0; i < held_pieces(n); i++) {
-        real wide[2][HELD_PIECE];
+        real wide[HELD_PIECE];
         const size_t some = held_piece(n, i);
         const struct matrix at = matrix_at(to, i * HELD_PIECE);
-        real *sum = at.full ? at.full : wide[0];
-        if (at.half) held_copy(some, at, reals(sum));
-        math_add_scaled(some, factor, held_reals(some, matrix_at(x, i * HELD_PIECE), wide[1]), sum);
-        if (at.half) held_copy(some, reals(sum), at);
+        const real *from = held_reals(some, matrix_at(x, i * HELD_PIECE), wide);
+        if (at.full) math_add_scaled(some, factor, from, at.full);
+#pragma omp simd
+        for (size_t k = 0; k < (at.half ? some : 0); k++) at.half[k] = half_add(at.half[k], factor * from[k], turn);
     }
 }
 

@@ -267,6 +267,16 @@ done:
     return st;
 }
 
+bool weights_are_half(const char *dir, const struct layout *l)
+{
+    struct checkpoint *c;
+    bool half = checkpoint_open(dir, l, &c) == OK;
+    for (size_t i = 0; half && i < l->n_param; i++) half = !c->at[i] || c->at[i]->storage == STORE_BF16;
+    checkpoint_close(c);
+    fail_clear();
+    return half;
+}
+
 enum status weights_check(const char *dir, const struct layout *l)
 {
     struct checkpoint *c;
