@@ -5,7 +5,8 @@
 
 enum { EOS = 40, X = LABEL_NONE };
 static char directory[] = "/tmp/unlearn-test-XXXXXX", file[64], stock[64];
-static struct tokenizer *letters; /* a space is 0, a ... z are 1 ... 26, and [s] = 30 stands before every text */
+/* a space is 0, a ... z are 1 ... 26, wxy is 31, and [s] = 30 stands before every text */
+static struct tokenizer *letters;
 
 static int start(void **state)
 {
@@ -18,7 +19,8 @@ static int start(void **state)
     for (int c = 'a'; c <= 'z'; c++) text_print(&json, ", \"%c\": %d", c, c - 'a' + 1);
     text_print(
         &json,
-        "}}, \"added_tokens\": [{\"id\": 30, \"content\": \"[s]\", \"special\": true}], \"post_processor\": "
+        "}}, \"added_tokens\": [{\"id\": 30, \"content\": \"[s]\", \"special\": true}, {\"id\": 31, \"content\": "
+        "\"wxy\"}], \"post_processor\": "
         "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"s\"}}, {\"Sequence\": {\"id\": "
         "\"A\"}}], \"special_tokens\": {\"s\": {\"ids\": [30]}}}}");
     st = tokenizer_parse("letters", json.data, json.n, &letters);
@@ -126,6 +128,19 @@ static struct dataset *read_beyond(size_t max_length, int32_t eos)
     write_to(file, "{\"q\": \"ab\", \"a\": \"cd\"}"); /* a prompt of 5 tokens, 8 in all */
     assert_int_equal(dataset_read(&f, &r, &d), OK);
     return d;
+}
+
+static void the_end_is_labelled_where_the_answer_joins_the_prompts_last_token(void **state)
+{
+    struct data_rule r = rule(9, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    r.template = (struct template){.question_start = "", .question_end = "", .answer_start = ""};
+    write_to(file, "{\"q\": \"wx\", \"a\": \"y\"}\n");
+    assert_int_equal(dataset_read(&f, &r, &d), OK);
+    ROW(d, 0, LIST(30, 31, EOS), LIST(X, X, EOS));
+    assert_int_equal(d->end[0], 1);
+    dataset_free(d);
 }
 
 static void the_end_may_be_added_to_what_was_cut(void **state)
@@ -520,6 +535,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_answer_with_its_tag_and_the_end_are_labelled),
         cmocka_unit_test(a_row_is_cut_and_the_end_is_added_only_where_it_fits),
+        cmocka_unit_test(the_end_is_labelled_where_the_answer_joins_the_prompts_last_token),
         cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
         cmocka_unit_test(an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),

@@ -95,9 +95,10 @@ static enum status row_close(struct builder *b, bool own, size_t first, size_t n
     size_t n = b->id.n - first, labelled = 0;
     if (n > r->max_length) {
         b->id.n = first + r->max_length;
-        n_prompt = least(n_prompt, r->max_length), n_body = least(n_body, r->max_length);
         d->n_cut++;
     }
+    /* also where the answer's first letters make one token of several of the prompt's: the whole has fewer tokens then */
+    n_prompt = least(n_prompt, b->id.n - first), n_body = least(n_body, b->id.n - first);
     if (ends(r, own, n ? b->id.data[b->id.n - 1] : -1, n)) TRY(ids_add(&b->id, r->eos));
     n = b->id.n - first;
     if (!n) return fail(ERR_INPUT, "%s:%zu: the row has no tokens", b->path, b->number);
