@@ -113,8 +113,8 @@ int main(int argc, char **argv)
     c.options.started = clock_seconds();
     TRY(math_start(argv));
     TRY(parallel_start(&argc, &argv));
+    first = parallel_first();
     TRY(grid_new(parallel_job_size(), 1, &world));
-    first = world->rank == 0;
     if ((st = parallel_alone(&alone)) != OK) {
         first = alone == 0; /* one line, not one of each process */
         goto done;

@@ -268,6 +268,7 @@ def cases(scene, everything):
     yield "NaN on rank 1", lambda: spoilt(scene, 500, 2, 1)
     yield "no memory", lambda: no_memory(scene, 40, "unlearn")
     yield "memory limit", lambda: memory_limit(scene, 512)
+    yield "memory limit, threads", lambda: memory_limit(scene, 900, ("parallel.threads=8", "train.steps=1"))
     for megabytes in (350, 420):
         yield f"memory limit {megabytes}, generate", lambda m=megabytes: memory_limit(scene, m, ("task=generate", "generate.prompt=who"), 400)
     if not everything:

@@ -177,7 +177,11 @@ def stop_file(scene, ranks=1):
     (d / "out/STOP").touch()
     if scene.ended(what, run.wait(20), 75, "the file STOP"):
         scene.checks.check(not (d / "out/STOP").exists(), f"{what}: it is obeyed once")
+        begun = d / "out/checkpoint-1000.tmp/model"  # as a process leaves it that was killed while it saved
+        begun.mkdir(parents=True)
+        (begun / "model.safetensors").touch()
         scene.finish_run(what, d, ranks)
+        scene.checks.check(not begun.parent.exists(), f"{what}: what was begun to be saved is removed")
 
 
 def paused(scene, seconds, ranks=2):
@@ -216,6 +220,18 @@ def every_step(scene, ranks=1, precision="float"):
     scene.same(what, d, ranks, precision)
 
 
+def behind_the_last(scene):
+    """A8: what is left behind the last update can take long, too: it is asked there."""
+    what = "signal in the last update"
+    d = scene.new(what)
+    run = start_with(d, env={"FAULT_CALL": "rename", "FAULT_HOW": "stop", "FAULT_N": 1, "FAULT_PATH": f"checkpoint-{STEPS}", "FAULT_RANK": 0},
+                     changes={"geffect": {"every": 0}}).wait()
+    if scene.ended(what, run, 75, f"after {STEPS} of {STEPS}"):
+        scene.checks.check(not (d / "out/model").exists(), f"{what}: nothing is exported yet")
+        done = start_with(d, ["--restart", "--max-hours", "1e-9"], changes={"geffect": {"every": 0}}).wait()
+        scene.ended(f"{what}: goes on to the end", done, 0)
+
+
 def in_measurements(scene, ranks, products):
     """A signal at a matrix product: where that is one of a measurement, the step that had begun comes again, with its log."""
     last = 0
@@ -247,6 +263,23 @@ def longer(scene):
     scene.same(what, d, changes=constant)
 
 
+def refused(scene):
+    """A longer run that is refused for one file of results leaves all of the shorter one as it was."""
+    what = "a restart that is refused"
+    d = scene.new(what)
+    constant = {"optimizer": {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}}
+    if not scene.ended(what, start_with(d, ["train.steps=2"], changes=constant).wait(), 0):
+        return
+    os.rename(d / "out/train.h5", d / "train.h5")
+    left = lambda: {str(p.relative_to(d)): p.read_bytes() for p in (d / "out").rglob("*") if p.is_file() and p.name != "run.log"}
+    before = left()
+    scene.ended(what, start_with(d, ["--restart", "train.steps=3"]).wait(), 1, "train.h5", "put the file of that run back")
+    after = left()
+    scene.checks.check(before == after, f"{what}: nothing has changed", str([n for n in {*before, *after} if before.get(n) != after.get(n)]))
+    os.rename(d / "train.h5", d / "out/train.h5")
+    scene.ended(f"{what}: with its file again", start_with(d, ["--restart", "train.steps=3"]).wait(), 0)
+
+
 def layouts(scene, everything):
     """A checkpoint of data 2 x tensor 2 goes on with other processes."""
     wide = ["train.batch_size=4"]  # a row for each of four
@@ -275,6 +308,8 @@ def cases(scene, everything):
     yield "STOP", lambda: stop_file(scene)
     yield "signal in a measurement", lambda: in_measurements(scene, 1, (247, 6000))
     yield "every step", lambda: every_step(scene)
+    yield "last update", lambda: behind_the_last(scene)
+    yield "refused", lambda: refused(scene)
     yield "layouts", lambda: layouts(scene, everything)
     yield "time limit", lambda: time_limit(scene, everything)
     if everything:

@@ -65,6 +65,8 @@ enum status file_close(struct file *f);
  *  between. Where there was no file, nothing happens. ERR_INPUT: the old file cannot be read, holds other fields, or fewer
  *  than so many rows. */
 enum status file_set_aside(const char *path);
+/** Whether file_continue() would find what it needs at PATH; nothing is changed. ERR_INPUT as there, but for other fields.  Local. */
+enum status file_continues(const char *path, int64_t step, size_t rows);
 enum status file_continue(struct file *f, int64_t step, size_t rows);
 
 /* How a run opens its files: their attributes; and where it goes on with an earlier run, from which step on rows are its

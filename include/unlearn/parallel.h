@@ -23,6 +23,7 @@ enum status parallel_alone(int *rank);
 void parallel_abort(int exit_code); /* ends every process; only for main.c, when agreement is impossible */
 const char *parallel_library(void); /* version text of the MPI library, one line, static */
 int parallel_job_size(void);        /* processes of the job */
+bool parallel_first(void);          /* whether this is the first of them */
 int parallel_node_size(void);       /* processes of this job on this node; valid after parallel_start */
 
 /** data * tensor must be the number of processes.                                            Collective over the job. */

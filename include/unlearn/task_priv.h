@@ -117,7 +117,7 @@ enum status reference_output(struct text *out);
 enum status reference_manual(struct text *out);
 
 /** ERR_MEMORY where this process may not have what the BLAS library asks for again and again until it has it.   Local. */
-enum status blas_room(const struct inputs *in);
+enum status blas_room(const struct inputs *in, int threads);
 /** plan_room() of the process that has least.                                                    Collective over world. */
 size_t least_room(const struct grid *world);
 

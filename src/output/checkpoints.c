@@ -103,9 +103,22 @@ void checkpoints_keep(const char *path, size_t keep, size_t spared)
     free(step);
 }
 
+/* What a process that was killed had begun to save. */
+static void remove_begun(const char *path)
+{
+    struct dirent *entry;
+    DIR *list = opendir(path);
+    size_t step;
+    while (list && (entry = readdir(list)))
+        if (checkpoint_name(entry->d_name, &step) && strstr(entry->d_name, TEMPORARY))
+            checkpoint_remove_at(dirfd(list), entry->d_name);
+    if (list) closedir(list);
+}
+
 void checkpoints_drop(const char *path, size_t newest)
 {
     size_t *step = NULL, n = 0, first = 0;
+    remove_begun(path);
     if (checkpoints_list(path, &step, &n) != OK) fail_clear();
     while (first < n && step[first] <= newest) first++;
     remove_some(path, step, first, n, SIZE_MAX);

@@ -128,13 +128,13 @@ done:
     return st;
 }
 
-static enum status too_few(const struct file *f, size_t found, size_t rows)
+static enum status too_few(const char *path, size_t found, size_t rows)
 {
     return fail(
         ERR_INPUT,
         "%s: %s, but %zu rows had been written to it before the checkpoint: put the file of that run back, or start "
         "the run anew with --overwrite",
-        f->path, found ? "has lost rows" : "is not there any more, or holds no rows", rows);
+        path, found ? "has lost rows" : "is not there any more, or holds no rows", rows);
 }
 
 /* Nothing is taken over, and the old file goes back: as long as it lies aside it counts as the whole one, and what a user puts
@@ -142,6 +142,27 @@ static enum status too_few(const struct file *f, size_t found, size_t rows)
 static void put_back(const char *path, const char *before)
 {
     if (rename(before, path) && errno == ENOENT) unlink(path);
+}
+
+enum status file_continues(const char *path, int64_t step, size_t rows)
+{
+    struct text before = {0};
+    struct source s = {.name = path, .id = H5I_INVALID_HID};
+    struct stat exists;
+    int64_t *steps = NULL;
+    enum status st;
+    TRY(before_path(path, &before));
+    s.path = lstat(before.data, &exists) ? path : before.data;
+    if (!lstat(s.path, &exists)) {
+        TRY(source_open(&s));
+        TRY(count_rows(&s, step, &steps));
+    }
+    if (s.rows < rows) st = too_few(path, s.rows, rows);
+done:
+    if (s.id >= 0) H5Fclose(s.id);
+    free(steps);
+    text_free(&before);
+    return st;
 }
 
 enum status file_continue(struct file *f, int64_t step, size_t rows)
@@ -154,12 +175,12 @@ enum status file_continue(struct file *f, int64_t step, size_t rows)
     TRY(before_path(f->path, &before));
     s.path = before.data, s.name = f->path;
     if (lstat(before.data, &exists)) { /* nothing of this kind was written */
-        if (rows) st = too_few(f, 0, rows);
+        if (rows) st = too_few(f->path, 0, rows);
         goto done;
     }
     TRY(source_open(&s));
     TRY(count_rows(&s, step, &steps));
-    if (s.rows < rows) TRY(too_few(f, s.rows, rows));
+    if (s.rows < rows) TRY(too_few(f->path, s.rows, rows));
     TRY(take_rows(f, &s, steps));
     H5Fclose(s.id), s.id = H5I_INVALID_HID;
     if (unlink(before.data)) st = fail(ERR_IO, "%s: cannot be removed: %s", before.data, strerror(errno));

@@ -101,6 +101,13 @@ const char *parallel_library(void)
     return line;
 }
 
+bool parallel_first(void)
+{
+    int rank;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    return rank == 0;
+}
+
 int parallel_job_size(void)
 {
     int size;

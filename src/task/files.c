@@ -95,6 +95,30 @@ enum status run_directory(struct run *r, const struct options *o)
     return grid_agree(grid, grid->rank == 0 ? open_log(r, o) : OK);
 }
 
+/* Looks at all files of results before anything is changed, so that a restart that is refused leaves the run as it is. */
+static enum status all_continue(const struct run *r)
+{
+    const struct result_rows *rows = &r->restart->rows;
+    const struct {
+        bool wanted;
+        const char *name;
+        size_t rows;
+    } file[] = {{r->measurement, "geffect.h5", rows->geffect},
+                {r->evaluation, "evaluation.h5", rows->evaluation},
+                {r->training, "train.h5", rows->train}};
+    char *path = NULL;
+    enum status st = OK;
+    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
+        if (!file[i].wanted) continue;
+        TRY(path_join(r->in->config->output_directory, file[i].name, &path));
+        TRY(file_continues(path, (int64_t)r->restart->step, file[i].rows));
+        free(path), path = NULL;
+    }
+done:
+    free(path);
+    return st;
+}
+
 static enum status open_all(struct run *r)
 {
     const char *dir = r->in->config->output_directory;
@@ -105,9 +129,10 @@ static enum status open_all(struct run *r)
     describe(r, &about);
     o.attribute = about.attribute;
     o.step = r->restart ? (int64_t)r->restart->step : 0;
-    if (r->restart)
+    if (r->restart) {
+        TRY(all_continue(r));
         directory_go_on(r->directory, r->restart->step);
-    else
+    } else
         TRY(directory_begin(r->directory));
     TRY(write_input(r->in->config));
     if (r->restart) rows = r->restart->rows;

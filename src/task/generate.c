@@ -53,8 +53,8 @@ static enum status layout(const struct inputs *in, const struct machine *m, stru
     size_t each;
     enum status st;
     *p = (struct plan){.room = m->room};
-    TRY(blas_room(in));
     TRY(plan_layout(in, NULL, m, p));
+    TRY(blas_room(in, p->threads));
     math_threads(p->threads);
     math_warm_up(); /* what is resident then stays */
     p->bytes_base = memory_resident();

@@ -36,33 +36,33 @@ static void on_signal(int number)
     errno = reason;
 }
 
-/* Seconds since 1970 at which the scheduler ends the job, where its environment says so; 0: it does not. */
-static double scheduled_end(void)
+/* A number above 0 in the environment; 0: there is none. */
+static double told(const char *variable)
 {
-    const char *slurm = getenv("SLURM_JOB_END_TIME"), *pbs = getenv("PBS_WALLTIME");
-    char *end;
-    double at = 0;
-    if (slurm) at = strtod(slurm, &end);
-    if (slurm && (end == slurm || *end)) at = 0;
-    if (at <= 0 && pbs) { /* a duration: of a job that begins with us */
-        at = strtod(pbs, &end);
-        at = end != pbs && !*end && at > 0 ? (double)time(NULL) + at : 0;
-    }
-    return at > 0 ? at : 0;
+    const char *text = getenv(variable);
+    char *end = NULL;
+    const double x = text ? strtod(text, &end) : 0;
+    return text && end != text && !*end && x > 0 ? x : 0;
+}
+
+/* When the scheduler ends the job, by clock_seconds(), where its environment says so; 0: it does not. */
+static double scheduled_end(double started)
+{
+    const double slurm = told("SLURM_JOB_END_TIME"); /* since 1970 */
+    const double pbs = told("PBS_WALLTIME");         /* a duration: of a job that began with us */
+    if (slurm > 0) return clock_seconds() + slurm - (double)time(NULL);
+    return pbs > 0 ? started + pbs : 0;
 }
 
 enum status stop_watch(struct stop *s, const struct grid *g, const struct options *o, const char *dir, size_t saved)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
     const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    const double end = scheduled_end();
+    const double end = scheduled_end(o->started);
     enum status st = OK;
     *s = (struct stop){.grid = g, .saving = (double)saved / DISK_BYTES};
     if (o->max_hours > 0) s->deadline = o->started + o->max_hours * 3600;
-    if (end > 0) {
-        const double left = clock_seconds() + end - (double)time(NULL);
-        if (s->deadline == 0 || left < s->deadline) s->deadline = left;
-    }
+    if (end > 0 && (s->deadline == 0 || end < s->deadline)) s->deadline = end;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
     if (g->rank == 0) st = path_join(dir, "STOP", &s->file);
     return grid_agree(g, st);

@@ -6,17 +6,25 @@
 /* What a run is made of, in the order in which the plan names its memory. */
 static const struct part *const parts[] = {&subject_part, &training_part, &measurement_part, &evaluation_part};
 
-/* OpenBLAS asks for its buffer (128 MB) again and again, for ever, where there is no room for it. */
-enum status blas_room(const struct inputs *in)
+enum { BLAS_BUFFER = 144 << 20 };
+
+static bool can_have(int buffers)
 {
-    enum { BUFFER = 144 << 20 };
-    void *volatile room = malloc(BUFFER); /* volatile: or the pair is optimised away */
-    if (!room)
-        return fail(ERR_MEMORY,
-                    "%s: this process may not take another %d MB, which the BLAS library needs: see ulimit -v",
-                    in->config->file, BUFFER >> 20);
+    void *volatile room = malloc(BLAS_BUFFER); /* volatile: or the pair is optimised away */
+    const bool all = room && (buffers == 1 || can_have(buffers - 1));
     free(room);
-    return OK;
+    return all;
+}
+
+/* OpenBLAS asks for the buffer (128 MB) of a thread again and again, for ever, where there is no room for it. */
+enum status blas_room(const struct inputs *in, int threads)
+{
+    if (can_have(threads)) return OK;
+    return fail(
+        ERR_MEMORY,
+        "%s: this process may not take another %zu MB, which the BLAS library needs for %d thread%s: see ulimit -v%s",
+        in->config->file, (size_t)threads * (BLAS_BUFFER >> 20), threads, threads > 1 ? "s" : "",
+        threads > 1 ? ", or take fewer with parallel.threads" : "");
 }
 
 size_t least_room(const struct grid *world)
@@ -44,10 +52,10 @@ static enum status prepare_alone(const struct inputs *in, struct timetable *s, c
 {
     enum status st;
     *p = (struct plan){0};
-    TRY(blas_room(in));
     TRY(guard_check(in));
     TRY(probes_check(in));
     TRY(plan_layout(in, s, m, p));
+    TRY(blas_room(in, p->threads));
 done:
     return st;
 }
@@ -230,7 +238,7 @@ enum status task_run(const struct options *o)
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
-    TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
+    if (!o->check) TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
     TRY(grid_agree(world, check_restart(o, in)));
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));

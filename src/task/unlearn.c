@@ -195,12 +195,19 @@ done:
     return st;
 }
 
+/* Whether this process has made updates: a run that goes on behind the last one would stop there again and again. */
+static bool updated(const struct run *r, size_t T) { return T > (r->restart ? r->restart->step : 0); }
+
 enum status unlearn(struct run *r)
 {
     enum status st = OK;
     size_t T = r->restart ? r->restart->step : 0;
     if (!r->training) return measure_models(r);
     TRY(all_updates(r, &T));
+    if (updated(r, T) && !ended(r) && stop_asked(&r->stop, true) != STOP_NOT) {
+        st = stop_at(r, T); /* what is left may take as long as many updates */
+        goto done;
+    }
     if (r->measurement && !ended(r)) TRY(measure_alone(r, T, NULL));
     if (ended(r)) TRY(leave(r, T));
     training_ended(r->training);

@@ -187,6 +187,8 @@ enum status export_copy(struct export *e, const char *source, const char *name)
     char *path = NULL, *text = NULL;
     size_t n;
     TRY(path_join(source, name, &path));
+    if (!file_exists(path) && !strcmp(name, "tokenizer.json")) /* it was there when the run began */
+        st = fail(ERR_IO, "%s: is not there any more: %s would have no tokenizer", path, e->dir);
     if (!file_exists(path)) goto done;
     TRY(file_read_any(path, COPY_MOST, &text, &n));
     if (is_lfs_pointer(text, n))
