@@ -144,6 +144,12 @@ def check_run():
         checks.check(not lacking, f"{name}: nothing in docs/OUTPUT.md that a run with everything lacks", str(lacking))
 
 
+def check_of_what_the_run_left():
+    """Its input reads back to the same run, also where it lies: a check removes nothing."""
+    first, again = (run(["--check", name], 1, precisions()[0], checks.directory) for name in ("input.yaml", "out/input.yaml"))
+    checks.check(again.returncode == 0 and first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1], "--check of the input that a run left", again.stderr)
+
+
 def check_end_of_check():
     done = run_input(settings(), 1, precisions()[0], checks.directory, ["--check"])
     if not checks.check(done.returncode == 0, "--check", done.stderr):
@@ -278,6 +284,7 @@ check_manual(known)
 check_files_named()
 check_help()
 check_run()
+check_of_what_the_run_left()
 check_end_of_check()
 check_links()
 check_messages()

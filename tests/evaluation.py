@@ -140,6 +140,11 @@ def quality(checks):
     checks.check(not (checks.directory / "out/model").exists() and
                  json.loads((checks.directory / "out/TOFU_SUMMARY.json").read_text())["forget_quality"] ==
                  got["number"]["forget_quality"], "TOFU_SUMMARY.json has the forget quality")
+    digest = lambda: run(["--check", "input.yaml"], 1, precisions()[0], checks.directory).stdout.split("digest: ")[-1]
+    before = digest()
+    e["avg_paraphrased_loss"]["0"] += 0.01
+    path.write_text(json.dumps(log))
+    checks.check(re.fullmatch(r"\w{16}\n", before) and before != digest(), "the digest knows what the other model's log says", before)
 
 
 # ------------------------------------------------------------------------------------------------ inside training

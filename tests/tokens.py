@@ -90,6 +90,11 @@ def refusals(checks, place):
     if place.run(checks, "refusals", settings):
         tokens = against_backward(checks, "refusals", place.directory, "double", ["po"])
         checks.check(not np.isfinite(tokens.reference).any(), "refusals: no reference")
+    digests = []
+    for what in ("refusals", True, True):
+        done = run_input(place.settings(geffect={"objectives": ["po", "ga"], "tokens": what}), 1, "double", place.directory, ["--check"])
+        digests.append(done.stdout.split("digest: ")[-1])
+    checks.check(digests[0] != digests[1] == digests[2] and len(digests[1]) == 17, "the digest knows whose tokens", str(digests))
 
 
 def hidden_alone(checks, place):

@@ -65,6 +65,7 @@ static enum status settings(const struct inputs *in, const char *measured, struc
         TRY(text_print(t, "geffect %zu %d", c->geffect.every, (int)c->geffect.resolution));
         TRY(text_print(t, " %d %d%s", (int)c->geffect.normalisation, (int)c->geffect.estimator, measured));
         if (c->geffect.curvature.window) TRY(text_print(t, " window %zu", c->geffect.curvature.window));
+        if (c->geffect.tokens == TOKENS_REFUSALS) TRY(text_print(t, " tokens of refusals"));
         for (size_t j = 0; j < in->n_measured; j++) {
             TRY(exact(&in->measured[j], t));
         }
@@ -134,6 +135,19 @@ static uint64_t mix_risk(uint64_t h, const struct risk *k)
     return hash_bytes(k->row, k->n * sizeof *k->row, h);
 }
 
+/* What the numbers of an evaluation are compared with; rank 0 alone has it. */
+static uint64_t mix_log(uint64_t h, const struct eval_log *log)
+{
+    for (int i = 0; i < N_EVAL_SET; i++) {
+        const struct eval_set *s = &log->set[i];
+        const double *each[] = {s->nll, s->paraphrased, s->ratio};
+        for (size_t k = 0; k < sizeof each / sizeof *each; k++)
+            if (each[k]) h = hash_bytes(each[k], s->n * sizeof *each[k], h);
+        if (s->perturbed) h = hash_bytes(s->perturbed, s->n * s->n_wrong * sizeof *s->perturbed, h);
+    }
+    return log->has_min_k ? hash_bytes(&log->min_k_area, sizeof log->min_k_area, h) : h;
+}
+
 uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t weights, uint64_t reference)
 {
     struct text t = {0};
@@ -153,5 +167,5 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
     for (size_t i = 0; in->evaluation && i < in->evaluation->n; i++)
         for (int k = 0; k < N_VARIANT_OF; k++)
             if (in->evaluation->set[i].of[k].data) h = mix(h, in->evaluation->set[i].of[k].data->hash);
-    return h;
+    return in->evaluation ? mix_log(h, &in->evaluation->retain) : h;
 }

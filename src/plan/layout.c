@@ -36,16 +36,28 @@ static size_t shareable(const struct inputs *in, const struct timetable *s)
     return in->evaluation ? in->evaluation->most_rows : in->forget->n_row;
 }
 
+/* A number of processes, n or fewer, that a batch of `rows` rows occupies, and the tensor ranks among them; fewest of these. */
+static int occupied(const struct inputs *in, size_t rows, int n, int *tensor)
+{
+    const int most = n < (int)in->shape->heads ? n : (int)in->shape->heads;
+    for (int all = n; all > 1; all--)
+        for (*tensor = 1; *tensor <= most; ++*tensor)
+            if (all % *tensor == 0 && (size_t)(all / *tensor) <= rows) return all;
+    return *tensor = 1;
+}
+
 static enum status check_data(const struct inputs *in, const struct timetable *s, int n, int data)
 {
     size_t rows = shareable(in, s);
+    int tensor, all;
     if ((size_t)data <= rows || !in->trains) return OK;
     assert(rows > 0); /* of an update: the configuration asks for one at least */
+    all = occupied(in, rows, n, &tensor);
     return fail(ERR_INPUT,
                 "%s: parallel: %d data ranks, but a global batch has %zu row%s: give train.batch_size x accumulation "
-                "at least %d rows, or parallel.tensor at least %zu of %d processes",
+                "at least %d rows, or %s%d process%s with parallel: {data: %d, tensor: %d}",
                 place_text(&in->config->parallel.place), data, rows, rows == 1 ? "" : "s", data,
-                ((size_t)n + rows - 1) / rows, n);
+                all < n ? "start " : "these ", all, all == 1 ? "" : "es", all / tensor, tensor);
 }
 
 /* auto: as many data ranks as leave each at least four rows, because data ranks send least; the rest are tensor

@@ -73,8 +73,12 @@ static const struct axis own_axes[N_OWN] = {
     [OBJECTIVE] = {.name = "objective", .long_name = "unlearning objective"},
     [RISK] = {.name = "risk", .long_name = "risk that is measured"},
     [LAYER] = {.name = "layer", .long_name = "layer or parameter of the model"},
-    [INSTANCE] = {.name = "instance", .long_name = "row of the forget file, from 0", .units = "1"},
-    [RETAIN_INSTANCE] = {.name = "retain_instance", .long_name = "row of the retain file, from 0", .units = "1"},
+    [INSTANCE] = {.name = "instance",
+                  .long_name = "row of the forget file, from 0; of template plain: row made of its texts",
+                  .units = "1"},
+    [RETAIN_INSTANCE] = {.name = "retain_instance",
+                         .long_name = "row of the retain file, from 0; of template plain: row made of its texts",
+                         .units = "1"},
 };
 static const char title[] = "G-effects of LLM unlearning";
 
@@ -124,7 +128,7 @@ enum status measurement_files(file_say *say, void *to)
         list[t.n_list++] = probe_table[i]->fields;
         for (size_t k = 0; k < probe_table[i]->n_own_axis; k++) axis[t.n_axis++] = probe_table[i]->own_axis[k];
     }
-    TRY(say(to, "geffect.h5", "geffect.every above 0, or task: geffect", &t));
+    TRY(say(to, "geffect.h5", "task: unlearn with geffect.every above 0, or task: geffect", &t));
     for (size_t i = 0; i < n_probe; i++)
         if (probe_table[i]->files) TRY(probe_table[i]->files(say, to));
 done:

@@ -184,7 +184,7 @@ done:
 /* Names along the axes, which are made when a run begins. */
 static const char labels[] =
     "\n## Names along the axes\n\n"
-    "- `objective`: the objective, with the parameters that are not the default: `wga(alpha=0.5)`\n"
+    "- `objective`: the objective; where it repeats, with its parameters: `wga(alpha=0.5)`\n"
     "- `risk`: the names under geffect.risks, by default `unlearn` and `retain`\n"
     "- `layer`: `embed`, `layers.0` ..., `norm`, `lm_head`; with geffect.resolution: tensor the names of the parameters\n"
     "- `gradient`, `gradient_other`: `objective`, `batch`, `regularizer`, each risk, `update`\n"
@@ -204,7 +204,8 @@ enum status reference_output(struct text *out)
     TRY(text_print(
         out,
         "\nThe .h5 files are HDF5 as netCDF-4 has it: every variable has named coordinates and the attributes\n"
-        "`units`, `long_name` and `equation`; `xarray.open_dataset(FILE)` opens them, also while the run writes. All\n"
+        "`units` (texts have none), `long_name` and, where there is one, `equation`; `xarray.open_dataset(FILE)` opens "
+        "them, also while the run writes. All\n"
         "variables are in the root group. Numbers that do not exist are NaN. A row belongs to a `step`; a row that a\n"
         "killed run did not complete has step -1. Attributes of a file: `title`, `history`, `version` and `git_commit` "
         "of\n"

@@ -44,7 +44,7 @@ const struct entry help_environment[] = {
 const struct output_text help_files[] = {
     {"input.yaml", "every task", "the input with every default made explicit; reads back to the same run"},
     {"run.log", "every task", "what happened, where the time went, and how near to the machine's best"},
-    {"geffect.h5", "geffect.every above 0, or task: geffect",
+    {"geffect.h5", "task: unlearn with geffect.every above 0, or task: geffect",
      "G-effects, losses, weights, risks, and what was asked for beside"},
     {"tokens.h5", "geffect.tokens", "the effect of every token on every risk: docs/TOKENS.md"},
     {"train.h5", "task: finetune, unlearn",
@@ -63,7 +63,8 @@ const struct output_text help_files[] = {
      "the new model as a Hugging Face directory: weights, configuration, tokenizer"},
     {"checkpoint-N/", "checkpoint.every above 0, or a run that was stopped",
      "the state after N updates, to go on from: docs/CHECKPOINT.md"},
-    {"run.finished", "a run that has ended well", "the mark of that: --restart has nothing left to do"},
+    {"run.finished", "task: finetune, unlearn, when it has ended well",
+     "the mark of that: --restart has nothing left to do"},
     {"run.replaced/", "--overwrite, until the new run has ended well", "the earlier run, whole"},
     {"*.h5.before", "--restart, for a moment", "a file of results while its rows are taken over"},
     {NULL, NULL, NULL},
