@@ -125,6 +125,30 @@ static void ratios_take_the_place_of_absent_losses(void **state)
     eval_log_free(&a), eval_log_free(&b), eval_log_free(&c);
 }
 
+#define WRONG_ONE "\"forget_Q_A_PERT_Prob\": " ROWS("\"0\": {\"avg_loss\": [1]}, \"1\": {\"avg_loss\": [3]}")
+#define ANSWERS   "\"forget_Q_A_Prob\": " ROWS("\"0\": {\"avg_loss\": 0.5}, \"1\": {\"avg_loss\": 2}")
+
+/* A set without paraphrases has ratios e^(0.5-1) and e^(2-3) by its answers; in a log without these, those that it names. */
+static void answers_stand_in_for_paraphrases_and_ratios_for_both(void **state)
+{
+    static const char *const json[] = {"{" WRONG_ONE ", " ANSWERS ", \"forget_truth_ratio\": " ROWS(TWO) "}",
+                                       "{" WRONG_ONE ", \"forget_truth_ratio\": " ROWS(TWO) "}"};
+    const double want[] = {(exp(-0.5) + exp(-1)) / 2, 0.5};
+    static const struct score_rule rule;
+    for (int k = 0; k < 2; k++) {
+        struct eval_log log;
+        struct eval_summary s;
+        double p, d;
+        assert_int_equal(read_text(json[k], FORGET, &log), OK);
+        assert_true(!log.set[SET_FORGET].ratio == !k);
+        eval_summarise(&rule, NULL, &log, &s);
+        assert_near(s.number[SET_FORGET][EVAL_TRUTH_RATIO], want[k], TOL);
+        assert_int_equal(eval_forget_quality(&rule, NULL, &log, NULL, &log, &p, &d), OK);
+        assert_near(p, 1, TOL);
+        eval_log_free(&log);
+    }
+}
+
 static void the_area_of_min_k_is_read(void **state)
 {
     struct eval_log log;
@@ -207,6 +231,7 @@ int main(void)
         cmocka_unit_test(a_row_has_the_wrong_answers_of_its_own_list),
         cmocka_unit_test(answers_of_authors_stand_in_for_their_paraphrases),
         cmocka_unit_test(ratios_take_the_place_of_absent_losses),
+        cmocka_unit_test(answers_stand_in_for_paraphrases_and_ratios_for_both),
         cmocka_unit_test(the_area_of_min_k_is_read),
         cmocka_unit_test(damaged_logs_are_refused_with_what_is_wrong),
         cmocka_unit_test(a_log_of_open_unlearning_gives_its_own_numbers),

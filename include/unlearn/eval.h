@@ -107,7 +107,7 @@ void eval_log_free(struct eval_log *log);
 
 /** Reads eval_log_aggregated.json, or a TOFU_EVAL.json of open-unlearning or of this program, which is told by its keys:
  *  of it the losses (*_Q_A_Prob, _PARA_Prob, _PERT_Prob), rougeL_recall, mia_min_k, and where losses are absent
- *  forget_truth_ratio, which then is enough of a needed forget set.
+ *  forget_truth_ratio, which then is enough of a needed forget set; where a set has no _PARA_Prob, its answers stand in.
  *  Of the other: sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have the three losses, and
  *  lists of wrong answers have one length: a row has as many as there are before the nulls at the end of its lists. null
  *  and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have the same rows. Other keys

@@ -160,14 +160,14 @@ static enum status read_attack(const char *path, json_t *root, struct eval_log *
     return OK;
 }
 
-/* Of authors and facts the answers stand in for paraphrases. Ratios are kept only where the losses are not all there. */
+/* Answers stand in for the paraphrases that a set does not have. Ratios are kept only where the losses are not all there. */
 static enum status complete(struct eval_log *log)
 {
     struct eval_set *forget = &log->set[SET_FORGET];
     enum status st = OK;
     for (int k = 0; k < N_EVAL_SET; k++) {
         struct eval_set *s = &log->set[k];
-        if (!log_parts[k].among_options || !s->nll) continue;
+        if (!s->nll || s->paraphrased) continue;
         TRY_NEW(s->paraphrased, s->n);
         memcpy(s->paraphrased, s->nll, s->n * sizeof *s->nll);
     }

@@ -188,7 +188,7 @@ void score_log_row(const struct score_rule *rule, const struct eval_set *log, si
     score[SCORE_PARAPHRASED_LOSS] = log_value(log->paraphrased, i);
     score[SCORE_ROUGE_L_RECALL] = log_value(log->rouge_l, i);
     score[SCORE_TRUTH_RATIO] = score[SCORE_QUALITY_RATIO] = log_value(log->ratio, i);
-    if (log->perturbed && log->n_wrong_of[i])
+    if (!log->ratio && log->perturbed && log->n_wrong_of[i])
         score_wrong_answers(rule, log->n_wrong_of[i], log->perturbed + i * log->n_wrong, score);
 }
 
