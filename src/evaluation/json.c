@@ -126,13 +126,23 @@ static int add_side(const struct evaluation *v, const struct entry *e, const cha
     return failed | json_object_set_new(to, name, side);
 }
 
+/* Whether a score is wanted, or computed for another that is: a truth ratio is reported with the losses that it is made of,
+ * since whoever reads them makes forget quality of them. */
+static bool computed(const struct evaluation_inputs *e, enum score which)
+{
+    if (which == SCORE_PERTURBED_LOSS) return e->needs & WANTS_PERTURBED;
+    if (which == SCORE_PARAPHRASED_LOSS) return e->needs & WANTS_PARAPHRASED;
+    return e->wanted[which] ||
+           (which == SCORE_PROBABILITY && e->needs & WANTS_PARAPHRASED); /* where there is no paraphrase */
+}
+
 /* Whether the set was evaluated and has what the entry needs. */
 static bool reported(const struct evaluation *v, const struct entry *e, size_t *set)
 {
     const struct evaluated_set *s = e->set ? evaluated_set(v->subject->in, e->set) : NULL;
     *set = s ? (size_t)(s - v->in->set) : 0;
     if (!e->set) return true;
-    if (!s || !v->in->wanted[e->value[0].score] || !scores_possible(s, e->value[0].score)) return false;
+    if (!s || !computed(v->in, e->value[0].score) || !scores_possible(s, e->value[0].score)) return false;
     return e->value[0].score != SCORE_PARAPHRASED_LOSS || s->of[OF_PARAPHRASED].data;
 }
 
