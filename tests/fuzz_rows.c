@@ -54,6 +54,7 @@ static void read_prompts(const struct data_file *f, const struct data_rule *rule
     if (accepted(prompts_read(f, rule, rows, &p))) {
         must(p.n == rows && p.first[rows] == p.id.n);
         for (size_t i = 0; i < p.id.n; i++) must(p.id.data[i] >= 0 && p.id.data[i] < WORDS);
+        for (size_t i = 0; i < rows && f->continues; i++) must(p.first[i] < p.first[i + 1]);
     }
     prompts_free(&p);
 }
@@ -105,6 +106,8 @@ static void read_all(const char *path, const struct data_rule *rule)
     struct dataset *d;
     if (accepted(dataset_read(&f, rule, &d))) {
         check(d);
+        read_prompts(&f, rule, d->n_row);
+        f.continues = true;
         read_prompts(&f, rule, d->n_row);
     }
     dataset_free(d);

@@ -45,6 +45,7 @@ struct data_file {                 /* how to read one file; strings borrowed */
     const char *question, *answer; /* keys of a row */
     const char *text;              /* when not NULL: rows are plain text under this key, every token labelled */
     size_t rows;                   /* the first so many lines; SIZE_MAX: all */
+    bool continues;                /* as prompts: the model continues each, which one without tokens cannot be */
 };
 enum adding { ADD_AUTO, ADD_ALWAYS, ADD_NEVER };
 struct data_rule { /* how text becomes tokens, the same for all files of a run */
@@ -116,7 +117,8 @@ struct prompts {      /* {0} is empty */
     struct ids id;
     struct text *question, *answer; /* [n] as they stand in the file */
 };
-/** The first n_row rows of `f`: what a model is asked, the template's text before and after the question included. Local. */
+/** The first n_row rows of `f`: what a model is asked, the template's text before and after the question included.
+ *  f->continues: ERR_INPUT with FILE:LINE for a prompt without tokens.                                         Local. */
 enum status prompts_read(const struct data_file *f, const struct data_rule *r, size_t n_row, struct prompts *p);
 void prompts_free(struct prompts *p);
 /** The rows of a, then those of b from row `skip` on, as a data set of its own; either may be NULL.              Local. */
