@@ -247,6 +247,7 @@ TABLE = [
     ("set row that is no JSON", both(evaluating(), line(ROWS, 2, '{"question": ')), [ROWS + ":2"], 1, 1),
     ("set row whose prompt is empty", both(evaluating(metrics="all"), setting("data.template", NOTHING), row(2, question="")),
      [ROWS + ":2: the prompt has no tokens"], 1, 2),
+    ("a list of paraphrases", both(evaluating(), row(2, paraphrased_answer=["a", "b"])), [ROWS + ":2", "paraphrased_answer.*only one"], 1, 2),
     ("wrong answers that are no list", both(evaluating(), row(2, perturbed_answer=7)), [ROWS + ":2", "perturbed_answer"], 1, 1),
     ("wrong answers that are no texts", both(evaluating(), row(2, perturbed_answer=["a", 7])),
      [ROWS + ":2", "perturbed_answer", "2"], 1, 1),

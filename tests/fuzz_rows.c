@@ -66,6 +66,7 @@ static void read_variants(const struct data_file *f, const struct data_rule *rul
         must(v.n && !v.first[0] && v.n_lacking <= v.n);
         must(v.data ? v.first[v.n] == v.data->n_row : !v.first[v.n]);
         if (v.data) check(v.data);
+        for (size_t i = 0; i < v.n && f->single; i++) must(v.first[i + 1] - v.first[i] <= 1);
     }
     variants_free(&v);
 }
@@ -111,6 +112,8 @@ static void read_all(const char *path, const struct data_rule *rule)
         read_prompts(&f, rule, d->n_row);
     }
     dataset_free(d);
+    read_variants(&f, rule);
+    f.single = true;
     read_variants(&f, rule);
     read_choices(&f, rule);
     if (accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d))) check(d);

@@ -213,6 +213,23 @@ static void answers_under_another_key_are_rows_of_their_own(void **state)
     variants_free(&v);
 }
 
+static void a_list_of_several_is_refused_where_one_answer_counts(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct variants v;
+    f.single = true;
+    write_to(file, "{\"q\": \"x\", \"a\": [\"c\"]}\n{\"q\": \"x\", \"a\": [\"c\", \"d\"]}\n");
+    assert_int_equal(variants_read(&f, &r, &v), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "rows:2: \"a\" is a list of 2 texts, but only one counts"));
+    assert_null(v.data);
+    fail_clear();
+    f.rows = 1;
+    assert_int_equal(variants_read(&f, &r, &v), OK);
+    assert_int_equal(v.first[1], 1);
+    variants_free(&v);
+}
+
 static void prompts_end_where_the_model_begins(void **state)
 {
     struct data_rule r = rule(20, EOS);
@@ -544,6 +561,7 @@ int main(void)
         cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
         cmocka_unit_test(an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
+        cmocka_unit_test(a_list_of_several_is_refused_where_one_answer_counts),
         cmocka_unit_test(prompts_end_where_the_model_begins),
         cmocka_unit_test(a_prompt_without_tokens_is_refused_where_the_model_continues_it),
         cmocka_unit_test(plain_text_is_labelled_throughout),

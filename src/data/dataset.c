@@ -111,6 +111,9 @@ static enum status variants_of_row(void *file, struct builder *b, json_t *row, s
                             json_string_length(key));
     if (!json_array_size(key))
         return fail(ERR_INPUT, "%s:%zu: \"%s\" is neither text nor a list of texts", b->path, b->number, f->answer);
+    if (f->single && json_array_size(key) > 1)
+        return fail(ERR_INPUT, "%s:%zu: \"%s\" is a list of %zu texts, but only one counts: give one", b->path, b->number,
+                    f->answer, json_array_size(key));
     json_array_foreach(key, i, one)
     {
         if (!json_is_string(one))

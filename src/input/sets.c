@@ -145,6 +145,7 @@ static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, 
                                 .question = s->form ? s->form->question : keys[k].question,
                                 .answer = s->form ? s->form->answer : keys[k].answer,
                                 .text = s->form ? s->form->text : NULL,
+                                .single = k != OF_PERTURBED,
                                 .rows = rows == CONFIG_ALL ? SIZE_MAX : rows};
     size_t n = 0;
     enum status st = OK;
