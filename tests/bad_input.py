@@ -23,6 +23,7 @@ SECONDS = 30
 Q = "model.layers.1.self_attn.q_proj.weight"
 WEIGHTS, ROWS, INPUT = "model/model.safetensors", "forget.jsonl", "input.yaml"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
+NOTHING = {"question_start": "", "question_end": "", "answer_start": ""}
 YAML = "task: unlearn\nmodel: {path: model}\ndata: {forget: forget.jsonl, retain: retain.jsonl}\noutput: {directory: out}\n"
 
 # name, how it is spoiled, words of the message (regular expressions), exit status, ranks
@@ -244,6 +245,9 @@ TABLE = [
     ("set row with two answers", both(evaluating(), row(2, answer=["a", "b"])), [ROWS + ":2", "answer"], 1, 1),
     ("set row without a question", both(evaluating(), row(2, question=None)), [ROWS + ":2", "question"], 1, 1),
     ("set row that is no JSON", both(evaluating(), line(ROWS, 2, '{"question": ')), [ROWS + ":2"], 1, 1),
+    ("set row whose prompt is empty", both(evaluating(metrics="all"), setting("data.template", NOTHING), row(2, question="")),
+     [ROWS + ":2: the prompt has no tokens"], 1, 2),
+    ("a list of paraphrases", both(evaluating(), row(2, paraphrased_answer=["a", "b"])), [ROWS + ":2", "paraphrased_answer.*only one"], 1, 2),
     ("wrong answers that are no list", both(evaluating(), row(2, perturbed_answer=7)), [ROWS + ":2", "perturbed_answer"], 1, 1),
     ("wrong answers that are no texts", both(evaluating(), row(2, perturbed_answer=["a", 7])),
      [ROWS + ":2", "perturbed_answer", "2"], 1, 1),

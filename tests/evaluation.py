@@ -147,6 +147,42 @@ def quality(checks):
     checks.check(re.fullmatch(r"\w{16}\n", before) and before != digest(), "the digest knows what the other model's log says", before)
 
 
+def own(checks):
+    """A model against its own logs, in either format: the samples are the same, so the quality is 1 and nothing differs."""
+    whole = [json.loads(s) for s in (TOFU / "forget01_perturbed.json").read_text().splitlines()[:8]]
+    few_wrong = [dict(r) for r in whole]
+    for i, n in ((2, 3), (3, 1)):
+        few_wrong[i]["perturbed_answer"] = few_wrong[i]["perturbed_answer"][:n]
+    few_wrong[5]["perturbed_answer"] = None
+    del few_wrong[6]["perturbed_answer"]
+    no_paraphrase = [{k: v for k, v in r.items() if k != "paraphrased_answer"} for r in few_wrong]
+    cases = (("few metrics", whole, ["truth_ratio", "probability"], 0), ("few wrong answers", few_wrong, ["truth_ratio", "probability"], 2),
+             ("no paraphrase", no_paraphrase, ["truth_ratio"], 2), ("no truth ratio", few_wrong, ["truth_ratio_for_quality"], 2))
+    for what, rows, metrics, left_out in cases:
+        directory = checks.directory / what.replace(" ", "-")
+        directory.mkdir()
+        (directory / "f.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        evaluate = {"metrics": metrics, "sets": {"forget": "f.jsonl"}}
+        if not done_well(checks, run_input(settings(evaluate), 1, precisions()[0], directory), f"own logs: {what}"):
+            continue
+        (directory / "out").rename(directory / "first")
+        if left_out:
+            lists = json.loads((directory / "first/TOFU_EVAL.json").read_text()).get("forget_Q_A_PERT_Prob", {"value_by_index": {}})
+            lists = {k: v["prob"] for k, v in lists["value_by_index"].items()}
+            checks.check([x and len(x) for x in lists.values()] == [5, 5, 3, 1, 5, None, None, 5], f"own logs: {what}: lists", str(lists))
+        for log in ("eval_log_aggregated.json", "TOFU_EVAL.json"):
+            evaluate["retain_logs"] = f"first/{log}"
+            done = run_input(settings(evaluate), 1, precisions()[0], directory, ["--overwrite"])
+            if not done_well(checks, done, f"own logs: {what}: {log}"):
+                continue
+            number = read(directory / "out")["number"]
+            relative = [number[f"forget_{k}_relative"] for k in ("truth_ratio", "probability") if k in metrics]
+            checks.check(number["forget_quality"] == 1 and number["ks_statistic"] == 0 and np.all(np.abs(relative) <= 1e-6),
+                         f"own logs: {what}: {log}", str(number))
+            lack = re.findall(r"(\d+) of 8 rows, .*lack a finite value", (directory / "out/run.log").read_text())
+            checks.check(set(lack) == ({str(left_out)} if left_out else set()), f"own logs: {what}: {log}: rows left out", str(lack))
+
+
 # ------------------------------------------------------------------------------------------------ inside training
 def training(**evaluate):
     return {"task": "unlearn", "output": {"directory": "out"}, "model": {"path": str(GOLDEN / "model")},
@@ -448,7 +484,7 @@ def main():
     if not precisions():
         checks.check(False, "no program is built")
         checks.finish()
-    for part in (golden, quality, inside, reference, holes, lengths, diverged, open_unlearning, files, steps):
+    for part in (golden, quality, own, inside, reference, holes, lengths, diverged, open_unlearning, files, steps):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

@@ -54,6 +54,7 @@ static void read_prompts(const struct data_file *f, const struct data_rule *rule
     if (accepted(prompts_read(f, rule, rows, &p))) {
         must(p.n == rows && p.first[rows] == p.id.n);
         for (size_t i = 0; i < p.id.n; i++) must(p.id.data[i] >= 0 && p.id.data[i] < WORDS);
+        for (size_t i = 0; i < rows && f->continues; i++) must(p.first[i] < p.first[i + 1]);
     }
     prompts_free(&p);
 }
@@ -65,6 +66,7 @@ static void read_variants(const struct data_file *f, const struct data_rule *rul
         must(v.n && !v.first[0] && v.n_lacking <= v.n);
         must(v.data ? v.first[v.n] == v.data->n_row : !v.first[v.n]);
         if (v.data) check(v.data);
+        for (size_t i = 0; i < v.n && f->single; i++) must(v.first[i + 1] - v.first[i] <= 1);
     }
     variants_free(&v);
 }
@@ -106,8 +108,12 @@ static void read_all(const char *path, const struct data_rule *rule)
     if (accepted(dataset_read(&f, rule, &d))) {
         check(d);
         read_prompts(&f, rule, d->n_row);
+        f.continues = true;
+        read_prompts(&f, rule, d->n_row);
     }
     dataset_free(d);
+    read_variants(&f, rule);
+    f.single = true;
     read_variants(&f, rule);
     read_choices(&f, rule);
     if (accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d))) check(d);

@@ -228,6 +228,23 @@ static void answers_under_another_key_are_rows_of_their_own(void **state)
     variants_free(&v);
 }
 
+static void a_list_of_several_is_refused_where_one_answer_counts(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct variants v;
+    f.single = true;
+    write_to(file, "{\"q\": \"x\", \"a\": [\"c\"]}\n{\"q\": \"x\", \"a\": [\"c\", \"d\"]}\n");
+    assert_int_equal(variants_read(&f, &r, &v), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "rows:2: \"a\" is a list of 2 texts, but only one counts"));
+    assert_null(v.data);
+    fail_clear();
+    f.rows = 1;
+    assert_int_equal(variants_read(&f, &r, &v), OK);
+    assert_int_equal(v.first[1], 1);
+    variants_free(&v);
+}
+
 static void prompts_end_where_the_model_begins(void **state)
 {
     struct data_rule r = rule(20, EOS);
@@ -249,6 +266,27 @@ static void prompts_end_where_the_model_begins(void **state)
     prompts_free(&p);
     assert_int_equal(prompts_read(&f, &r, 3, &p), ERR_INPUT);
     fail_clear();
+}
+
+/* An empty question between texts that are empty; a tokenizer's own token would be one. */
+static void a_prompt_without_tokens_is_refused_where_the_model_continues_it(void **state)
+{
+    struct data_rule r = rule(20, EOS);
+    struct data_file f = rows_of(file);
+    struct prompts p;
+    r.template = (struct template){.own_tokens = true};
+    write_to(file, "{\"q\": \"a\", \"a\": \"b\"}\n\n{\"q\": \"\", \"a\": \"c\"}\n");
+    assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
+    assert_int_equal(p.first[1], p.first[2]);
+    prompts_free(&p);
+    f.continues = true;
+    assert_int_equal(prompts_read(&f, &r, 2, &p), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "rows:3: the prompt has no tokens"));
+    fail_clear();
+    r.template.own_tokens = false;
+    assert_int_equal(prompts_read(&f, &r, 2, &p), OK);
+    assert_int_equal(p.first[2], 3);
+    prompts_free(&p);
 }
 
 static void plain_text_is_labelled_throughout(void **state)
@@ -539,7 +577,9 @@ int main(void)
         cmocka_unit_test(the_end_may_be_added_to_what_was_cut),
         cmocka_unit_test(an_end_that_was_cut_and_one_that_was_added_are_told_from_the_answer),
         cmocka_unit_test(answers_under_another_key_are_rows_of_their_own),
+        cmocka_unit_test(a_list_of_several_is_refused_where_one_answer_counts),
         cmocka_unit_test(prompts_end_where_the_model_begins),
+        cmocka_unit_test(a_prompt_without_tokens_is_refused_where_the_model_continues_it),
         cmocka_unit_test(plain_text_is_labelled_throughout),
         cmocka_unit_test(odd_but_legal_lines_are_read),
         cmocka_unit_test(keys_that_nobody_uses_may_hold_any_number),

@@ -225,6 +225,33 @@ static void numbers_that_json_does_not_have_are_missing_values(void **state)
     eval_log_free(&log);
 }
 
+#define THREE(wrong)                                                                                                     \
+    FORGET("\"avg_gt_loss\": {\"0\": 1, \"1\": 1, \"2\": 1}, \"avg_paraphrased_loss\": {\"0\": 1, \"1\": 1, \"2\": 1}, " \
+           "\"average_perturb_loss\": {\"0\": [2, 4], \"1\": [3, null], \"2\": [null, null]}" wrong)
+
+/* Lists are filled up to the longest; what has tokens and no loss diverged, and is there. */
+static void a_row_has_the_wrong_answers_before_the_nulls_at_the_end(void **state)
+{
+    static const char *const tokens[] = {
+        "", ", \"num_token_perturb\": {\"0\": [5, 6], \"1\": [7, null], \"2\": [null, null]}",
+        ", \"num_token_perturb\": {\"0\": [5, 6], \"1\": [7, 8], \"2\": [null, null]}"};
+    for (int k = 0; k < 3; k++) {
+        struct eval_log log;
+        struct eval_summary s;
+        char text[1024];
+        json_t *json;
+        snprintf(text, sizeof text, THREE("%s"), tokens[k]);
+        assert_int_equal(read_text(text, 1u << SET_FORGET, &log), OK);
+        eval_summarise(&tofu, NULL, &log, &s);
+        assert_int_equal(s.left_out[SET_FORGET][EVAL_TRUTH_RATIO], k == 2 ? 2 : 1);
+        json = written(&log);
+        assert_near(cell(json, "eval_log_forget.json", "truth_ratio", "0"), exp(1 - 3), TOL);
+        assert_near(cell(json, "eval_log_forget.json", "truth_ratio", "1"), k == 2 ? 0 : exp(1 - 3), TOL); /* 0: null */
+        json_decref(json);
+        eval_log_free(&log);
+    }
+}
+
 static void a_set_of_nulls_alone_is_absent(void **state)
 {
     struct eval_log log;
@@ -436,6 +463,7 @@ int main(void)
         cmocka_unit_test(a_text_that_is_not_utf8_is_not_written),
         cmocka_unit_test(rows_are_matched_by_their_names),
         cmocka_unit_test(numbers_that_json_does_not_have_are_missing_values),
+        cmocka_unit_test(a_row_has_the_wrong_answers_before_the_nulls_at_the_end),
         cmocka_unit_test(a_set_of_nulls_alone_is_absent),
         cmocka_unit_test(a_count_keeps_its_sign),
         cmocka_unit_test(damaged_logs_are_refused_with_what_is_wrong),

@@ -261,6 +261,12 @@ static void wrong_answers_of_a_row_are_those_it_has(void **state)
     assert_near(log.n_token_perturbed[4], 2, 0);
     assert_true(isnan(log.perturbed[2]) && isnan(log.perturbed[5]) && isnan(log.n_token_perturbed[5]));
     assert_near(log.n_token_perturbed[7], 0, 0);
+    for (size_t i = 0; i < ROWS; i++) { /* the log, whose lists are filled up, says the same */
+        static const enum score same[] = {SCORE_PERTURBED_LOSS, SCORE_TRUTH_RATIO, SCORE_QUALITY_RATIO, SCORE_OF_OPTIONS};
+        double of_log[N_SCORE];
+        score_log_row(&tofu, &log, i, of_log);
+        for (int k = 0; k < 4; k++) assert_score(&s, i, same[k], of_log[same[k]]);
+    }
     eval_set_free(&log);
     assert_int_equal(eval_set_new(ROWS, 1, false, &log), OK); /* a log of fewer wrong answers holds the first */
     assert_int_equal(scores_perturbed(&tofu, &w, first, &s), OK);

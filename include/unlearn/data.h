@@ -45,6 +45,8 @@ struct data_file {                 /* how to read one file; strings borrowed */
     const char *question, *answer; /* keys of a row */
     const char *text;              /* when not NULL: rows are plain text under this key, every token labelled */
     size_t rows;                   /* the first so many lines; SIZE_MAX: all */
+    bool continues;                /* as prompts: the model continues each, which one without tokens cannot be */
+    bool single;                   /* as variants: a row has one answer, be it in a list */
 };
 enum adding { ADD_AUTO, ADD_ALWAYS, ADD_NEVER };
 struct data_rule { /* how text becomes tokens, the same for all files of a run */
@@ -94,7 +96,7 @@ struct variants {              /* {0} is empty */
     size_t *first;             /* [n+1] the answers of row i are first[i] ... first[i+1]-1; owned */
     size_t n_lacking, lacking; /* rows that have no such key, and the line of the first */
 };
-/** Under f->answer stands a text, or a list of them; a row without it (or null), or without a question, has no answers.
+/** Under f->answer stands a text, or a list of them (f->single: of one); a row without it (or null), or without a question, has no answers.
  *  With f->text, the text under that key is the one answer.
  *  ERR_INPUT with FILE:LINE for anything else.                                                                  Local. */
 enum status variants_read(const struct data_file *f, const struct data_rule *r, struct variants *v);
@@ -116,7 +118,8 @@ struct prompts {      /* {0} is empty */
     struct ids id;
     struct text *question, *answer; /* [n] as they stand in the file */
 };
-/** The first n_row rows of `f`: what a model is asked, the template's text before and after the question included. Local. */
+/** The first n_row rows of `f`: what a model is asked, the template's text before and after the question included.
+ *  f->continues: ERR_INPUT with FILE:LINE for a prompt without tokens.                                         Local. */
 enum status prompts_read(const struct data_file *f, const struct data_rule *r, size_t n_row, struct prompts *p);
 void prompts_free(struct prompts *p);
 /** The rows of a, then those of b from row `skip` on, as a data set of its own; either may be NULL.              Local. */

@@ -80,9 +80,10 @@ const char *eval_set_name(enum eval_set_id set); /* "retain", ... as in the inpu
 /* What was measured of one set, row by row: the content of one part of eval_log_aggregated.json. An array that was not
  * measured is NULL; a value that is missing in one row is NaN. Everything is owned. */
 struct eval_set {
-    size_t n, n_wrong; /* rows, 0: the set was not measured; wrong answers of each row (5; 3 of authors and facts) */
-    int64_t *row;      /* [n] the rows' names in the file */
-    double *nll;       /* [n] avg_gt_loss: mean nll per labelled token of the answer, nats */
+    size_t n, n_wrong;  /* rows, 0: the set was not measured; most wrong answers of a row (5; 3 of authors and facts) */
+    size_t *n_wrong_of; /* [n] wrong answers of each row; where they are fewer, NaN fills the row of an array */
+    int64_t *row;       /* [n] the rows' names in the file */
+    double *nll;        /* [n] avg_gt_loss: mean nll per labelled token of the answer, nats */
     double
         *paraphrased;  /* [n] avg_paraphrased_loss: the same of its paraphrase, or again the answer where there is none */
     double *perturbed; /* [n][n_wrong] average_perturb_loss: the same of each wrong answer */
@@ -98,17 +99,19 @@ struct eval_log { /* {0} is empty */
     bool has_min_k;    /* a TOFU_EVAL.json with mia_min_k; never written */
     double min_k_area; /* its area under the curve */
 };
-/** Makes arrays for n rows numbered from 0, all values NaN. Without `generates` the rouge and text arrays are NULL; if
- *  n_wrong is 0, so are those of wrong answers.                                                               Local. */
+/** Makes arrays for n rows numbered from 0 with n_wrong wrong answers each, all values NaN. Without `generates` the rouge
+ *  and text arrays are NULL; if n_wrong is 0, so are those of wrong answers.                                  Local. */
 enum status eval_set_new(size_t n, size_t n_wrong, bool generates, struct eval_set *out);
 void eval_set_free(struct eval_set *s);
 void eval_log_free(struct eval_log *log);
 
 /** Reads eval_log_aggregated.json, or a TOFU_EVAL.json of open-unlearning or of this program, which is told by its keys:
  *  of it the losses (*_Q_A_Prob, _PARA_Prob, _PERT_Prob), rougeL_recall, mia_min_k, and where losses are absent
- *  forget_truth_ratio, which then is enough of a needed forget set. Of the other: sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have the three losses. null and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have
- *  the same rows, and all rows the same number of wrong answers. Other keys are ignored, because sums and ratios follow
- *  from the arrays. ERR_INPUT: FILE: set: key: what is wrong.                                                 Local. */
+ *  forget_truth_ratio, which then is enough of a needed forget set; where a set has no _PARA_Prob, its answers stand in.
+ *  Of the other: sets and arrays may be absent, but every set in `needed` (bits 1 << id) must have the three losses, and
+ *  lists of wrong answers have one length: a row has as many as there are before the nulls at the end of its lists. null
+ *  and Python's NaN, Infinity and -Infinity are missing values. All arrays of a set must have the same rows. Other keys
+ *  are ignored, because sums and ratios follow from the arrays. ERR_INPUT: FILE: set: key: what is wrong.     Local. */
 enum status eval_log_read(const char *path, unsigned needed, struct eval_log *out);
 /** Appends the log to out in the published layout, with the keys that the benchmark's own scripts read. Some keys are
  *  computed from the arrays: gt_loss, paraphrased_loss, perturb_loss (sums over the tokens); truth_ratio

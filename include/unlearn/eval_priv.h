@@ -48,7 +48,7 @@ enum status tofu_eval_read(const char *path, json_t *root, unsigned needed, stru
 bool json_is_missing(const json_t *json);
 const char *json_not_number(const json_t *json); /* what is wrong with it; NULL: it is a number, or a missing one */
 
-/* What follows from one row; NaN where a value it needs is missing. */
+/* What follows from one row of a set with wrong answers; NaN where a value it needs is missing. */
 double row_mean_wrong(const struct eval_set *s, size_t i); /* mean nll of the wrong answers */
 double row_log_share(const struct eval_set *s, size_t i);  /* log of the answer's share among all answers */
 double log_value(const double *x, size_t i);               /* x NULL: not measured */

@@ -111,6 +111,9 @@ static enum status variants_of_row(void *file, struct builder *b, json_t *row, s
                             json_string_length(key));
     if (!json_array_size(key))
         return fail(ERR_INPUT, "%s:%zu: \"%s\" is neither text nor a list of texts", b->path, b->number, f->answer);
+    if (f->single && json_array_size(key) > 1)
+        return fail(ERR_INPUT, "%s:%zu: \"%s\" is a list of %zu texts, but only one counts: give one", b->path, b->number,
+                    f->answer, json_array_size(key));
     json_array_foreach(key, i, one)
     {
         if (!json_is_string(one))
@@ -181,6 +184,7 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     TRY(template_prompt(&b->rule->template, json_string_value(question), json_string_length(question), &b->text));
     TRY(builder_encode(b, true, &p->id));
     if (b->rule->end_beyond && p->id.n - before > b->rule->max_length) p->id.n = before + b->rule->max_length;
+    if (f->continues && p->id.n == before) TRY(fail(ERR_INPUT, "%s:%zu: the prompt has no tokens", b->path, b->number));
     for (size_t k = before; k < p->id.n; k++)
         if (p->id.data[k] < 0 || (size_t)p->id.data[k] >= b->rule->vocabulary)
             TRY(fail(ERR_INPUT, "%s:%zu: token id %d is beyond the %zu that the model knows", b->path, b->number,

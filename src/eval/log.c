@@ -29,7 +29,8 @@ enum status eval_set_new(size_t n, size_t n_wrong, bool generates, struct eval_s
     struct eval_set s = {.n = n, .n_wrong = n_wrong};
     *out = (struct eval_set){0};
     TRY_NEW(s.row, n);
-    for (size_t i = 0; i < n; i++) s.row[i] = (int64_t)i;
+    TRY_NEW(s.n_wrong_of, n);
+    for (size_t i = 0; i < n; i++) s.row[i] = (int64_t)i, s.n_wrong_of[i] = n_wrong;
     for (size_t k = 0; k < N_LOG_ARRAY; k++) {
         const struct log_array *a = &log_arrays[k];
         double **x = log_array_of(&s, a);
@@ -47,7 +48,7 @@ done:
 
 void eval_set_free(struct eval_set *s)
 {
-    free(s->row), free(s->ratio);
+    free(s->row), free(s->n_wrong_of), free(s->ratio);
     for (size_t k = 0; k < N_LOG_ARRAY; k++) free(*log_array_of(s, &log_arrays[k]));
     for (int k = 0; k < N_LOG_TEXT; k++) {
         struct text *t = *log_text_of(s, k);
@@ -67,21 +68,22 @@ double log_value(const double *x, size_t i) { return x && isfinite(x[i]) ? x[i] 
 double row_mean_wrong(const struct eval_set *s, size_t i)
 {
     double sum = 0;
-    for (size_t k = 0; k < s->n_wrong; k++) sum += log_value(s->perturbed, i * s->n_wrong + k);
-    return sum / (double)s->n_wrong;
+    for (size_t k = 0; k < s->n_wrong_of[i]; k++) sum += log_value(s->perturbed, i * s->n_wrong + k);
+    return sum / (double)s->n_wrong_of[i];
 }
 
 /* log sum_k e^-w_k, relative to its largest term, so that nothing overflows */
 static double log_sum_wrong(const struct eval_set *s, size_t i)
 {
+    const size_t n = s->n_wrong_of[i];
     double least = INFINITY, sum = 0;
-    for (size_t k = 0; k < s->n_wrong; k++) {
+    for (size_t k = 0; k < n; k++) {
         double w = log_value(s->perturbed, i * s->n_wrong + k);
         if (isnan(w)) return NAN;
         least = fmin(least, w);
     }
-    for (size_t k = 0; k < s->n_wrong; k++) sum += exp(least - s->perturbed[i * s->n_wrong + k]);
-    return s->n_wrong ? log(sum) - least : NAN;
+    for (size_t k = 0; k < n; k++) sum += exp(least - s->perturbed[i * s->n_wrong + k]);
+    return n ? log(sum) - least : NAN;
 }
 
 double row_log_share(const struct eval_set *s, size_t i)

@@ -53,6 +53,7 @@ static enum status take_rows(struct reader *r, const char *key, json_t *values)
     r->rows = values, r->rows_key = key;
     s->n = json_object_size(values);
     TRY_NEW(s->row, s->n);
+    TRY_NEW(s->n_wrong_of, s->n);
     size_t i = 0;
     json_object_foreach(values, name, each) TRY(row_number(r, key, name, &s->row[i++]));
 done:
@@ -107,6 +108,16 @@ static enum status count_wrong(struct reader *r, const char *key, json_t *values
     return OK;
 }
 
+/* A row's wrong answers end before the nulls that fill it up: one that has a number of tokens is there without a loss too. */
+static void count_of_rows(struct eval_set *s, const double *x)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        size_t k = s->n_wrong;
+        while (k && isnan(x[i * s->n_wrong + k - 1])) k--;
+        if (k > s->n_wrong_of[i]) s->n_wrong_of[i] = k;
+    }
+}
+
 static enum status read_array(struct reader *r, json_t *part, const struct log_array *a, bool needed)
 {
     enum status st = OK;
@@ -131,6 +142,7 @@ static enum status read_array(struct reader *r, json_t *part, const struct log_a
             TRY(number(r, a->key, name, value, *x + i));
         i++;
     }
+    if (a->wide) count_of_rows(r->set, *x);
 done:
     return st;
 }

@@ -59,6 +59,7 @@ static enum status take_rows(struct reader *r, const struct entry *e, json_t *ro
     if (!json_object_size(rows)) return fail(ERR_INPUT, "%s: %s: has no rows", r->path, e->name);
     s->n = json_object_size(rows);
     TRY_NEW(s->row, s->n);
+    TRY_NEW(s->n_wrong_of, s->n);
     json_object_foreach(rows, name, each)
     {
         const size_t n = strlen(name);
@@ -94,28 +95,33 @@ static enum status number(const struct reader *r, const struct entry *e, const c
     return OK;
 }
 
+/* Reads a value for each of a row's *n wrong answers; NaN up to `each`, the most of any row. */
 static enum status numbers(const struct reader *r, const struct entry *e, const char *row, const json_t *list,
-                           size_t each, double *out)
+                           size_t each, size_t *n, double *out)
 {
     enum status st = OK;
     for (size_t k = 0; k < each; k++) out[k] = NAN;
     if (!list || json_is_missing(list)) return OK;
     if (!json_is_array(list)) return wrong(r, e, row, "is not a list of numbers");
-    if (json_array_size(list) != each) return wrong(r, e, row, "has not as many values as the other rows");
-    for (size_t k = 0; k < each; k++) TRY(number(r, e, row, json_array_get(list, k), &out[k]));
+    *n = json_array_size(list);
+    for (size_t k = 0; k < *n; k++) TRY(number(r, e, row, json_array_get(list, k), &out[k]));
 done:
     return st;
 }
 
-/* Values of a row's list: those of the first row that has one. */
+/* Values of a row: those of the longest list. */
 static size_t each_of(const struct entry *e, json_t *rows)
 {
     const char *name;
     json_t *row;
+    size_t most = 0;
     if (!e->wide) return 1;
-    json_object_foreach(rows, name, row) if (json_array_size(json_object_get(row, e->key))) return json_array_size(
-        json_object_get(row, e->key));
-    return 0;
+    json_object_foreach(rows, name, row)
+    {
+        const size_t n = json_array_size(json_object_get(row, e->key));
+        if (n > most) most = n;
+    }
+    return most;
 }
 
 static enum status read_entry(struct reader *r, json_t *root, const struct entry *e, struct eval_set *s)
@@ -134,8 +140,8 @@ static enum status read_entry(struct reader *r, json_t *root, const struct entry
         row = json_object_get(rows, name);
         if (!json_is_map(row) && !json_is_null(row)) TRY(wrong(r, e, name, "is not there"));
         row = json_is_map(row) ? json_object_get(row, e->key) : NULL;
-        TRY(e->wide ? numbers(r, e, name, row, each, *x + i) : number(r, e, name, row, *x + i));
-        i += each;
+        TRY(e->wide ? numbers(r, e, name, row, each, &s->n_wrong_of[i], *x + i * each) : number(r, e, name, row, *x + i));
+        i++;
     }
 done:
     return st;
@@ -154,14 +160,14 @@ static enum status read_attack(const char *path, json_t *root, struct eval_log *
     return OK;
 }
 
-/* Of authors and facts the answers stand in for paraphrases. Ratios are kept only where the losses are not all there. */
+/* Answers stand in for the paraphrases that a set does not have. Ratios are kept only where the losses are not all there. */
 static enum status complete(struct eval_log *log)
 {
     struct eval_set *forget = &log->set[SET_FORGET];
     enum status st = OK;
     for (int k = 0; k < N_EVAL_SET; k++) {
         struct eval_set *s = &log->set[k];
-        if (!log_parts[k].among_options || !s->nll) continue;
+        if (!s->nll || s->paraphrased) continue;
         TRY_NEW(s->paraphrased, s->n);
         memcpy(s->paraphrased, s->nll, s->n * sizeof *s->nll);
     }

@@ -188,7 +188,8 @@ void score_log_row(const struct score_rule *rule, const struct eval_set *log, si
     score[SCORE_PARAPHRASED_LOSS] = log_value(log->paraphrased, i);
     score[SCORE_ROUGE_L_RECALL] = log_value(log->rouge_l, i);
     score[SCORE_TRUTH_RATIO] = score[SCORE_QUALITY_RATIO] = log_value(log->ratio, i);
-    if (log->perturbed) score_wrong_answers(rule, log->n_wrong, log->perturbed + i * log->n_wrong, score);
+    if (!log->ratio && log->perturbed && log->n_wrong_of[i])
+        score_wrong_answers(rule, log->n_wrong_of[i], log->perturbed + i * log->n_wrong, score);
 }
 
 enum status scores_perturbed(const struct score_rule *rule, const struct token_values *t, const size_t *first,
@@ -203,6 +204,7 @@ enum status scores_perturbed(const struct score_rule *rule, const struct token_v
     TRY_NEW(loss, most);
     for (size_t i = 0; i < s->n; i++) {
         const size_t n = first[i + 1] - first[i];
+        if (log) log->n_wrong_of[i] = n < log->n_wrong ? n : log->n_wrong;
         for (size_t k = 0; k < n; k++) {
             size_t at, m = tokens(t, first[i] + k, &at);
             loss[k] = mean(m, t->nll + at);

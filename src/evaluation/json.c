@@ -27,9 +27,9 @@ static double mean_of(const struct scored_set *s, const struct value *v)
 /* A row's wrong answers: their number, and where their losses are in the log. */
 static size_t wrong_of(const struct evaluation *v, size_t set, size_t i, const double **loss)
 {
-    const struct variants *wrong = &v->in->set[set].of[OF_PERTURBED];
-    *loss = v->set[set].log->perturbed + i * v->set[set].log->n_wrong;
-    return wrong->first[i + 1] - wrong->first[i];
+    const struct eval_set *log = v->set[set].log;
+    *loss = log->perturbed + i * log->n_wrong;
+    return log->n_wrong_of[i];
 }
 
 /* Mean over the rows of the mean probability of their wrong answers. */
@@ -62,9 +62,10 @@ static json_t *finished(json_t *json, int failed)
     return NULL;
 }
 
+/* n = 0: null, as for any row that has no value */
 static int add_list(json_t *row, const char *key, size_t n, const double *loss, bool probability)
 {
-    json_t *list = json_array();
+    json_t *list = n ? json_array() : json_null();
     int failed = 0;
     for (size_t k = 0; k < n; k++)
         failed |= json_array_append_new(list, json_number(probability ? exp(-loss[k]) : loss[k]));
@@ -125,13 +126,23 @@ static int add_side(const struct evaluation *v, const struct entry *e, const cha
     return failed | json_object_set_new(to, name, side);
 }
 
+/* Whether a score is wanted, or computed for another that is: a truth ratio is reported with the losses that it is made of,
+ * since whoever reads them makes forget quality of them. */
+static bool computed(const struct evaluation_inputs *e, enum score which)
+{
+    if (which == SCORE_PERTURBED_LOSS) return e->needs & WANTS_PERTURBED;
+    if (which == SCORE_PARAPHRASED_LOSS) return e->needs & WANTS_PARAPHRASED;
+    return e->wanted[which] ||
+           (which == SCORE_PROBABILITY && e->needs & WANTS_PARAPHRASED); /* where there is no paraphrase */
+}
+
 /* Whether the set was evaluated and has what the entry needs. */
 static bool reported(const struct evaluation *v, const struct entry *e, size_t *set)
 {
     const struct evaluated_set *s = e->set ? evaluated_set(v->subject->in, e->set) : NULL;
     *set = s ? (size_t)(s - v->in->set) : 0;
     if (!e->set) return true;
-    if (!s || !v->in->wanted[e->value[0].score] || !scores_possible(s, e->value[0].score)) return false;
+    if (!s || !computed(v->in, e->value[0].score) || !scores_possible(s, e->value[0].score)) return false;
     return e->value[0].score != SCORE_PARAPHRASED_LOSS || s->of[OF_PARAPHRASED].data;
 }
 

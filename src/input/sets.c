@@ -145,6 +145,7 @@ static enum status read_variant(struct inputs *in, struct evaluation_inputs *e, 
                                 .question = s->form ? s->form->question : keys[k].question,
                                 .answer = s->form ? s->form->answer : keys[k].answer,
                                 .text = s->form ? s->form->text : NULL,
+                                .single = k != OF_PERTURBED,
                                 .rows = rows == CONFIG_ALL ? SIZE_MAX : rows};
     size_t n = 0;
     enum status st = OK;
@@ -171,10 +172,12 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
                                 const struct data_rule *rule, struct evaluated_set *s)
 {
     struct prompts *p = &s->prompts;
+    const bool generates = e->needs & WANTS_GENERATION && strcmp(s->name, HOLDOUT);
     const struct data_file f = {.path = s->path,
                                 .question = s->form ? s->form->question : "question",
                                 .answer = s->form ? s->form->answer : "answer",
-                                .rows = SIZE_MAX};
+                                .rows = SIZE_MAX,
+                                .continues = generates};
     const size_t new_tokens = s->form ? s->form->new_tokens : in->config->evaluate.max_length;
     const bool total = !s->form && in->config->evaluate.length == LENGTH_TOTAL;
     uint64_t n[2] = {0, 0};
@@ -184,7 +187,7 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
     if (world->rank == 0 && st == OK && s->form) st = set_shorten(s->form, rule->tokenizer, p);
     if (world->rank == 0 && st == OK && !s->form) st = inputs_evaluation_texts(in, e, rule->tokenizer, s);
     TRY(grid_agree(world, st));
-    if (!(e->needs & WANTS_GENERATION) || !strcmp(s->name, HOLDOUT)) goto done;
+    if (!generates) goto done;
     comm_broadcast(world->world, n, sizeof n, 0);
     p->n = n[0], p->id.n = n[1];
     TRY(share_list(world, s->path, p->n + 1, sizeof *p->first, (void **)&p->first));
