@@ -1,10 +1,9 @@
 """All pictures that a run has the numbers for; `figures` draws each into a file."""
-import warnings
 from pathlib import Path
 
 from . import curvature, over_rows, over_steps, pairs, tokens
 from .effects import Measured
-from .look import save
+from .look import save, strictly
 
 
 def measured_runs(runs):
@@ -71,6 +70,5 @@ def add_arguments(parser):
 
 
 def draw_chosen(runs, chosen):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
+    with strictly():
         return draw(runs, chosen.output, chosen.format, chosen.only)

@@ -1,7 +1,6 @@
 """The report: one HTML page of one or several runs, pictures and style in it, without scripts."""
 import base64
 import time
-import warnings
 from html import escape
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from . import answers, compare, figures, over_rows, over_steps
 from .effects import MEANING, UNIT
-from .look import alone, legend_entry, png
+from .look import alone, legend_entry, png, strictly
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
 STYLE = (Path(__file__).parent / "page.css").read_text()
@@ -35,7 +34,7 @@ def section(picture):
     parts.append(f'<div class="panels" style="--n:{min(picture.columns, len(picture.panels))}">')
     for panel in picture.panels:
         figure = alone(panel)
-        parts.append(image(figure, figure.axes[0].get_title(loc="left") or picture.title))
+        parts.append(image(figure, figure.axes[0].get_title(loc="left").replace(r"\$", "$") or picture.title))
     return "".join(parts) + "</div></section>"
 
 
@@ -234,8 +233,7 @@ def add_arguments(parser):
 
 def draw_chosen(runs, chosen):
     going = chosen.follow and not all(r.finished for r in runs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
+    with strictly():
         text = html(runs, max(5, chosen.every) if going else 0)
     path = Path(chosen.output)
     path.parent.mkdir(parents=True, exist_ok=True)
