@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import PARTS, ROOT, command
-from unlearn_report import look
+from unlearn_report import answers, look, page
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
 from unlearn_report.run import Run
 
@@ -115,6 +115,32 @@ def test_answers_stand_side_by_side(runs):
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3
     assert json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])["question"] in text
+
+
+@pytest.mark.parametrize("prompts, asked", [
+    (["Q\nA", "Q\nA"], ["Q A"] * 2), (["", ""], ["", ""]), (["Q\na\nA", "Q\nb\nA"], ["a", "b"]), (["a\nb", "a\nb\nb"], ["a b", "b"])])
+def test_questions_are_what_distinguishes_prompts(prompts, asked):
+    assert answers.questions(prompts) == asked
+
+
+def test_answers_may_hold_any_letter(tmp_path):
+    rows = [{"prompt": "Q", "text": f"a{c}b", "stop": "eos"} for c in "\u2028\u2029\x85"]
+    (tmp_path / "generations.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    assert Run(tmp_path).answers() == [("Q", r["text"]) for r in rows]
+
+
+@pytest.mark.parametrize("damage", ("truncated", "overwritten", "without a variable"))
+def test_a_damaged_file_is_named(runs, tmp_path, damage):
+    data = bytearray((runs.plain / "geffect.h5").read_bytes())
+    for at in range(4000, 20000, 40) if damage == "overwritten" else ():
+        data[at:at + 8] = b"overload"
+    (tmp_path / "geffect.h5").write_bytes(data[:len(data) // 2] if damage == "truncated" else data)
+    if damage == "without a variable":
+        with h5py.File(tmp_path / "geffect.h5", "r+") as f:
+            del f["risk_value"]
+    for words in (("summary",), ("compare",), ("report", "-o", tmp_path / "page.html")):
+        text = command(*words, tmp_path, status=1)
+        assert text.count("\n") == 1 and f"{tmp_path / 'geffect.h5'}: cannot be read: " in text, text
 
 
 def test_every_table_of_one_run(runs):

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from .run import reading
+
 GROUPS = ("embed", "shallow", "middle", "deep", "lm")
 UNIT = {"token_mean": "nat per token", "sequence_sum": "nat per sequence"}  # of a risk, by the attribute normalisation
 MEANING = {"embed": "embedding", "shallow": "first third of the blocks", "middle": "second third",
@@ -64,7 +66,8 @@ class Measured:
             raise ValueError(f"{self.path}: holds no G-effects: give the directory of a run with geffect.every above 0")
         if not data.sizes["step"]:
             raise ValueError(f"{self.path}: nothing is measured yet: wait for the run's first measurement")
-        data.geffect.load()  # it is read in many ways
+        with reading(self.path):
+            data.geffect.load()  # it is read in many ways
         self.data, self.steps = data, data.step.values
         self.title, self.objectives, self.risks = data.attrs.get("title", ""), *(list(data[a].values) for a in ("objective", "risk"))
         self.risk_value = {r: data.risk_value.sel(risk=r).values for r in self.risks}

@@ -1,6 +1,8 @@
 """A run's directory, finished or not, as xarray data sets and what stands beside them: settings, questions, answers."""
 import json
 import re
+from collections import Counter
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +28,15 @@ def unquoted(value):
     if not value.startswith('"'):
         return value
     return json.loads(re.sub(r"\\(x[0-9a-f]{2}|.)", lambda m: f"\\u00{m[1][1:]}" if len(m[1]) == 3 else m[0], value))
+
+
+@contextmanager
+def reading(path):
+    """What the libraries say of a damaged file, as one line that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as e:
+        raise ValueError(f"{path}: cannot be read: {' '.join(str(e).split())}") from e
 
 
 def open_rows(path):
@@ -57,7 +68,8 @@ class Run:
         there = [f for f in files if self._only in (None, f) and (self.directory / f).exists()]
         if not there:
             return None
-        self._open.append(open_rows(self.directory / there[0]))
+        with reading(self.directory / there[0]):
+            self._open.append(open_rows(self.directory / there[0]))
         return self._open[-1]
 
     geffect = cached_property(lambda self: self._read("geffect.h5"))
@@ -116,7 +128,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            rows = [json.loads(line) for line in path.read_text().split("\n") if line]
             return [(r["prompt"], r["text"].strip() + ("" if r["stop"] == "eos" else " ...")) for r in rows]
         except (ValueError, KeyError) as e:
             raise ValueError(f"{path}: is not what `task: generate` writes: {e}") from e
