@@ -10,7 +10,7 @@ import pytest
 from conftest import PARTS, ROOT, command
 from unlearn_report import answers, look, page
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
-from unlearn_report.run import Run
+from unlearn_report.run import Run, open_runs
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,23 @@ def test_compare_has_the_numbers_of_the_files(runs):
 
 def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
+
+
+def test_directories_of_one_name_are_told_apart(runs, tmp_path):
+    here = tmp_path / "lr=5"
+    shutil.copytree(runs.taught, here / "taught", ignore=shutil.ignore_patterns("model"))
+    names = lambda *words: [r.name for r in open_runs([str(w) for w in words])]
+    assert names(here / "taught", runs.taught) == [f"{here}/taught", f"{runs.taught}"]
+    assert names(runs.taught, runs.taught / "train.h5", f"a={here}/taught") == ["taught", "taught", "a"]
+    assert names(f"taught={runs.single}", runs.taught) == ["taught", f"{runs.taught}"]
+    drawn = command("figures", here / "taught", runs.taught, "-o", tmp_path / "drawn").split()
+    assert len(set(drawn)) == len(drawn) == 2
+    assert "same name" in command("figures", f"a={runs.taught}", f"a={here}/taught", "-o", tmp_path / "drawn", status=1)
+
+
+def test_names_are_no_formulas_or_columns_of_a_table(runs):
+    assert command("compare", "--csv", f"+1={runs.plain}", f"@x={runs.single}").split("\n")[0].strip() == ",'+1,'@x"
+    assert command("compare", "--markdown", f"a|b={runs.plain}").startswith(r"|  | a\|b |")
 
 
 def test_compare_leaves_out_a_run_that_only_trained_and_says_so(runs, capsys):

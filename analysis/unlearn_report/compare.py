@@ -76,9 +76,15 @@ def print_text(rows):
 
 
 def print_markdown(rows):
-    print("| " + " | ".join(rows[0]) + " |\n|---" + "|---:" * (len(rows[0]) - 1) + "|")
+    line = lambda row: "| " + " | ".join(x.replace("|", r"\|") for x in row) + " |"
+    print(line(rows[0]) + "\n|---" + "|---:" * (len(rows[0]) - 1) + "|")
     for row in rows[1:]:
-        print("| " + " | ".join(row) + " |")
+        print(line(row))
+
+
+def cell(name):
+    """A name in a table that a spreadsheet must not take for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def add_arguments(parser):
@@ -101,6 +107,6 @@ def run(chosen):
         print()
     elif chosen.csv:
         names = grid(columns)
-        csv.writer(sys.stdout).writerows([names[0], *([r[0], *(v.get(r[0], "") for _, v in columns)] for r in names[1:])])
+        csv.writer(sys.stdout).writerows([map(cell, names[0]), *([cell(r[0]), *(v.get(r[0], "") for _, v in columns)] for r in names[1:])])
     else:
         (print_markdown if chosen.markdown else print_text)(grid(columns))

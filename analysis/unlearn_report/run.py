@@ -135,9 +135,11 @@ class Run:
 
 
 def open_runs(words):
-    """Runs of the words PATH or NAME=PATH."""
-    runs = []
-    for word in words:
-        name, _, path = word.rpartition("=")
-        runs.append(Run(path, name or None))
+    """Runs of the words PATH or NAME=PATH; directories of one name have their paths for names."""
+    given = [("", word) if "=" not in word or Path(word).exists() else word.split("=", 1) for word in words]
+    runs = [Run(path, name or None) for name, path in given]
+    places = [(r.name, r.directory.resolve()) for r in runs]
+    for (name, _), run, (own, place) in zip(given, runs, places):
+        if not name and any(other == own and there != place for other, there in places):
+            run.name = str(run.directory)
     return runs
