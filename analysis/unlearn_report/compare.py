@@ -34,9 +34,11 @@ def measured(run):
         return {}
     m = Measured(run)
     values = {"measured up to step": float(m.steps[-1])}
+    if m.end < len(m.steps) - 1:
+        values["stepped back to step"] = float(m.steps[m.end])
     of = " (sums over sequences)" if m.unit == UNIT["sequence_sum"] else ""  # rows of their own beside runs with means
     for name, risk in m.risk_value.items():
-        values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[-1])}
+        values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[m.end])}
     for row in m.sources():
         if row[0].kind == "regularizer" or row[0].source == m.objectives[0]:
             what = "objective" if row[0].kind == "objective" else row[0].source

@@ -54,10 +54,10 @@ def say(x):
 def in_short(m):
     """Sentences: what became of each risk, where effects are, what they cost."""
     out, run = [], m.run
-    where = f"between step {m.steps[0]} and step {m.steps[-1]}" if len(m.steps) > 1 else f"at step {m.steps[0]}"
+    where = f"between step {m.steps[0]} and step {m.steps[m.end]}" if len(m.steps) > 1 else f"at step {m.steps[0]}"
     for name, risk in m.risk_value.items():
         purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
-        first, last = risk[0], risk[-1]
+        first, last = risk[0], risk[m.end]
         change = f"goes from {say(first)} to <b>{say(last)} {m.unit}</b>" if len(m.steps) > 1 else f"is <b>{say(last)} {m.unit}</b>"
         known = m.unit == UNIT["token_mean"] and np.isfinite(last + first)
         likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
@@ -91,8 +91,7 @@ def facts(run):
     """Where the numbers come from."""
     a, rows = run.data.attrs, []
     last = int(run.data.step.values[-1]) if "step" in run.data.sizes and run.data.sizes["step"] else 0
-    state = "finished" if run.finished else "runs, or was stopped"
-    for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{state}; step {last}"),
+    for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{run.state}; step {last}"),
                         ("started", a.get("history", "")), ("program", f"unlearn {a.get('version', '')} ({a.get('git_commit', '')}), {a.get('precision', '')}"),
                         ("layout", a.get("layout", "")), ("risks are", f"{a.get('normalisation', '')}; gradients: {a.get('estimator', '')}" if run.geffect is not None else ""),
                         ("files", str(run.directory))):
