@@ -5,6 +5,7 @@
 # MPI starts any number of processes on few cores, as root too, and reports errors of the program alone.
 TOP=$(cd -P "$(dirname "$0")/.." && pwd) || exit 2 # not by the link
 case $PROGRAM in */*) PROGRAM=$(cd "$(dirname "$PROGRAM")" && pwd)/$(basename "$PROGRAM") ;; esac
+case $PYTHON in */*) [ ! -d "${PYTHON%/*}" ] || PYTHON=$(cd "${PYTHON%/*}" && pwd)/$(basename "$PYTHON") ;; esac
 if [ -e "$TOP/Makefile" ]; then
     cd "$TOP" || exit 2
     PROGRAM=${PROGRAM:-./unlearn} PYTHON=${PYTHON:-${VENV:-.venv}/bin/python}

@@ -3,6 +3,7 @@
 # forgotten and what was kept (docs/GUARD.md).
 #   sh inputs/guard.sh           after `make demo`, whose fine-tuned model it takes; about ten minutes on two cores
 # Results in outputs/guard/OBJECTIVE-ACTION. What is complete is not run again. NP processes (2); ONLY="NAME ..." for some.
+# Ends with status 1 where one of them has failed.
 . "$(dirname "$0")/env.sh"
 set -f
 NP=${NP:-2} OUT=${OUT:-outputs/guard}
@@ -36,17 +37,24 @@ one() {
         echo "$name: $(sed -n 's/^total \([0-9.]* s\).*/\1/p' "$OUT/$name/complete")"
     else
         echo "$name FAILED: $(grep error "$OUT/log" | head -n 1)"
+        status=1
     fi
 }
 
-echo "$objectives" | while read -r objective overrides; do
+status=0
+while read -r objective overrides; do
     test -n "$objective" || continue
-    echo "$actions" | while read -r action more; do
+    while read -r action more; do
         test -n "$action" || continue
         # shellcheck disable=SC2086
         one "$objective-$action" inputs/demo-unlearn.yaml geffect.every=2 $overrides $more
         one "$objective-$action/evaluation" inputs/demo-evaluate.yaml model.path="$OUT/$objective-$action/model"
-    done
-done
+    done <<END
+$actions
+END
+done <<END
+$objectives
+END
 one start/evaluation inputs/demo-evaluate.yaml model.path="$LEARNT"
-"$PYTHON" analysis/guard.py "$OUT"
+"$PYTHON" analysis/guard.py "$OUT" || status=1
+exit $status

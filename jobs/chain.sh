@@ -7,7 +7,9 @@
 # NAME, start it again. Keys count for every run. From the environment, beside what common.sh and experiment.sh take:
 #   OPTIONS   for sbatch, qsub or bsub: OPTIONS="--nodes=4 --account=physics"
 #   PYTHON    with analysis/'s packages (.venv/bin/python)
-# The runs stand in outputs/MODEL/SPLIT/chain.runs, a line each; the report is report.html beside it.
+# The runs stand in outputs/MODEL/SPLIT/chain-NUMBER.runs, a line each; the report is report.html beside it. Jobs read their line when
+# they start, long after other chains were submitted: the number is a checksum of the lines, so that no chain changes another's table,
+# and the same chain, started again, finds its own.
 set -u
 jobs=$(cd "$(dirname "$0")" && pwd)
 fail() {
@@ -46,7 +48,7 @@ lsf() { # its script comes in by standard input
 }
 submit() { # submit NAME LINE AFTER: a run of the table, or the report
     local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
-    export RUN=$out/chain.runs TASK=$2 UNLEARN_JOBS=$jobs RENEW=1
+    export RUN=$table TASK=$2 UNLEARN_JOBS=$jobs RENEW=1
     command="cd '$PWD' && bash '$jobs/report.sh' '$out' ${names[*]}"
     case $scheduler/$1 in
     slurm/report) slurm --output="$log" --wrap "$command" ;;
@@ -63,7 +65,9 @@ submit() { # submit NAME LINE AFTER: a run of the table, or the report
 
 # The table, then the jobs. id[NAME]: of the job that is to make it, empty where it is complete.
 runs=(finetune retrain retrain/evaluation "${names[@]}" "${names[@]/%//evaluation}")
-experiment "$model" "$split" "${runs[@]}" "${keys[@]}" >"$out/chain.runs" || exit
+lines=$(experiment "$model" "$split" "${runs[@]}" "${keys[@]}") || exit
+table=$out/chain-$(cksum <<<"$lines" | cut -d ' ' -f 1).runs
+echo "$lines" >"$table.new" && mv "$table.new" "$table" || exit # a job that starts now finds it whole
 declare -A id
 waits_for() {
     local before=() one list=
@@ -87,7 +91,7 @@ line=0
 for run in "${runs[@]}"; do
     line=$((line + 1))
     [ -z "${id[$run]+x}" ] || continue # it was asked for by name too
-    directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" "$out/chain.runs")
+    directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" <<<"$lines")
     id[$run]=
     if complete "$directory"; then echo "$run: complete"; else start "$run" $line; fi
 done

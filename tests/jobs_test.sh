@@ -126,7 +126,8 @@ chmod +x bin/bsub
 rm qsub.log
 chain() { OPTIONS=$OPTIONS bash "$here/jobs/chain.sh" "$@" >>log 2>&1; }
 OPTIONS="-P physics" chain pbs demo forget05 wga
-table=outputs/demo/forget05/chain.runs
+table=$(echo outputs/demo/forget05/chain-*.runs)
+cp "$table" first
 check "a chain in PBS" [ "$(sed 's/ -v .*jobs.pbs.sh//; s/ FIRST_JOB=$//' qsub.log)" = "-P physics -N unlearn-finetun RUN=$table TASK=1
 -P physics -N unlearn-retrain RUN=$table TASK=2
 -P physics -W depend=afterok:2.server:3.server -N unlearn-retrain RUN=$table TASK=3
@@ -135,6 +136,7 @@ check "a chain in PBS" [ "$(sed 's/ -v .*jobs.pbs.sh//; s/ FIRST_JOB=$//' qsub.l
 -P physics -W depend=afterok:6.server -N unlearn-report -j oe RUN=$table TASK=" ]
 rm qsub.log
 OPTIONS='' chain pbs demo forget05 @learn wga
+check "another chain has a table of its own" [ "$(grep -c "RUN=$table" qsub.log) $(cmp "$table" first 2>&1)" = "0 " ]
 check "what is asked for twice runs once" [ "$(wc -l <qsub.log) $(grep -c "unlearn-retrain .*TASK=2" qsub.log)" = "7 1" ]
 touch bsub.fails
 OPTIONS='' chain lsf demo forget05 wga
@@ -147,6 +149,7 @@ check "a chain in LSF" [ "$(cat bsub.log)" = "-J unlearn-finetune RUN=$table TAS
 -w done(1) -J unlearn-wga RUN=$table TASK=4
 -w done(4) && done(3) -J unlearn-wga-evaluation RUN=$table TASK=5
 -w done(5) -J unlearn-report RUN=$table TASK=" ]
+check "a chain that is started again has the table that it had" [ "$(echo outputs/demo/forget05/chain-*.runs | wc -w)" = 2 ]
 check "its last script makes the report" has 'jobs/report.sh.* .outputs/demo/forget05. wga$' script
 
 short="train.steps=2 evaluate.rows=2 evaluate.max_length=40"

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from conftest import PARTS, ROOT, command
-from unlearn_report import look
+from unlearn_report import answers, look, page
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
-from unlearn_report.run import Run
+from unlearn_report.run import Run, open_runs
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def test_a_layer_and_its_tensors_are_of_one_group():
     assert groups_of(layers) == ["embed", "shallow", "shallow", "middle", "middle", "deep", "deep", "lm", "lm"]
     tensors = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.layers.5.input_layernorm.weight", "model.norm.weight"]
     assert groups_of(tensors) == ["embed", "shallow", "deep", "lm"]
+    assert groups_of(["wte.weight", "transformer.wpe.weight", "h.0.ln_1.weight", "ln_f.weight"]) == ["embed", "embed", "shallow", "lm"]
 
 
 def test_share_of_the_changes_that_a_prediction_explains():
@@ -66,10 +67,65 @@ def test_a_row_that_was_not_committed_is_left_out(runs, tmp_path):
 
 def test_what_a_run_was(runs):
     run = Run(runs.everything)
-    assert run.recipe() == "npo (beta 0.5) + gd" and run.finished
+    assert run.recipe() == "npo (beta 0.5) + gd" and run.state == "finished"
     assert [run.meant(r) for r in ("unlearn", "retain", "world")] == ["forget", "retain", ""]
     first = json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])
     assert run.question("forget", 0) == first["question"] and run.question("forget", 10**6) == ""
+
+
+def test_what_was_trained_is_that_of_the_input(runs, tmp_path):
+    assert [Run(d).recipe() for d in (runs.taught, runs.single, runs.talk)] == ["fine-tuning", "", ""]
+    (tmp_path / "input.yaml").write_text("task: unlearn\nobjective:\n  name: npo\n  weight: 2\n  regularizer:  # added\n    - name: kl\n      weight: 5\n"
+                                         "      dual:\n        eps: 0\n    - name: gd\n      weight: 1\n      batch_size: auto\n  beta: 0.1  # own\n")
+    assert Run(tmp_path).recipe() == "npo (weight 2, beta 0.1) + kl (weight 5) + gd"  # of a run without geffect.h5
+
+
+@pytest.mark.parametrize("lines, label", [
+    ("task: unlearn\nobjective:\n  name: npo", "npo"), ("task: geffect\nobjective:\n  name: npo", "ga"), ("task: unlearn\nobjective:\n  name: po", "ga"),
+    ("task: unlearn\nobjective:\n  name: wga", "wga(alpha=2)")])
+def test_the_trained_objective_comes_first(runs, tmp_path, lines, label):
+    (tmp_path / "input.yaml").write_text(lines)
+    (tmp_path / "run.log").write_text("objective  wga(alpha=2) x 3 + gd\n")
+    run, data = Run(tmp_path), Run(runs.everything).geffect
+    labels = ["ga", "wga(alpha=20)", "wga(alpha=2)", "npo"]
+    run._read = lambda _: data.isel(objective=[1, 1, 1, 0]).assign_coords(objective=labels)
+    assert list(run.geffect.objective.values) == [label, *(x for x in labels if x != label)]
+    assert run.geffect.geffect[:, 0].equals(run.geffect.geffect.sel(objective=label)) and Measured(run).find("retain").source == label
+
+
+@pytest.mark.parametrize("key", ("held-out", '"held out: $5"'))
+def test_a_risk_of_any_name_has_its_own_meaning(tmp_path, key):
+    (tmp_path / "input.yaml").write_text(f"geffect:\n  risks:  # what\n    forgotten:\n      data: forget\n    {key}:\n      data: other.jsonl  # a file\n")
+    assert [Run(tmp_path).meant(r) for r in ("forgotten", key.strip('"'))] == ["forget", ""]
+
+
+@pytest.mark.parametrize("task, files, state", [
+    ("unlearn", {"run.finished": ""}, "finished"), ("unlearn", {"run.log": "memory of a process: planned 1 MB, peak 1 MB"}, "runs"),
+    ("geffect", {"run.log": "step 0\nmemory of a process: planned 1 MB, peak 1 MB\ntotal 1 s"}, "finished"),
+    ("geffect", {"run.log": "memory of a process: planned 1 MB, peak 1 MB", "run.lock": ""}, "runs"),
+    ("generate", {"run.log": "model\n"}, "runs"), ("evaluate", {}, "ended")])
+def test_a_run_is_finished_where_its_files_say_so(tmp_path, task, files, state):
+    for name, text in {"input.yaml": f"task: {task}\n", **files}.items():
+        (tmp_path / name).write_text(text)
+    run = Run(tmp_path)
+    assert run.state.split(",")[0] == state and run.finished == (state != "runs")
+
+
+def test_the_other_tasks_are_finished(runs):
+    assert [Run(d).state for d in (runs.single, runs.trajectory, runs.talk)] == ["finished"] * 3
+
+
+def test_the_end_is_the_model_that_a_guard_has_left(runs, tmp_path):
+    shutil.copytree(runs.plain, tmp_path / "stepped", ignore=shutil.ignore_patterns("model"))  # measured at 0, 2, 4
+    for left, row in ((4, 2), (3, 1)):
+        with h5py.File(tmp_path / "stepped/geffect.h5", "r+") as f:
+            f.require_dataset("guard_model", (3,), "f8")[:] = [np.nan, np.nan, left]
+            f["guard_model"].dims[0].attach_scale(f["step"])
+            risk = f["risk_value"][row, 0]
+        table = json.loads(command("compare", "--json", tmp_path / "stepped"))["stepped"]
+        assert table["risk unlearn (sums over sequences), last"] == risk and table.get("stepped back to step") == (2 if row == 1 else None)
+        assert f"{risk:.4g} at step {2 * row} (" in command("summary", "--brief", tmp_path / "stepped")
+        assert f"between step 0 and step {2 * row}" in page.in_short(Measured(Run(tmp_path / "stepped")))
 
 
 def test_settings_are_those_that_the_program_was_given(runs):
@@ -99,6 +155,23 @@ def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
 
 
+def test_directories_of_one_name_are_told_apart(runs, tmp_path):
+    here = tmp_path / "lr=5"
+    shutil.copytree(runs.taught, here / "taught", ignore=shutil.ignore_patterns("model"))
+    names = lambda *words: [r.name for r in open_runs([str(w) for w in words])]
+    assert names(here / "taught", runs.taught) == [f"{here}/taught", f"{runs.taught}"]
+    assert names(runs.taught, runs.taught / "train.h5", f"a={here}/taught") == ["taught", "taught", "a"]
+    assert names(f"taught={runs.single}", runs.taught) == ["taught", f"{runs.taught}"]
+    drawn = command("figures", here / "taught", runs.taught, "-o", tmp_path / "drawn").split()
+    assert len(set(drawn)) == len(drawn) == 2
+    assert "same name" in command("figures", f"a={runs.taught}", f"a={here}/taught", "-o", tmp_path / "drawn", status=1)
+
+
+def test_names_are_no_formulas_or_columns_of_a_table(runs):
+    assert command("compare", "--csv", f"+1={runs.plain}", f"@x={runs.single}").split("\n")[0].strip() == ",'+1,'@x"
+    assert command("compare", "--markdown", f"a|b={runs.plain}").startswith(r"|  | a\|b |")
+
+
 def test_compare_leaves_out_a_run_that_only_trained_and_says_so(runs, capsys):
     table = json.loads(command("compare", "--json", runs.everything, runs.taught))
     assert list(table) == [f"everything @{step}" for step in (0, 2, 4)]  # as without the other
@@ -115,6 +188,32 @@ def test_answers_stand_side_by_side(runs):
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3
     assert json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])["question"] in text
+
+
+@pytest.mark.parametrize("prompts, asked", [
+    (["Q\nA", "Q\nA"], ["Q A"] * 2), (["", ""], ["", ""]), (["Q\na\nA", "Q\nb\nA"], ["a", "b"]), (["a\nb", "a\nb\nb"], ["a b", "b"])])
+def test_questions_are_what_distinguishes_prompts(prompts, asked):
+    assert answers.questions(prompts) == asked
+
+
+def test_answers_may_hold_any_letter(tmp_path):
+    rows = [{"prompt": "Q", "text": f"a{c}b", "stop": "eos"} for c in "\u2028\u2029\x85"]
+    (tmp_path / "generations.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    assert Run(tmp_path).answers() == [("Q", r["text"]) for r in rows]
+
+
+@pytest.mark.parametrize("damage", ("truncated", "overwritten", "without a variable"))
+def test_a_damaged_file_is_named(runs, tmp_path, damage):
+    data = bytearray((runs.plain / "geffect.h5").read_bytes())
+    for at in range(4000, 20000, 40) if damage == "overwritten" else ():
+        data[at:at + 8] = b"overload"
+    (tmp_path / "geffect.h5").write_bytes(data[:len(data) // 2] if damage == "truncated" else data)
+    if damage == "without a variable":
+        with h5py.File(tmp_path / "geffect.h5", "r+") as f:
+            del f["risk_value"]
+    for words in (("summary",), ("compare",), ("report", "-o", tmp_path / "page.html")):
+        text = command(*words, tmp_path, status=1)
+        assert text.count("\n") == 1 and f"{tmp_path / 'geffect.h5'}: cannot be read: " in text, text
 
 
 def test_every_table_of_one_run(runs):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from conftest import COMMAND, PLAIN, ROOT, command, finish, start
 from PIL import Image
-from unlearn_report import page
+from unlearn_report import look, over_rows, over_steps, page, tokens
+from unlearn_report.effects import Measured
 from unlearn_report.run import Run, open_runs
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
@@ -86,14 +87,46 @@ def test_a_run_without_a_row_hides_no_other(runs, tmp_path):
         page.html([Run(tmp_path / "begun")])
 
 
-def test_text_of_files_is_text_in_the_page(runs, tmp_path):
-    shutil.copytree(runs.plain, tmp_path / "<b>&bad")
-    source = tmp_path / "<b>&bad/input.yaml"
-    hostile = tmp_path / "forget.jsonl"
-    hostile.write_text("".join(json.dumps({"question": "<script>alert(1)</script>", "answer": "a"}) + "\n" for _ in range(6)))
-    source.write_text(source.read_text().replace("inputs/demo/forget05.jsonl", str(hostile)))
-    text = page.html([Run(tmp_path / "<b>&bad")])
+QUESTIONS = ["<script>alert(1)</script>", "$x^2 \\equiv 1 \\pmod{5}$", "谁写的", "कौन", "$5 or $6 a copy?", "\\$"]
+
+
+@pytest.fixture
+def hostile(runs, tmp_path):
+    """The directory of a run with such questions, and such a name."""
+    directory, asked = tmp_path / "<b>&bad $a_$", tmp_path / "forget.jsonl"
+    shutil.copytree(runs.plain, directory, ignore=shutil.ignore_patterns("model"))
+    asked.write_text("".join(json.dumps({"question": q, "answer": "a"}) + "\n" for q in QUESTIONS))
+    source = directory / "input.yaml"
+    source.write_text(source.read_text().replace("inputs/demo/forget05.jsonl", str(asked)))
+    return directory
+
+
+def test_text_of_files_is_text_in_the_page(hostile, tmp_path):
+    command("report", hostile, "-o", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
     assert "&lt;script&gt;alert" in text and "<script" not in text and "<b>&bad" not in text
+    assert "<h3>&lt;b&gt;&amp;bad $a_$: the rows that do most" in text and "谁写的" in text
+
+
+def test_text_of_files_is_text_in_the_pictures(runs, hostile):
+    run = Run(hostile)
+    run.geffect = run.geffect.assign_coords(risk=["$\\pmod{5}$"])
+    m = Measured(run)
+    axes = look.compose(over_rows.instances(m)).axes[0]
+    assert {shown(t).split("  ")[1] for t in axes.texts} == set(QUESTIONS)
+    story = over_steps.story(m)
+    assert shown(look.alone(story.panels[0]).axes[0]._left_title) == "risk “$\\pmod{5}$”: other rows"
+    assert 'alt="risk “$\\pmod{5}$”: other rows"' in page.section(look.Picture("", "", "", story.panels[:1]))
+    given = tokens.Tokens(Run(runs.everything))
+    given.text = ["$x^$谁"] * len(given.text)
+    assert {shown(t) for t in look.compose(tokens.picture(given, top=1)).axes[0].texts} >= set("$x^谁")
+
+
+def shown(text):
+    """The letters that matplotlib draws of a text, which it must not take for a formula."""
+    letters, formula = text._preprocess_math(text.get_text())
+    assert not formula
+    return letters
 
 
 def test_pictures_beyond_the_limit_are_named(runs, monkeypatch):

@@ -5,12 +5,12 @@ from .run import open_runs
 def questions(prompts):
     """What distinguishes the prompts: without the lines with which all begin and all end, as a template's are."""
     lines = [p.replace("<|", "\n<|").split("\n") for p in prompts]
-    first = last = 0
-    while len({tuple(x[:first + 1]) for x in lines}) == 1 < len(lines):
+    first, last, shortest = 0, 0, min(map(len, lines), default=0)
+    while first < shortest and len({x[first] for x in lines}) == 1 < len(lines):
         first += 1
-    while len({tuple(x[-last - 1:]) for x in lines}) == 1 < len(lines):
+    while first + last < shortest and len({x[-last - 1] for x in lines}) == 1 < len(lines):
         last += 1
-    return [" ".join(x[first:len(x) - last]).strip() for x in lines]
+    return [" ".join(x[first:len(x) - last]).strip() or " ".join(x).strip() for x in lines]  # whole where nothing distinguishes it
 
 
 def side_by_side(runs):

@@ -34,9 +34,11 @@ def measured(run):
         return {}
     m = Measured(run)
     values = {"measured up to step": float(m.steps[-1])}
+    if m.end < len(m.steps) - 1:
+        values["stepped back to step"] = float(m.steps[m.end])
     of = " (sums over sequences)" if m.unit == UNIT["sequence_sum"] else ""  # rows of their own beside runs with means
     for name, risk in m.risk_value.items():
-        values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[-1])}
+        values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[m.end])}
     for row in m.sources():
         if row[0].kind == "regularizer" or row[0].source == m.objectives[0]:
             what = "objective" if row[0].kind == "objective" else row[0].source
@@ -76,9 +78,15 @@ def print_text(rows):
 
 
 def print_markdown(rows):
-    print("| " + " | ".join(rows[0]) + " |\n|---" + "|---:" * (len(rows[0]) - 1) + "|")
+    line = lambda row: "| " + " | ".join(x.replace("|", r"\|") for x in row) + " |"
+    print(line(rows[0]) + "\n|---" + "|---:" * (len(rows[0]) - 1) + "|")
     for row in rows[1:]:
-        print("| " + " | ".join(row) + " |")
+        print(line(row))
+
+
+def cell(name):
+    """A name in a table that a spreadsheet must not take for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def add_arguments(parser):
@@ -101,6 +109,6 @@ def run(chosen):
         print()
     elif chosen.csv:
         names = grid(columns)
-        csv.writer(sys.stdout).writerows([names[0], *([r[0], *(v.get(r[0], "") for _, v in columns)] for r in names[1:])])
+        csv.writer(sys.stdout).writerows([map(cell, names[0]), *([cell(r[0]), *(v.get(r[0], "") for _, v in columns)] for r in names[1:])])
     else:
         (print_markdown if chosen.markdown else print_text)(grid(columns))

@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 
+from .run import reading
+
 GROUPS = ("embed", "shallow", "middle", "deep", "lm")
 UNIT = {"token_mean": "nat per token", "sequence_sum": "nat per sequence"}  # of a risk, by the attribute normalisation
 MEANING = {"embed": "embedding", "shallow": "first third of the blocks", "middle": "second third",
            "deep": "last third", "lm": "final norm and output layer"}
 BLOCK = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)(?:\.|$)")
-EMBEDDING = re.compile(r"^embed$|(?:^|\.)(?:embed_tokens|embed_in|wte)\.")
+EMBEDDING = re.compile(r"^embed$|(?:^|\.)(?:embed_tokens|embed_in|wte|wpe)\.")
 
 
 def groups_of(layers):
@@ -55,8 +57,9 @@ class Change:
 
 
 class Measured:
-    """A run's effects: steps, risks, risk_value {risk: [step]} and its unit, effects: objectives first, then regularisers, each for
-    every risk; changes: one for each risk where the run had geffect.fidelity, else none."""
+    """A run's effects: steps, risks, risk_value {risk: [step]} and its unit, effects: objectives first, the trained one before the
+    others, then regularisers, each for every risk; changes: one for each risk where the run had geffect.fidelity, else none; end:
+    the row of the model that the run leaves."""
 
     def __init__(self, run):
         self.run, self.path, data = run, run.directory / "geffect.h5", run.geffect
@@ -64,10 +67,12 @@ class Measured:
             raise ValueError(f"{self.path}: holds no G-effects: give the directory of a run with geffect.every above 0")
         if not data.sizes["step"]:
             raise ValueError(f"{self.path}: nothing is measured yet: wait for the run's first measurement")
-        data.geffect.load()  # it is read in many ways
+        with reading(self.path):
+            data.geffect.load()  # it is read in many ways
         self.data, self.steps = data, data.step.values
         self.title, self.objectives, self.risks = data.attrs.get("title", ""), *(list(data[a].values) for a in ("objective", "risk"))
         self.risk_value = {r: data.risk_value.sel(risk=r).values for r in self.risks}
+        self.end = self._end()
         self.unit = UNIT[data.attrs.get("normalisation", "token_mean")]
         self.regularizers = [x.removeprefix("geffect_") for x in data if x.startswith("geffect_")]
         of = data.geffect.dot(data.instance_weight, "instance")
@@ -81,6 +86,11 @@ class Measured:
         names = ("predicted_change", "predicted_change_plain", "actual_change")
         self.changes = [Change(r, *(data[n].isel(risk=k).values for n in names)) for k, r in enumerate(self.risks)] \
             if all(n in data for n in names) else []
+
+    def _end(self):
+        """The last row, but where a guard has stepped back to an earlier state: that one's, or the last before it that was measured."""
+        left = self.data.guard_model.values[-1] if "guard_model" in self.data else np.nan
+        return int(np.searchsorted(self.steps, left, side="right")) - 1 if np.isfinite(left) else len(self.steps) - 1
 
     def find(self, risk, source=None):
         return next(e for e in self.effects if e.risk == risk and e.source == (source or self.objectives[0]))

@@ -1,10 +1,9 @@
 """All pictures that a run has the numbers for; `figures` draws each into a file."""
-import warnings
 from pathlib import Path
 
 from . import curvature, over_rows, over_steps, pairs, tokens
 from .effects import Measured
-from .look import save
+from .look import save, strictly
 
 
 def measured_runs(runs):
@@ -36,9 +35,11 @@ def draw(runs, directory, suffix, only=()):
     drawn += [(r, [p]) for r in runs if all(r is not m.run for m in measured) and (p := over_steps.training(r))]
     if not drawn:
         raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing is measured: give directories with a geffect.h5, or a train.h5")
-    for run, pictures in drawn:
-        place = Path(directory or run.directory / "figures")
-        paths += write(pictures, place / file_name(run.name) if directory and len(drawn) > 1 else place, suffix, only)
+    places = [Path(directory, file_name(r.name) if len(drawn) > 1 else "") if directory else r.directory / "figures" for r, _ in drawn]
+    if directory and len(set(places)) < len(places):
+        raise ValueError(f"{', '.join(r.name for r, _ in drawn)}: two of the same name would write the same files: name them, NAME=RUN")
+    for (_, pictures), place in zip(drawn, places):
+        paths += write(pictures, place, suffix, only)
     if len(measured) > 1:
         paths += write(of_several(measured), Path(directory or "figures"), suffix, only)
     if not paths:
@@ -71,6 +72,5 @@ def add_arguments(parser):
 
 
 def draw_chosen(runs, chosen):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
+    with strictly():
         return draw(runs, chosen.output, chosen.format, chosen.only)

@@ -3,6 +3,8 @@
 Colours are Okabe and Ito's, told apart with any colour vision; dashes, markers and hatches tell the same in grey."""
 import io
 import textwrap
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -47,6 +49,20 @@ class Picture:
     legend: list = field(default_factory=list)
 
 
+@contextmanager
+def strictly():
+    """A picture that matplotlib is not sure of is a fault here; a letter that its font has not is drawn as a box."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Glyph .* missing|Matplotlib currently does not support")
+        yield
+
+
+def as_text(text):
+    """A name or a question with its dollars, between which matplotlib would read a formula."""
+    return text.replace("$", r"\$")
+
+
 # -------------------------------------------------------------------------------------------------------------- lines
 def nth_line(k):
     """Colour, dash and marker of the k-th risk, objective or run."""
@@ -79,18 +95,18 @@ def line(axes, x, y, **style):
 
 
 def dress(axes, title, xlabel=None, ylabel=None):
-    axes.set_title(title, fontsize=9.5, loc="left")
+    axes.set_title(as_text(title), fontsize=9.5, loc="left")
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if xlabel:
-        axes.set_xlabel(xlabel, fontsize=8.5)
+        axes.set_xlabel(as_text(xlabel), fontsize=8.5)
     if xlabel == "step":
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if ylabel:
-        axes.set_ylabel(ylabel, fontsize=8.5)
+        axes.set_ylabel(as_text(ylabel), fontsize=8.5)
 
 
 # --------------------------------------------------------------------------------------------------------------- axes
@@ -178,7 +194,7 @@ def signed_map(axes, x, y, values, norm, label=None):
 
 def layer_ticks(axes, names):
     every = max(1, -(-len(names) // 18))
-    axes.set_yticks(range(0, len(names), every), [n.removeprefix("model.") for n in names[::every]], fontsize=7)
+    axes.set_yticks(range(0, len(names), every), [as_text(n.removeprefix("model.")) for n in names[::every]], fontsize=7)
 
 
 def map_height(names):
@@ -213,11 +229,12 @@ def compose(picture):
         for c, panel in enumerate(row):
             panel.draw(figure.add_subplot(grid[r, c]))
     if picture.legend:  # its title is the picture's: matplotlib would write both into the same place
-        figure.legend(*zip(*picture.legend), loc="outside upper left", ncols=min(per_row, len(picture.legend)), frameon=False, fontsize=8.5,
-                      title=picture.title, title_fontsize=11.5, alignment="left")
+        handles, labels = zip(*picture.legend)
+        figure.legend(handles, [as_text(x) for x in labels], loc="outside upper left", ncols=min(per_row, len(picture.legend)), frameon=False,
+                      fontsize=8.5, title=as_text(picture.title), title_fontsize=11.5, alignment="left")
     else:
-        figure.suptitle(picture.title, fontsize=11.5, x=0.01, ha="left")
-    figure.supxlabel(caption, fontsize=8, color="0.3", x=0.01, ha="left")
+        figure.suptitle(as_text(picture.title), fontsize=11.5, x=0.01, ha="left")
+    figure.supxlabel(as_text(caption), fontsize=8, color="0.3", x=0.01, ha="left")
     return figure
 
 
@@ -230,7 +247,7 @@ def alone(panel):
 def legend_entry(handle, label):
     """One entry of a legend by itself."""
     figure = Figure(figsize=(0.62 + 0.075 * len(label), 0.19))
-    figure.legend([handle], [label], loc="center left", frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0)
+    figure.legend([handle], [as_text(label)], loc="center left", frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0)
     return figure
 
 

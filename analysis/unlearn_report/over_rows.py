@@ -2,7 +2,7 @@
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from .look import COLOURS, MARKERS, WIDTH, Panel, Picture, columns_of, dress, finite, line, nth_legend, nth_line
+from .look import COLOURS, MARKERS, WIDTH, Panel, Picture, as_text, columns_of, dress, finite, line, nth_legend, nth_line
 
 BUCKETS = ("#9E9E9E", "#56B4E9", "#009E73", "#E69F00", "#D55E00")  # of weights, from small to large
 ROWS = 12  # in the ranking
@@ -147,8 +147,8 @@ def instances(m):
         for n, (row, e_u, e_r) in enumerate(rows):
             a.barh(n + 0.12, e_u, 0.24, color=COLOURS[0], hatch="////", edgecolor="white", linewidth=0)
             a.barh(n + 0.37, e_r, 0.24, color=COLOURS[1], linewidth=0)
-            a.text(0.0, n - 0.06, shorten(f"{row}  {m.run.question('forget', row)}", 100), transform=a.get_yaxis_transform(), fontsize=7.2,
-                   va="bottom", clip_on=False)
+            a.text(0.0, n - 0.06, as_text(shorten(f"{row}  {m.run.question('forget', row)}", 100)), transform=a.get_yaxis_transform(),
+                   fontsize=7.2, va="bottom", clip_on=False)
         a.axvline(0, color="0.35", linewidth=0.8)
         a.set_ylim(len(rows) - 0.35, -0.45)
         a.set_yticks([])

@@ -1,7 +1,6 @@
 """The report: one HTML page of one or several runs, pictures and style in it, without scripts."""
 import base64
 import time
-import warnings
 from html import escape
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from . import answers, compare, figures, over_rows, over_steps
 from .effects import MEANING, UNIT
-from .look import alone, legend_entry, png
+from .look import alone, legend_entry, png, strictly
 
 MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
 STYLE = (Path(__file__).parent / "page.css").read_text()
@@ -35,7 +34,7 @@ def section(picture):
     parts.append(f'<div class="panels" style="--n:{min(picture.columns, len(picture.panels))}">')
     for panel in picture.panels:
         figure = alone(panel)
-        parts.append(image(figure, figure.axes[0].get_title(loc="left") or picture.title))
+        parts.append(image(figure, figure.axes[0].get_title(loc="left").replace(r"\$", "$") or picture.title))
     return "".join(parts) + "</div></section>"
 
 
@@ -55,10 +54,10 @@ def say(x):
 def in_short(m):
     """Sentences: what became of each risk, where effects are, what they cost."""
     out, run = [], m.run
-    where = f"between step {m.steps[0]} and step {m.steps[-1]}" if len(m.steps) > 1 else f"at step {m.steps[0]}"
+    where = f"between step {m.steps[0]} and step {m.steps[m.end]}" if len(m.steps) > 1 else f"at step {m.steps[0]}"
     for name, risk in m.risk_value.items():
         purpose = {"forget": ", what must be <b>forgotten</b>", "retain": ", what must be <b>kept</b>"}.get(run.meant(name), "")
-        first, last = risk[0], risk[-1]
+        first, last = risk[0], risk[m.end]
         change = f"goes from {say(first)} to <b>{say(last)} {m.unit}</b>" if len(m.steps) > 1 else f"is <b>{say(last)} {m.unit}</b>"
         known = m.unit == UNIT["token_mean"] and np.isfinite(last + first)
         likely = f": a token has a likelihood of {100 * np.exp(-last):.2g} %" + \
@@ -92,8 +91,7 @@ def facts(run):
     """Where the numbers come from."""
     a, rows = run.data.attrs, []
     last = int(run.data.step.values[-1]) if "step" in run.data.sizes and run.data.sizes["step"] else 0
-    state = "finished" if run.finished else "runs, or was stopped"
-    for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{state}; step {last}"),
+    for name, value in (("trained", run.recipe()), ("model", a.get("model", "")), ("state", f"{run.state}; step {last}"),
                         ("started", a.get("history", "")), ("program", f"unlearn {a.get('version', '')} ({a.get('git_commit', '')}), {a.get('precision', '')}"),
                         ("layout", a.get("layout", "")), ("risks are", f"{a.get('normalisation', '')}; gradients: {a.get('estimator', '')}" if run.geffect is not None else ""),
                         ("files", str(run.directory))):
@@ -234,8 +232,7 @@ def add_arguments(parser):
 
 def draw_chosen(runs, chosen):
     going = chosen.follow and not all(r.finished for r in runs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a picture that matplotlib is not sure of is a fault here
+    with strictly():
         text = html(runs, max(5, chosen.every) if going else 0)
     path = Path(chosen.output)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ def picture(pairs, step=None, objective=None):
 def add_arguments(parser):
     parser.add_argument("run", metavar="[NAME=]RUN", help="output directory of a run, or its geffect.h5")
     parser.add_argument("--step", type=int, help="a measured step; without it the one that costs most")
-    parser.add_argument("--objective", help="without it the first one")
+    parser.add_argument("--objective", help="without it the one that was trained, or the first")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="forgotten rows (3)")
     parser.add_argument("--payers", type=int, default=5, metavar="N", help="rows that pay, of each (5)")
     parser.add_argument("--picture", metavar="FILE", help="also all pairs of the step as a PNG, PDF or SVG")

@@ -1,6 +1,8 @@
 """A run's directory, finished or not, as xarray data sets and what stands beside them: settings, questions, answers."""
 import json
 import re
+from collections import Counter
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -8,16 +10,27 @@ import numpy as np
 import xarray
 
 FILES = ("geffect", "tokens", "train", "evaluation")
+GOING = "runs, or was stopped"
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+SETTING = re.compile(rf"( *)(- )?([\w./+-]+|{QUOTED}):(?: ({QUOTED}|.*?))?(?:  # .*)?$")  # one line of an input.yaml
 
 
 def settings(path):
-    """{"data.forget.path": text} of an input.yaml that the program has written: one key a line, by indentation."""
-    found, above = {}, []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        key = re.match(r'( *)([\w.]+):(?: ("(?:[^"\\]|\\.)*"|.*?))?(?:  # .*)?$', line)
-        if key:
-            above[len(key[1]) // 2:] = [key[2]]
-            found[".".join(above)] = unquoted(key[3] or "")
+    """{"data.forget.path": text} of an input.yaml that the program has written: one key a line, by indentation; of a list by its
+    element's place, "objective.regularizer.0.name"."""
+    found, above, elements = {}, [], Counter()
+    for line in path.read_text().split("\n") if path.exists() else ():
+        if not (setting := SETTING.match(line)):
+            continue
+        indent, dash, key, value = setting.groups()
+        depth = len(indent) // 2
+        if dash:
+            where = ".".join(above[:depth])
+            above[depth:] = [str(elements[where])]
+            elements[where] += 1
+            depth += 1
+        above[depth:] = [unquoted(key)]
+        found[".".join(above)] = unquoted(value or "")
     return found
 
 
@@ -28,10 +41,31 @@ def unquoted(value):
     return json.loads(re.sub(r"\\(x[0-9a-f]{2}|.)", lambda m: f"\\u00{m[1][1:]}" if len(m[1]) == 3 else m[0], value))
 
 
+@contextmanager
+def reading(path):
+    """What the libraries say of a damaged file, as one line that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as e:
+        raise ValueError(f"{path}: cannot be read: {' '.join(str(e).split())}") from e
+
+
 def open_rows(path):
     """The rows that are complete: a run that writes, or was killed, may have one more, whose step is -1."""
     data = xarray.open_dataset(path, engine="h5netcdf")
     return data.isel(step=np.flatnonzero(data.step.values >= 0)) if "step" in data.dims else data
+
+
+def state(directory, task):
+    """finished, ended or GOING: a training run marks its end by a file, another task by the last lines of its log, when its lock is gone."""
+    if (directory / "run.finished").exists():
+        return "finished"
+    if task in (None, "unlearn", "finetune") or (directory / "run.lock").exists():
+        return GOING
+    log = directory / "run.log"
+    if not log.exists():
+        return "ended"  # well or not
+    return "finished" if re.search(r"^memory of a process: .* peak ", log.read_text(errors="replace"), re.M) else GOING
 
 
 class Run:
@@ -48,8 +82,8 @@ class Run:
             raise ValueError(f"{path}: is none of {', '.join(f + '.h5' for f in FILES)}: give the output directory of a run")
         self._only, self._open = path.name if path.is_file() else None, []
         self.settings = settings(self.directory / "input.yaml")
-        training = self.settings.get("task") in (None, "unlearn", "finetune")  # the other tasks leave no mark at their end
-        self.finished = (self.directory / "run.finished").exists() or not training and not (self.directory / "run.lock").exists()
+        self.state = state(self.directory, self.settings.get("task"))
+        self.finished = self.state != GOING
         self._texts = {}
 
     def _read(self, *files):
@@ -57,10 +91,20 @@ class Run:
         there = [f for f in files if self._only in (None, f) and (self.directory / f).exists()]
         if not there:
             return None
-        self._open.append(open_rows(self.directory / there[0]))
+        with reading(self.directory / there[0]):
+            self._open.append(open_rows(self.directory / there[0]))
         return self._open[-1]
 
-    geffect = cached_property(lambda self: self._read("geffect.h5"))
+    @cached_property
+    def geffect(self):
+        """With the objective that was trained as the first of the axis, wherever the input has it."""
+        data = self._read("geffect.h5")
+        if data is None or "objective" not in data.dims:
+            return data
+        labels = [str(o) for o in data.objective.values]
+        first = self.trained(labels) or labels[0]
+        return data if first == labels[0] else data.isel(objective=sorted(range(len(labels)), key=lambda j: labels[j] != first))
+
     tokens = cached_property(lambda self: self._read("tokens.h5"))
     train = cached_property(lambda self: self._read("train.h5"))
     evaluation = cached_property(lambda self: self._read("evaluation.h5", "evaluation/evaluation.h5"))  # the second as inputs/guard.sh leaves it
@@ -78,16 +122,35 @@ class Run:
         value = self.settings.get(key, "null")
         return default if value in ("null", "") else value
 
+    def trained(self, labels):
+        """The label of the trained objective among those that were measured; None where it is not known, or not measured."""
+        name = self.setting("objective.name") if self.settings.get("task") == "unlearn" else ""
+        same = [x for x in labels if x.partition("(")[0] == name]
+        if len(same) < 2:
+            return same[0] if same else None
+        log = self.directory / "run.log"  # which has its parameters, defaults included; the labels of a name that repeats have them too
+        said = re.search(r"^objective +(\w+\([^)]*)", log.read_text(errors="replace"), re.M) if log.exists() else None
+        return next((x for x in same if said and x.startswith((f"{said[1]})", f"{said[1]},"))), same[0])
+
     def recipe(self):
-        """What was trained, as "npo (beta 0.5) + gd", or fine-tuning; without input.yaml the objective's name alone."""
-        if self.settings.get("task") == "finetune":  # its input.yaml has an objective too, which it does not read
-            return "fine-tuning"
-        name = self.setting("objective.name") or (str(self.geffect.objective.values[0]) if self.geffect is not None else "")
-        parts = [f"{k.removeprefix('objective.')} {v}" for k, v in self.settings.items()
-                 if re.fullmatch(r"objective\.\w+", k) and k not in ("objective.name", "objective.weight", "objective.regularizer")
-                 and v not in ("null", "", "[]")]
-        regularizers = [] if self.geffect is None else [v.removeprefix("geffect_") for v in self.geffect if v.startswith("geffect_")]
-        return " + ".join([f"{name} ({', '.join(parts)})" if parts else name, *regularizers])
+        """What was trained, as "npo (beta 0.5) + kl (weight 5) + gd", or fine-tuning; "" of a task that trains nothing; without input.yaml
+        the names in geffect.h5."""
+        task = self.settings.get("task", "unlearn")
+        if task != "unlearn":  # its input.yaml has an objective too, which it does not read
+            return "fine-tuning" if task == "finetune" else ""
+        if self.setting("objective.name"):
+            return " + ".join([self._loss("objective"), *(self._loss(k.removesuffix(".name")) for k in self.settings
+                                                          if re.fullmatch(r"objective\.regularizer\.\d+\.name", k))])
+        if self.geffect is None or "objective" not in self.geffect:
+            return ""
+        return " + ".join([str(self.geffect.objective.values[0]), *(v.removeprefix("geffect_") for v in self.geffect if v.startswith("geffect_"))])
+
+    def _loss(self, key):
+        """The objective or regulariser under this key, with its own parameters, and its weight where that is not 1."""
+        own = {k.removeprefix(f"{key}."): v for k, v in self.settings.items() if re.fullmatch(rf"{re.escape(key)}\.\w+", k)}
+        parts = [f"{k} {v}" for k, v in own.items()
+                 if k not in ("name", "regularizer", "batch_size", "dual") and v not in ("null", "", "[]") and (k, v) != ("weight", "1")]
+        return f"{own['name']} ({', '.join(parts)})" if parts else own["name"]
 
     def meant(self, risk):
         """forget or retain: what the risk's rows are there for; "" where it reads a file of its own."""
@@ -116,16 +179,18 @@ class Run:
         if not path.exists():
             return None
         try:
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            rows = [json.loads(line) for line in path.read_text().split("\n") if line]
             return [(r["prompt"], r["text"].strip() + ("" if r["stop"] == "eos" else " ...")) for r in rows]
         except (ValueError, KeyError) as e:
             raise ValueError(f"{path}: is not what `task: generate` writes: {e}") from e
 
 
 def open_runs(words):
-    """Runs of the words PATH or NAME=PATH."""
-    runs = []
-    for word in words:
-        name, _, path = word.rpartition("=")
-        runs.append(Run(path, name or None))
+    """Runs of the words PATH or NAME=PATH; directories of one name have their paths for names."""
+    given = [("", word) if "=" not in word or Path(word).exists() else word.split("=", 1) for word in words]
+    runs = [Run(path, name or None) for name, path in given]
+    places = [(r.name, r.directory.resolve()) for r in runs]
+    for (name, _), run, (own, place) in zip(given, runs, places):
+        if not name and any(other == own and there != place for other, there in places):
+            run.name = str(run.directory)
     return runs

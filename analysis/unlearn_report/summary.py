@@ -33,7 +33,7 @@ def print_change(change, steps, every):
 def print_brief(run):
     """What a reader wants first: each risk before and after, the strongest moment of each effect."""
     for name, value in run.risk_value.items():
-        print(f"risk {name}: {value[0]:.4g} at step {run.steps[0]}, {value[-1]:.4g} at step {run.steps[-1]} ({run.unit})")
+        print(f"risk {name}: {value[0]:.4g} at step {run.steps[0]}, {value[run.end]:.4g} at step {run.steps[run.end]} ({run.unit})")
     for e in run.effects:
         peak = max(range(len(run.steps)), key=lambda t: abs(e.total[t]) if e.total[t] == e.total[t] else 0)
         parts = ", ".join(f"{g} {v[peak]:.3g}" for g, v in e.group.items())

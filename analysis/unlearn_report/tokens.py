@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from .look import SIGNED, WIDTH, Panel, Picture, columns_of, save
+from .look import SIGNED, WIDTH, Panel, Picture, as_text, columns_of, save
 from .run import open_runs
 
 LINE = 58  # characters of an answer on a line of a picture
@@ -149,7 +149,7 @@ def picture(tokens, at=None, top=5):
     def draw(k):
         def on(a):
             a.set(xlim=(-4, LINE), ylim=(height, -0.8))
-            a.set_title(f"effects of tokens on the risk “{tokens.risks[k]}”", fontsize=9.5, loc="left")
+            a.set_title(as_text(f"effects of tokens on the risk “{tokens.risks[k]}”"), fontsize=9.5, loc="left")
             a.axis("off")
             most = max(np.abs(tokens.effect[at, k, tokens.rows[i]]).max() for i in rows) or 1
             colour, y = ScalarMappable(Normalize(-most, most), SIGNED.reversed()), 0.0
@@ -175,7 +175,7 @@ def write_token(a, text, x, y, share, colour):
     if share < -0.05:
         a.plot([x + 0.1, x + len(text) - 0.1], [y + 0.38] * 2, color="black", linewidth=0.8)
     for c, letter in enumerate(text):
-        a.text(x + c + 0.5, y, letter, ha="center", va="center", fontsize=6.6, family="monospace", in_layout=False,
+        a.text(x + c + 0.5, y, as_text(letter), ha="center", va="center", fontsize=6.6, family="monospace", in_layout=False,
                color="white" if share > 0.45 else "black")
 
 
