@@ -6,6 +6,7 @@
 #   sh inputs/claims.sh demo           the demo's model and data: minutes a seed on two cores
 #   sh inputs/claims.sh stories260K    a real tiny model on TOFU's forget05; SHARED=DIR holds models/stories260K and data/tofu
 #   sh inputs/claims.sh smollm2        SmolLM2-135M-Instruct on TOFU's forget01: many hours; BASE=DIR made by `sh inputs/smollm2.sh base`
+#   sh inputs/claims.sh smollm2-forget05    the same on all 200 rows of forget05: one seed, five objectives, 40 minutes a run and core
 # What is complete is not run again: after an interruption, start it again; remove a directory to have its run again.
 #   OUT=DIR         results, by default outputs/claims/SETTING: finetune/, seed42/NAME/, seed42-x2/NAME/ ..., SETTING.csv
 #   SEEDS="42 ..."  orders of batches, and draws (retain rows of a regulariser, refusals, rmu's direction); one fine-tuned model
@@ -31,8 +32,14 @@ SETTING=${1:-demo} SHARED=${SHARED:-../shared}
 OUT=${OUT:-outputs/claims/$SETTING}
 export OUT
 LEARNT=$OUT/finetune
-BASE=${BASE:-outputs/smollm2-base} RATES=${RATES-0.5 2}
-test "$SETTING" != smollm2 || { SEEDS=${SEEDS:-42 43 44} MA=${MA-} BEYOND=${BEYOND-}; }
+BASE=${BASE:-outputs/smollm2-base}
+case $SETTING in
+smollm2) SEEDS=${SEEDS:-42 43 44} MA=${MA-} BEYOND=${BEYOND-} forget=forget01 retain=retain99 updates=12 every=2 ;;
+smollm2-forget05)
+    SEEDS=${SEEDS:-42} MA=${MA-} RATES=${RATES-} BEYOND=${BEYOND-} ONLY=${ONLY:-ga wga npo-1 tnpo po}
+    forget=forget05 retain=retain95 updates=62 every=5 ;;
+esac
+RATES=${RATES-0.5 2}
 SEEDS=${SEEDS:-42 43 44 45 46}
 MA=${MA-$SEEDS} BEYOND=${BEYOND-seen scores grid}
 first_seed=${SEEDS%% *}
@@ -66,21 +73,21 @@ stories260K) # 5 blocks; half the rows of forget05 and half the batch make the p
     evaluate="$evaluate evaluate.every=31 evaluate.sets.forget=$tofu/forget05.json evaluate.sets.retain=$tofu/retain95.json"
     test -d "$SHARED/models/stories260K" && test -d "$tofu" ||
         { echo "skipped: $SHARED/models/stories260K or $tofu is not there"; exit 77; } ;;
-smollm2) # 30 blocks; forget01 and the paper's batches: 12 updates of 16 rows, the first 2 warm-up; 200 rows to retain
+smollm2*) # 30 blocks; the paper's batches of 16 rows: with forget01 12 updates, the first 2 warm-up, with forget05 62, 12; 200 rows to retain
     tofu=$SHARED/data/tofu first=10 second=20 last=30 lr=
-    kept="data.max_length=256 data.retain.path=$tofu/retain99.json data.retain.rows=600 data.retain.held_out=400"
-    data="$kept data.forget.path=$tofu/forget01.json"
+    kept="data.max_length=256 data.retain.path=$tofu/$retain.json data.retain.rows=600 data.retain.held_out=400"
+    data="$kept data.forget.path=$tofu/$forget.json"
     learn="model.path=$BASE model.init=pretrained data.retain.held_out=0
         optimizer.lr=3e-4 train.epochs=6 train.batch_size=16 train.accumulation=1"
     finetune="inputs/demo-finetune.yaml $data $learn" retrain="inputs/demo-retrained.yaml $kept $learn"
-    seen="geffect.every=4" at_end="evaluate.every=12" length="data.max_length=256 evaluate.max_length=256"
-    sets="forget=$tofu/forget01 retain=$tofu/retain real_authors=$tofu/real_authors world_facts=$tofu/world_facts"
+    seen="geffect.every=4" at_end="evaluate.every=$updates" length="data.max_length=256 evaluate.max_length=256"
+    sets="forget=$tofu/$forget retain=$tofu/retain real_authors=$tofu/real_authors world_facts=$tofu/world_facts"
     perturbed=_perturbed.json
     common="$data data.idk.path=$tofu/idontknow.jsonl train.batch_size=4 train.accumulation=4
-        geffect.every=2 geffect.risks.retain.rows=60"
-    evaluate="$evaluate evaluate.every=12 evaluate.sets.forget=$tofu/forget01.json evaluate.sets.retain=$tofu/retain99.json"
+        geffect.every=$every geffect.risks.retain.rows=60"
+    evaluate="$evaluate evaluate.every=$updates evaluate.sets.forget=$tofu/$forget.json evaluate.sets.retain=$tofu/$retain.json"
     test -d "$BASE" && test -d "$tofu" || { echo "skipped: $BASE (sh inputs/smollm2.sh base) or $tofu is not there"; exit 77; } ;;
-*) echo "claims.sh: $SETTING: must be demo, stories260K or smollm2"; exit 2 ;;
+*) echo "claims.sh: $SETTING: must be demo, stories260K, smollm2 or smollm2-forget05"; exit 2 ;;
 esac
 scores="$length $scores"
 for set in $sets; do scores="$scores evaluate.sets.$set$perturbed"; done

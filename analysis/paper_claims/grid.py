@@ -20,7 +20,10 @@ CLAIMS = (c17, c18)
 
 def threshold(setting):
     """The mean probability of the forgotten answers under the model that never saw them."""
-    return setting.seeds(estimator="scores")[0]["retrained"]["probability_u"][-1]
+    found = [s.runs["retrained"] for s in setting.seeds(estimator="scores") if "retrained" in s.runs]
+    if not found:
+        raise KeyError("a retrained model, with its scores,")
+    return found[0]["probability_u"][-1]
 
 
 def candidates(setting, values):

@@ -11,6 +11,7 @@ from .verdict import SEEDS, answers, key, number, spread, told
 
 HERE = Path(__file__).resolve().parent
 ORDER = ("smollm2", "stories260K", "demo")
+BESIDE = ("smollm2-forget05",)  # with too few seeds and objectives for a column of the page: in the appendix
 MARKS = {"holds": "**holds**", "does not hold": "**does not hold**", "not decided": "*not decided*",
          "not measured": "*not measured*"}
 FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rate
@@ -21,6 +22,8 @@ FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rat
                     "100 rows of those trained on, after the 400 held out", "1e-3"),
     "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "40 + 600 rows of TOFU, 6 epochs, in bfloat16", "40 rows of forget01",
                 "12 updates of 16 rows, w = 2, effects every 2", "60 rows", "by the rule: 5e-4"),
+    "smollm2-forget05": ("that of smollm2", "200 + 600 rows of TOFU, 6 epochs, in bfloat16", "200 rows of forget05",
+                         "62 updates of 16 rows, w = 12, effects every 5", "60 rows", "by the rule: "),
 }
 
 
@@ -81,7 +84,7 @@ def ran(settings):
         seeds = lambda estimator: ", ".join(str(x.seed) for x in s.seeds(estimator=estimator)) or "none"
         rates = ", ".join(f"{float(r):g}x ({len(s.seeds(r)[0].runs)} runs)" for r in s.rates())
         rates = f"{rates}: seed {s.seeds()[0].seed}" if rates else "none"
-        for row, text in zip(rows, (*FACTS[s.name], seeds("full"), seeds("ma"), rates, f"{len(runs)}, {minutes:.0f} min")):
+        for row, text in zip(rows, (*FACTS.get(s.name, ["not known"] * 6), seeds("full"), seeds("ma"), rates, f"{len(runs)}, {minutes:.0f} min")):
             row.append(text)
     return markdown(["", *[s.name for s in settings]], rows)
 
@@ -163,10 +166,16 @@ def trade_offs(settings):
     return " ".join(texts), markdown(head, rows)
 
 
+def compared(settings):
+    """Those that have a column of the page."""
+    return [s for s in settings if s.name not in BESIDE]
+
+
 def values(settings):
     """The numbers of page.txt."""
-    return {"answer": counted(settings), "table": table(settings), "ran": ran(settings), "first_order": first_order(settings),
-            "trade_offs": trade_offs(settings)[0], "choice": unseen.choice(settings)}
+    side = compared(settings)
+    return {"answer": counted(settings), "table": table(side), "ran": ran(settings), "first_order": first_order(side),
+            "trade_offs": trade_offs(side)[0], "choice": unseen.choice(side)}
 
 
 # ---------------------------------------------------------------------------------------------------------- the appendix

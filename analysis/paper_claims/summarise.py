@@ -140,17 +140,19 @@ def quantities(run, estimator):
 
 def rows(directory):
     """(seed, rate, estimator, run, quantity, values) of every complete run below a directory of inputs/claims.sh."""
+    scored = 42  # the seed of the trainings that were scored, beside which the retrained model stands
     for complete in sorted(Path(directory).glob("seed*/*/complete")):
         run, group = complete.parent, GROUP.fullmatch(complete.parent.parent.name)
         if group:
             name, _, last = run.name.rpartition("-")
             name, estimator = (name, last) if last in BESIDE else (run.name, "full")
+            scored = int(group[1]) if estimator == "scores" else scored
             for quantity, values in (quantities(run, estimator) | seconds(complete)).items():
                 yield int(group[1]), group[2] or "1", estimator, name, quantity, values
     retrained = Path(directory) / "retrained-scores"
     if (retrained / "complete").exists():
         for quantity, values in scores(retrained, published=True).items():
-            yield 42, "1", "scores", "retrained", quantity, values
+            yield scored, "1", "scores", "retrained", quantity, values
 
 
 def write(directory, path):

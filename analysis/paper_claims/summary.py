@@ -60,7 +60,7 @@ class Seed:
 
     def __getitem__(self, name):
         if name not in self.runs:
-            raise KeyError(f"{name}" if self.estimator == "full" else f"{name} with moving averages")
+            raise KeyError(name + {"full": "", "ma": " with moving averages"}.get(self.estimator, f" ({self.estimator})"))
         return self.runs[name]
 
     def strength(self, name):
@@ -76,7 +76,10 @@ class Setting:
     def __init__(self, path):
         self.name, found = Path(path).stem, {}
         with open(path, newline="") as file:
-            for row in csv.DictReader(file):
+            rows = csv.DictReader(file)
+            if not {"seed", "rate", "estimator", "run", "quantity", "values"} <= set(rows.fieldnames or ()):
+                raise ValueError(f"{path}: is no summary file: make one with `paper-claims summarise`")
+            for row in rows:
                 key = (row["rate"], row["estimator"], int(row["seed"]))
                 seed = found.setdefault(key, Seed(key[2], key[0], key[1]))
                 curves = seed.runs.setdefault(row["run"], Curves(row["run"]))

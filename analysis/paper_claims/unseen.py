@@ -98,8 +98,8 @@ def scores(settings):
     rows = []
     for s in settings:
         for scored in s.seeds(estimator="scores")[:1]:
-            trained = next(seed for seed in s.seeds() if seed.seed == scored.seed)
-            sums = fidelity.predictors(trained)
+            trained = next((seed for seed in s.seeds() if seed.seed == scored.seed), None)
+            sums = fidelity.predictors(trained) if trained else {}
             names = sorted(set(sums) & set(scored.runs), key=lambda name: (sums[name][1], name))
             told = lambda name, end: [number(scored[name][q][end]) for q in SCORED] + [
                 number(trained[name][f"strength_{of}"][end]) for of in "ur"]

@@ -10,7 +10,7 @@ from paper_claims import beyond, claims, draw, fidelity, grid, page, summarise, 
 from paper_claims.claims import CLAIMS, part
 from paper_claims.summary import Curves, Setting
 
-COMMITTED = [p for p in (ROOT / "analysis/paper_claims" / f"{n}.csv" for n in page.ORDER) if p.exists()]
+COMMITTED = [p for p in (ROOT / "analysis/paper_claims" / f"{n}.csv" for n in page.ORDER + page.BESIDE) if p.exists()]
 
 
 # ------------------------------------------------------------------------------------------------------- the summary file
@@ -142,9 +142,17 @@ def test_the_pages_are_what_the_summary_files_say():
         assert (ROOT / "analysis" / name).read_text() == text, f"{name} is not of the summary files: analysis/paper-claims pages"
 
 
+def test_what_has_few_runs_stands_in_the_appendix(tmp_path):
+    few = tmp_path / f"{page.BESIDE[0]}.csv"
+    few.write_text("".join(x for x in open(ROOT / "analysis/paper_claims/demo.csv") if x.startswith(("seed", "42,1,full,ga,", "42,1,full,po,"))))
+    text = page.pages([Setting(ROOT / "analysis/paper_claims/demo.csv"), Setting(few)])
+    assert "|  | claim | demo |\n" in text["CLAIMS.md"] and f"On {few.stem}, of which 1 seed decides nothing" in text["CLAIMS.md"]
+    assert f"## {few.stem}\n" in text["CLAIMS_DETAILS.md"]
+
+
 def test_the_pictures_are_drawn(tmp_path):
     settings = [Setting(p) for p in COMMITTED]
-    for name, figure in (("trust", draw.trust(settings)), ("curves", draw.curves(settings[-1]))):
+    for name, figure in (("trust", draw.trust(page.compared(settings))), ("curves", draw.curves(settings[-1]))):
         draw.save(figure, tmp_path / f"{name}.png", 40)
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
 
@@ -190,6 +198,22 @@ def test_scores_stand_beside_the_effects_of_their_seed(tmp_path):
     assert "| 18 | 3 | 5 | 0.25 | 0 | 0.25" in table[3] and "| -42 | 3 | 5 |" in table[4]
     assert list(fidelity.published(setting)) == ["ga", "po"] and fidelity.published(setting)["po"][3] == pytest.approx(0.1)
     assert fidelity.utility(setting)["kl"][3] == 0.5
+
+
+def test_other_seeds_and_names_than_the_committed_ones(tmp_path):
+    """What begins with seed 7 has its retrained model and its grid; what has no training of the scored seed has no line of scores."""
+    lines = (ROOT / "analysis/paper_claims/demo.csv").read_text().splitlines()
+    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    mine.write_text("\n".join(["7," + x[3:] if x.startswith("42,") else x for x in lines]) + "\n")
+    of = Setting(mine)
+    assert list(grid.best(of)) == list(grid.VALUES) and "| mine |" in page.ran([of]) and "mine: ga" in unseen.scores([of])
+    other.write_text("\n".join(x for x in lines if not x.startswith("42,1,full")) + "\n")
+    assert unseen.scores([Setting(other)]) == "Not measured."
+    (tmp_path / "no.csv").write_text("# a page\n")
+    with pytest.raises(ValueError, match="is no summary file"):
+        Setting(tmp_path / "no.csv")
+    with pytest.raises(KeyError, match="retrained"):
+        grid.best(Setting(ROOT / "analysis/paper_claims/smollm2.csv"))
 
 
 def test_the_best_of_a_grid_has_forgotten_and_keeps_most():
