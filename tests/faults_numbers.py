@@ -88,6 +88,10 @@ def too_large(scene):
     done = start_with(d, (), before=limits(memory=3000 * MB)).wait()
     scene.ended("a model beyond ulimit -v", done, 3, "MB")
     scene.checks.check(not (d / "out").exists() or not list((d / "out").glob("*.h5")), "a model beyond ulimit -v: nothing is written")
+    done = start_with(d, ["--check"], before=limits(memory=3000 * MB)).wait()
+    if scene.ended("a check of a model beyond ulimit -v", done, 0):
+        scene.checks.check("\nmemory " in done.text and "\ndigest: none, for there is no room here" in done.text, "a check of a model beyond ulimit -v: the plan",
+                           done.text[-600:])
 
 
 @contextlib.contextmanager

@@ -214,6 +214,11 @@ static void yarn_mixes_frequencies_and_scales_what_rotates(void **state)
     s = shape_with("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"mscale\": 2.0, \"mscale_all_dim\": 0.5}}");
     assert_near(s->rotary_scale, (0.2 * log(4.0) + 1) / (0.05 * log(4.0) + 1), TOL);
     shape_free(s);
+    /* transformers: null is false, 0 is the default */
+    s = shape_with("{\"head_dim\": 8, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"truncate\": null,"
+                   " \"beta_fast\": 0, \"beta_slow\": 0, \"original_max_position_embeddings\": 64}}");
+    assert_near(s->frequency[1], 0.0255952, 1e-6);
+    shape_free(s);
 }
 
 /* Expected: rotary_frequencies() of the reference, with theta 500000 and heads of 8: the first is kept, the second mixed, the
@@ -325,6 +330,7 @@ static void what_would_change_the_numbers_is_refused_by_name(void **state)
     expect_refused("{\"use_bidirectional_attention\": true}", "use_bidirectional_attention: changes the numbers");
     expect_refused("{\"model_type\": \"gpt2\", \"scale_attn_weights\": false}",
                    "scale_attn_weights: changes the numbers");
+    expect_refused("{\"is_causal\": false}", "is_causal: changes the numbers");
     expect_refused("{\"scale_attn_by_inverse_layer_idx\": true}", "scale_attn_by_inverse_layer_idx: changes the numbers");
     expect_refused("{\"model_type\": \"gpt2\"}", "n_embd: is missing");
     expect_refused("{\"model_type\": \"stablelm\", \"head_dim\": 8, \"qk_layernorm\": true, \"num_hidden_layers\": 10000,"

@@ -134,6 +134,21 @@ static void a_process_keeps_the_keys_and_values_of_its_query_heads(void **state)
     shape_free(s);
 }
 
+static void the_largest_process_keeps_two_groups_keys_and_values(void **state)
+{
+    struct shape *s = shape_with("{\"num_key_value_heads\": 2}"); /* heads 0 1 | 2 3 | 4 5, groups 0 1 2 | 3 4 5 */
+    struct layout *most, *l;
+    assert_int_equal(layout_largest(s, 3, &most), OK);
+    assert_int_equal(most->kv_count, 2);
+    for (int t = 0; t < 3; t++) {
+        l = layout_of(s, t, 3);
+        assert_true(t == 1 ? l->size == most->size : l->size < most->size);
+        layout_free(l);
+    }
+    layout_free(most);
+    shape_free(s);
+}
+
 static void a_fused_tensor_is_regrouped_into_queries_keys_values(void **state)
 {
     struct shape *s = shape_with("{\"model_type\": \"gpt_neox\", \"hidden_size\": 48}");
@@ -308,6 +323,7 @@ int main(void)
         cmocka_unit_test(pieces_lie_in_their_tensor_and_make_up_the_local_rows),
         cmocka_unit_test(parameters_of_a_layer_stand_one_behind_the_other_in_order_of_role),
         cmocka_unit_test(a_process_keeps_the_keys_and_values_of_its_query_heads),
+        cmocka_unit_test(the_largest_process_keeps_two_groups_keys_and_values),
         cmocka_unit_test(a_fused_tensor_is_regrouped_into_queries_keys_values),
         cmocka_unit_test(parts_of_a_fused_tensor_may_stand_one_behind_the_other_and_matrices_transposed),
         cmocka_unit_test(parameters_of_one_tensor_have_its_name_and_their_rows_of_it),

@@ -32,8 +32,9 @@ struct answers { /* {0} is empty */
  *  finite. On failure `out` is empty.                                                          Collective over grid. */
 enum status generate(const struct grid *g, const struct layout *l, struct state *weights, const struct generation *how,
                      size_t n, const size_t *first, const int32_t *id, struct answers *out);
-/** Bytes that generate() allocates, without the answers; half: from weights in bfloat16, of which one thread reads.  Local. */
-size_t generate_bytes(const struct grid *g, const struct layout *l, bool half, const struct generation *how);
+/** Bytes that generate() allocates, without the answers; one: from weights that one thread alone reads, held in
+ *  bfloat16 or shared by data ranks.                                                                          Local. */
+size_t generate_bytes(const struct grid *g, const struct layout *l, bool one, const struct generation *how);
 void answers_free(struct answers *a);
 /** The text of an answer. Ids that the embedding has but the tokenizer does not know give no text.            Local. */
 enum status answer_text(const struct tokenizer *t, const int32_t *id, size_t n, struct text *out);

@@ -177,6 +177,7 @@ struct plan {
     size_t bytes_logits;              /* what they would be with all logits held besides */
     double logits_again; /* work of the head's products that are made again, the reference's too: of an update's */
     size_t bytes_part, bytes_shared; /* of a state that is shared; of the layers that are whole */
+    size_t bytes_copy;               /* of the reference's weights, if they were kept */
     size_t bytes_state, bytes_model, bytes_engine, bytes_values, bytes_buffers, bytes_base, bytes; /* of a process */
 };
 /** Sets data, tensor, shard and threads of p: as the input asks, or by rule. s NULL: nothing is trained.              Local. */
@@ -237,6 +238,8 @@ void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
 size_t plan_states(const struct plan *p);
 /** Whether this kind of states is held in bfloat16, where one does not share its memory with others. */
+/** Whether a copy of the reference may be held so: like the weights beside it, or of files that have all in bfloat16.       Local. */
+bool plan_reference_half(const struct inputs *in);
 bool plan_half(const struct inputs *in, const struct held *h);
 /** How many of n gradients for effects are held at a time. */
 size_t plan_at_once(const struct plan *p, size_t n);

@@ -52,6 +52,8 @@ struct layout {
 };
 /** tensor_size may be at most the number of heads; ERR_INPUT for a larger one names the layouts that work.    Local. */
 enum status layout_new(const struct shape *s, int tensor_rank, int tensor_size, struct layout **out);
+/** That of the tensor rank which holds most: key-value heads that two ranks' query heads need are held by both.       Local. */
+enum status layout_largest(const struct shape *s, int tensor_size, struct layout **out);
 void layout_free(struct layout *l);
 
 /* Of every layer each data rank has a part of the elements: of gradients it completes these, and it updates them. What it
@@ -63,7 +65,7 @@ enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
  *  data rank. ERR_MEMORY.                                                                                        Local. */
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead);
 /** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
-size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead);
+size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead, size_t gradients);
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
 /** The part of a data rank of a layer, in elements of a state.                                                  Local. */
 void layout_part(const struct layout *l, size_t layer, int data_rank, int data_size, size_t *first, size_t *count);

@@ -103,11 +103,11 @@ static struct decoding part_of(const struct decoding *d, size_t t, size_t n)
     return part;
 }
 
-size_t generate_bytes(const struct grid *g, const struct layout *l, bool half, const struct generation *how)
+size_t generate_bytes(const struct grid *g, const struct layout *l, bool one, const struct generation *how)
 {
     struct decoding d = {.grid = g, .layout = l, .how = how, .slots = how->slots};
     size_t bytes = 0;
-    for (size_t t = 0, n = threads_of(&d, half); t < n; t++) {
+    for (size_t t = 0, n = threads_of(&d, one); t < n; t++) {
         struct decoding part = part_of(&d, t, n);
         struct model_limits most = limits(&part);
         struct arena count;

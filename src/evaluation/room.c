@@ -66,7 +66,8 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     if (d->slots) {
         const struct generation how = decoding(in, e->longest_answered, d->slots);
         const bool half = !in->trains && in->config->precision == PRECISION_BFLOAT16;
-        d->bytes_apart += generate_bytes(&g, l, half, &how);
+        const bool shared = p->shard == SHARD_FULL && p->data > 1;
+        d->bytes_apart += generate_bytes(&g, l, half || shared, &how);
     }
     d->flops_evaluate = work(in, p, plan_products(l));
 }

@@ -109,13 +109,17 @@ static void limits(const struct inputs *in, struct plan *p)
 static enum status choose_reference(const struct inputs *in, struct timetable *s, const struct layout *l, struct plan *p)
 {
     const enum reference_as as = in->config->model.reference_as;
+    const struct held copy = {.half = plan_reference_half(in)};
     struct reference r = {0};
     enum status st = OK;
     if (!in->needs_distribution) return OK;
     TRY(reference_list(in, s, l, p->data, &r));
     /* if updates or measurements read it, they alone decide, so that an evaluation does not change their results */
+    p->bytes_copy =
+        p->shard == SHARD_FULL && p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
+    if (plan_half(in, &copy)) p->bytes_copy /= 2;
     p->copies =
-        as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_state);
+        as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_copy);
     p->bytes_values = r.bytes;
 done:
     reference_free(&r);
@@ -182,14 +186,16 @@ static size_t buffers(const struct inputs *in)
 
 void plan_share(const struct layout *l, struct plan *p)
 {
-    const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs; /* the reference's head too */
-    const size_t most = larger(2, larger(p->all.directions, p->all.tangents)) + again;     /* beside the weights */
+    const bool again = p->copies && p->model.logits && p->model.logits < p->model.outputs;  /* the reference's head too */
+    const size_t formed = p->all.objectives ? 1 + p->all.keep_tangents : 0;                 /* gradient, and direction */
+    const size_t most = larger(formed, larger(p->all.directions, p->all.tangents)) + again; /* beside the weights */
+    const size_t others = 1 + p->copies;                                                    /* than gradients */
     p->sharing = p->shard == SHARD_FULL ? SHARING_ALL : SHARING_MOMENTS;
     p->ahead = p->sharing == SHARING_ALL && plan_crosses(p, LINK_DATA);
     p->layers = p->sharing == SHARING_ALL ? 1 + most : p->all.moments ? 1 : 0;
     p->bytes_state = l->size * sizeof(real);
     p->bytes_part = p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
-    p->bytes_shared = layout_share_bytes(l, p->data, p->layers, p->ahead);
+    p->bytes_shared = layout_share_bytes(l, p->data, p->layers, p->ahead, p->all.states - smaller(p->all.states, others));
 }
 
 size_t plan_states(const struct plan *p)
@@ -413,7 +419,7 @@ enum status plan_sizes(const struct inputs *in, struct timetable *s, const struc
     assert(n_part <= MOST_PARTS);
     p->part = part, p->n_part = n_part;
     p->bytes_base = m->resident, p->room = m->room;
-    TRY(layout_new(in->shape, 0, p->tensor, &l));
+    TRY(layout_largest(in->shape, p->tensor, &l));
     p->bytes_state = l->size * sizeof(real);
     p->bytes_buffers = buffers(in) + comm_parts_bytes(p->data);
     TRY(choose_reference(in, s, l, p));

@@ -170,7 +170,7 @@ enum status plan_print(const struct inputs *in, const struct timetable *s, const
     if (in->needs_distribution)
         TRY(text_print(out,
                        "reference  %s: %.1f MB a process for its weights, %.1f for what it says of the rows to come\n",
-                       p->copies ? "a copy" : "values", mega(p->bytes_state), mega(p->bytes_values)));
+                       p->copies ? "a copy" : "values", mega(p->bytes_copy), mega(p->bytes_values)));
     for (size_t i = 0; i < p->n_part; i++)
         if (p->part[i]->print) TRY(p->part[i]->print(in, p, &p->demand[i], out));
     TRY(text_print(out, "work       %.3g Gflop an update, %.3g Gflop a measurement\n", p->all.flops_update / 1e9,

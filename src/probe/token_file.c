@@ -22,7 +22,7 @@ static const struct field table[] = {
      {"token"},
      FIELD_DOUBLE,
      "nat",
-     "the same under the reference; NaN where no objective needs it",
+     "the same under the reference; NaN where no objective needs it, and of refusals",
      "-log p(token | before; theta_o)"},
     {"instance",
      {"token"},

@@ -89,7 +89,7 @@ done:
 
 static double yarn_scale(double factor, double by) { return factor <= 1 ? 1 : 0.1 * by * log(factor) + 1; }
 
-/* Reads yarn's numbers; a key that is null or 0 counts as absent. */
+/* Reads yarn's numbers; one that is null or 0 counts as absent. truncate: null is false, as in transformers. */
 static enum status yarn_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
 {
     enum status st = OK;
@@ -101,9 +101,12 @@ static enum status yarn_read(const char *where, const json_t *config, const json
     r->scale =
         scale > 0 && all > 0 ? yarn_scale(r->factor, scale) / yarn_scale(r->factor, all) : yarn_scale(r->factor, 1);
     TRY(key_number(where, scaling, "attention_factor", FACTOR_LEAST, FACTOR_MOST, &r->scale));
-    TRY(key_number(where, scaling, "beta_fast", FACTOR_LEAST, FACTOR_MOST, &r->high));
-    TRY(key_number(where, scaling, "beta_slow", FACTOR_LEAST, FACTOR_MOST, &r->low));
+    TRY(key_number(where, scaling, "beta_fast", 0, FACTOR_MOST, &r->high));
+    TRY(key_number(where, scaling, "beta_slow", 0, FACTOR_MOST, &r->low));
+    if (r->high == 0) r->high = 32;
+    if (r->low == 0) r->low = 1;
     TRY(key_flag(where, scaling, "truncate", &r->whole_ramp));
+    if (json_is_null(json_object_get(scaling, "truncate"))) r->whole_ramp = false;
     TRY(original_read(where, config, scaling, r));
     if (!(r->theta > 1)) st = fail(ERR_INPUT, "%s: rope_theta: %g is not above 1; yarn needs it", where, r->theta);
 done:

@@ -53,6 +53,7 @@ static const struct {
     {"use_bidirectional_attention", NULL},
     {"add_cross_attention", NULL},
     {"scale_attn_weights", "true"},
+    {"is_causal", "true"},
     {"is_encoder_decoder", NULL},
     {"scale_attn_by_inverse_layer_idx", NULL},
     {"use_mrope", NULL},

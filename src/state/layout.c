@@ -309,6 +309,23 @@ done:
     return st;
 }
 
+enum status layout_largest(const struct shape *s, int tensor_size, struct layout **out)
+{
+    struct layout *l;
+    enum status st;
+    TRY(layout_new(s, 0, tensor_size, out));
+    for (int rank = 1; rank < tensor_size; rank++) {
+        TRY(layout_new(s, rank, tensor_size, &l));
+        if (l->size > (*out)->size) {
+            layout_free(*out);
+            *out = l;
+        } else
+            layout_free(l);
+    }
+done:
+    return st;
+}
+
 void layout_free(struct layout *l)
 {
     if (!l) return;

@@ -45,11 +45,12 @@ static void hold_size(const struct layout *l, bool ahead, size_t size[2])
     size[1] = ahead ? longest(l, 1, l->shape->blocks + 2) : 0;
 }
 
-size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead)
+size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead, size_t gradients)
 {
     size_t size[2];
     hold_size(l, ahead, size);
-    return data_size > 1 ? (most * (size[0] + size[1]) + layout_shared_rows(l)) * sizeof(real) : 0;
+    return (data_size > 1 ? most * (size[0] + size[1]) + layout_shared_rows(l) : gradients * layout_shared_rows(l)) *
+           sizeof(real);
 }
 
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead)

@@ -28,8 +28,7 @@ static void demand(const struct inputs *in, const struct timetable *t, const str
                    struct demand *d)
 {
     demand_held(d, (struct held){"weights", 1, AT_EFFECTS, N_MOMENT, .half = !in->trains});
-    if (p->copies)
-        demand_held(d, (struct held){"reference", 1, AT_EFFECTS, N_MOMENT, .half = !in->trains || in->half_reference});
+    if (p->copies) demand_held(d, (struct held){"reference", 1, AT_EFFECTS, N_MOMENT, .half = plan_reference_half(in)});
     d->rows = in->forget ? in->forget->n_row : 0; /* for the reference's nll */
     d->bytes = bytes_reference(in) + bytes_sets(in);
 }

@@ -1,6 +1,7 @@
 /* --check: what would be done. The resolved input comes first, since it is long; what it comes to is at the end, where a
  * terminal shows it. */
 #include "unlearn/task_priv.h"
+#include "unlearn/weights.h"
 #include <math.h>
 
 /* A node of this machine, or of one that the input describes. */
@@ -117,6 +118,8 @@ enum status check_print(const struct inputs *in, struct timetable *s, const stru
                         const struct plan *p, const struct text *plan)
 {
     const bool other = m && m->processes != world->size; /* another job: there may be no room for its weights here */
+    const size_t whole = p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state;
+    const bool hashes = !other && whole + WEIGHTS_READ_BYTES < least_room(world); /* the digest needs the weights */
     struct text echo = {0}, measured = {0};
     uint64_t weights, reference;
     enum status st;
@@ -126,7 +129,7 @@ enum status check_print(const struct inputs *in, struct timetable *s, const stru
         log_warn("%s", fail_message());
         fail_clear();
     }
-    if (!other) TRY(subject_hashes(in, p, &weights, &reference));
+    if (hashes) TRY(subject_hashes(in, p, &weights, &reference));
     log_info("%s\nwhat it comes to:\n", echo.data);
     log_info("%.*s", (int)(plan->data[plan->n - 1] == '\n' ? plan->n - 1 : plan->n), plan->data);
     log_info("end tokens %s", in->ends.said);
@@ -136,6 +139,8 @@ enum status check_print(const struct inputs *in, struct timetable *s, const stru
     TRY(log_close()); /* warnings come before the digest, which is the last line */
     if (other)
         log_info("digest: none, for plan.processes describes another job than this one of %d", world->size);
+    else if (!hashes)
+        log_info("digest: none, for there is no room here for the weights, %.1f MB a process", (double)whole / 1e6);
     else
         log_info("digest: %016llx", (unsigned long long)plan_digest(in, measured.data, weights, reference));
 done:
