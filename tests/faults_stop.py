@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 
-from faults_scene import LIMIT, STEPS, far, numbers, start_with, sweep
+from faults_scene import LIMIT, STEPS, far, numbers, settings, start_with, sweep
 
 USR1 = signal.SIGUSR1
 
@@ -268,15 +268,17 @@ def refused(scene):
     what = "a restart that is refused"
     d = scene.new(what)
     constant = {"optimizer": {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}}
-    if not scene.ended(what, start_with(d, ["train.steps=2"], changes=constant).wait(), 0):
+    tokens = {"geffect": {**settings()["geffect"], "tokens": True}}
+    if not scene.ended(what, start_with(d, ["train.steps=2"], changes=constant | tokens).wait(), 0):
         return
-    os.rename(d / "out/train.h5", d / "train.h5")
     left = lambda: {str(p.relative_to(d)): p.read_bytes() for p in (d / "out").rglob("*") if p.is_file() and p.name != "run.log"}
-    before = left()
-    scene.ended(what, start_with(d, ["--restart", "train.steps=3"]).wait(), 1, "train.h5", "put the file of that run back")
-    after = left()
-    scene.checks.check(before == after, f"{what}: nothing has changed", str([n for n in {*before, *after} if before.get(n) != after.get(n)]))
-    os.rename(d / "train.h5", d / "out/train.h5")
+    for name in ("train.h5", "tokens.h5"):
+        os.rename(d / "out" / name, d / name)
+        before = left()
+        scene.ended(f"{what}: {name}", start_with(d, ["--restart", "train.steps=3"]).wait(), 1, name, "put the file of that run back")
+        after = left()
+        scene.checks.check(before == after, f"{what}: {name}: nothing has changed", str([n for n in {*before, *after} if before.get(n) != after.get(n)]))
+        os.rename(d / name, d / "out" / name)
     scene.ended(f"{what}: with its file again", start_with(d, ["--restart", "train.steps=3"]).wait(), 0)
 
 

@@ -180,6 +180,9 @@ def spared(checks, place):
         for options in (["--overwrite"], ["--check"], [], ["--check", "--overwrite"]):
             done = place.start(directory, None, options, what if isinstance(what, str) else "my.yaml")
             text = done.stderr.strip().splitlines()
+            if name.startswith("input") and "--check" in options:  # what an earlier run left reads back to the same
+                checks.check(done.returncode == 0, f"{name} {options}", done.stderr)
+                continue
             checks.check(done.returncode == 1 and len(text) == 1 and text[0].startswith("unlearn: error: ") and
                          all(n in text[0] for n in named) and "choose another output.directory" in text[0],
                          f"{name} {options}", f"{done.returncode} {done.stderr}")

@@ -23,7 +23,7 @@ FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rat
     "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "40 + 600 rows of TOFU, 6 epochs, in bfloat16", "40 rows of forget01",
                 "12 updates of 16 rows, w = 2, effects every 2", "60 rows", "by the rule: 5e-4"),
     "smollm2-forget05": ("that of smollm2", "200 + 600 rows of TOFU, 6 epochs, in bfloat16", "200 rows of forget05",
-                         "62 updates of 16 rows, w = 12, effects every 5", "60 rows", "by the rule: "),
+                         "62 updates of 16 rows, w = 12, effects every 5", "60 rows", "by the rule"),
 }
 
 

@@ -237,9 +237,9 @@ double plan_products(const struct layout *l);
 void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */
 size_t plan_states(const struct plan *p);
-/** Whether this kind of states is held in bfloat16, where one does not share its memory with others. */
 /** Whether a copy of the reference may be held so: like the weights beside it, or of files that have all in bfloat16.       Local. */
 bool plan_reference_half(const struct inputs *in);
+/** Whether this kind of states is held in bfloat16, where one does not share its memory with others. */
 bool plan_half(const struct inputs *in, const struct held *h);
 /** How many of n gradients for effects are held at a time. */
 size_t plan_at_once(const struct plan *p, size_t n);

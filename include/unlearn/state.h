@@ -64,7 +64,8 @@ enum sharing_of { SHARING_MOMENTS, SHARING_ALL };
  *  at a time; ahead: another block of each is gathered before its use, or summed behind it. Nothing happens where there is one
  *  data rank. ERR_MEMORY.                                                                                        Local. */
 enum status layout_share(struct layout *l, const struct grid *g, enum sharing_of what, size_t most, bool ahead);
-/** Bytes that layout_share() takes; reals of a data rank's part of all layers.                                  Local. */
+/** Bytes that layout_share() takes, or with one data rank state_reduce() of so many gradients; reals of a data rank's part of
+ *  all layers.                                                                                                  Local. */
 size_t layout_share_bytes(const struct layout *l, int data_size, size_t most, bool ahead, size_t gradients);
 size_t layout_part_size(const struct layout *l, int data_rank, int data_size);
 /** The part of a data rank of a layer, in elements of a state.                                                  Local. */

@@ -182,7 +182,7 @@ const struct row config_table[] = {
     {"optimizer.warmup_steps", COUNT, AT(optimizer.warmup_steps), "auto", .help = "auto: one epoch", RANGE(0, UPDATES),
      ALSO_AUTO},
     {"optimizer.storage", CHOICE, AT(optimizer.storage), "float32",
-     .help = "of its moments and of the update's gradient; bfloat16: half the memory, moments rounded at random",
+     .help = "of its moments and of the update's gradient; bfloat16: half the memory, rounded at random",
      .choices = "float32|bfloat16"},
     {"optimizer.clip", NUMBER, AT(optimizer.clip), "0", .help = "largest norm of a gradient; 0: any", FROM(0)},
 

@@ -275,6 +275,7 @@ void state_copy(const struct state *from, struct state *to)
 void state_add(struct state *s, real factor, const struct state *x)
 {
     assert(s->size == x->size);
+    half_turn = 0; /* not that of what was measured last: measuring does not change what is trained */
     held_add(s->size, factor, all_of(x), all_of(s));
 }
 

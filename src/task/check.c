@@ -118,8 +118,10 @@ enum status check_print(const struct inputs *in, struct timetable *s, const stru
                         const struct plan *p, const struct text *plan)
 {
     const bool other = m && m->processes != world->size; /* another job: there may be no room for its weights here */
-    const size_t whole = p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state;
-    const bool hashes = !other && whole + WEIGHTS_READ_BYTES < least_room(world); /* the digest needs the weights */
+    const size_t whole =
+        (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) / (plan_half(in, plan_held(p, "weights")) ? 2 : 1);
+    const size_t taken = p->bytes_base + whole + p->bytes_shared + WEIGHTS_READ_BYTES; /* the digest needs the weights */
+    const bool hashes = !other && taken < least_room(world);
     struct text echo = {0}, measured = {0};
     uint64_t weights, reference;
     enum status st;

@@ -104,6 +104,7 @@ static enum status all_continue(const struct run *r)
         const char *name;
         size_t rows;
     } file[] = {{r->measurement, "geffect.h5", rows->geffect},
+                {r->measurement && r->in->config->geffect.tokens != TOKENS_FALSE, "tokens.h5", rows->geffect},
                 {r->evaluation, "evaluation.h5", rows->evaluation},
                 {r->training, "train.h5", rows->train}};
     char *path = NULL;

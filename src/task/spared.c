@@ -53,8 +53,8 @@ done:
 
 enum status inputs_spared(const struct options *o, const struct config *c)
 {
-    enum status st;
-    TRY(spare(c, o->input, "the input file"));
+    enum status st = OK;
+    if (!o->check) TRY(spare(c, o->input, "the input file")); /* that of an earlier run reads back to the same */
     TRY(spare_models(c));
     TRY(spare_directions(c));
     TRY(spare_data(c));

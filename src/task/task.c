@@ -238,7 +238,7 @@ enum status task_run(const struct options *o)
     TRY(grid_new(parallel_job_size(), 1, &world));
     TRY(log_open(NULL, world->rank != 0));
     TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
-    if (!o->check) TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
+    TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
     TRY(grid_agree(world, check_restart(o, in)));
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));
