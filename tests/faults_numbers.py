@@ -272,7 +272,8 @@ def cases(scene, everything):
     yield "NaN on rank 1", lambda: spoilt(scene, 500, 2, 1)
     yield "no memory", lambda: no_memory(scene, 40, "unlearn")
     yield "memory limit", lambda: memory_limit(scene, 512)
-    yield "memory limit, threads", lambda: memory_limit(scene, 900, ("parallel.threads=8", "train.steps=1"))
+    yield "memory limit, threads", lambda: scene.ended("ulimit -v of 900 MB, 8 threads", start_with(
+        scene.new("limit of threads"), ["parallel.threads=8"], before=limits(memory=900 * MB)).wait(30), 3, "1152 MB", "8 threads")
     for megabytes in (350, 420):
         yield f"memory limit {megabytes}, generate", lambda m=megabytes: memory_limit(scene, m, ("task=generate", "generate.prompt=who"), 400)
     if not everything:
