@@ -233,6 +233,8 @@ uint64_t plan_digest(const struct inputs *in, const char *measured, uint64_t wei
 double plan_reference(const struct plan *p, const struct objective *o);
 /** Number of parameters that every token is multiplied by: all but the input embedding. */
 double plan_products(const struct layout *l);
+/** Whether data ranks share all states of the layout that p has.                                                  Local. */
+bool plan_shares_all(const struct plan *p);
 /** What the data ranks share - the moments always, all states where that is asked for - from p->all.                Local. */
 void plan_share(const struct layout *l, struct plan *p);
 /** Bytes of all states of a process, and of the layers of shared ones that are whole at a time. */

@@ -66,8 +66,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     if (d->slots) {
         const struct generation how = decoding(in, e->longest_answered, d->slots);
         const bool half = !in->trains && in->config->precision == PRECISION_BFLOAT16;
-        const bool shared = p->shard == SHARD_FULL && p->data > 1;
-        d->bytes_apart += generate_bytes(&g, l, half || shared, &how);
+        d->bytes_apart += generate_bytes(&g, l, half || plan_shares_all(p), &how);
     }
     d->flops_evaluate = work(in, p, plan_products(l));
 }

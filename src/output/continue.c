@@ -144,6 +144,20 @@ static void put_back(const char *path, const char *before)
     if (rename(before, path) && errno == ENOENT) unlink(path);
 }
 
+/* Opens the old file and counts its rows; s->id is none where there is no file, which is all right if no rows are missed. */
+static enum status source_read(struct source *s, int64_t step, size_t rows, int64_t **steps)
+{
+    struct stat exists;
+    enum status st = OK;
+    if (!lstat(s->path, &exists)) {
+        TRY(source_open(s));
+        TRY(count_rows(s, step, steps));
+    }
+    if (s->rows < rows) st = too_few(s->name, s->rows, rows);
+done:
+    return st;
+}
+
 enum status file_continues(const char *path, int64_t step, size_t rows)
 {
     struct text before = {0};
@@ -153,11 +167,7 @@ enum status file_continues(const char *path, int64_t step, size_t rows)
     enum status st;
     TRY(before_path(path, &before));
     s.path = lstat(before.data, &exists) ? path : before.data;
-    if (!lstat(s.path, &exists)) {
-        TRY(source_open(&s));
-        TRY(count_rows(&s, step, &steps));
-    }
-    if (s.rows < rows) st = too_few(path, s.rows, rows);
+    st = source_read(&s, step, rows, &steps);
 done:
     if (s.id >= 0) H5Fclose(s.id);
     free(steps);
@@ -168,19 +178,13 @@ done:
 enum status file_continue(struct file *f, int64_t step, size_t rows)
 {
     struct text before = {0};
-    struct source s = {.id = H5I_INVALID_HID};
-    struct stat exists;
+    struct source s = {.name = f->path, .id = H5I_INVALID_HID};
     int64_t *steps = NULL;
     enum status st;
     TRY(before_path(f->path, &before));
-    s.path = before.data, s.name = f->path;
-    if (lstat(before.data, &exists)) { /* nothing of this kind was written */
-        if (rows) st = too_few(f->path, 0, rows);
-        goto done;
-    }
-    TRY(source_open(&s));
-    TRY(count_rows(&s, step, &steps));
-    if (s.rows < rows) TRY(too_few(f->path, s.rows, rows));
+    s.path = before.data;
+    TRY(source_read(&s, step, rows, &steps));
+    if (s.id < 0) goto done; /* nothing of this kind was written */
     TRY(take_rows(f, &s, steps));
     H5Fclose(s.id), s.id = H5I_INVALID_HID;
     if (unlink(before.data)) st = fail(ERR_IO, "%s: cannot be removed: %s", before.data, strerror(errno));

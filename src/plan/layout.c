@@ -81,7 +81,7 @@ bool plan_can_share(const struct inputs *in) { return !head_in_two_layers(in->sh
 static enum status check_head(const struct inputs *in, const struct plan *p)
 {
     const struct config *c = in->config;
-    const bool shared = p->shard == SHARD_FULL && p->data > 1;
+    const bool shared = plan_shares_all(p);
     const char *key = shared ? "parallel.shard" : "precision";
     const struct place place = config_place(c, key);
     if (!head_in_two_layers(in->shape) || (!shared && c->precision != PRECISION_BFLOAT16)) return OK;

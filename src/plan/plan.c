@@ -115,8 +115,7 @@ static enum status choose_reference(const struct inputs *in, struct timetable *s
     if (!in->needs_distribution) return OK;
     TRY(reference_list(in, s, l, p->data, &r));
     /* if updates or measurements read it, they alone decide, so that an evaluation does not change their results */
-    p->bytes_copy =
-        p->shard == SHARD_FULL && p->data > 1 ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
+    p->bytes_copy = plan_shares_all(p) ? layout_part_size(l, 0, p->data) * sizeof(real) : p->bytes_state;
     if (plan_half(in, &copy)) p->bytes_copy /= 2;
     p->copies =
         as == REFERENCE_WEIGHTS || (as == REFERENCE_AUTO && (r.bytes_run ? r.bytes_run : r.bytes) > p->bytes_copy);

@@ -72,6 +72,8 @@ static size_t first_free(const struct home *list, size_t n, enum moment from)
     return at;
 }
 
+bool plan_shares_all(const struct plan *p) { return p->shard == SHARD_FULL && p->data > 1; }
+
 bool plan_reference_half(const struct inputs *in) { return !in->trains || in->half_reference; }
 
 bool plan_half(const struct inputs *in, const struct held *h)

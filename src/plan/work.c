@@ -131,7 +131,7 @@ static double touched(const struct counter *k, const struct call *c, const struc
 }
 
 /* With shard: full every state is held as parts. */
-static bool shares_all(const struct counter *k) { return k->plan->shard == SHARD_FULL && k->plan->data > 1; }
+static bool shares_all(const struct counter *k) { return plan_shares_all(k->plan); }
 
 /* A state goes once around the data ranks, which is half of its sum over them: to gather it from parts, or to sum each part. */
 static void add_exchange(const struct counter *k, double times, struct work *w)

@@ -122,9 +122,8 @@ json_t *manifest_layout(const struct plan *p)
 {
     return json_pack("{s:i, s:i, s:i, s:I, s:s, s:s*, s:s*, s:s*, s:s*}", "data", p->data, "tensor", p->tensor, "threads",
                      p->threads, "tokens", (json_int_t)p->tokens, "library", math_library(), "products",
-                     math_products_now() == BY_BLAS ? NULL : math_onednn(), "shard",
-                     p->sharing == SHARING_ALL && p->data > 1 ? "full" : NULL, "risks", p->in_turn ? "in_turn" : NULL,
-                     "regularizers", p->apart ? NULL : "together");
+                     math_products_now() == BY_BLAS ? NULL : math_onednn(), "shard", plan_shares_all(p) ? "full" : NULL,
+                     "risks", p->in_turn ? "in_turn" : NULL, "regularizers", p->apart ? NULL : "together");
 }
 
 bool restart_way(const struct restart *r, const struct grid *world, struct way *way)

@@ -36,7 +36,7 @@ static enum status sizes(const struct inputs *in, struct plan *p)
     TRY(layout_largest(in->shape, p->tensor, &l));
     decoding = how(in, p);
     plan_share(l, p);
-    p->bytes_model = generate_bytes(&g, l, p->halves || (p->sharing == SHARING_ALL && p->data > 1), &decoding);
+    p->bytes_model = generate_bytes(&g, l, p->halves || plan_shares_all(p), &decoding);
     p->all.bytes = (size_t)(most_tokens(in) / p->data + 2 * most_tokens(in)) * sizeof(int32_t);
     later = p->bytes_model + p->all.bytes; /* than the weights are read */
     p->bytes = p->bytes_base + plan_states(p) + (later > WEIGHTS_READ_BYTES ? later : WEIGHTS_READ_BYTES);
