@@ -35,6 +35,7 @@ from unlearn_report.run import Run
 
 from . import beyond
 from .fidelity import rank_correlation
+from .summary import COLUMNS, Setting
 
 RISKS = {"u": "unlearn", "r": "retain"}
 SETS = {"u": "forget", "r": "retain"}
@@ -155,13 +156,24 @@ def rows(directory):
             yield scored, "1", "scores", "retrained", quantity, values
 
 
-def write(directory, path):
-    """Makes the summary file of a setting's runs; says how many there were."""
-    lines, runs = ["seed,rate,estimator,run,quantity,values"], set()
+def earlier(path):
+    """{(seed, rate, estimator, run): lines} of a summary file."""
+    Setting(path)  # complains of what is none
+    found = {}
+    for line in Path(path).read_text().splitlines()[1:]:
+        found.setdefault(tuple(line.split(",", 4)[:4]), []).append(line)
+    return found
+
+
+def write(directory, path, add=False):
+    """Makes the summary file of a setting's runs; says how many there were. add: runs that the file has and the directory has not stay."""
+    runs = {}
     for *where, values in rows(directory):
-        runs.add(tuple(where[:4]))
-        lines.append(",".join(map(str, where)) + "," + " ".join(f"{v:.5g}" for v in np.asarray(values, float)))
+        text = [str(w) for w in where]
+        runs.setdefault(tuple(text[:4]), []).append(",".join(text) + "," + " ".join(f"{v:.5g}" for v in np.asarray(values, float)))
     if not runs:
         raise ValueError(f"{directory}: holds no complete run of inputs/claims.sh: give the directory with seed42 in it")
-    Path(path).write_text("\n".join(lines) + "\n")
-    print(f"{path}: {len(runs)} runs", file=sys.stderr)
+    kept = earlier(path) if add else {}
+    of = sorted((kept | runs).items(), key=lambda run: run[0])
+    Path(path).write_text("\n".join([",".join(COLUMNS), *(line for _, lines in of for line in lines)]) + "\n")
+    print(f"{path}: {len(of)} runs" + (f", {len(of) - len(runs)} of them as they were" if add else ""), file=sys.stderr)

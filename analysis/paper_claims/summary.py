@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+COLUMNS = ("seed", "rate", "estimator", "run", "quantity", "values")
+
 
 class Curves:
     """A run, and what the claims ask of it. Effects are those of the objective trained, or of a regulariser.
@@ -77,7 +79,7 @@ class Setting:
         self.name, found = Path(path).stem, {}
         with open(path, newline="") as file:
             rows = csv.DictReader(file)
-            if not {"seed", "rate", "estimator", "run", "quantity", "values"} <= set(rows.fieldnames or ()):
+            if not set(COLUMNS) <= set(rows.fieldnames or ()):
                 raise ValueError(f"{path}: is no summary file: make one with `paper-claims summarise`")
             for row in rows:
                 key = (row["rate"], row["estimator"], int(row["seed"]))

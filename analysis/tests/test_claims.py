@@ -39,6 +39,31 @@ def test_a_summary_keeps_the_curves_of_complete_runs(runs, tmp_path, capsys):
     assert np.allclose(plain.whole("r"), plain.e_r + plain["e_r:gd"])
 
 
+def test_runs_made_elsewhere_are_added_to_a_summary(runs, tmp_path):
+    def make(directory, name, seconds):
+        to = tmp_path / directory / name
+        shutil.copytree(runs.everything, to)
+        (to / "evaluation.h5").unlink()
+        (to / "complete").write_text(f"total {seconds} s\n")
+
+    path = tmp_path / "x.csv"
+    for n, name in enumerate(("seed42/ga", "seed42/npo-1", "seed7-x2/ga")):
+        make("here", name, n)
+    summarise.write(tmp_path / "here", path)
+    alone = path.read_text()
+    for n, name in enumerate(("seed42/npo-1", "seed42-x0.5/ga")):
+        make("there", name, 10 + n)
+    summarise.write(tmp_path / "there", path, add=True)
+    setting = Setting(path)
+    assert {(s.seed, s.rate, name): run["seconds"][0] for seeds in setting.groups.values() for s in seeds for name, run in s.runs.items()} == \
+        {(42, "1", "ga"): 0, (7, "2", "ga"): 2, (42, "1", "npo-1"): 10, (42, "0.5", "ga"): 11}
+    summarise.write(tmp_path / "here", path)
+    assert path.read_text() == alone  # without it the file is of the directory alone
+    path.write_text("seed,other\n1,2\n")
+    with pytest.raises(ValueError, match="is no summary file"):
+        summarise.write(tmp_path / "there", path, add=True)
+
+
 def test_a_directory_without_runs_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="holds no complete run"):
         summarise.write(tmp_path, tmp_path / "x.csv")
