@@ -213,7 +213,8 @@ static void broken_rows_are_refused_with_file_and_line(void **state)
         {BYTES("\xff\xfe{\0\n\0"), ":1:"},
         {BYTES(ROW "{\"question\": \"q\", \"answer\": \"?\"}\n"),
          ":2: the tokenizer has no token for the character U+003F"},
-        {BYTES(ROW "{\"question\": \"q\", \"answer\": \"z\"}\n"), ":2: token id 26 is beyond the 26"},
+        {BYTES(ROW "{\"question\": \"q\", \"answer\": \"z\"}\n"),
+         ":2: tokenizer.json gives the text a token of id 26, which is beyond the 26"},
     };
     struct tokenizer *t = letters();
     const struct data_file f = {.path = file, .question = "question", .answer = "answer", .rows = SIZE_MAX};

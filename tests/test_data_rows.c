@@ -473,9 +473,9 @@ static void outputs_may_be_the_labelled_rows_or_those_with_a_next_token(void **s
 {
     struct arena a;
     struct batch b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_OF_LABELS, &a);
-    SAME(b.out_first, size_t, 0, 2, 3, 4);
-    SAME(b.out_row, size_t, 2, 3, 4, 6);
-    SAME(b.out_id, int32_t, 4, -1, -1, -1);
+    SAME(b.out_first, size_t, 0, 2, 2, 3); /* the row of one token has nothing that is predicted */
+    SAME(b.out_row, size_t, 2, 3, 6);
+    SAME(b.out_id, int32_t, 4, -1, -1);
     arena_free(&a);
     b = pack(3, (const size_t[]){0, 1, 2}, OUTPUTS_NEXT, &a);
     SAME(b.out_first, size_t, 0, 3, 3, 4);
@@ -499,6 +499,8 @@ static void a_row_without_a_label_that_is_predicted_has_no_outputs_where_labels_
     assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_NEXT), 0);
     assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_WHOLE), 0);
     assert_int_equal(dataset_outputs(&cut, 0, OUTPUTS_ALL), 3);
+    const struct dataset one = {.n_row = 1, .first = (size_t[]){0, 1}, .id = id, .label = (int32_t[]){1}};
+    assert_int_equal(dataset_outputs(&one, 0, OUTPUTS_OF_LABELS), 0); /* nothing stands before its only token */
 }
 
 static void outputs_are_the_rows_before_labelled_tokens(void **state)

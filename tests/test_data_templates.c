@@ -5,15 +5,13 @@
 
 enum { BOS = 30, EOS = 31, TURN = 32, X = LABEL_NONE };
 static char directory[] = "/tmp/unlearn-test-XXXXXX", file[64];
-static struct tokenizer
-    *letters; /* a space is 0, a ... z are 1 ... 26; [s] = BOS stands before every text, [e] = EOS, [t] = TURN */
+/* A space is 0, a ... z are 1 ... 26; [s] = BOS stands before every text, [e] = EOS, of `closed` behind it, [t] = TURN. */
+static struct tokenizer *letters, *closed;
 
-static int start(void **state)
+static enum status make(const char *behind, struct tokenizer **out)
 {
     struct text json = {0};
     enum status st;
-    if (!mkdtemp(directory)) return -1;
-    snprintf(file, sizeof file, "%s/rows", directory);
     text_print(&json, "{\"model\": {\"merges\": [], \"vocab\": {\" \": 0, \":\": 27, \"(\": 28, \")\": 29");
     for (int c = 'a'; c <= 'z'; c++) text_print(&json, ", \"%c\": %d", c, c - 'a' + 1);
     text_print(&json, "}}, \"added_tokens\": [");
@@ -21,15 +19,24 @@ static int start(void **state)
         text_print(&json, "%s{\"id\": %d, \"content\": \"[%c]\", \"special\": true}", i ? ", " : "", BOS + i, "set"[i]);
     text_print(&json,
                "], \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": "
-               "\"s\"}}, {\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"s\": {\"ids\": [30]}}}}");
-    st = tokenizer_parse("letters", json.data, json.n, &letters);
+               "\"s\"}}, {\"Sequence\": {\"id\": \"A\"}}%s], \"special_tokens\": {\"s\": {\"ids\": [30]}, \"e\": "
+               "{\"ids\": [31]}}}}",
+               behind);
+    st = tokenizer_parse("letters", json.data, json.n, out);
     text_free(&json);
-    return st != OK;
+    return st;
+}
+
+static int start(void **state)
+{
+    if (!mkdtemp(directory)) return -1;
+    snprintf(file, sizeof file, "%s/rows", directory);
+    return make("", &letters) != OK || make(", {\"SpecialToken\": {\"id\": \"e\"}}", &closed) != OK;
 }
 
 static int stop(void **state)
 {
-    tokenizer_free(letters);
+    tokenizer_free(letters), tokenizer_free(closed);
     unlink(file);
     return rmdir(directory);
 }
@@ -89,6 +96,40 @@ static void the_prompt_ends_behind_prompt_end_and_the_end_is_labelled_if_asked(v
     r.template.own_tokens = false; /* the tokenizer's token in front, the model's behind */
     d = read_rows(&r, ONE);
     ROW(d, 0, LIST(BOS, 28, 1, 29, 26, 2, 3, TURN, EOS), LIST(X, X, X, X, X, 2, 3, X, X), 2);
+    dataset_free(d);
+}
+
+static void what_the_tokenizer_puts_behind_is_end(void **state)
+{
+    struct data_rule r = rule(20);
+    struct dataset *d;
+    r.tokenizer = closed, r.end_unlabelled = true;
+    r.template = CHAT, r.template.own_tokens = false;
+    d = read_rows(&r, ONE);
+    ROW(d, 0, LIST(BOS, 28, 1, 29, 26, 2, 3, TURN, EOS), LIST(X, X, X, X, X, X, 3, X, X), 2);
+    dataset_free(d);
+    r.template.answer_end = NULL, r.end = ADD_ALWAYS;
+    d = read_rows(&r, ONE);
+    ROW(d, 0, LIST(BOS, 28, 1, 29, 26, 2, 3, EOS), LIST(X, X, X, X, X, X, 3, X), 1);
+    dataset_free(d);
+    d = read_rows(&r, "{\"t\": \"ab\"}");
+    ROW(d, 0, LIST(BOS, 1, 2, EOS), LIST(BOS, 1, 2, X), 1);
+    dataset_free(d);
+    r.template.blocks = true, r.max_length = 3;
+    d = read_rows(&r, "{\"t\": \"abc\"}");
+    ROW(d, 0, LIST(BOS, 1, 2), LIST(BOS, 1, 2), 0);
+    ROW(d, 1, LIST(BOS, 3, EOS), LIST(BOS, 3, X), 1);
+    dataset_free(d);
+}
+
+static void blocks_begin_with_bos_once(void **state)
+{
+    struct data_rule r = rule(4);
+    struct dataset *d;
+    r.template.blocks = true, r.front = ADD_ALWAYS, r.end = ADD_NEVER;
+    d = read_rows(&r, "{\"t\": \"[s]abcd\"}");
+    ROW(d, 0, LIST(BOS, 1, 2, 3), LIST(BOS, 1, 2, 3), 0);
+    ROW(d, 1, LIST(BOS, 4), LIST(BOS, 4), 0);
     dataset_free(d);
 }
 
@@ -287,6 +328,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_prompt_ends_behind_prompt_end_and_the_end_is_labelled_if_asked),
+        cmocka_unit_test(what_the_tokenizer_puts_behind_is_end),
+        cmocka_unit_test(blocks_begin_with_bos_once),
         cmocka_unit_test(a_row_is_cut_in_its_end_too),
         cmocka_unit_test(the_first_token_stands_there_once_or_never),
         cmocka_unit_test(the_end_token_is_added_always_once_or_never),

@@ -35,6 +35,25 @@ static void patterns_mean_what_they_mean_in_oniguruma(void **state)
         {REGEX("(?i:'s|'ll)"), "I|'LL|go", "I'LLgo", "I 'LL go"},
         {REGEX(" ?[^(\\\\s|[.,])]+"), " ab|(|,", " ab(,", " ab ( ,"},
         {REGEX("^b"), "a\n|b", "a\nb", "a\n b"},
+        /* as the tokenizers package splits them */
+        {REGEX("\\\\p{N}{1,3}+"), "1234567", "1234567", "1234567"},
+        {REGEX("[0-9]{,3}x"), "12|345x", "12345x", "12 345x"},
+        {REGEX("a{2}?b"), "b| |aab", "b aab", "b   aab"},
+        {REGEX("a{1,2}?"), "a|a|a", "aaa", "a a a"},
+        {REGEX("a{1,1}?b"), "ab| b", "ab b", "ab  b"},
+        {REGEX("a{2}{2}"), "aaaa|a", "aaaaa", "aaaa a"},
+        {REGEX("a{3}*b"), "aaab", "aaab", "aaab"},
+        {REGEX("a{,}b"), "a{,}b|b", "a{,}bb", "a{,}b b"},
+        {REGEX("(?:ab){1,2}+"), "ababab|c", "abababc", "ababab c"},
+        {REGEX("([ab]){2}+c"), "d|ababc", "dababc", "d ababc"},
+        {REGEX("\xc3\xa9{1,2}+x"), "\xc3\xa9\xc3\xa9\xc3\xa9x|x", "\xc3\xa9\xc3\xa9\xc3\xa9xx",
+         "\xc3\xa9\xc3\xa9\xc3\xa9x x"},
+        {REGEX("[{]{1,2}+x"), "x|{{{x", "x{{{x", "x {{{x"},
+        {REGEX("[\\\\w]+"), "a|\xc2\xb2\xc2\xbc|_", "a\xc2\xb2\xc2\xbc_", "a \xc2\xb2\xc2\xbc _"},
+        {REGEX("[^\\\\w\\\\s]+"), "\xc2\xb2!|a", "\xc2\xb2!a", "\xc2\xb2! a"},
+        {REGEX("a(?i)b|c"), "aB| C c |ab", "aB C c ab", "aB  C c  ab"},
+        {REGEX("(x(?i)ab|c)d"), "xABd| Cd cd", "xABd Cd cd", "xABd  Cd cd"},
+        {REGEX("(?i)ab|c"), "AB| |C", "AB C", "AB   C"},
     };
     run_samples("pre_tokenizer", N_OF(samples), samples, NULL);
 }

@@ -16,7 +16,8 @@ enum status tokenizer_open(const char *dir, struct tokenizer **out);
 /** The same from text in memory; `where` names it in messages. */
 enum status tokenizer_parse(const char *where, const char *json, size_t n, struct tokenizer **out);
 void tokenizer_free(struct tokenizer *t);
-size_t tokenizer_vocabulary(const struct tokenizer *t); /* 1 + the largest id it can produce */
+size_t tokenizer_vocabulary(const struct tokenizer *t);    /* 1 + the largest id it can produce */
+size_t tokenizer_without_added(const struct tokenizer *t); /* the same, of texts in which no added token is written */
 /** The token that is written exactly as text [n]; false: there is none. */
 bool tokenizer_token(const struct tokenizer *t, const char *text, size_t n, int32_t *id);
 /** How the token stands in the file, "\u2581the"; NULL: there is no such id. */

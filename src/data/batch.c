@@ -39,10 +39,10 @@ static bool is_output(const int32_t *label, size_t t, size_t n, enum outputs whi
     return true;
 }
 
-/* A row whose answer was cut away has none of the outputs that stand where no label is. */
+/* A row without a label that is predicted counts nowhere: its answer was cut away, or it is a single token. */
 static bool left_out(const struct dataset *d, size_t row, enum outputs which)
 {
-    return (which == OUTPUTS_NEXT || which == OUTPUTS_WHOLE) && !dataset_labels(d, row);
+    return which != OUTPUTS_ALL && !dataset_labels(d, row);
 }
 
 size_t dataset_outputs(const struct dataset *d, size_t row, enum outputs which)

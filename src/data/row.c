@@ -106,9 +106,10 @@ static enum status row_close(struct builder *b, bool own, size_t first, size_t n
         int32_t id = b->id.data[first + i];
         const bool label = i >= n_prompt && !(r->end_unlabelled && i >= n_body);
         if ((size_t)id >= r->vocabulary)
-            return fail(ERR_INPUT,
-                        "%s:%zu: token id %d is beyond the %zu that the model knows: tokenizer.json is not its own",
-                        b->path, b->number, (int)id, r->vocabulary);
+            return fail(
+                ERR_INPUT,
+                "%s:%zu: tokenizer.json gives the text a token of id %d, which is beyond the %zu that the model knows",
+                b->path, b->number, (int)id, r->vocabulary);
         TRY(ids_add(&b->label, label ? id : LABEL_NONE));
         labelled += i && label;
     }
@@ -119,6 +120,12 @@ static enum status row_close(struct builder *b, bool own, size_t first, size_t n
     d->first[++d->n_row] = b->id.n;
 done:
     return st;
+}
+
+/* What the tokenizer itself puts behind a text: end, as what is appended. */
+static size_t n_after(const struct data_rule *r, bool own)
+{
+    return r->end == ADD_NEVER || (own && r->template.own_tokens) ? 0 : tokenizer_after(r->tokenizer)->n;
 }
 
 /* Tokens of b->text alone. */
@@ -152,7 +159,7 @@ enum status row_question(struct builder *b, const char *question, size_t n_quest
     TRY(template_end(t, &b->text));
     TRY(builder_encode(b, true, &b->id));
     if (!has_end(t)) n_body = b->id.n - first;
-    TRY(row_close(b, true, first, n_prompt, n_body));
+    TRY(row_close(b, true, first, n_prompt, n_body - n_after(b->rule, true)));
 done:
     return st;
 }
@@ -163,7 +170,7 @@ static enum status row_blocks(struct builder *b)
     enum status st = OK;
     const struct data_rule *r = b->rule;
     struct ids head = {0};
-    size_t at = 0, n, first;
+    size_t at = 0, n, first, begin, text;
     TRY(front(r, &head));
     if (head.n >= r->max_length)
         TRY(fail(ERR_INPUT,
@@ -171,12 +178,14 @@ static enum status row_blocks(struct builder *b)
                  b->path, b->number, r->max_length, head.n));
     b->scratch.n = 0;
     TRY(placed(b, tokenizer_encode(r->tokenizer, b->text.n ? b->text.data : "", b->text.n, false, &b->scratch)));
+    if (r->front == ADD_ALWAYS && b->scratch.n && b->scratch.data[0] == r->bos) at = 1; /* the text has its own */
+    text = b->scratch.n;
     if (r->end != ADD_NEVER) TRY(append(tokenizer_after(r->tokenizer), &b->scratch));
     do {
-        first = b->id.n;
+        first = b->id.n, begin = at > text ? at : text;
         TRY(append(&head, &b->id));
         for (n = head.n; n < r->max_length && at < b->scratch.n; n++) TRY(ids_add(&b->id, b->scratch.data[at++]));
-        TRY(row_close(b, false, first, 0, n));
+        TRY(row_close(b, false, first, 0, at > begin ? n - (at - begin) : n));
     } while (at < b->scratch.n);
 done:
     ids_free(&head);
@@ -191,7 +200,7 @@ enum status row_text(struct builder *b, const char *text, size_t n)
     TRY(text_add(&b->text, text, n));
     if (b->rule->template.blocks) return row_blocks(b);
     TRY(builder_encode(b, false, &b->id));
-    TRY(row_close(b, false, first, 0, b->id.n - first));
+    TRY(row_close(b, false, first, 0, b->id.n - first - n_after(b->rule, false)));
 done:
     return st;
 }

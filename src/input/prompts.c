@@ -30,9 +30,10 @@ static enum status prompt_add(struct reader *r, const char *where, size_t line, 
     if (r->id.n == p->first[p->n]) return fail(ERR_INPUT, "%s%s: the prompt is empty: it has no tokens", where, at);
     for (size_t i = p->first[p->n]; i < r->id.n; i++)
         if ((size_t)r->id.data[i] >= r->rule->vocabulary)
-            return fail(ERR_INPUT,
-                        "%s%s: token id %d is beyond the %zu that the model knows: tokenizer.json is not its own", where,
-                        at, (int)r->id.data[i], r->rule->vocabulary);
+            return fail(
+                ERR_INPUT,
+                "%s%s: tokenizer.json gives the text a token of id %d, which is beyond the %zu that the model knows",
+                where, at, (int)r->id.data[i], r->rule->vocabulary);
     p->text[p->n++] = *text, *text = (struct text){0};
     p->first[p->n] = r->id.n;
 done:

@@ -80,16 +80,28 @@ static enum adding adding(enum when asked)
     return asked == WHEN_AUTO ? ADD_AUTO : asked == WHEN_ALWAYS ? ADD_ALWAYS : ADD_NEVER;
 }
 
+/* Models of text alone come with the added tokens of their relatives: an image's of gemma3, those of a code model that fills in. */
+static enum status check_ids(const char *dir, const struct tokenizer *t, size_t rows)
+{
+    const size_t all = tokenizer_vocabulary(t), words = tokenizer_without_added(t);
+    if (words > rows)
+        return fail(ERR_INPUT, "%s/tokenizer.json: has ids up to %zu, but the embedding of config.json has %zu rows", dir,
+                    words - 1, rows);
+    if (all > rows)
+        log_warn("%s/tokenizer.json: has added tokens with ids up to %zu, but the embedding of config.json has %zu rows: "
+                 "a text "
+                 "with one of them is refused",
+                 dir, all - 1, rows);
+    return OK;
+}
+
 enum status rule_make(const struct config *c, const struct shape *s, struct tokenizer **tokenizer, struct data_rule *rule,
                       struct ends *ends, struct special_token token[N_SPECIAL])
 {
-    size_t words;
     enum status st;
     *rule = (struct data_rule){.max_length = c->data.max_length, .vocabulary = s ? s->vocabulary : SIZE_MAX};
     TRY(tokenizer_open(c->model.path, tokenizer));
-    if (s && (words = tokenizer_vocabulary(*tokenizer)) > s->vocabulary)
-        TRY(fail(ERR_INPUT, "%s/tokenizer.json: has ids up to %zu, but the embedding of config.json has %zu rows",
-                 c->model.path, words - 1, s->vocabulary));
+    if (s) TRY(check_ids(c->model.path, *tokenizer, s->vocabulary));
     rule->tokenizer = *tokenizer;
     TRY(special_read(c->model.path, *tokenizer, token));
     TRY(ends_read(c->model.path, s, &token[SPECIAL_EOS], ends));

@@ -1,5 +1,6 @@
 /* Patterns of a tokenizer.json. They are written for Oniguruma in its Ruby dialect; PCRE2 reads most of it alike. What
- * differs is rewritten (white space and word characters are other sets, \h is a hexadecimal digit) or refused by name. */
+ * differs is rewritten (white space and word characters are other sets, \h is a hexadecimal digit, a{2}+ repeats a{2}) or
+ * refused by name. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #define _GNU_SOURCE
 #include "unicode.h"
@@ -21,8 +22,9 @@ struct pattern {
 #define NOT_SPACE                                                                                       \
     "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
-#define WORD PATTERN_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* these six of Latin-1 count in Oniguruma */
-#define HEX  "0-9a-fA-F"
+#define WORD \
+    PATTERN_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* these six of Latin-1 count in Oniguruma, but not inside brackets */
+#define HEX "0-9a-fA-F"
 
 static enum status refuse(const char *where, const char *text, const char *what)
 {
@@ -41,7 +43,9 @@ static enum status class_add(const char *where, const char *text, char letter, b
         const char *members;
     } complements[] = {{'W', WORD}, {'H', HEX}};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (classes[i].letter == letter) return text_print(out, inside ? "%s" : "[%s]", classes[i].members);
+        if (classes[i].letter == letter)
+            return inside ? text_print(out, "%s", letter == 'w' ? PATTERN_WORD : classes[i].members)
+                          : text_print(out, "[%s]", classes[i].members);
     for (size_t i = 0; i < sizeof complements / sizeof *complements; i++)
         if (complements[i].letter == letter)
             return inside ? refuse(where, text, "\\W or \\H inside brackets")
@@ -55,15 +59,11 @@ static enum status posix_add(const char *where, const char *s, size_t *i, struct
     static const struct {
         const char *name, *members;
     } classes[] = {
-        {"[:alpha:]", "\\p{Alphabetic}"},
-        {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
-        {"[:punct:]", "\\p{P}\\p{S}"},
-        {"[:upper:]", "\\p{Uppercase}"},
-        {"[:lower:]", "\\p{Lowercase}"},
-        {"[:space:]", SPACE},
-        {"[:digit:]", "\\p{Nd}"},
-        {"[:xdigit:]", HEX},
-        {"[:word:]", WORD},
+        {"[:alpha:]", "\\p{Alphabetic}"}, {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+        {"[:punct:]", "\\p{P}\\p{S}"},    {"[:upper:]", "\\p{Uppercase}"},
+        {"[:lower:]", "\\p{Lowercase}"},  {"[:space:]", SPACE},
+        {"[:digit:]", "\\p{Nd}"},         {"[:xdigit:]", HEX},
+        {"[:word:]", PATTERN_WORD},
     };
     for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
         if (!strncmp(s + *i, classes[k].name, strlen(classes[k].name))) {
@@ -117,13 +117,68 @@ static enum status escape_add(const char *where, const char *s, size_t *i, bool 
     return class_add(where, s, letter, inside, out);
 }
 
-/* (?m) lets the dot match line ends in Ruby and means something else in PCRE2. */
-static enum status option_check(const char *where, const char *s, size_t i)
+/* Groups that are open: where each begins in the translation, and how many more it has to close. */
+enum { MOST_GROUPS = 100 };
+struct groups {
+    size_t start[MOST_GROUPS];
+    int more[MOST_GROUPS], n;
+    size_t atom; /* where what a quantifier would repeat begins */
+};
+
+/* (?i) holds to the end of its group. In Ruby all of it is one alternative then, a(?i)b|c is a(?i:b|c); in PCRE2 it is not.
+ * (?m) lets the dot match line ends in Ruby and means something else in PCRE2. */
+static enum status group_open(const char *where, const char *s, size_t *i, struct groups *g, struct text *out)
 {
-    if (s[i] == '(' && s[i + 1] == '?')
-        for (i += 2; s[i] == 'i' || s[i] == 'x' || s[i] == 'm' || s[i] == '-'; i++)
-            if (s[i] == 'm') return refuse(where, s, "(?m)");
-    return OK;
+    const size_t options = s[*i + 1] == '?' ? strspn(s + *i + 2, "imx-") : 0;
+    if (memchr(s + *i + 2, 'm', options)) return refuse(where, s, "(?m)");
+    if (options && s[*i + 2 + options] == ')') {
+        const char *from = s + *i;
+        *i += 2 + options;
+        g->more[g->n]++;
+        return text_print(out, "%.*s:", (int)options + 2, from);
+    }
+    if (g->n + 1 == MOST_GROUPS) return refuse(where, s, "as many groups inside each other");
+    g->start[++g->n] = out->n;
+    g->more[g->n] = 0;
+    return text_add(out, "(", 1);
+}
+
+static enum status group_close(struct groups *g, bool end, struct text *out)
+{
+    enum status st = OK;
+    for (; g->more[g->n]; g->more[g->n]--) TRY(text_add(out, ")", 1));
+    if (end) goto done;
+    g->atom = g->start[g->n];
+    if (g->n) g->n--;
+    TRY(text_add(out, ")", 1));
+done:
+    return st;
+}
+
+/* The length of {n}, {n,}, {,n} or {n,m}; 0: it is none. */
+static size_t interval(const char *s)
+{
+    static const char digits[] = "0123456789";
+    const size_t low = strspn(s + 1, digits), comma = s[1 + low] == ',';
+    const size_t high = comma ? strspn(s + 2 + low, digits) : 0, n = 1 + low + comma + high;
+    return low + high && s[n] == '}' ? n + 1 : 0;
+}
+
+/* Behind an interval a further quantifier repeats the whole in Ruby, and {n}? is nothing or n of them; in PCRE2 a plus makes it
+ * possessive, {n}? is {n}, and {,n} are letters. */
+static enum status interval_add(const char *s, size_t n, const struct groups *g, struct text *out)
+{
+    const bool fixed = !memchr(s, ',', n),
+               again = (s[n] && strchr("+*", s[n])) || (s[n] == '?' && fixed) || (s[n] == '{' && interval(s + n));
+    enum status st = OK;
+    TRY(text_print(out, s[1] == ',' ? "{0%.*s" : "{%.*s", (int)n - 1, s + 1));
+    if (!again) goto done;
+    TRY(text_add(out, "(?:", 3));
+    memmove(out->data + g->atom + 3, out->data + g->atom, out->n - 3 - g->atom);
+    memcpy(out->data + g->atom, "(?:", 3);
+    TRY(text_add(out, ")", 1));
+done:
+    return st;
 }
 
 static enum status class_open(const char *where, const char *s, size_t *i, struct text *out)
@@ -141,11 +196,27 @@ static enum status class_nest(const char *where, const char *s, size_t i)
     return s[i + 1] == ']' ? refuse(where, s, "an empty class") : OK;
 }
 
+/* One character outside of brackets, or what belongs together with it. */
+static enum status plain_add(const char *where, const char *s, size_t *i, struct groups *g, struct text *out)
+{
+    const size_t n = s[*i] == '{' ? interval(s + *i) : 0;
+    if (s[*i] == '(') return group_open(where, s, i, g, out);
+    if (s[*i] == ')') return group_close(g, false, out);
+    if (n) {
+        *i += n - 1;
+        return interval_add(s + *i + 1 - n, n, g, out);
+    }
+    if (!strchr("*+?", s[*i]) && ((unsigned char)s[*i] & 0xc0) != 0x80) g->atom = out->n;
+    return text_add(out, s + *i, 1);
+}
+
 static enum status translate(const char *where, const char *s, size_t n, struct text *out)
 {
+    struct groups groups = {.n = 0};
     enum status st = OK;
     int depth = 0; /* of open classes */
     for (size_t i = 0; i < n; i++) {
+        if (!depth && (s[i] == '\\' || s[i] == '[')) groups.atom = out->n;
         if (s[i] == '\\' && i + 1 < n && (unsigned char)s[i + 1] < 0x80) {
             TRY(escape_add(where, s, &i, depth > 0, out));
         } else if (depth && s[i] == '[' && s[i + 1] == ':') {
@@ -154,13 +225,14 @@ static enum status translate(const char *where, const char *s, size_t n, struct 
             TRY(depth++ ? class_nest(where, s, i) : class_open(where, s, &i, out));
         } else if (depth > 1 && s[i] == ']') {
             depth--;
-        } else {
-            if (depth && s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
-            if (!depth) TRY(option_check(where, s, i));
-            if (depth && s[i] == ']') depth--;
+        } else if (depth) {
+            if (s[i] == '&' && s[i + 1] == '&') return refuse(where, s, "an intersection of classes");
+            if (s[i] == ']') depth--;
             TRY(text_add(out, s + i, 1));
-        }
+        } else
+            TRY(plain_add(where, s, &i, &groups, out));
     }
+    TRY(group_close(&groups, true, out));
 done:
     return st;
 }

@@ -148,6 +148,13 @@ void tokenizer_free(struct tokenizer *t)
 
 size_t tokenizer_vocabulary(const struct tokenizer *t) { return (size_t)t->vocabulary.token[t->vocabulary.n - 1].id + 1; }
 
+size_t tokenizer_without_added(const struct tokenizer *t)
+{
+    size_t n = t->vocabulary.n;
+    while (n && t->vocabulary.token[n - 1].added) n--;
+    return n ? (size_t)t->vocabulary.token[n - 1].id + 1 : 0;
+}
+
 bool tokenizer_token(const struct tokenizer *t, const char *text, size_t n, int32_t *id)
 {
     const struct token *token = vocabulary_find(&t->vocabulary, text, n);
