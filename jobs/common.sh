@@ -13,8 +13,9 @@
 #   UNLEARN   the program (./unlearn)
 #   RESTARTS  how often to go on at most (20)
 
-# Whether all is there that a run was to write into this directory; a link: a model made elsewhere.
-complete() { [ -e "$1/run.finished" ] || [ -e "$1/TOFU_SUMMARY.json" ] || [ -L "$1/model" ]; }
+# Whether all is there that a run was to write into this directory; a link: a model made elsewhere. A run that trains writes its
+# scores before its model.
+complete() { [ -e "$1/run.finished" ] || [ -L "$1/model" ] || { [ -e "$1/TOFU_SUMMARY.json" ] && [ ! -e "$1/train.h5" ]; }; }
 
 # Sets `arguments` and `output`: those of this job, of line `task` of a table, and where its results go.
 read_arguments() {
@@ -75,7 +76,7 @@ run_job() {
     read -ra launch <<<"${LAUNCH:-$place}"
     # Where a checkpoint is, go on from it; what an earlier attempt of this very job (RENEW: of this run of a chain, which is
     # not complete) left without one begins again.
-    if compgen -G "$output/checkpoint-*" >/dev/null; then
+    if compgen -G "$output/checkpoint-*[0-9]" >/dev/null; then # not checkpoint-N.tmp, which was not saved whole
         mode=(--restart)
     elif [ "$restarts" -gt 0 ] || [ -n "${RENEW:-}" ]; then
         mode=(--overwrite)

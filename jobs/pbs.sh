@@ -22,8 +22,10 @@ ranks=${hosts:+$(wc -l <"$hosts")}
 . "${UNLEARN_JOBS:-jobs}/common.sh" || exit 2
 count_restarts "pbs-${FIRST_JOB:=$job}"
 
-request=$(qstat -f "$job" | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n\t//g') # lines that qstat broke are whole again
-attribute() { sed -n "s/^ *$1 = //p" <<<"$request"; }
+described() { qstat -f "$1" | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n\t//g'; } # lines that qstat broke are whole again
+attribute() { sed -n "s/^ *$1 = //p" <<<"${2-$request}"; }                     # attribute NAME [DESCRIPTION]
+depends() { attribute depend "${2-$request}" | tr ',' '\n' | sed -n "s/^$1://p" | tr ':' ' '; }
+request=$(described "$job")
 if [ -z "${PBS_WALLTIME:-}" ]; then
     IFS=: read -r hours minutes seconds <<<"$(attribute Resource_List.walltime)"
     export PBS_WALLTIME=$((10#${hours:-0} * 3600 + 10#${minutes:-0} * 60 + 10#${seconds:-0} - SECONDS))
@@ -32,7 +34,7 @@ fi
 
 # qrerun is for operators: a new job takes over what this one asked for, and the jobs that wait for this one to end well.
 again() {
-    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting
+    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting others
     for key in select place walltime; do
         value=$(attribute Resource_List.$key)
         [ -z "$value" ] || options+=(-l "$key=$value")
@@ -48,8 +50,12 @@ again() {
     done
     next=$(qsub "${options[@]}" -v "$carried" "${UNLEARN_JOBS:-jobs}/pbs.sh") || return
     echo "$me: stopped with a checkpoint; job $next goes on"
-    for waiting in $(attribute depend | tr ',' '\n' | sed -n 's/^beforeok://p' | tr ':' ' '); do
-        qalter -W "depend=afterok:$next" "$waiting"
+    for waiting in $(depends beforeok); do # the list that qalter is given takes the place of all that the job waits for
+        others=
+        for value in $(depends afterok "$(described "$waiting")"); do
+            [ "${value%%@*}" = "${job%%@*}" ] || others+=:$value
+        done
+        qalter -W "depend=afterok:$next$others" "$waiting"
     done
 }
 run_job "$@"

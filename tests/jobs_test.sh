@@ -31,6 +31,14 @@ job local.sh "LAUNCH=$TWO" RUN="two.runs train.steps=2" TASK=1
 check "a line of a table, with what follows it" [ "$(grep -c '^update  ' outputs/first/run.log)" = 2 ]
 job local.sh "LAUNCH=$TWO" RUN=two.runs
 check "a table without a line's number" [ $? = 2 ]
+mkdir -p outputs/killed/checkpoint-1.tmp
+job local.sh "LAUNCH=$TWO" RUN="inputs/a.b.yaml output.directory=outputs/killed train.steps=2" RENEW=1
+check "killed while it saved its first checkpoint: it begins again" [ "$? $(ls outputs/killed/run.finished)" = "0 outputs/killed/run.finished" ]
+cp -r outputs/killed outputs/scored
+rm -r outputs/scored/run.finished outputs/scored/model
+touch outputs/scored/TOFU_SUMMARY.json
+job local.sh "LAUNCH=$TWO" RUN="inputs/a.b.yaml output.directory=outputs/scored train.steps=2" RENEW=1
+check "scored, without a model: it is not complete" [ "$? $(ls outputs/scored/run.finished)" = "0 outputs/scored/run.finished" ]
 job local.sh "LAUNCH=$TWO" RUN=two.runs TASK=3
 check "a line that is not there" [ $? = 2 ]
 check "is named" has 'local.sh: two.runs: has no line 3' log
@@ -46,7 +54,11 @@ attributes() { # attributes WALLTIME
 }
 cat >bin/qstat <<'SH'
 #!/bin/sh
-cat qstat.out
+case $2 in
+7.*) printf '    depend = afterok:1.server@server:3.server@server,beforeok:9.server@server\n' ;;
+8.*) printf '    depend = afterok:1.server@server\n' ;;
+*) cat qstat.out ;;
+esac
 SH
 cat >bin/qsub <<'SH'
 #!/bin/sh
@@ -71,7 +83,7 @@ check "PBS: a checkpoint" saved outputs/second
 check "PBS: another job, with what this one asked for" has \
     '^-l select=1:ncpus=2:mpiprocs=2:ompthreads=1 -l place=scatter -l walltime=00:00:02 -A physics -P _pbs_project_default -q batch ' qsub.log
 check "PBS: for the same line" has 'jobs/pbs.sh RUN=two.runs TASK=2 FIRST_JOB=1.server$' qsub.log
-check "PBS: whose end others wait for now" [ "$(cat qalter.log)" = "-W depend=afterok:2.server 7.server@server
+check "PBS: whose end others wait for now" [ "$(cat qalter.log)" = "-W depend=afterok:2.server:3.server@server 7.server@server
 -W depend=afterok:2.server 8.server@server" ]
 attributes 01:00:00 >qstat.out
 # shellcheck disable=SC2086
