@@ -71,6 +71,11 @@ def already_there(scene):
         scene.checks.check("finished" in done.text and contents_before == everything_below(d / "out") and
                            before == {p: p.stat().st_mtime_ns for p in (d / "out").rglob("*") if p.is_file()},
                            "restart of a finished run: says so, files unchanged", done.text)
+    d = scene.new("finished at once")
+    scene.ended("a run of no updates", start_with(d, ["train.steps=0"]).wait(), 0)
+    done = start_with(d, ["--restart", "train.steps=0"]).wait()
+    if scene.ended("restart of a finished run of no updates", done, 0):
+        scene.checks.check("the run is finished" in done.text, "restart of a finished run of no updates: says so", done.text)
     d = scene.new("both options")
     scene.ended("--restart --overwrite", start_with(d, ["--restart", "--overwrite"]).wait(), 2, "--restart", "--overwrite")
     d = scene.new("restart of an evaluation")
@@ -95,6 +100,15 @@ def changed_inputs(scene):
         done = start_with(d, ["--restart", override]).wait()
         if scene.ended(f"restart with {override}", done, 0) and "checkpoint" in override:
             scene.same(f"restart with {override}", d)
+
+    for switched, back in (("geffect.every=0", "geffect.every=2"), ("evaluate.every=0", "evaluate.every=3")):
+        d = scene.new("off " + switched, scene.stopped())
+        scene.ended(f"restart with {switched}", start_with(d, ["--restart", switched]).wait(), 0)
+        d = scene.new("on " + back, scene.stopped(overrides=(switched,)))
+        if scene.ended(f"{switched}, then a restart with {back}", start_with(d, ["--restart", back]).wait(), 0):
+            weights = {k: v for k, v in result(d).items() if "model" in k}
+            same = {k: v for k, v in result(scene.whole()).items() if "model" in k}
+            scene.checks.check(weights == same and weights, f"{switched}, then {back}: the same model", difference(same, weights))
 
     def edit(name, change):
         def apply(d):

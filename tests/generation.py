@@ -181,6 +181,15 @@ def check_only(checks):
     checks.check(len(digests) == 4 and digests[0] == digests[1] and len(set(digests)) == 3, "--check: digests", str(digests))
 
 
+def check_elsewhere(checks):
+    """--check plans for the machine that the input describes."""
+    settings = {"task": "generate", "output": {"directory": "out"}, "model": {"path": str(STORIES)}, "generate": {"prompt": "Once upon"}}
+    done = run_input({**settings, "plan": {"processes": 16, "per_node": 4, "memory": 16e9}}, 1, precisions()[0],
+                     checks.directory, ["--check"])
+    checks.check(done.returncode == 0 and "\nlayout     16 processes = " in done.stdout and "digest: none, for plan.processes" in done.stdout,
+                 "--check for another machine", done.stdout[-1500:] + done.stderr)
+
+
 def reference_unread(checks):
     """An input of a training, as it is: no objective or regularizer of it is used, so its reference is not loaded."""
     directory = checks.directory / "reference"
@@ -224,6 +233,7 @@ def main():
     reference_unread(checks)
     empty_prompt(checks)
     check_only(checks)
+    check_elsewhere(checks)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda name: bad(checks, name), BAD))
     checks.finish()

@@ -30,6 +30,8 @@ static void what_may_change_is_not_named(void **state)
     check("", "train: {steps: 7, batch_size: 4}", "");
     check("", "parallel: {data: 2, tensor: 3}\ncheckpoint: {every: 5}\ngeffect: {every: 2}", "");
     check("output: {directory: a}", "output: {directory: b}", "");
+    check("", "evaluate: {retain_logs: L}", "");
+    check("evaluate: {retain_logs: L, benchmark: muse}", "evaluate: {benchmark: muse}", "");
     check("seed: 42", "", ""); /* the default */
 }
 

@@ -84,6 +84,9 @@ static void a_preset_of_an_objective_holds_for_that_objective_alone(void **state
     c = read("preset: open_unlearning\nobjective: {name: wga, alpha: 2}\ngeffect: {objectives: wga}");
     assert_true(setting(&c->geffect.objective[0], "alpha") == 2); /* a bare name takes those of `objective` */
     config_free(c);
+    c = read("preset: open_unlearning\ntask: null\nobjective: npo"); /* null: not written */
+    assert_true(setting(&c->objective, "beta") == 0.1 && c->n_regularizer == 1);
+    config_free(c);
     c = read("preset: open_unlearning\ntask: finetune");
     assert_int_equal(c->n_regularizer, 0);
     assert_true(c->optimizer.clip == 1);

@@ -179,6 +179,22 @@ static void measured_are_every_nth_step_and_the_last(void **state)
     timetable_free(&s);
 }
 
+static void how_often_is_what_counting_gives(void **state)
+{
+    struct config c = usual();
+    for (size_t steps = 0; steps < 14; steps++)
+        for (size_t every = 0; every < 16; every++) {
+            size_t measured = 0, evaluated = 0;
+            c.train.steps = steps, c.geffect.every = c.evaluate.every = every;
+            struct timetable s = make(&c, 40);
+            for (size_t t = 0; t <= steps; t++) measured += timetable_measured(&c, &s, t);
+            for (size_t t = 0; t < steps; t++) evaluated += timetable_evaluated(&c, t);
+            assert_int_equal(timetable_measurements(&c, &s), measured);
+            assert_int_equal(timetable_evaluations(&c, &s), evaluated);
+            timetable_free(&s);
+        }
+}
+
 static void a_model_is_measured_as_it_is_without_updates(void **state)
 {
     struct config c = usual();
@@ -204,6 +220,7 @@ int main(void)
         cmocka_unit_test(retain_rows_in_order_wrap_and_spare_the_held_out),
         cmocka_unit_test(retain_rows_drawn_at_random_reach_all_but_the_held_out),
         cmocka_unit_test(measured_are_every_nth_step_and_the_last),
+        cmocka_unit_test(how_often_is_what_counting_gives),
         cmocka_unit_test(a_model_is_measured_as_it_is_without_updates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,9 +123,9 @@ const char *directory_log(const struct directory *d);
 enum status directory_begin(struct directory *d);
 /** All results are written: what was moved aside is removed. */
 enum status directory_end(struct directory *d);
-/** Marks the run as finished after so many updates; how many that were, 0 without a mark. */
+/** Marks the run as finished after so many updates; whether it is, and after how many. */
 enum status directory_mark(const struct directory *d, size_t updates);
-enum status directory_finished(const struct directory *d, uint64_t *updates);
+enum status directory_finished(const struct directory *d, bool *finished, uint64_t *updates);
 /** A run goes on from the checkpoint of this step: the mark goes, and later checkpoints, which were found damaged. */
 void directory_go_on(const struct directory *d, size_t step);
 /** Gives the directory free; NULL is accepted. Before directory_begin() it leaves an earlier run as it was, between begin

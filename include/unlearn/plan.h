@@ -18,7 +18,10 @@ void timetable_rows(struct timetable *s, size_t t, size_t *row); /* [batch] */
 /** Retain rows of update t, from rows first ... n_rows-1. */
 void timetable_retain(const struct config *c, size_t t, size_t first, size_t n_rows, size_t n, size_t *row);
 bool timetable_measured(const struct config *c, const struct timetable *s, size_t t);
-bool timetable_evaluated(const struct config *c, size_t t);
+bool timetable_evaluated(const struct config *c, size_t t); /* before update t */
+/* How often in a training, without counting the updates: there may be 1e15. Evaluations: without the one at the end. */
+size_t timetable_measurements(const struct config *c, const struct timetable *s);
+size_t timetable_evaluations(const struct config *c, const struct timetable *s);
 
 /* ------------------------------------------------------------------------------------------------ reference ----- */
 struct reference {      /* the reference's logits and hidden states, kept in place of its weights */

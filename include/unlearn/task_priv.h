@@ -53,7 +53,7 @@ enum status unlearn(struct run *r);
 /** task: generate, or with --check all short of it.                                             Collective over the job. */
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world);
 /** --check: prints the resolved input, this text of the plan, totals, and the digest; needs memory for the weights only, so
- *  that it can be done elsewhere, and for another machine not even these. s, m NULL: nothing but prompts.
+ *  that it can be done elsewhere, and for another machine not even these. s NULL: nothing but prompts.
  *                                                                                              Collective over the job. */
 enum status check_print(const struct inputs *in, struct timetable *s, const struct grid *world, const struct machine *m,
                         const struct plan *p, const struct text *plan);
@@ -120,6 +120,8 @@ enum status reference_manual(struct text *out);
 enum status blas_room(const struct inputs *in, int threads);
 /** plan_room() of the process that has least.                                                    Collective over world. */
 size_t least_room(const struct grid *world);
+/** This machine, with room bytes for a process; for --check the one that the input describes under `plan`.      Local. */
+struct machine machine_of(const struct config *c, const struct grid *world, size_t room, bool check);
 
 /* ------------------------------------------------------------------------------------------------------- log ----- */
 void report_kernels(void);                 /* the BLAS library's, and a warning where they are far below the processor */

@@ -128,7 +128,8 @@ static const char *name_of(const struct node *entry)
 static const char *minimised(const struct node *root)
 {
     const struct node *objective = node_find(root, "objective"), *task = node_find(root, "task");
-    if (task && task->kind == NODE_SCALAR && strcmp(task->text, "unlearn") && strcmp(task->text, "geffect")) return NULL;
+    const bool said = task && task->kind == NODE_SCALAR && !node_is_null(task);
+    if (said && strcmp(task->text, "unlearn") && strcmp(task->text, "geffect")) return NULL;
     if (!objective || node_is_null(objective)) return row_child(&config_table[0], "objective")->fallback;
     return name_of(objective);
 }

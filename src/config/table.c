@@ -272,7 +272,8 @@ const struct row config_table[] = {
     {"evaluate.variant", CHOICE, AT(evaluate.variant), "tofu",
      .help = "whose definitions and defaults are taken: docs/EVALUATION.md", .choices = "tofu|open_unlearning"},
     {"evaluate.end_token", CHOICE, AT(evaluate.end_token), "auto",
-     .help = "whether memorisation, extraction, min_k, gradnorm count it; auto: in, open_unlearning: out",
+     .help = "whether memorisation, extraction, min_k, gradnorm count it, a row's last labelled token; auto: in, "
+             "open_unlearning: out",
      .choices = "auto|in|out"},
     {"evaluate.none_extracted", CHOICE, AT(evaluate.none_extracted), "auto",
      .help = "extraction strength where even the last token is wrong; auto: 0, open_unlearning: 1/n",
@@ -287,7 +288,7 @@ const struct row config_table[] = {
      .help = "share of the unlikeliest tokens in min_k; 0: 0.2, for open_unlearning and muse 0.4", RANGE(0, 1)},
     {"evaluate.privleak_auc", NUMBER, AT(evaluate.privleak_auc), "auto",
      .help = "of min_k, of the model that never saw the forget rows; auto: from retain_logs, where it has it, else 0.5",
-     RANGE(0, 1), ALSO_AUTO},
+     RANGE(0, 1), ALSO_AUTO | FREE}, /* as that is: without a log it resolves to a number */
 
     {"generate", SECTION, 0, NULL, .help = "what the model is to continue", .bare = "prompts"},
     {"generate.prompts", PATH, AT(generate.prompts), "null",

@@ -246,14 +246,14 @@ done:
     return st;
 }
 
-enum status directory_finished(const struct directory *d, uint64_t *updates)
+enum status directory_finished(const struct directory *d, bool *finished, uint64_t *updates)
 {
     char *path = NULL;
     json_t *mark = NULL;
     enum status st;
     *updates = 0;
     TRY(path_join(d->path, RUN_FINISHED, &path));
-    if (!file_exists(path)) goto done;
+    if (!(*finished = file_exists(path))) goto done;
     TRY(json_read(path, 1 << 10, &mark));
     *updates = (uint64_t)json_integer_value(json_object_get(mark, "updates"));
 done:

@@ -66,8 +66,10 @@ static enum status settings(const struct inputs *in, const char *measured, struc
         TRY(text_print(t, " %d %d%s", (int)c->geffect.normalisation, (int)c->geffect.estimator, measured));
         if (c->geffect.curvature.window) TRY(text_print(t, " window %zu", c->geffect.curvature.window));
         if (c->geffect.tokens == TOKENS_REFUSALS) TRY(text_print(t, " tokens of refusals"));
-        for (size_t j = 0; j < in->n_measured; j++) {
-            TRY(exact(&in->measured[j], t));
+        for (size_t j = 0; j < in->n_measured; j++) TRY(exact(&in->measured[j], t));
+        for (size_t i = 0; i < in->n_regularizer && !in->trains; i++) {
+            TRY(text_print(t, " and %.17g ", in->regularizer[i].weight));
+            TRY(exact(&in->regularizer[i].objective, t));
         }
     }
 done:

@@ -294,12 +294,10 @@ static double cost(const struct chooser *c)
 {
     const struct plan *p = c->p;
     double sum = 0, times[N_OCCASION] = {0};
-    if (c->in->trains)
-        times[OF_UPDATE] = (double)c->s->updates;
-    else
-        times[OF_MEASUREMENT] = c->in->measures ? (double)c->in->config->model.n_at : 0;
-    for (size_t t = 0; c->in->trains && c->in->measures && t <= c->s->updates; t++)
-        times[OF_MEASUREMENT] += timetable_measured(c->in->config, c->s, t);
+    if (c->in->trains) times[OF_UPDATE] = (double)c->s->updates;
+    if (c->in->measures)
+        times[OF_MEASUREMENT] =
+            c->in->trains ? (double)timetable_measurements(c->in->config, c->s) : (double)c->in->config->model.n_at;
     for (int of = 0; of < N_OCCASION; of++) {
         const struct work *w = &p->all.work[of];
         sum += times[of] *

@@ -65,4 +65,16 @@ bool timetable_measured(const struct config *c, const struct timetable *s, size_
     return c->geffect.every > 0 && (t % c->geffect.every == 0 || t == s->updates);
 }
 
+size_t timetable_measurements(const struct config *c, const struct timetable *s)
+{
+    const size_t every = c->geffect.every;
+    return every > 0 ? s->updates / every + 1 + (s->updates % every > 0) : 0;
+}
+
 bool timetable_evaluated(const struct config *c, size_t t) { return c->evaluate.every > 0 && t % c->evaluate.every == 0; }
+
+size_t timetable_evaluations(const struct config *c, const struct timetable *s)
+{
+    const size_t every = c->evaluate.every;
+    return every > 0 ? s->updates / every + (s->updates % every > 0) : 0;
+}

@@ -154,6 +154,8 @@ done:
 static enum status after(struct measurement *m, void *self, const struct update *u)
 {
     struct gram *g = self;
+    if (u && u->cosine < 0)
+        g->vector[BATCH] = NULL; /* guard.project has changed it: it is not what the other entries are of */
     if (u) add_row(m, g, g->n - 1);
     return measurement_put(m, "gram", g->value);
 }
@@ -165,7 +167,8 @@ static const struct field fields[] = {
      "nat2",
      "inner product of two gradients, or of a gradient and the update, in one layer; a tied embedding counts in embed",
      "<grad_l L(D_u; theta_t), grad_l L(S_t; theta_t)> and so on: objective = the objective trained (task geffect: the "
-     "first one measured) over the whole forget set; batch = all of update t+1 before clipping; regularizer = its "
+     "first one measured) over the whole forget set; batch = all of update t+1 before clipping (NaN with the update "
+     "where guard.project has changed it); regularizer = its "
      "regularisers' part; each risk; update = theta_t+1 - theta_t. With the update on one side the unit is nat, on both "
      "1"},
 };

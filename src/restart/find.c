@@ -126,6 +126,14 @@ enum status restart_describe(const struct restart *r, const struct plan *p, stru
 }
 
 /* ------------------------------------------------------------------------------------------------------ loading ----- */
+/* Whether a run has read what has this hash: not what it neither measured nor evaluated, nor trained with. */
+static bool was_read(const json_t *hash)
+{
+    const char *text = json_string_value(hash);
+    return text && text[strspn(text, "0")];
+}
+
+/* What only one of both runs has read changes none of the updates: the settings that decide these are the same. */
 static enum status check_content(const struct restart *r, const struct subject *s)
 {
     const json_t *then = json_object_get(r->manifest, "content");
@@ -135,7 +143,8 @@ static enum status check_content(const struct restart *r, const struct subject *
     TRY(manifest_content(s, &now));
     json_object_foreach(now, key, value)
     {
-        if (json_equal(value, json_object_get(then, key))) continue;
+        const json_t *before = json_object_get(then, key);
+        if (json_equal(value, before) || !was_read(value) || !was_read(before)) continue;
         st = fail(ERR_INPUT,
                   "%s: cannot go on from %s: the content of %s is not what it was; restore it, or start a new run in "
                   "another output.directory",

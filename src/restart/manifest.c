@@ -41,11 +41,15 @@ static uint64_t hash_risks(const struct inputs *in)
     return h;
 }
 
+static uint64_t hash_direction(const struct inputs *in, const struct objective *o, uint64_t h)
+{
+    return o->direction ? hash_bytes(o->direction, in->shape->hidden * sizeof *o->direction, h) : h;
+}
+
 static uint64_t hash_directions(const struct inputs *in)
 {
     uint64_t h = 0;
-    for (size_t i = 0; i < in->n_direction; i++)
-        h = hash_bytes(in->direction[i].u, in->shape->hidden * sizeof *in->direction[i].u, h);
+    for (size_t j = 0; j < in->n_measured; j++) h = hash_direction(in, &in->measured[j], h);
     return h;
 }
 
@@ -63,7 +67,8 @@ enum status manifest_content(const struct subject *s, json_t **out)
         {"data.retain", in->retain ? in->retain->hash : 0},
         {"data.idk", in->refusals ? in->refusals->hash : 0},
         {"geffect.risks", hash_risks(in)},
-        {"direction", hash_directions(in)},
+        {"objective (direction)", hash_direction(in, &in->objective, 0)},
+        {"geffect.objectives (direction)", hash_directions(in)},
         {"evaluate.sets", hash_sets(in)},
     };
     int failed = !(*out = json_object());

@@ -22,10 +22,8 @@ static struct times count(const struct inputs *in, const struct timetable *s)
     const bool trains = in->trains && s;
     struct times n = {.updates = trains ? s->updates : 0, .evaluations = in->evaluation || !s ? 1 : 0};
     if (!trains && s) n.measurements = in->measures ? c->model.n_at : 0, n.evaluations *= c->model.n_at;
-    for (size_t t = 0; trains && t <= s->updates; t++) {
-        if (in->measures && timetable_measured(c, s, t)) n.measurements++;
-        if (in->evaluation && t < s->updates && timetable_evaluated(c, t)) n.evaluations++;
-    }
+    if (trains && in->measures) n.measurements = timetable_measurements(c, s);
+    if (trains && in->evaluation) n.evaluations += timetable_evaluations(c, s);
     return n;
 }
 
@@ -106,7 +104,7 @@ static enum status predict(const struct inputs *in, struct timetable *s, const s
     enum status st;
     TRY(rates_measure(in, p, world, &r));
     TRY(report_time(p, &r, &n, !s));
-    if (!m || !chooses || m->processes == 1) goto done;
+    if (!s || !chooses || m->processes == 1) goto done;
     TRY(layouts_print(in, s, m, p, &r, &n, &t));
     log_info("%.*s", (int)t.n - 1, t.data);
 done:
@@ -117,16 +115,18 @@ done:
 enum status check_print(const struct inputs *in, struct timetable *s, const struct grid *world, const struct machine *m,
                         const struct plan *p, const struct text *plan)
 {
-    const bool other = m && m->processes != world->size; /* another job: there may be no room for its weights here */
+    const bool other = m->processes != world->size; /* another job: there may be no room for its weights here */
     const size_t whole =
         (p->sharing == SHARING_ALL ? p->bytes_part : p->bytes_state) / (plan_half(in, plan_held(p, "weights")) ? 2 : 1);
-    const size_t taken = p->bytes_base + whole + p->bytes_shared + WEIGHTS_READ_BYTES; /* the digest needs the weights */
-    const bool hashes = !other && taken < least_room(world);
+    uint64_t taken = p->bytes_base + whole + p->bytes_shared + WEIGHTS_READ_BYTES; /* the digest needs the weights */
+    bool hashes;
     struct text echo = {0}, measured = {0};
     uint64_t weights, reference;
     enum status st;
     if ((st = config_write(in->config, &echo)) == OK) st = probes_named(in, &measured);
     TRY(grid_agree(world, st));
+    comm_max_u64(world->world, &taken, 1);
+    hashes = !other && taken < least_room(world);
     if (isnan(in->config->plan.memory) && plan_memory(in, p) != OK) {
         log_warn("%s", fail_message());
         fail_clear();

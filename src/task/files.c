@@ -65,12 +65,13 @@ enum status run_resume(struct run *r, size_t updates, const struct grid *world)
 {
     const char *dir = r->in->config->output_directory;
     const bool first = world->rank == 0;
-    uint64_t finished = 0;
+    uint64_t said[2] = {0}; /* whether, and after how many updates */
     enum status st;
     TRY(grid_agree(world, first ? directory_resume(dir, &r->directory) : OK));
-    TRY(grid_agree(world, first ? directory_finished(r->directory, &finished) : OK));
-    comm_broadcast(world->world, &finished, sizeof finished, 0);
-    r->finished = finished && finished == updates;
+    TRY(grid_agree(world, first ? directory_finished(r->directory, &r->finished, &said[1]) : OK));
+    said[0] = r->finished;
+    comm_broadcast(world->world, said, sizeof said, 0);
+    r->finished = said[0] && said[1] == updates;
     if (r->finished) goto done;
     TRY(restart_find(dir, r->in->config, world, &r->restart));
     if (r->restart->decays_all) inputs_decay_all(r->in);

@@ -69,17 +69,15 @@ done:
 }
 
 /* Data ranks share the weights where the memory of any would not do, and if that helps. */
-static enum status plan(const struct inputs *in, const struct grid *world, struct plan *p)
+static enum status plan(const struct inputs *in, const struct grid *world, const struct machine *m, struct plan *p)
 {
-    const struct machine m = {
-        .processes = world->size, .node_processes = parallel_node_size(), .room = least_room(world)};
     struct plan full;
     double beyond, more;
     enum status st;
     /* with bfloat16 the weights are held so, and no operand of a product is rounded */
     if (in->config->precision != PRECISION_BFLOAT16) TRY(products_asked(in, world));
-    TRY(grid_agree(world, layout(in, &m, p)));
-    beyond = !plan_fits(&m, p);
+    TRY(grid_agree(world, layout(in, m, p)));
+    beyond = !plan_fits(m, p);
     comm_max_double(world->world, &beyond, 1);
     if (in->config->parallel.shard != SHARD_AUTO || beyond == 0 || p->data == 1 || !plan_can_share(in)) goto done;
     full = *p;
@@ -111,12 +109,12 @@ done:
     return st;
 }
 
-static enum status check(const struct inputs *in, const struct grid *world, const struct plan *p)
+static enum status check(const struct inputs *in, const struct grid *world, const struct machine *m, const struct plan *p)
 {
     struct text text = {0};
     enum status st;
     TRY(grid_agree(world, print_plan(in, p, &text)));
-    TRY(check_print(in, NULL, world, NULL, p, &text));
+    TRY(check_print(in, NULL, world, m, p, &text));
 done:
     text_free(&text);
     return st;
@@ -236,10 +234,11 @@ done:
 
 enum status task_generate(const struct options *o, const struct inputs *in, const struct grid *world)
 {
+    const struct machine m = machine_of(in->config, world, least_room(world), o->check);
     struct plan p;
     enum status st;
-    TRY(plan(in, world, &p));
-    if (o->check) return check(in, world, &p);
+    TRY(plan(in, world, &m, &p));
+    if (o->check) return check(in, world, &m, &p);
     TRY(grid_agree(world, plan_memory(in, &p)));
     TRY(run(o, in, &p, world));
 done:

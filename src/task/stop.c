@@ -14,20 +14,20 @@ static const double ENDING = 2;          /* seconds to close the files and to en
 /* The first signal asks, a later one does what it would have done without us. One that comes with the first is the same:
  * who signals a whole job reaches a process directly and by way of its launcher. */
 static volatile sig_atomic_t signalled;
-static volatile time_t signalled_at;
+static volatile int64_t signalled_at;
 
-static time_t seconds_now(void)
+static int64_t milliseconds_now(void)
 {
     struct timespec now = {0};
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void on_signal(int number)
 {
     const int reason = errno;
-    const time_t now = seconds_now();
-    if (signalled && now - signalled_at > 1) {
+    const int64_t now = milliseconds_now();
+    if (signalled && now - signalled_at > 1000) {
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -70,13 +70,18 @@ enum status stop_watch(struct stop *s, const struct grid *g, const struct option
 
 void stop_free(struct stop *s) { free(s->file); }
 
+static void step_ended(struct stop *s, double now)
+{
+    if (now - s->began > s->longest) s->longest = now - s->began;
+    s->began = now;
+}
+
 enum stop_cause stop_asked(struct stop *s, bool between_steps)
 {
     const double now = clock_seconds();
     double reason = signalled ? STOP_SIGNAL : STOP_NOT, needed = SAVING_MARGIN * s->saving + ENDING;
     if (between_steps) {
-        if (now - s->began > s->longest) s->longest = now - s->began;
-        s->began = now;
+        step_ended(s, now);
         needed += s->longest;
     }
     if (s->grid->rank == 0 && reason == STOP_NOT) {
@@ -93,6 +98,7 @@ void stop_begins(struct stop *s) { s->began = clock_seconds(); }
 
 void stop_saved(struct stop *s, double seconds)
 {
+    step_ended(s, clock_seconds() - seconds);
     s->saving = seconds;
     stop_begins(s);
 }

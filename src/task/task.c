@@ -34,8 +34,7 @@ size_t least_room(const struct grid *world)
     return (size_t)(UINT64_MAX - taken);
 }
 
-/* This machine; for --check the one that the input describes under `plan`. */
-static struct machine machine_of(const struct config *c, const struct grid *world, size_t room, bool check)
+struct machine machine_of(const struct config *c, const struct grid *world, size_t room, bool check)
 {
     struct machine m = {.processes = world->size, .node_processes = parallel_node_size(), .room = room};
     m.node = memory_available() + (size_t)m.node_processes * memory_resident();
@@ -246,6 +245,8 @@ enum status task_run(const struct options *o)
     }
     TRY(grid_agree(world, timetable_new(in->config, in->train ? in->train->n_row : 0, &s)));
     timetable_warn(in->config, &s);
+    if (in->trains && shape_dropout(in->shape) > 0)
+        log_info("dropout    none: that of config.json (%g) is left out", shape_dropout(in->shape));
     r = (struct run){.in = in, .plan = &p};
     if (o->restart && !o->check) TRY(run_resume(&r, s.updates, world));
     if (r.finished) {
