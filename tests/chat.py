@@ -259,7 +259,8 @@ def by_hand(checks):
                     "data": {"template": template}, "evaluate": {"rows": 5, "metrics": ["probability"], "sets": {"forget": str(data)}}}
         done = run_input(settings, 1, precisions()[0], directory=checks.directory, options=["--check"])
         digests.append(done.stdout.strip().splitlines()[-1:])
-        checks.check(not done.returncode and "warning: " not in done.stdout, f"no warning: {template}", done.stderr)
+        said = [s for s in done.stdout.splitlines() if s.startswith("warning: ") and not s.startswith("warning: products reach")]
+        checks.check(not done.returncode and not said, f"no warning: {template}", done.stderr + str(said))
     checks.check(digests[0] == digests[1] and digests[0], "the template by name and in parts", str(digests))
 
 

@@ -176,9 +176,16 @@ def goes_on(checks, ranks, precision):
     every = {"geffect": {"every": 3}, "checkpoint": {"every": 2, "keep": 9}, "guard": EVERYTHING, "objective": {
         "name": "ga", "regularizer": ["kl", "gd"]}}
     whole = go(checks, what, settings(ranks, train={"steps": 8}, **every), ranks, precision, name=f"whole-{ranks}")
-    first = go(checks, what, settings(ranks, train={"steps": 4}, **every), ranks, precision, name=f"parts-{ranks}")
+    if not whole:
+        return
+    parts = checks.directory / f"parts-{ranks}"  # as if it had been killed behind the fourth update
+    shutil.rmtree(parts, ignore_errors=True)
+    shutil.copytree(whole.parent, parts)
+    for late in ("checkpoint-6", "checkpoint-8", "model"):
+        shutil.rmtree(parts / "out" / late)
+    (parts / "out/run.finished").unlink()
     out = go(checks, what, settings(ranks, train={"steps": 8}, **every), ranks, precision, ["--restart"], name=f"parts-{ranks}")
-    if not whole or not first or not out:
+    if not out:
         return
     checks.check("from out/checkpoint-4, as it was" in (out / "run.log").read_text(), f"{what}: it went on")
     for name in ("geffect.h5", "train.h5"):
@@ -212,6 +219,10 @@ def layouts(checks, precision):
         got, train = arrays(out / "geffect.h5"), arrays(out / "train.h5")
         now = {k: got[k] for k in ("guard_value", "layer_rests", "risk_value")} | {k: train[k][:-1] for k in ("project_cosine", "gradient_norm")}
         now |= model(out) if precision == "double" else {}
+        batch, update = (got["gradient"].index(name) for name in ("batch", "update"))
+        changed, known = train["project_cosine"][:-1] < 0, np.isfinite(got["gram"][:-1, :, batch, update]).all(axis=1)
+        checks.check((known == ~changed).all() and np.isfinite(got["gram"][:-1, :, batch, batch]).all(),
+                     f"{what}: a gradient that was projected has no inner product with the update", f"{changed} {known}")
         if first:
             checks.near(f"{what}: as on one", {k: (x, first[k]) for k, x in now.items()}, {"double": 1e-10, "float": 1e-3}[precision])
         else:

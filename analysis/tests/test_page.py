@@ -95,7 +95,7 @@ def hostile(runs, tmp_path):
     """The directory of a run with such questions, and such a name."""
     directory, asked = tmp_path / "<b>&bad $a_$", tmp_path / "forget.jsonl"
     shutil.copytree(runs.plain, directory, ignore=shutil.ignore_patterns("model"))
-    asked.write_text("".join(json.dumps({"question": q, "answer": "a"}) + "\n" for q in QUESTIONS))
+    asked.write_text("\ufeff" + "".join(json.dumps({"question": q, "answer": "a"}) + "\n" for q in QUESTIONS))
     source = directory / "input.yaml"
     source.write_text(source.read_text().replace("inputs/demo/forget05.jsonl", str(asked)))
     return directory

@@ -168,7 +168,7 @@ class Run:
             file = self.find(self.setting(f"data.{side}.path", "null"))
             key = self.setting(f"data.{side}.question", "question")
             plain = self.setting(f"data.{side}.text")  # a line of plain text may be several rows
-            lines = file.read_text().split("\n") if file and not plain else ()
+            lines = file.read_text(encoding="utf-8-sig").split("\n") if file and not plain else ()
             self._texts[side] = [str(json.loads(s).get(key, "")) for s in lines if s.strip()]
         texts = self._texts[side]
         return texts[row] if row < len(texts) else ""

@@ -167,6 +167,8 @@ enum status shape_parse(const char *where, const char *json, size_t n, struct sh
 /** Gives a shape with tied embeddings a head of its own, also in its config.json; *head: the name of its tensor.    Local. */
 enum status shape_separate(struct shape *s, const char **head);
 void shape_free(struct shape *s);
+/** The largest rate of dropout in its config.json, of which nothing here makes use. */
+double shape_dropout(const struct shape *s);
 enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
 /** The name of the first member that must agree so far, but differs between two models; NULL: none.           Local. */
 const char *shape_differs(const struct shape *a, const struct shape *b, enum shape_agree as_far_as);

@@ -262,6 +262,8 @@ static enum status read_both(const char *where, const json_t *config, struct sha
     TRY(key_number(where, config, s->row->local_theta_key, THETA_LEAST, THETA_MOST, &local.theta));
     TRY(of_type(where, config, "full_attention", "rope_scaling", &full));
     TRY(of_type(where, config, "sliding_attention", NULL, &sliding));
+    warn_other(where, config, full, s->row->theta_key, "rope_theta");
+    warn_other(where, config, sliding, s->row->local_theta_key, "rope_theta");
     TRY(scaling_read(where, config, full, s, &r));
     TRY(scaling_read(where, config, sliding, s, &local));
     if (r.fraction != 1 || local.fraction != 1) {

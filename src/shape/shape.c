@@ -378,3 +378,14 @@ void shape_free(struct shape *s)
     free(s->slides);
     free(s);
 }
+
+double shape_dropout(const struct shape *s)
+{
+    static const char *const keys[] = {"attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", "resid_pdrop"};
+    double most = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const double rate = json_number_value(key_find(s->json, keys[i])); /* 0 of what is no number */
+        if (rate > most) most = rate;
+    }
+    return most;
+}
