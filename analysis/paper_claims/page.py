@@ -211,12 +211,27 @@ def trust_table(setting):
     return markdown(head, rows)
 
 
+AGAIN = """The same from a model that was fine-tuned once more, by the same command on another processor: beside all seeds of the first model."""
+
+
+def again(setting):
+    """Table of what another fine-tuned model makes of runs, or nothing."""
+    told = {"peak of e_u": lambda run: run.e_u[run.peak], "of e_r": lambda run: run.e_r[run.peak], "rho": lambda run: run.rho,
+            "retain risk at the end": lambda run: run["risk_r"][-1], "risk of the forgotten": lambda run: run["risk_u"][-1]}
+    rows = []
+    for seed in setting.seeds(estimator="again"):
+        for name, run in seed.runs.items():
+            known = [s.runs[name] for s in setting.seeds() if name in s.runs]
+            rows.append([f"{name}, seed {seed.seed}", *[f"{number(of(run))}; {spread([of(k) for k in known])}" for of in told.values()]])
+    return [f"### Another fine-tuned model of {setting.name}", AGAIN, markdown(["again; all seeds", *told], rows)] if rows else []
+
+
 def appendix(settings):
     parts = [(HERE / "details.txt").read_text()]
     for s in settings:
         parts += [f"## {s.name}", details(s),
                   f"![Effects on {s.name}: the mean of all seeds in the range of all](claims-curves-{s.name}.png)",
-                  f"### First order against measurement on {s.name}, retain risk", trust_table(s)]
+                  f"### First order against measurement on {s.name}, retain risk", trust_table(s), *again(s)]
     parts += ["## What the paper could not see", unseen.HEAD, unseen.beyond(settings), "## TOFU's scores beside the effects",
               unseen.SCORES, unseen.scores(settings), "## The best of each objective's grid", *trade_offs(settings)]
     return "\n\n".join(p.strip() for p in parts) + "\n"

@@ -6,7 +6,7 @@ A line holds a curve over the measured steps, or some numbers:
     42,1,full,ga,e_r,-0.00178 -0.0032 ...
 
 rate: factor of the setting's learning rate; estimator: full (sets) or ma (moving average), or what else was measured of the same
-training: seen, scores. Quantities of a run:
+training: seen, scores; or again: the same from a model that was fine-tuned once more (its directories are NAME-again). Quantities of a run:
 
     step, lr, warmup, length    measured steps, the learning rate there, the end of the warm-up, the last update
     e_u, e_r                    effects of the objective trained on what is to be forgotten, and kept; of a regulariser: e_u:kl ...
@@ -39,7 +39,7 @@ from .summary import COLUMNS, Setting
 
 RISKS = {"u": "unlearn", "r": "retain"}
 SETS = {"u": "forget", "r": "retain"}
-BESIDE = ("ma", "seen", "scores")
+BESIDE = ("ma", "seen", "scores", "again")
 BY_GROUP = ("ga", "wga", "npo-1", "tnpo")
 GROUP = re.compile(r"seed(\d+)(?:-x([\d.]+))?")
 

@@ -175,6 +175,17 @@ def test_what_has_few_runs_stands_in_the_appendix(tmp_path):
     assert f"## {few.stem}\n" in text["CLAIMS_DETAILS.md"]
 
 
+def test_another_fine_tuned_model_stands_beside_the_seeds(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text("seed,rate,estimator,run,quantity,values\n" + "".join(
+        f"{seed},1,{estimator},ga,{q},{v}\n" for seed, estimator, peak in ((42, "full", -4), (43, "full", -6), (42, "again", -9))
+        for q, v in {"step": "0 2", "e_u": f"-1 {peak}", "e_r": f"0 {peak / 2}", "risk_r": f"0 {-peak}", "risk_u": "0 3"}.items()))
+    [head, _, table] = page.again(Setting(path))
+    assert head.endswith("model of two")
+    assert table.splitlines()[-1] == "| ga, seed 42 | -9; -5 (-6 to -4) | -4.5; -2.5 (-3 to -2) | 0.5; 0.5 | 9; 5 (4 to 6) | 3; 3 |"
+    assert page.again(Setting(ROOT / "analysis/paper_claims/demo.csv")) == []
+
+
 def test_the_pictures_are_drawn(tmp_path):
     settings = [Setting(p) for p in COMMITTED]
     for name, figure in (("trust", draw.trust(page.compared(settings))), ("curves", draw.curves(settings[-1]))):
@@ -237,8 +248,9 @@ def test_other_seeds_and_names_than_the_committed_ones(tmp_path):
     (tmp_path / "no.csv").write_text("# a page\n")
     with pytest.raises(ValueError, match="is no summary file"):
         Setting(tmp_path / "no.csv")
+    other.write_text("\n".join(x for x in lines if ",retrained," not in x) + "\n")
     with pytest.raises(KeyError, match="retrained"):
-        grid.best(Setting(ROOT / "analysis/paper_claims/smollm2.csv"))
+        grid.best(Setting(other))
 
 
 def test_the_best_of_a_grid_has_forgotten_and_keeps_most():
