@@ -110,6 +110,22 @@ def changed_inputs(scene):
             same = {k: v for k, v in result(scene.whole()).items() if "model" in k}
             scene.checks.check(weights == same and weights, f"{switched}, then {back}: the same model", difference(same, weights))
 
+    at_three = {"FAULT_CALL": "rename", "FAULT_HOW": "stop", "FAULT_N": 1, "FAULT_RANK": 0, "FAULT_PATH": "checkpoint-3"}
+    towards = {"objective": "ga", "model": {"path": "base", "init": "random", "reference": str(scene.whole() / "out/model")},
+               "geffect": {"every": 2, "objectives": ["ga", "npo"]}}
+    d = scene.new("reference measured")
+    scene.ended("a reference that is not measured", start_with(d, ["geffect.every=0"], changes=towards, env=at_three).wait(), 75)
+    scene.ended("then a restart that measures it", start_with(d, ["--restart"], changes=towards).wait(), 0)
+    towards["objective"] = "npo"
+    d = scene.new("reference trained")
+    scene.ended("a reference that is trained with", start_with(d, changes=towards, env=at_three).wait(), 75)
+    scene.ended("a restart towards another", start_with(d, ["--restart", "model.reference=null"], changes=towards).wait(), 1, "model.reference")
+    for gone in ("data.retain=null", "data.forget=null"):
+        d = scene.new("finetune " + gone)
+        scene.ended("fine-tuning stops", start_with(d, changes={"task": "finetune"}, env=at_three).wait(), 75)
+        scene.ended(f"fine-tuning goes on with {gone}", start_with(d, ["--restart", gone], changes={"task": "finetune"}).wait(), 1,
+                    gone.split("=")[0])
+
     def edit(name, change):
         def apply(d):
             text = (d / name).read_text()

@@ -360,7 +360,8 @@ def tokenizer_cases():
             ("a byte alone", "pre_tokenizer", split({"Regex": "\\C"})), ("a pattern that calls itself", "pre_tokenizer", split({"Regex": "(?R)?a"}))):
         damage = json_file(TOKENIZER, lambda t, key=key, value=value: t.update({key: value}))
         yield "D5", f"tokenizer: {what}", base, all_of(asked, damage), "tokenizer.json"
-    yield "D5", "tokenizer beyond the embedding", base, all_of(
+    yield "D5", "a word beyond the embedding", base, json_file(TOKENIZER, lambda t: t["model"]["vocab"].update({"xyzzy": WORDS})), "tokenizer.json.*1024"
+    yield "D5", "an added token beyond the embedding", base, all_of(
         json_file(TOKENIZER, lambda t: t["added_tokens"].append({**token, "id": WORDS, "content": "<extra>"})),
         writing("forget.jsonl", '{"question": "a", "answer": "b <extra>"}\n')), "tokenizer.json.*1024"
 

@@ -2,7 +2,7 @@
 says of them must end with the same digest as for the base, unchanged."""
 import json
 
-from hostile_base import (CONFIG, HIDDEN, INDEX, ROWS, TOKENIZER, WEIGHTS, all_of, directing, evaluating, generating, header, joined,
+from hostile_base import (CONFIG, HIDDEN, INDEX, ROWS, TOKENIZER, WEIGHTS, WORDS, all_of, directing, evaluating, generating, header, joined,
                           json_file, lines, logged, raw, safetensors, setting, settings, writing)
 from hostile_cases import YAML, sharded
 
@@ -85,6 +85,8 @@ def configs():
 def tokenizers():
     base = settings()
     pairs = lambda m: [" ".join(p) for p in m]
+    yield "D5", "an added token beyond the embedding, in no row", base, json_file(TOKENIZER, lambda t: t["added_tokens"].append(
+        {**t["added_tokens"][0], "id": WORDS, "content": "<image>"}))
     yield "D5", "merges as texts", base, json_file(TOKENIZER, lambda t: t["model"].update(merges=pairs(t["model"]["merges"])))
     yield "D5", "vocabulary in another order", base, json_file(TOKENIZER, lambda t: t["model"].update(vocab=dict(reversed(t["model"]["vocab"].items()))))
     yield "D5", "further keys of the tokenizer", base, json_file(TOKENIZER, lambda t: (t.update(note={"x": 10**30}), t["model"].update(note=[])) and None)

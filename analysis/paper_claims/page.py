@@ -221,8 +221,8 @@ def again(setting):
     rows = []
     for seed in setting.seeds(estimator="again"):
         for name, run in seed.runs.items():
-            known = [s.runs[name] for s in setting.seeds() if name in s.runs]
-            rows.append([f"{name}, seed {seed.seed}", *[f"{number(of(run))}; {spread([of(k) for k in known])}" for of in told.values()]])
+            if known := [s.runs[name] for s in setting.seeds() if name in s.runs]:
+                rows.append([f"{name}, seed {seed.seed}", *[f"{number(of(run))}; {spread([of(k) for k in known])}" for of in told.values()]])
     return [f"### Another fine-tuned model of {setting.name}", AGAIN, markdown(["again; all seeds", *told], rows)] if rows else []
 
 

@@ -120,6 +120,8 @@ struct inputs { /* owns all that it points to */
     bool trains, measures;
     bool needs_reference;         /* the reference's nll of labels */
     bool needs_distribution;      /* the reference's whole distributions or hidden states */
+    bool trains_reference;        /* what is trained needs either */
+    bool trains_refusals;         /* and what is trained needs data.idk */
     bool needs_hidden;            /* losses act on hidden states */
     bool half_reference;          /* its files have all in bfloat16: nothing is lost where it is held so */
     size_t longest, longest_pair; /* tokens of the longest row, and of the longest pair */

@@ -121,6 +121,7 @@ done:
 enum status inputs_objectives(struct inputs *in)
 {
     const struct config *c = in->config;
+    const unsigned reference = NEEDS_REFERENCE | NEEDS_DISTRIBUTION | NEEDS_STATES;
     unsigned needs;
     enum status st = OK;
     /* a task that uses none of these must not ask for what they need, as a reference */
@@ -135,8 +136,10 @@ enum status inputs_objectives(struct inputs *in)
         TRY(labels(in));
     }
     needs = in->trains ? objective_needs(&in->objective) : 0;
-    for (size_t j = 0; j < in->n_measured; j++) needs |= objective_needs(&in->measured[j]);
     for (size_t i = 0; i < in->n_regularizer; i++) needs |= objective_needs(&in->regularizer[i].objective);
+    in->trains_reference = in->trains && needs & reference;
+    in->trains_refusals = in->trains && needs & (NEEDS_REPLACEMENT | NEEDS_PAIR);
+    for (size_t j = 0; j < in->n_measured; j++) needs |= objective_needs(&in->measured[j]);
     in->needs_reference = needs & NEEDS_REFERENCE;
     in->needs_distribution = needs & (NEEDS_DISTRIBUTION | NEEDS_STATES);
 done:

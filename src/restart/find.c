@@ -126,14 +126,27 @@ enum status restart_describe(const struct restart *r, const struct plan *p, stru
 }
 
 /* ------------------------------------------------------------------------------------------------------ loading ----- */
-/* Whether a run has read what has this hash: not what it neither measured nor evaluated, nor trained with. */
+/* Whether this is read by measurements and evaluations alone. */
+static bool trains_without(const struct inputs *in, const char *key)
+{
+    if (!strcmp(key, "model.reference")) return !in->trains_reference;
+    if (!strcmp(key, "data.idk")) return !in->trains_refusals;
+    return !strcmp(key, "geffect.risks") || !strcmp(key, "geffect.objectives") || !strcmp(key, "evaluate.sets");
+}
+
+/* A hash of zeros, or none: not read. */
 static bool was_read(const json_t *hash)
 {
     const char *text = json_string_value(hash);
     return text && text[strspn(text, "0")];
 }
 
-/* What only one of both runs has read changes none of the updates: the settings that decide these are the same. */
+/* What only one of both runs measures or evaluates may be another, or not be there. */
+static bool same_content(const struct inputs *in, const char *key, const json_t *now, const json_t *then)
+{
+    return json_equal(now, then) || (trains_without(in, key) && (!was_read(now) || !was_read(then)));
+}
+
 static enum status check_content(const struct restart *r, const struct subject *s)
 {
     const json_t *then = json_object_get(r->manifest, "content");
@@ -143,8 +156,7 @@ static enum status check_content(const struct restart *r, const struct subject *
     TRY(manifest_content(s, &now));
     json_object_foreach(now, key, value)
     {
-        const json_t *before = json_object_get(then, key);
-        if (json_equal(value, before) || !was_read(value) || !was_read(before)) continue;
+        if (same_content(s->in, key, value, json_object_get(then, key))) continue;
         st = fail(ERR_INPUT,
                   "%s: cannot go on from %s: the content of %s is not what it was; restore it, or start a new run in "
                   "another output.directory",

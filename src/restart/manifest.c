@@ -62,13 +62,13 @@ enum status manifest_content(const struct subject *s, json_t **out)
     } content[] = {
         {"model.path", s->hash_weights},
         {"model.path (config.json)", shape_hash(in->shape)},
-        {"model.reference", s->hash_reference},
+        {"model.reference", s->hash_reference == s->hash_weights ? 0 : s->hash_reference}, /* 0: it is model.path */
         {"data.forget", in->forget ? in->forget->hash : 0},
         {"data.retain", in->retain ? in->retain->hash : 0},
         {"data.idk", in->refusals ? in->refusals->hash : 0},
         {"geffect.risks", hash_risks(in)},
-        {"objective (direction)", hash_direction(in, &in->objective, 0)},
-        {"geffect.objectives (direction)", hash_directions(in)},
+        {"direction", hash_direction(in, &in->objective, 0)}, /* of the one that is trained */
+        {"geffect.objectives", hash_directions(in)},          /* their directions */
         {"evaluate.sets", hash_sets(in)},
     };
     int failed = !(*out = json_object());

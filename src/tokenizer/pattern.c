@@ -125,6 +125,20 @@ struct groups {
     size_t atom; /* where what a quantifier would repeat begins */
 };
 
+/* How many characters behind the letter s[0] of an escape belong to it: \x41, \x{e9}, \012, \k<name>, \cA; of a letter beyond
+ * ASCII its further bytes. */
+static size_t escape_rest(const char *s)
+{
+    const char *end = s[1] == '{' && *s == 'x' ? strchr(s, '}') : s[1] == '<' && strchr("kg", *s) ? strchr(s, '>') : NULL;
+    size_t n = 0;
+    if (end) return (size_t)(end - s);
+    if (*s == 'x') return strspn(s + 1, "0123456789abcdefABCDEF") > 1 ? 2 : s[1] != 0;
+    if (*s >= '0' && *s <= '9') return (n = strspn(s + 1, "0123456789")) < 2 ? n : 2;
+    if (*s == 'c') return s[1] != 0;
+    while ((s[n + 1] & 0xc0) == 0x80) n++;
+    return n;
+}
+
 /* (?i) holds to the end of its group. In Ruby all of it is one alternative then, a(?i)b|c is a(?i:b|c); in PCRE2 it is not.
  * (?m) lets the dot match line ends in Ruby and means something else in PCRE2. */
 static enum status group_open(const char *where, const char *s, size_t *i, struct groups *g, struct text *out)
@@ -215,10 +229,17 @@ static enum status translate(const char *where, const char *s, size_t n, struct 
     struct groups groups = {.n = 0};
     enum status st = OK;
     int depth = 0; /* of open classes */
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, more; i < n; i++) {
         if (!depth && (s[i] == '\\' || s[i] == '[')) groups.atom = out->n;
-        if (s[i] == '\\' && i + 1 < n && (unsigned char)s[i + 1] < 0x80) {
-            TRY(escape_add(where, s, &i, depth > 0, out));
+        if (s[i] == '\\' && i + 1 < n) {
+            if ((unsigned char)s[i + 1] < 0x80)
+                TRY(escape_add(where, s, &i, depth > 0, out));
+            else
+                TRY(text_add(out, s + i++, 2));
+            if (depth) continue;
+            more = escape_rest(s + i);
+            TRY(text_add(out, s + i + 1, more));
+            i += more;
         } else if (depth && s[i] == '[' && s[i + 1] == ':') {
             TRY(posix_add(where, s, &i, out));
         } else if (s[i] == '[') {
