@@ -216,7 +216,7 @@ AGAIN = """The same from a model that was fine-tuned once more, by the same comm
 
 def again(setting):
     """Table of what another fine-tuned model makes of runs, or nothing."""
-    told = {"peak of e_u": lambda run: run.e_u[run.peak], "of e_r": lambda run: run.e_r[run.peak], "rho": lambda run: run.rho,
+    told = {"retain risk before": lambda run: run["risk_r"][0], "peak of e_u": lambda run: run.e_u[run.peak], "of e_r": lambda run: run.e_r[run.peak], "rho": lambda run: run.rho,
             "retain risk at the end": lambda run: run["risk_r"][-1], "risk of the forgotten": lambda run: run["risk_u"][-1]}
     rows = []
     for seed in setting.seeds(estimator="again"):

@@ -182,7 +182,7 @@ def test_another_fine_tuned_model_stands_beside_the_seeds(tmp_path):
         for q, v in {"step": "0 2", "e_u": f"-1 {peak}", "e_r": f"0 {peak / 2}", "risk_r": f"0 {-peak}", "risk_u": "0 3"}.items()))
     [head, _, table] = page.again(Setting(path))
     assert head.endswith("model of two")
-    assert table.splitlines()[-1] == "| ga, seed 42 | -9; -5 (-6 to -4) | -4.5; -2.5 (-3 to -2) | 0.5; 0.5 | 9; 5 (4 to 6) | 3; 3 |"
+    assert table.splitlines()[-1] == "| ga, seed 42 | 0; 0 | -9; -5 (-6 to -4) | -4.5; -2.5 (-3 to -2) | 0.5; 0.5 | 9; 5 (4 to 6) | 3; 3 |"
     assert page.again(Setting(ROOT / "analysis/paper_claims/demo.csv")) == []
 
 
