@@ -116,6 +116,9 @@ def changed_inputs(scene):
     d = scene.new("reference measured")
     scene.ended("a reference that is not measured", start_with(d, ["geffect.every=0"], changes=towards, env=at_three).wait(), 75)
     scene.ended("then a restart that measures it", start_with(d, ["--restart"], changes=towards).wait(), 0)
+    d = scene.new("reference measured, then another")
+    scene.ended("a reference that is measured", start_with(d, changes=towards, env=at_three).wait(), 75)
+    scene.ended("then another", start_with(d, ["--restart", "model.reference=null"], changes=towards).wait(), 1, "model.reference")
     towards["objective"] = "npo"
     d = scene.new("reference trained")
     scene.ended("a reference that is trained with", start_with(d, changes=towards, env=at_three).wait(), 75)

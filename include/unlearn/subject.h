@@ -38,6 +38,7 @@ void subject_free(struct subject *s);
 enum status subject_state(struct subject *s, const char *name, size_t which, struct state **out);
 void subject_states_free(struct subject *s); /* all of them */
 
+bool subject_reads_reference(const struct inputs *in); /* whether anything is computed with theta_o */
 /** Reads the reference's weights into the memory of the model's own and computes its values for the rows to come; the
  *  weights stay there.                                                                      Collective over the job. */
 enum status subject_reference(struct subject *s);

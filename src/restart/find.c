@@ -131,6 +131,7 @@ static bool trains_without(const struct inputs *in, const char *key)
 {
     if (!strcmp(key, "model.reference")) return !in->trains_reference;
     if (!strcmp(key, "data.idk")) return !in->trains_refusals;
+    if (!strcmp(key, "direction")) return !in->objective.direction; /* older programs had that of measured ones there */
     return !strcmp(key, "geffect.risks") || !strcmp(key, "geffect.objectives") || !strcmp(key, "evaluate.sets");
 }
 

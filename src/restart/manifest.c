@@ -62,7 +62,7 @@ enum status manifest_content(const struct subject *s, json_t **out)
     } content[] = {
         {"model.path", s->hash_weights},
         {"model.path (config.json)", shape_hash(in->shape)},
-        {"model.reference", s->hash_reference == s->hash_weights ? 0 : s->hash_reference}, /* 0: it is model.path */
+        {"model.reference", subject_reads_reference(in) ? s->hash_reference : 0},
         {"data.forget", in->forget ? in->forget->hash : 0},
         {"data.retain", in->retain ? in->retain->hash : 0},
         {"data.idk", in->refusals ? in->refusals->hash : 0},

@@ -44,13 +44,16 @@ done:
     return st;
 }
 
+bool subject_reads_reference(const struct inputs *in)
+{
+    return in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE);
+}
+
 /* The directory of the reference theta_o; *other: whether that is another model than the trained one. */
 static const char *reference_path(const struct inputs *in, bool *other)
 {
     const struct config *c = in->config;
-    *other =
-        c->model.reference && strcmp(c->model.reference, c->model.path) &&
-        (in->needs_reference || in->needs_distribution || (in->evaluation && in->evaluation->needs & WANTS_REFERENCE));
+    *other = c->model.reference && strcmp(c->model.reference, c->model.path) && subject_reads_reference(in);
     return *other ? c->model.reference : c->model.path;
 }
 

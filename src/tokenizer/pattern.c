@@ -132,7 +132,7 @@ static size_t escape_rest(const char *s)
     const char *end = s[1] == '{' && *s == 'x' ? strchr(s, '}') : s[1] == '<' && strchr("kg", *s) ? strchr(s, '>') : NULL;
     size_t n = 0;
     if (end) return (size_t)(end - s);
-    if (*s == 'x') return strspn(s + 1, "0123456789abcdefABCDEF") > 1 ? 2 : s[1] != 0;
+    if (*s == 'x') return (n = strspn(s + 1, "0123456789abcdefABCDEF")) < 2 ? n : 2;
     if (*s >= '0' && *s <= '9') return (n = strspn(s + 1, "0123456789")) < 2 ? n : 2;
     if (*s == 'c') return s[1] != 0;
     while ((s[n + 1] & 0xc0) == 0x80) n++;
