@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from harness import SHARED, Checks, precisions, run, run_input
+from harness import SHARED, Checks, precisions, run, run_input, warnings_of
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
@@ -259,7 +259,7 @@ def by_hand(checks):
                     "data": {"template": template}, "evaluate": {"rows": 5, "metrics": ["probability"], "sets": {"forget": str(data)}}}
         done = run_input(settings, 1, precisions()[0], directory=checks.directory, options=["--check"])
         digests.append(done.stdout.strip().splitlines()[-1:])
-        said = [s for s in done.stdout.splitlines() if s.startswith("warning: ") and not s.startswith("warning: products reach")]
+        said = warnings_of(done.stdout)
         checks.check(not done.returncode and not said, f"no warning: {template}", done.stderr + str(said))
     checks.check(digests[0] == digests[1] and digests[0], "the template by name and in parts", str(digests))
 

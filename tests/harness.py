@@ -99,6 +99,11 @@ def safetensors(path):
     return out
 
 
+def warnings_of(text):
+    """Lines that warn, but for that of kernels below the processor's: it is of the environment."""
+    return [s for s in text.splitlines() if s.startswith("warning: ") and not s.startswith("warning: products reach")]
+
+
 def labels(dataset):
     return [s.decode() if isinstance(s, bytes) else str(s) for s in dataset[()]]
 

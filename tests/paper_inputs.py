@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count, environ
 
 import numpy as np
-from harness import ROOT, SHARED, Checks, precisions, run
+from harness import ROOT, SHARED, Checks, precisions, run, warnings_of
 
 SPLITS = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 GROUPS = ("@learn", "@methods", "@figures", "@sweep", "@open_unlearning")
@@ -35,7 +35,7 @@ SCHEDULE = {("phi-1.5", "forget01"): "12 of 16 rows (40 rows to learn from), war
             ("llama2-7b", "forget05"): "62 of 16 rows (200 rows to learn from), warm-up 12",
             ("phi-1.5", "forget10"): "125 of 16 rows (400 rows to learn from), warm-up 25",
             ("llama3.2-1b", "forget10"): "125 of 32 rows (400 rows to learn from), warm-up 12"}
-OF_STAND_INS = r"rows is \d+, but there are|longer than data\.max_length|no token at the end of a row|generate\.max_length = \d+ tokens or more|products reach"
+OF_STAND_INS = r"rows is \d+, but there are|longer than data\.max_length|no token at the end of a row|generate\.max_length = \d+ tokens or more"
 
 
 def model(directory, shape, turns=False):
@@ -82,7 +82,7 @@ def passes(checks, here, lines, *more):
     """--check of each takes it without a warning but those that few rows and small models make."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         for line, done in zip(lines, pool.map(lambda line: unlearn(here, line, *more, "--check"), lines)):
-            said = [w for w in re.findall(r"^warning: .*", done.stdout, re.M) if not re.search(OF_STAND_INS, w)]
+            said = [w for w in warnings_of(done.stdout) if not re.search(OF_STAND_INS, w)]
             checks.check(done.returncode == 0 and not said, f"--check {line}", done.stderr[-400:] + "; ".join(said))
 
 

@@ -131,7 +131,8 @@ static size_t tile_edge(size_t n, int parts, int i)
     return i == parts ? n : smaller(n, (n * (size_t)i / (size_t)parts + STEP - 1) / STEP * STEP);
 }
 
-/* Each thread computes one tile of C. Elements are summed as on one thread, but for those at edges, which kernels add in other orders. */
+/* Each thread computes one tile of C. Elements are summed as on one thread, but for those at a tile's edges, which some
+ * kernels add in another order. */
 static void multiply(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                      struct matrix b, size_t ldb, real beta, struct matrix c, size_t ldc)
 {

@@ -76,12 +76,10 @@ static enum status write_range(const struct row *row, struct text *out)
 {
     enum status st = OK;
     bool above = row->flags & ABOVE, below = row->flags & BELOW;
-    if (above) TRY(text_print(out, " above %.15g", row->least));
-    if (above && !below && row->most < 1e15)
-        TRY(text_print(out, ", %.15g at most", row->most));
-    else if (above)
-        ;
-    else if (isinf(row->most) || below || row->most >= 1e15)
+    if (above) {
+        TRY(text_print(out, " above %.15g", row->least));
+        if (!below && row->most < 1e15) TRY(text_print(out, ", %.15g at most", row->most));
+    } else if (isinf(row->most) || below || row->most >= 1e15)
         TRY(text_print(out, ", %.15g or more", row->least));
     else
         TRY(text_print(out, ", %.15g to %.15g", row->least, row->most));
