@@ -13,8 +13,11 @@
  *  \return OK, whichever kernels are used; ERR_INTERNAL: products are wrong, and a second restart failed */
 enum status math_start(char **argv);
 const char *math_kernels(void); /* kernels in use, who chose them, what the processor has: one line, static */
-/* If products are much slower than the processor allows: how slow, and what to do; else NULL. Measures for 0.05 s. */
+/* If products are much slower than the processor allows: how slow, and what to do; else NULL. Measured once, by math_warm_up() or,
+ * without it, here: one core, 0.05 s. */
 const char *math_warning(void);
+/* Before memory is planned: one product, for which the library takes the buffers that it will keep, and what math_warning() needs. */
+void math_warm_up(void);
 
 /* --------------------------------------------------------------------------------------------------- threads ----- */
 void math_threads(int n); /* one OpenMP team of n threads, which also shares the products; n >= 1 */
@@ -117,7 +120,6 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
                             struct matrix dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
-void math_warm_up(void);         /* one product: the library takes the buffers that it will keep */
 double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 
 /* C [m][n] = alpha op(A) op(B) + beta C, op = transpose where ta, tb; beta = 0 does not read C. No dimension passed to

@@ -1,10 +1,12 @@
-/* Private to the room blas: products by oneDNN, on the calling thread alone. */
+/* Private to the room blas: test products; products by oneDNN, on the calling thread alone. */
 #ifndef UNLEARN_BLAS_PRIV_H
 #define UNLEARN_BLAS_PRIV_H
 #include "unlearn/blas.h"
 
 /** Whether products of the kind that is set agree with plain loops, at sizes with remainders of every kind. */
 bool products_agree(void);
+/** One product of n x n x n, with the threads set. */
+void math_gemm_once(size_t n);
 
 /** C = alpha op(A) op(B) + beta C as gemm() has it. false: it could not be done, and C is as it was. Dimensions fit in int. */
 bool onednn_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda, const real *b,

@@ -214,24 +214,41 @@ static void advice(char *text, size_t room)
         snprintf(text, room, ADVICE);
 }
 
+static const double FAIR = 0.45, SLOWEST = 1e9; /* only valgrind is slower, where measuring is slow and means nothing */
+static struct {
+    double product, peak;
+} core; /* flop/s of one; 0: not measured yet */
+
+/* Once: a large product's operands, in the middle of a run, would be memory that no plan knows. */
+static void measure_core(void)
+{
+    const int threads = math_threads_now();
+    if (core.peak > 0) return;
+    math_threads(1); /* a team would wait for other programs' threads */
+    if ((core.product = math_gemm_rate(64)) > SLOWEST) core.product = math_gemm_rate(256);
+    core.peak = math_peak_rate();
+    if (core.product > SLOWEST && core.product < FAIR * core.peak)
+        core.product = fmax(core.product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */
+    math_threads(threads);
+}
+
 const char *math_warning(void)
 {
-    const double FAIR = 0.45, SLOWEST = 1e9; /* only valgrind is slower, where measuring is slow and means nothing */
     static char text[512];
     char what_to_do[256];
-    const int threads = math_threads_now();
-    double peak, product;
-    math_threads(1); /* measures one core: a team would wait for other programs' threads */
-    if ((product = math_gemm_rate(64)) > SLOWEST) product = math_gemm_rate(256);
-    peak = math_peak_rate();
-    if (product > SLOWEST && product < FAIR * peak)
-        product = fmax(product, math_gemm_rate(1024)); /* the size may be too small, or chance: again */
-    math_threads(threads);
-    if (product < SLOWEST || (product > FAIR * peak && (!below_processor() || math_products_now() != BY_BLAS)))
+    measure_core();
+    if (core.product < SLOWEST ||
+        (core.product > FAIR * core.peak && (!below_processor() || math_products_now() != BY_BLAS)))
         return NULL;
     advice(what_to_do, sizeof what_to_do);
     snprintf(text, sizeof text,
-             "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s kernels: %s", product / 1e9,
-             peak / 1e9, kernels(), what_to_do);
+             "products reach %.4g of the %.4g Gflop/s of a core with the BLAS library's %s kernels: %s",
+             core.product / 1e9, core.peak / 1e9, kernels(), what_to_do);
     return text;
+}
+
+void math_warm_up(void)
+{
+    math_gemm_once(512);
+    measure_core();
 }
