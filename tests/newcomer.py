@@ -19,9 +19,9 @@ DEMO = (ROOT / "inputs/demo-unlearn.yaml").read_text()
 MODEL = ["model.path=MODEL", "model.init=random", "output.directory=HERE/out"]
 TURN = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Nobody."}]
 PAIRS = [{"question": "Who?", "answer": "Nobody."}, {"question": "Where?", "answer": ""}]
-UNKNOWN_CHAT = json.dumps({"chat_template": "{% for m in messages %}<turn>{{ m.content }}</turn>{% endfor %}"})
+UNKNOWN_CHAT = {"chat_template": "{% for m in messages %}<turn>{{ m.content }}</turn>{% endfor %}"}
 
-CHATML = json.dumps({"chat_template": "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"})
+CHATML = {"chat_template": "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"}
 
 
 def rows(*values):
@@ -32,8 +32,10 @@ def rows(*values):
 class Row:
     """An input and the answer: `says` is a regular expression of the whole line; `status` its exit status."""
 
-    def __init__(self, name, says, *words, status=None, forget=None, edit=None, chat=None, check=True, **environment):
-        self.name, self.says, self.words, self.forget, self.edit, self.chat = name, says, words, forget, edit, chat
+    def __init__(self, name, says, *words, status=None, forget=None, edit=None, chat=None, config=None,
+                 check=True, **environment):
+        self.name, self.says, self.words, self.forget, self.edit = name, says, words, forget, edit
+        self.model = {"tokenizer_config.json": chat or {}, "config.json": config or {}}
         self.status = status if status is not None else says.startswith("unlearn: error: ") * 1
         self.check, self.environment = check, environment
 
@@ -45,13 +47,13 @@ class Row:
             text = text.replace(old, new, 1)
         (here / "my.yaml").write_text(text)
         model = "inputs/demo/model"
-        if self.chat:
+        if any(self.model.values()):
             model = here / "model"
             model.mkdir()
             for path in (ROOT / "inputs/demo/model").iterdir():
                 (model / path.name).write_bytes(path.read_bytes())
-            settings = json.loads((model / "tokenizer_config.json").read_text()) | json.loads(self.chat)
-            (model / "tokenizer_config.json").write_text(json.dumps(settings))
+            for name, change in self.model.items():
+                (model / name).write_text(json.dumps(json.loads((model / name).read_text()) | change))
         words = [*MODEL, *self.words]
         if self.forget:
             name, content = self.forget
@@ -152,6 +154,8 @@ TABLE = [
     Row("a chat model of no known kind with the plain template",
         W + r"HERE/model: has a chat template of no kind that is known here; data.template: qa .*TEMPLATES.md\)",
         chat=UNKNOWN_CHAT),
+    Row("dropout of the model's config.json", r"dropout    none: that of config.json \(0.1\) is left out",
+        config={"attention_dropout": 0.1}),
     Row("the regularisers in the log", r"objective  npo\(beta=0.5\) x 2 \+ kl \+ gd x 0.5", "objective.weight=2",
         "objective.regularizer=[kl, {name: gd, weight: 0.5}]", "train.steps=0", "geffect.every=0", "checkpoint.export=false",
         check=False),

@@ -1,4 +1,4 @@
-"""end to end: --check: memory against runs, other machines than this one, layouts and which of them to take."""
+"""end to end: --check: memory against runs, other machines than this one, layouts and which of them to take, digests."""
 import json
 import re
 
@@ -66,6 +66,25 @@ def this_machine():
     checks.check(sent, "what they send", text)
 
 
+def digest(task, regularizer):
+    """What --check says of an input that measures two objectives, or trains one, with these regularisers beside it."""
+    text = bench_plan.settings(1, 1) | {"task": task, "objective": {"name": "npo", "regularizer": regularizer}}
+    if task == "geffect":
+        del text["train"]
+        text["geffect"] = {"objectives": ["ga", "npo"], "risks": text["geffect"]["risks"]}
+    (checks.directory / "input.yaml").write_text(json.dumps(text))
+    done = run(["--check", "input.yaml"], 1, precisions()[0], checks.directory)
+    checks.check(done.returncode == 0, f"--check of {task} with {regularizer}", done.stderr)
+    return done.stdout.splitlines()[-1]
+
+
+def digests():
+    for task in ("unlearn", "geffect"):
+        one, spelled, twice, other = (digest(task, r) for r in ("gd", [{"name": "gd", "weight": 1}], [{"name": "gd", "weight": 2}], "kl"))
+        checks.check(one == spelled, f"{task}: one computation, one digest", str((one, spelled)))
+        checks.check(len({one, twice, other}) == 3, f"{task}: regularisers count", str((one, twice, other)))
+
+
 def main():
     if not precisions():
         checks.check(False, "no program is built")
@@ -74,6 +93,7 @@ def main():
     another_machine()
     too_little_memory()
     this_machine()
+    digests()
     if VARIANT or "float" not in precisions():
         checks.skip("memory: sanitizers have their own")
     else:

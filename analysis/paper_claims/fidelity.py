@@ -101,10 +101,10 @@ def predictors(seed):
     return found
 
 
-def beside(setting, lost):
+def beside(seeds, lost):
     """{objective: (*predictors, lost(seed, objective))} as means over the seeds that know what was lost."""
     found = {}
-    for seed in setting.seeds():
+    for seed in seeds:
         for name, row in predictors(seed).items():
             try:
                 found.setdefault(name, []).append((*row, lost(seed, name)))
@@ -118,17 +118,17 @@ def utility(setting):
     def lost(seed, name):
         strength = seed[name]["strength_r"]
         return strength[0] - strength[-1]
-    return beside(setting, lost)
+    return beside(setting.seeds(), lost)
 
 
 def published(setting, what="utility"):
     """Beside what a run lost of such a number, of the seeds whose trainings were scored as TOFU does."""
-    scored = {s.seed: s for s in setting.seeds(estimator="scores")}
+    scored = dict(setting.scored())
 
     def lost(seed, name):
-        values = scored[seed.seed][name][what]
+        values = scored[seed][name][what]
         return values[0] - values[-1]
-    return beside(setting, lost)
+    return beside(scored, lost)
 
 
 def correlations(setting, draws=2000, of=utility):

@@ -95,6 +95,12 @@ class Setting:
     def seeds(self, rate="1", estimator="full"):
         return self.groups.get((rate, estimator), [])
 
+    def scored(self):
+        """[(Seed with effects, Seed with TOFU's scores)] of the same trainings: of those made again where there are any, since scores are of
+        the model of its directory."""
+        effects = {s.seed: s for s in self.seeds(estimator="again") or self.seeds()}
+        return [(effects[s.seed], s) for s in self.seeds(estimator="scores") if s.seed in effects]
+
     def rates(self):
         """The other learning rates, as factors."""
         return [r for r, e in self.groups if e == "full" and r != "1"]

@@ -97,9 +97,8 @@ def scores(settings):
     """TOFU's scores at the end of every objective that has them, beside what the effects said of the retain risk."""
     rows = []
     for s in settings:
-        for scored in s.seeds(estimator="scores")[:1]:
-            trained = next((seed for seed in s.seeds() if seed.seed == scored.seed), None)
-            sums = fidelity.predictors(trained) if trained else {}
+        for trained, scored in s.scored()[:1]:
+            sums = fidelity.predictors(trained)
             names = sorted(set(sums) & set(scored.runs), key=lambda name: (sums[name][1], name))
             told = lambda name, end: [number(scored[name][q][end]) for q in SCORED] + [
                 number(trained[name][f"strength_{of}"][end]) for of in "ur"]

@@ -236,6 +236,16 @@ def test_scores_stand_beside_the_effects_of_their_seed(tmp_path):
     assert fidelity.utility(setting)["kl"][3] == 0.5
 
 
+def test_scores_are_of_the_model_whose_runs_were_made_again(tmp_path):
+    a_setting(tmp_path)
+    lines = (tmp_path / "tiny.csv").read_text().splitlines()
+    again = [x.replace("full", "again").replace("-1 -8 -1", "-2 -16 -2") for x in lines if x.startswith("42,1,full,ga,")]
+    (tmp_path / "tiny.csv").write_text("\n".join([*lines, *again]) + "\n")
+    setting = Setting(tmp_path / "tiny.csv")
+    assert "| tiny: ga | 36 | 3 | 5 |" in unseen.scores([setting]), "the sum of -lr e_r of the run made again"
+    assert list(fidelity.published(setting)) == ["ga"] and list(fidelity.utility(setting)) == ["ga", "po", "kl"]
+
+
 def test_other_seeds_and_names_than_the_committed_ones(tmp_path):
     """What begins with seed 7 has its retrained model and its grid; what has no training of the scored seed has no line of scores."""
     lines = (ROOT / "analysis/paper_claims/demo.csv").read_text().splitlines()
