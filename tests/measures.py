@@ -260,6 +260,13 @@ def two_directions(checks, place):
                  "two directions: labels", got and got["objective"])
 
 
+def bare_names(checks, place):
+    """A name alone has the settings of the objective of that name, a mapping its own."""
+    trained = {"name": "npo", "beta": 0.1}
+    got = place.run(checks, "bare names", place.settings(objective=trained, geffect={"objectives": ["npo", {"name": "npo"}]}))
+    checks.check(got and got["objective"] == ["npo(beta=0.1)", "npo(beta=0.5)"], "bare names: labels", got and got["objective"])
+
+
 def refused(checks, place):
     shutil.copytree(place.directory / "at0", place.directory / "other")
     config = place.directory / "other/config.json"
@@ -317,6 +324,7 @@ def main():
     if "double" in precisions():
         refused(checks, place)
         two_directions(checks, place)
+        bare_names(checks, place)
         freeze(checks, place)
     checks.finish()
 

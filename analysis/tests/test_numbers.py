@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import PARTS, ROOT, command
-from unlearn_report import answers, look, page
+from unlearn_report import answers, compare, look, over_rows, over_steps, page, tokens
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
 from unlearn_report.run import Run, open_runs
 
@@ -91,6 +91,54 @@ def test_the_trained_objective_comes_first(runs, tmp_path, lines, label):
     run._read = lambda _: data.isel(objective=[1, 1, 1, 0]).assign_coords(objective=labels)
     assert list(run.geffect.objective.values) == [label, *(x for x in labels if x != label)]
     assert run.geffect.geffect[:, 0].equals(run.geffect.geffect.sel(objective=label)) and Measured(run).find("retain").source == label
+    assert Measured(run).trained == (None if "name: po" in lines else label)
+
+
+@pytest.mark.parametrize("given, label", [("", "npo"), ("      beta: 0.50\n", "npo"), ("      beta: 2\n", None)])
+def test_other_parameters_are_another_objective(tmp_path, runs, given, label):
+    (tmp_path / "input.yaml").write_text(f"task: unlearn\nobjective:\n  name: npo\ngeffect:\n  objectives:\n    - name: npo\n{given}")
+    (tmp_path / "run.log").write_text("objective  npo(beta=0.5) x 3 + gd\n")
+    run, data = Run(tmp_path), Run(runs.everything).geffect
+    run._read = lambda _: data.isel(objective=[0]).assign_coords(objective=["npo"])
+    assert run.trained == label
+    row = "strongest effect of objective on retain" if label else "strongest effect of npo (not trained) on retain"
+    assert row in compare.measured(run)
+    trained = Run(runs.everything)
+    assert (over_steps.compared([Measured(trained), Measured(run)]) is None) == (label is None), "no picture of what was not trained"
+
+
+def test_runs_without_a_common_risk_are_not_compared(runs):
+    one, other = Measured(Run(runs.everything)), Measured(Run(runs.everything))
+    other.run.name, other.risks = "other", ["kept"]
+    for e in other.effects:
+        e.risk = "kept"
+    assert over_steps.compared([one, other]) is None
+
+
+def test_only_risks_on_what_must_stay_say_what_forgetting_costs(runs):
+    one = Measured(Run(runs.everything))
+    assert over_steps.tradeoff([one, one]) and over_rows.weight_effect(one) is not None
+    one.risks.remove("retain")
+    assert one.side("retain") is None and one.place("retain") == "world"
+    assert over_steps.tradeoff([one, one]) is None and over_rows.weight_effect(one) is None
+
+
+@pytest.mark.parametrize("setting, value, objective, says", [
+    ("tokens", "true", "po", "geffect.tokens: refusals"), ("tokens", "refusals", "ga", "geffect.tokens: true"),
+    ("estimator", "moving_average", "ga", "geffect.estimator: full")])
+def test_tokens_tell_nothing_of_other_sets(runs, setting, value, objective, says):
+    t = tokens.Tokens(Run(runs.everything))
+    t.run.settings[f"geffect.{setting}"] = value
+    with pytest.raises(ValueError, match=says):
+        t.total(objective)
+
+
+def test_a_page_asks_for_what_the_task_can_measure(runs):
+    m = Measured(Run(runs.plain))
+    m.changes = []
+    assert "geffect.fidelity" in page.absent(m) and "geffect.curvature" in page.absent(m)
+    m.run.settings["task"] = "geffect"
+    assert "geffect.fidelity" not in page.absent(m) and "geffect.curvature" not in page.absent(m) and "geffect.tokens" in page.absent(m)
 
 
 @pytest.mark.parametrize("key", ("held-out", '"held out: $5"'))

@@ -41,7 +41,7 @@ def measured(run):
         values |= {f"risk {name}{of}, first": float(risk[0]), f"risk {name}{of}, last": float(risk[m.end])}
     for row in m.sources():
         if row[0].kind == "regularizer" or row[0].source == m.objectives[0]:
-            what = "objective" if row[0].kind == "objective" else row[0].source
+            what = "objective" if row[0].source == m.trained else row[0].source + " (not trained)" * (row[0].kind == "objective")
             values |= {f"strongest effect of {what} on {e.risk}{of}": float(e.total[np.nanargmax(np.abs(e.total))])
                        for e in row if np.isfinite(e.total).any()}
     return values

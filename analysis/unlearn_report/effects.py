@@ -57,7 +57,7 @@ class Change:
 
 
 class Measured:
-    """A run's effects: steps, risks, risk_value {risk: [step]} and its unit, effects: objectives first, the trained one before the
+    """A run's effects: steps, trained (see Run), risks, risk_value {risk: [step]} and its unit, effects: objectives first, the trained one before the
     others, then regularisers, each for every risk; changes: one for each risk where the run had geffect.fidelity, else none; end:
     the row of the model that the run leaves."""
 
@@ -69,7 +69,7 @@ class Measured:
             raise ValueError(f"{self.path}: nothing is measured yet: wait for the run's first measurement")
         with reading(self.path):
             data.geffect.load()  # it is read in many ways
-        self.data, self.steps = data, data.step.values
+        self.data, self.steps, self.trained = data, data.step.values, run.trained
         self.title, self.objectives, self.risks = data.attrs.get("title", ""), *(list(data[a].values) for a in ("objective", "risk"))
         self.risk_value = {r: data.risk_value.sel(risk=r).values for r in self.risks}
         self.end = self._end()
@@ -101,10 +101,13 @@ class Measured:
         return [self.effects[i:i + k] for i in range(0, len(self.effects), k)]
 
     def side(self, meant):
-        """The first risk on the rows to forget, or to retain; without one the first risk, or the second; None."""
-        mine = [r for r in self.risks if self.run.meant(r) == meant]
-        place = {"forget": 0, "retain": 1}[meant]
-        return mine[0] if mine else self.risks[place] if place < len(self.risks) else None
+        """The first risk on the rows to forget, or to retain; None."""
+        return next((r for r in self.risks if self.run.meant(r) == meant), None)
+
+    def place(self, meant):
+        """The same; without one the first risk, or the second; None."""
+        k = {"forget": 0, "retain": 1}[meant]
+        return self.side(meant) or (self.risks[k] if k < len(self.risks) else None)
 
 
 def plain(values):

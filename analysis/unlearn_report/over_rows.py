@@ -128,7 +128,7 @@ def shorten(text, n):
 
 def ranking(m):
     """[(row, e_u, e_r)] of the trained objective at the step of its largest effect on what must stay, weighted, largest |e_r| first."""
-    u, r = m.side("forget"), m.side("retain") or m.side("forget")
+    u, r = m.place("forget"), m.place("retain") or m.place("forget")
     total = np.abs(m.find(r).total)
     at = int(np.argmax(np.where(np.isfinite(total), total, -1)))
     e = (m.data.geffect.isel(step=at, objective=0) * m.data.instance_weight.isel(objective=0)).sum("layer", skipna=False)

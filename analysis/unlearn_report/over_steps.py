@@ -30,14 +30,14 @@ def story(m):
             dress(a, f"risk “{r}”: {PURPOSE[m.run.meant(r)]}", "step", f"risk ({m.unit})\n← known · forgotten →")
         return draw
 
-    def effect(e, curves, kind):
+    def effect(e, curves, name):
         def draw(a):
             line(a, m.steps, e.total, **TOTAL)
             for name, values in e.group.items():
                 line(a, m.steps, values, zorder=3, **group_line(name))
             signed_axis(a, curves)
             wanted(a, m.run.meant(e.risk))
-            dress(a, f"effect of {kind}{e.source} on “{e.risk}”", "step", SIGN)
+            dress(a, f"effect of {name} on “{e.risk}”", "step", SIGN)
         return draw
 
     width = max(2.9, min(WIDTH, 17 / k))
@@ -46,8 +46,9 @@ def story(m):
         if row[0].kind == "objective" and row[0].source != m.objectives[0]:
             continue  # measured beside it, not trained: compared() has these
         curves = [c for e in row for c in (e.total, *e.group.values())]
-        kind = "the regulariser " if row[0].kind == "regularizer" else ""
-        panels += [Panel(effect(e, curves, kind), width, 2.6) for e in row]
+        name = row[0].source if row[0].source == m.trained else {
+            "regularizer": "the regulariser {}", "objective": "{}, not trained,"}[row[0].kind].format(row[0].source)
+        panels += [Panel(effect(e, curves, name), width, 2.6) for e in row]
     return Picture("story", f"{m.run.name}: risks, and what each step does to them",
                    "A G-effect e = ⟨∇R, ∇L⟩ says what a small step on L does to the risk R: it changes R by -lr·e. Below zero the step "
                    "raises the risk (forgets), above it lowers the risk (learns). Grey: what unlearning wants. Panels of a row have one "
@@ -172,13 +173,12 @@ def compared(measured):
     curves = {}  # label: {risk: (steps, total)}
     for m in measured:
         for row in m.sources():
-            trained = row[0].source == m.objectives[0]
-            if not several or trained:
+            if not several or row[0].source == m.trained:
                 label = m.run.name if several else row[0].source + (REGULARISER if row[0].kind == "regularizer" else "")
                 curves[label] = {e.risk: (m.steps, e.total) for e in row}
-    if len(curves) < 2 or not several and len(measured[0].objectives) == len(measured[0].regularizers) == 1:
-        return None  # those two stand in the story, one above the other
     risks = [r for r in measured[0].risks if all(r in c for c in curves.values())]
+    if len(curves) < 2 or not risks or not several and len(measured[0].objectives) == len(measured[0].regularizers) == 1:
+        return None  # those two stand in the story, one above the other
     meant = measured[0].run.meant
 
     def draw(r):

@@ -78,10 +78,11 @@ def in_short(m):
 
 def absent(m):
     """What this run could have measured and did not: the key that asks for it."""
+    updates = m.run.settings.get("task") != "geffect"
     lacks = [(m.run.tokens is None, "geffect.tokens=true", "effects of single words"),
              ("pair_effect" not in m.data, "geffect.pairs=true", "which rows pay for which"),
-             (not m.changes and "task: geffect" not in m.data.attrs.get("input", ""), "geffect.fidelity=true", "predicted against measured changes"),
-             ("second_order" not in m.data, "geffect.curvature=true", "how far a straight line goes"),
+             (updates and not m.changes, "geffect.fidelity=true", "predicted against measured changes"),
+             (updates and "second_order" not in m.data, "geffect.curvature=true", "how far a straight line goes"),
              (len(m.objectives) == 1, 'geffect.objectives="[npo, ga, wga]"', "other objectives on the same weights")]
     words = [f"<li><code>{escape(key)}</code> {text}</li>" for lack, key, text in lacks if lack]
     return f'<p>Not asked for in this run:</p><ul class="facts">{"".join(words)}</ul>' if words else ""

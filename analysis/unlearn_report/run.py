@@ -34,6 +34,19 @@ def settings(path):
     return found
 
 
+def parameters(text):
+    """ "alpha=2,unit" of a label -> {alpha: 2, unit: ""}, of texts."""
+    return dict(p.partition("=")[::2] for p in text.split(",") if p)
+
+
+def equal(x, y):
+    """Of two texts, as numbers where they are some; labels have six digits."""
+    try:
+        return abs(float(x) - float(y)) <= 1e-5 * abs(float(y))
+    except ValueError:
+        return x == y
+
+
 def unquoted(value):
     """A scalar as the program writes it; in quotes it is JSON but for control characters, \\x0a."""
     if not value.startswith('"'):
@@ -95,14 +108,16 @@ class Run:
             self._open.append(open_rows(self.directory / there[0]))
         return self._open[-1]
 
+    _effects = cached_property(lambda self: self._read("geffect.h5"))
+
     @cached_property
     def geffect(self):
         """With the objective that was trained as the first of the axis, wherever the input has it."""
-        data = self._read("geffect.h5")
+        data = self._effects
         if data is None or "objective" not in data.dims:
             return data
         labels = [str(o) for o in data.objective.values]
-        first = self.trained(labels) or labels[0]
+        first = self.trained or labels[0]
         return data if first == labels[0] else data.isel(objective=sorted(range(len(labels)), key=lambda j: labels[j] != first))
 
     tokens = cached_property(lambda self: self._read("tokens.h5"))
@@ -122,15 +137,23 @@ class Run:
         value = self.settings.get(key, "null")
         return default if value in ("null", "") else value
 
-    def trained(self, labels):
-        """The label of the trained objective among those that were measured; None where it is not known, or not measured."""
+    @cached_property
+    def trained(self):
+        """The label of the trained objective among those that were measured, None where it was not; of a run that trains none, or
+        without input.yaml, that of the first."""
+        labels = [str(o) for o in self._effects.objective.values]
         name = self.setting("objective.name") if self.settings.get("task") == "unlearn" else ""
-        same = [x for x in labels if x.partition("(")[0] == name]
-        if len(same) < 2:
-            return same[0] if same else None
-        log = self.directory / "run.log"  # which has its parameters, defaults included; the labels of a name that repeats have them too
-        said = re.search(r"^objective +(\w+\([^)]*)", log.read_text(errors="replace"), re.M) if log.exists() else None
-        return next((x for x in same if said and x.startswith((f"{said[1]})", f"{said[1]},"))), same[0])
+        if not name:
+            return labels[0]
+        log = self.directory / "run.log"  # has its parameters, defaults included
+        said = re.search(r"^objective +\w+\(([^)]*)", log.read_text(errors="replace"), re.M) if log.exists() else None
+        own = parameters(said[1]) if said else self._given("objective")
+
+        def same(k):
+            word, _, text = labels[k].removesuffix(")").partition("(")
+            theirs = parameters(text) if text else self._given(f"geffect.objectives.{k}")
+            return word == name and all(equal(own[p], v) for p, v in theirs.items() if p in own)
+        return next((x for k, x in enumerate(labels) if same(k)), None)
 
     def recipe(self):
         """What was trained, as "npo (beta 0.5) + kl (weight 5) + gd", or fine-tuning; "" of a task that trains nothing; without input.yaml
@@ -147,15 +170,20 @@ class Run:
 
     def _loss(self, key):
         """The objective or regulariser under this key, with its own parameters, and its weight where that is not 1."""
+        own = self._given(key)
+        parts = [f"{k} {v}" for k, v in own.items() if k not in ("regularizer", "batch_size", "dual") and (k, v) != ("weight", "1")]
+        name = self.settings[f"{key}.name"]
+        return f"{name} ({', '.join(parts)})" if parts else name
+
+    def _given(self, key):
+        """What the input says under this key beside a name: its scalars."""
         own = {k.removeprefix(f"{key}."): v for k, v in self.settings.items() if re.fullmatch(rf"{re.escape(key)}\.\w+", k)}
-        parts = [f"{k} {v}" for k, v in own.items()
-                 if k not in ("name", "regularizer", "batch_size", "dual") and v not in ("null", "", "[]") and (k, v) != ("weight", "1")]
-        return f"{own['name']} ({', '.join(parts)})" if parts else own["name"]
+        return {k: v for k, v in own.items() if k != "name" and v not in ("null", "", "[]")}
 
     def meant(self, risk):
-        """forget or retain: what the risk's rows are there for; "" where it reads a file of its own."""
-        data = self.setting(f"geffect.risks.{risk}.data") or {"unlearn": "forget", "retain": "retain"}.get(risk, "")
-        return data if data in ("forget", "retain") else ""
+        """forget or retain: what the risk's rows are there for, by the file that it reads or else by its name; "" where neither tells."""
+        data = self.setting(f"geffect.risks.{risk}.data")
+        return data if data in ("forget", "retain") else {"unlearn": "forget", "forget": "forget", "retain": "retain"}.get(risk, "")
 
     def find(self, name):
         """A file that the input names: relative to where the run was started, here or in a directory above the run's."""

@@ -59,10 +59,22 @@ class Tokens:
         edges = np.flatnonzero(np.diff(self.instance, prepend=-1, append=-1))
         self.rows = {int(self.instance[a]): slice(a, b) for a, b in zip(edges[:-1], edges[1:])}
 
-    def of_rows(self, objective, **parameters):
-        """{row: effect [s][risk]} of the objective with these parameters on each row that has labelled tokens."""
+    def check(self, objective):
+        """Whether these tokens say what the objective would do."""
+        measured = self.run.setting("geffect.tokens")
         if objective not in DERIVATIVE:
             raise ValueError(f"{objective}: is not a function of single tokens' likelihoods; these are: {' '.join(DERIVATIVE)}")
+        if measured == "true" and objective == "po":
+            raise ValueError(f"{self.path}: holds the tokens of answers, and po trains on refusals: measure with geffect.tokens: refusals")
+        if measured == "refusals" and objective != "po":
+            raise ValueError(f"{self.path}: holds the tokens of refusals, and {objective} is of the answers: measure with geffect.tokens: true")
+        if self.run.setting("geffect.estimator") == "moving_average":
+            raise ValueError(f"{self.path}: is of a moving average, in which rows have other weights than in the objective: measure with "
+                             "geffect.estimator: full")
+
+    def of_rows(self, objective, **parameters):
+        """{row: effect [s][risk]} of the objective with these parameters on each row that has labelled tokens."""
+        self.check(objective)
         if objective in NEEDS_REFERENCE and not np.isfinite(self.reference).all():
             raise ValueError(f"{self.path}: does not know the reference's likelihoods, which {objective} needs: measure an "
                              "objective that reads them too (geffect.objectives: [npo])")

@@ -18,7 +18,7 @@ enum status inputs_places(const struct config *c);
 /* ------------------------------------------------------------------------------------------------- settings ----- */
 /** Objective, regularisers and measured objectives, from the objective table; their labels and needs.         Local. */
 enum status inputs_objectives(struct inputs *in);
-/** The config's entry for measured objective j: that of `objective` if it has the same name and j no settings. */
+/** The config's entry for measured objective j. */
 const struct config_objective *measured_from(const struct config *c, size_t j);
 /** Layers and directions of the objectives on hidden states, when the model's shape is known.  Collective over world. */
 enum status inputs_hidden(struct inputs *in, const struct grid *world);

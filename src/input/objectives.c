@@ -69,8 +69,7 @@ done:
 
 const struct config_objective *measured_from(const struct config *c, size_t j)
 {
-    const struct config_objective *o = c->geffect.n_objective ? &c->geffect.objective[j] : &c->objective;
-    return !o->n_setting && c->objective.name && !strcmp(o->name, c->objective.name) ? &c->objective : o;
+    return c->geffect.n_objective ? &c->geffect.objective[j] : &c->objective;
 }
 
 static enum status measured(struct inputs *in)

@@ -99,6 +99,16 @@ done:
     return st;
 }
 
+/* Their effects are those on the rows of the first risk on data.retain. */
+static void warn_unmeasured(const struct inputs *in)
+{
+    const struct place place = config_place(in->config, "geffect.risks");
+    if (in->n_regularizer && !inputs_regularized(in))
+        log_warn("%s: geffect.risks: none is on data.retain: effects of regularisers (%s%s) are not measured; for these "
+                 "give one with data: retain",
+                 place_text(&place), objective_name(&in->regularizer[0].objective), in->n_regularizer > 1 ? " ..." : "");
+}
+
 enum status inputs_risks(struct inputs *in, const struct grid *world, const struct data_rule *rule)
 {
     const struct config *c = in->config;
@@ -109,6 +119,7 @@ enum status inputs_risks(struct inputs *in, const struct grid *world, const stru
     st = grid_agree(world, st);
     for (size_t k = 0; k < in->n_risk && st == OK; k++)
         st = grid_agree(world, one_risk(in, world, &c->geffect.risk[k], rule, &list[k]));
+    if (st == OK) warn_unmeasured(in);
     return st == OK ? grid_agree(world, pair_rows(in)) : st;
 }
 

@@ -147,7 +147,7 @@ static enum status write_field(struct text *out, const struct field *f, const ch
     if (f->units) TRY(text_print(out, " [%s]", f->units));
     TRY(text_print(out, ": "));
     TRY(with_name(out, f->long_name, name, false));
-    if (each) TRY(text_print(out, ". *For each regulariser NAME.*"));
+    if (each) TRY(text_print(out, ". *For each regulariser NAME, where a risk is on `data.retain`.*"));
     if (when) TRY(text_print(out, ". *With `%s`.*", when));
     TRY(text_print(out, "\n"));
     if (f->equation) TRY(text_print(out, "  `%s`\n", f->equation));
