@@ -1,11 +1,22 @@
 /* output: the run directory and small files.                                                       NP: 1 */
 #include "scratch.h"
 #include "unlearn/output.h"
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* In the place of the C library's: that of a file system without locks. */
+static bool no_locks;
+int flock(int fd, int how)
+{
+    if (no_locks) return errno = ENOLCK, -1;
+    return (int)syscall(SYS_flock, fd, how);
+}
 
 static void touch(const char *path)
 {
@@ -189,6 +200,73 @@ static void a_move_that_was_cut_off_is_finished(void **state)
     assert_false(file_exists("half/run.replaced"));
 }
 
+/* A removal that ends early leaves the rest of a run without its proof: none of it may come among the files of another. */
+static void a_removal_that_was_cut_off_is_finished(void **state)
+{
+    struct directory *d;
+    assert_int_equal(mkdir("torn", 0777), 0);
+    run_until("torn", "first", 3);
+    assert_int_equal(system("mkdir -p torn/model torn/checkpoint-10/weights"), 0);
+    put("torn/model/vocab.json", "first");
+    put("torn/checkpoint-10/manifest.json", "first");
+    put("torn/checkpoint-10/weights/model.safetensors", "first");
+    put("torn/train.h5", "first");
+    d = prepared("torn", true);
+    put(directory_log(d), "unlearn: its log");
+    assert_int_equal(directory_begin(d), OK);
+    put("torn/input.yaml", PROOF), put("torn/geffect.h5", "second");
+    assert_int_equal(unlink("torn/run.replaced/geffect.h5"), 0);
+    assert_int_equal(system("mkdir torn/run.replaced/geffect.h5"), 0); /* in the way */
+    assert_int_equal(directory_end(d), ERR_INPUT);
+    fail_clear();
+    directory_free(d);
+    assert_int_equal(rmdir("torn/run.replaced/geffect.h5"), 0);
+    assert_holds("torn/run.replaced/train.h5", "first");
+    assert_int_equal(mkdir("torn/run.replaced/checkpoint-10", 0777), 0); /* as if this had not gone yet */
+    put("torn/run.replaced/checkpoint-10/manifest.json", "first");
+    run_until("torn", "third", 2);
+    assert_holds("torn/run.replaced/geffect.h5", "second");
+    assert_false(file_exists("torn/run.replaced/train.h5"));
+    assert_false(file_exists("torn/run.replaced/checkpoint-10"));
+    assert_false(file_exists("torn/run.replaced/input.yaml.tmp"));
+    run_until("torn", "fourth", 3);
+    assert_false(file_exists("torn/run.replaced"));
+}
+
+static void save_checkpoint(const char *path, const char *mark)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/checkpoint-10", path);
+    assert_true(!mkdir(name, 0777) || errno == EEXIST);
+    snprintf(name, sizeof name, "%s/checkpoint-10/manifest.json", path);
+    put(name, mark);
+    snprintf(name, sizeof name, "%s/checkpoint-10/notes.txt", path);
+    put(name, mark);
+}
+
+static void files_of_the_users_in_a_checkpoint_stay(void **state)
+{
+    assert_int_equal(mkdir("noted", 0777), 0);
+    run_until("noted", "first", 3);
+    save_checkpoint("noted", "first");
+    run_until("noted", "second", 3);
+    assert_holds("noted/run.replaced/checkpoint-10/notes.txt", "first");
+    save_checkpoint("noted", "second");
+    put("noted/run.replaced/checkpoint-10/manifest.json", "first"); /* as an older program could be killed */
+    run_until("noted", "third", 2);                                 /* it failed */
+    assert_holds("noted/run.replaced/checkpoint-10/manifest.json", "second");
+    assert_holds("noted/run.replaced/checkpoint-10/notes.txt", "second");
+    assert_false(file_exists("noted/run.replaced/checkpoint-10.1/manifest.json"));
+    run_until("noted", "fourth", 3);
+    save_checkpoint("noted", "fourth");
+    run_until("noted", "fifth", 3);
+    assert_holds("noted/geffect.h5", "fifth");
+    assert_holds("noted/run.replaced/checkpoint-10.1/notes.txt", "first");
+    assert_holds("noted/run.replaced/checkpoint-10.2/notes.txt", "second");
+    assert_holds("noted/run.replaced/checkpoint-10/notes.txt", "fourth");
+    assert_false(file_exists("noted/run.replaced/checkpoint-10/manifest.json"));
+}
+
 static void overwriting_removes_only_what_this_program_writes(void **state)
 {
     static const char *const ours[] = {"mixed/geffect.h5",
@@ -343,6 +421,28 @@ static void the_lock_of_a_dead_run_does_not_count(void **state)
     assert_ready("dead", false);
 }
 
+/* Without locks nobody knows whether another run's signature is a dead one's. */
+static void without_locks_a_run_removes_what_it_has_signed(void **state)
+{
+    struct directory *d;
+    no_locks = true;
+    assert_ready("unlocked", false); /* refused later, by its input */
+    assert_false(file_exists("unlocked/run.lock"));
+    run_until("unlocked", "first", 3);
+    assert_false(file_exists("unlocked/run.lock"));
+    assert_int_equal(directory_prepare("unlocked", true, &d), OK);
+    assert_refused("unlocked", false, "holds an earlier run");
+    assert_true(file_exists("unlocked/run.lock")); /* that of d */
+    directory_free(d);
+    put("unlocked/run.lock", "process 1 on another\n"); /* it was killed */
+    run_until("unlocked", "second", 3);
+    assert_false(file_exists("unlocked/run.lock"));
+    put("unlocked/run.lock", "the key is under the mat\n");
+    assert_refused("unlocked", true, "is no lock of this program");
+    assert_holds("unlocked/run.lock", "the key is under the mat\n");
+    no_locks = false;
+}
+
 static void a_text_replaces_the_old_one_whole(void **state)
 {
     char *text;
@@ -373,11 +473,14 @@ int main(void)
         cmocka_unit_test(overwriting_removes_only_what_this_program_writes),
         cmocka_unit_test(the_old_results_go_when_the_new_ones_are_written),
         cmocka_unit_test(a_move_that_was_cut_off_is_finished),
+        cmocka_unit_test(a_removal_that_was_cut_off_is_finished),
+        cmocka_unit_test(files_of_the_users_in_a_checkpoint_stay),
         cmocka_unit_test(what_no_run_has_left_is_not_replaced),
         cmocka_unit_test(links_are_removed_and_never_followed),
         cmocka_unit_test(what_lies_in_a_run_is_found_through_every_link),
         cmocka_unit_test(two_runs_cannot_share_a_directory),
         cmocka_unit_test(the_lock_of_a_dead_run_does_not_count),
+        cmocka_unit_test(without_locks_a_run_removes_what_it_has_signed),
         cmocka_unit_test(a_text_replaces_the_old_one_whole),
     };
     return cmocka_run_group_tests_name("output: directory", tests, scratch_enter, scratch_leave);

@@ -63,7 +63,8 @@ bool earlier_proven(int directory);
 enum status earlier_check(const char *path, int directory, const char *found);
 /** The same for a run.log alone. */
 enum status earlier_check_log(const char *path, int directory);
-/** Moves the earlier run into RUN_REPLACED; where a whole one waits there, removes the one that was to replace it. */
+/** Moves the earlier run into RUN_REPLACED, freed of what a removal has left there; where a whole one waits there, removes
+ *  the one that was to replace it. */
 enum status earlier_set_aside(const char *path, int directory);
 /** Removes what waits in RUN_REPLACED. */
 enum status earlier_remove(const char *path, int directory);

@@ -13,9 +13,9 @@ struct directory {
     char *path, *lock, *log; /* paths; owned */
     int place;               /* the directory, -1: not open */
     int fd;                  /* of the lock file; -1: none */
-    bool held;
-    bool earlier;      /* an earlier run is to be replaced */
-    bool begun, ended; /* it has been set aside; all is written */
+    bool ours;               /* the lock file: locked, or, where that cannot be, made by this run */
+    bool earlier;            /* an earlier run is to be replaced */
+    bool begun, ended;       /* it has been set aside; all is written */
 };
 
 /* ------------------------------------------------------------------------------------------------- making it ----- */
@@ -94,14 +94,18 @@ static enum status sign(struct directory *d)
 }
 
 /* Whoever wrote into it: a lock left by a run is empty or names its process. */
-static enum status check_lock(const struct directory *d)
+static enum status check_lock(struct directory *d)
 {
     char text[9] = "";
-    if (pread(d->fd, text, sizeof text - 1, 0) <= 0 || !strcmp(text, "process ")) return OK;
+    const ssize_t n = pread(d->fd, text, sizeof text - 1, 0);
+    if (!n) d->ours = true;
+    if (n <= 0 || !strcmp(text, "process ")) return OK;
+    d->ours = false;
     return fail(ERR_INPUT, "%s: is no lock of this program: move it, or choose another output.directory", d->lock);
 }
 
-/* Also the proof that the directory can be written to. Where the file system has no locks the run goes on without. */
+/* Also the proof that the directory can be written to. Where the file system has no locks the run goes on without: a file
+ * that another run has signed is then its own only when it goes on with that run or replaces it. */
 static enum status take_lock(const char *path, struct directory *d)
 {
     for (;;) {
@@ -111,12 +115,12 @@ static enum status take_lock(const char *path, struct directory *d)
         if (flock(d->fd, LOCK_EX | LOCK_NB)) {
             if (errno == EWOULDBLOCK) return in_use(d->lock, d->fd);
             if (errno != EINTR) break;
-        } else if ((d->held = is_the_file(d->fd, d->lock))) {
+        } else if ((d->ours = is_the_file(d->fd, d->lock))) {
             break;
         }
         close(d->fd);
     }
-    if (check_lock(d) != OK) return d->held = false, ERR_INPUT;
+    if (check_lock(d) != OK) return ERR_INPUT;
     return sign(d);
 }
 
@@ -273,7 +277,7 @@ void directory_free(struct directory *d)
     if (!d) return;
     if (d->earlier && !d->begun && d->log) unlink(d->log); /* the earlier run is as it was */
     if (d->earlier && d->begun && !d->ended) log_info("the earlier run is kept in %s/" RUN_REPLACED, d->path);
-    if (d->held) unlink(d->lock);
+    if (d->ours || d->begun) unlink(d->lock);
     if (d->fd >= 0) close(d->fd);
     if (d->place >= 0) close(d->place);
     free(d->path), free(d->lock), free(d->log);

@@ -3,7 +3,8 @@
  * Overwriting loses nothing before there is something better. The files of the earlier run are moved into run.replaced/ when
  * the new run begins to write, and removed when it has written everything; a new run that ends in between leaves them
  * there. input.yaml comes last in every move and is the proof that the rest is a run's: at any kill, it lies either beside
- * all that is left or in run.replaced/, which is complete exactly when it holds it.                                    */
+ * all that is left or in run.replaced/, which is complete exactly when it holds it. Where that is removed, the proof gets
+ * another name first and goes last: so what a kill then leaves is known from a run whose move was cut off.             */
 #include "unlearn/output_priv.h"
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 static const char PROOF[] = "input.yaml", LOG[] = "run.log", MODEL[] = "model", TEMPORARY[] = ".tmp";
+static const char REMOVED[] = "input.yaml.tmp"; /* the proof of what is being removed; no move leaves one */
 
 /* Every file that this program writes: nothing else is ever moved or removed. Each is NAME.tmp for a moment. */
 static const char *const written[] = {"geffect.h5",        "train.h5",          "evaluation.h5",
@@ -38,6 +40,7 @@ static const char *const written_model[] = {"model.safetensors",
                                             "chat_template.jinja"};
 enum { N_WRITTEN = sizeof written / sizeof *written, N_MODEL = sizeof written_model / sizeof *written_model };
 enum { NOWHERE = -1 }; /* moved there: removed */
+enum { MOST_KEPT = 1000 };
 
 /* ------------------------------------------------------------------------------------------------------ names ----- */
 /* The length of a name without its .tmp. */
@@ -196,6 +199,25 @@ done:
     return st;
 }
 
+/* A directory cannot be moved onto one with files in it, and those of the user's have stayed where a checkpoint was removed:
+ * such a directory gets another name, that of no checkpoint. */
+static enum status make_way(const char *path, int to, const char *name)
+{
+    struct stat s;
+    char other[300];
+    checkpoint_remove_at(to, name);
+    if (fstatat(to, name, &s, AT_SYMLINK_NOFOLLOW)) return OK;
+    for (int i = 1; i <= MOST_KEPT; i++) {
+        snprintf(other, sizeof other, "%s.%d", name, i);
+        if (!fstatat(to, other, &s, AT_SYMLINK_NOFOLLOW)) continue;
+        if (renameat(to, name, to, other)) break;
+        log_info("%s/" RUN_REPLACED "/%s: what no run has written there is in %s now", path, name, other);
+        return OK;
+    }
+    return fail(ERR_INPUT, "%s: " RUN_REPLACED "/%s: is in the way of a checkpoint of an earlier run: move what is there",
+                path, name);
+}
+
 /* Checkpoints, whole or not. */
 static enum status move_checkpoints(const char *path, int from, int to)
 {
@@ -214,7 +236,7 @@ static enum status move_checkpoints(const char *path, int from, int to)
         stem(entry->d_name, &temporary);
         if (to == NOWHERE || temporary)
             checkpoint_remove_at(from, entry->d_name);
-        else
+        else if ((st = make_way(path, to, entry->d_name)) == OK)
             st = move_one(path, from, entry->d_name, to);
     }
     closedir(list);
@@ -240,24 +262,30 @@ done:
 enum status earlier_set_aside(const char *path, int directory)
 {
     enum status st = OK;
+    struct stat s;
     int to;
     if (proven_in(directory, RUN_REPLACED))
         return move_run(path, directory, NOWHERE); /* it was to be replaced, unfinished */
     if ((mkdirat(directory, RUN_REPLACED, 0777) && errno != EEXIST) || (to = open_directory(directory, RUN_REPLACED)) < 0)
         return fail(ERR_INPUT, "%s: %s cannot be made: %s", path, RUN_REPLACED, strerror(errno));
+    if (!fstatat(to, REMOVED, &s, AT_SYMLINK_NOFOLLOW)) TRY(move_run(path, to, NOWHERE)); /* that was cut off */
     st = move_run(path, directory, to);
+done:
     close(to);
     return st;
 }
 
-/* The proof first: what remains after a kill is then nobody's earlier run. */
+/* No proof first of all: what remains after a kill is then nobody's earlier run. */
 enum status earlier_remove(const char *path, int directory)
 {
     enum status st = OK;
     const int replaced = open_directory(directory, RUN_REPLACED);
     if (replaced < 0 && errno == ENOENT) return OK;
     if (replaced < 0) return fail(ERR_IO, "%s: %s: cannot be read: %s", path, RUN_REPLACED, strerror(errno));
-    TRY(move_one(path, replaced, PROOF, NOWHERE));
+    if (renameat(replaced, PROOF, replaced, REMOVED) && errno != ENOENT) {
+        st = fail(ERR_IO, "%s: %s/%s: cannot be renamed: %s", path, RUN_REPLACED, PROOF, strerror(errno));
+        goto done;
+    }
     TRY(move_run(path, replaced, NOWHERE));
     if (unlinkat(directory, RUN_REPLACED, AT_REMOVEDIR) && errno != ENOTEMPTY && errno != EEXIST)
         st = fail(ERR_IO, "%s: %s: cannot be removed: %s", path, RUN_REPLACED, strerror(errno));
