@@ -3,8 +3,8 @@
 #   finetune -> NAME ... -> NAME/evaluation ... -> report        retrain -> retrain/evaluation: goes before NAME/evaluation
 #   bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]
 #   bash jobs/chain.sh slurm phi-1.5 forget05 wga+kl npo+kl
-# local needs no scheduler: one after the other, here and now. What is complete is not run again: after a failure or another
-# NAME, start it again. Keys count for every run. From the environment, beside what common.sh and experiment.sh take:
+# local needs no scheduler: one after the other, here and now. What is complete is not run again, and for what another chain has
+# submitted already the jobs wait: after a failure or for another NAME, start it again. Keys count for every run. From the environment, beside what common.sh and experiment.sh take:
 #   OPTIONS   for sbatch, qsub or bsub: OPTIONS="--nodes=4 --account=physics"
 #   PYTHON    with analysis/'s packages (.venv/bin/python)
 # The runs stand in outputs/MODEL/SPLIT/chain-NUMBER.runs, a line each; the report is report.html beside it. Jobs read their line when
@@ -46,6 +46,16 @@ lsf() { # its script comes in by standard input
     said=$(bsub "${options[@]}" "${wait[@]}" -J "$name") || return
     sed -n 's/^Job <\([0-9]*\)>.*/\1/p' <<<"$said" | grep .
 }
+# Whether it knows this job as one that waits or runs. What PBS is just ending (E) may be gone before another job could depend on it.
+slurm_has() { squeue -h -t all -o %T -j "$1" | grep -qE '^(PENDING|CONF|RUN|SUSP|STOP|SIGN|STAGE|RESIZ|REQUEUE|COMPLETING)'; }
+pbs_has() { qstat -f "$1" | grep -q '^ *job_state = [BHQRSTUW]'; }
+lsf_has() { bjobs "$1" | awk '$3 ~ /^(PEND|RUN|PSUSP|USUSP|SSUSP|WAIT|PROV)$/ { found = 1 } END { exit !found }'; }
+submitted() { # submitted DIRECTORY: the number of a job that is to write there, if one does
+    local note known number
+    note=$(job_note "$1")
+    [ -e "$note" ] && read -r known number <"$note" && [ "$known" = "$scheduler" ] || return
+    "${scheduler}_has" "$number" 2>/dev/null && echo "$number"
+}
 submit() { # submit NAME LINE AFTER: a run of the table, or the report
     local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
     export RUN=$table TASK=$2 UNLEARN_JOBS=$jobs RENEW=1
@@ -81,11 +91,13 @@ waits_for() {
     for one in "${before[@]}"; do list+=${id[$one]:+ ${id[$one]}}; done
     echo "${list# }"
 }
-start() { # start NAME LINE: submits it after what it waits for
+start() { # start NAME LINE DIRECTORY: submits it after what it waits for
     local after
     after=$(waits_for "$1")
     id[$1]=$(submit "$1" "$2" "$after") || exit
-    if [ "$scheduler" = local ]; then echo "$1: done"; else echo "$1: job ${id[$1]}${after:+, after $after}"; fi
+    if [ "$scheduler" = local ]; then echo "$1: done" && return; fi
+    echo "$1: job ${id[$1]}${after:+, after $after}"
+    [ -z "$3" ] || echo "$scheduler ${id[$1]}" >"$(job_note "$3")"
 }
 line=0
 for run in "${runs[@]}"; do
@@ -93,6 +105,12 @@ for run in "${runs[@]}"; do
     [ -z "${id[$run]+x}" ] || continue # it was asked for by name too
     directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" <<<"$lines")
     id[$run]=
-    if complete "$directory"; then echo "$run: complete"; else start "$run" $line; fi
+    if complete "$directory"; then
+        echo "$run: complete"
+    elif id[$run]=$(submitted "$directory"); then
+        echo "$run: job ${id[$run]}, which another chain has submitted"
+    else
+        start "$run" $line "$directory"
+    fi
 done
-start report ''
+start report '' ''

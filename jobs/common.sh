@@ -17,6 +17,9 @@
 # scores before its model.
 complete() { [ -e "$1/run.finished" ] || [ -L "$1/model" ] || { [ -e "$1/TOFU_SUMMARY.json" ] && [ ! -e "$1/train.h5" ]; }; }
 
+# Where "SCHEDULER NUMBER" stands of the job of a chain that was the last to be given this directory.
+job_note() { echo "outputs/.job-$(tr / - <<<"${1#outputs/}")"; }
+
 # Sets `arguments` and `output`: those of this job, of line `task` of a table, and where its results go.
 read_arguments() {
     local line word

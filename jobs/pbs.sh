@@ -34,7 +34,7 @@ fi
 
 # qrerun is for operators: a new job takes over what this one asked for, and the jobs that wait for this one to end well.
 again() {
-    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting others
+    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting others note
     for key in select place walltime; do
         value=$(attribute Resource_List.$key)
         [ -z "$value" ] || options+=(-l "$key=$value")
@@ -50,6 +50,8 @@ again() {
     done
     next=$(qsub "${options[@]}" -v "$carried" "${UNLEARN_JOBS:-jobs}/pbs.sh") || return
     echo "$me: stopped with a checkpoint; job $next goes on"
+    note=$(job_note "$output") # for chains to come
+    [ "$(cat "$note" 2>/dev/null)" != "pbs $job" ] || echo "pbs $next" >"$note"
     for waiting in $(depends beforeok); do # the list that qalter is given takes the place of all that the job waits for
         others=
         for value in $(depends afterok "$(described "$waiting")"); do

@@ -1,7 +1,7 @@
 #!/bin/sh
-# jobs/ without a scheduler, with the real program: pbs.sh and lsf.sh as plain scripts, with stand-ins for qstat, qsub, qalter and
-# bsub; tables of runs; the chain of jobs, as PBS and LSF get it and run here from a drawn model to the report. Slurm's part is in
-# slurm_script_test.sh.
+# jobs/ without a scheduler, with the real program: pbs.sh and lsf.sh as plain scripts, with stand-ins for qstat, qsub, qalter,
+# bsub and bjobs; tables of runs; the chain of jobs, as PBS and LSF get it and run here from a drawn model to the report. Slurm's part
+# is in slurm_script_test.sh, but for a chain that waits for another's jobs, with stand-ins for sbatch and squeue.
 # shellcheck source=tests/jobs_scene.sh
 . "$(dirname "$0")/jobs_scene.sh"
 skipped=0
@@ -59,6 +59,7 @@ case $2 in
 8.*) printf '    depend = afterok:1.server@server\n' ;;
 *) cat qstat.out ;;
 esac
+! grep -qx "$2" waiting 2>/dev/null || echo '    job_state = H'
 SH
 cat >bin/qsub <<'SH'
 #!/bin/sh
@@ -76,6 +77,7 @@ PBS="PBS_O_WORKDIR=$work PBS_NODEFILE=hosts PBS_O_QUEUE=batch OMP_NUM_THREADS=1"
 cores=$(env -u OMP_NUM_THREADS nproc) # two: as the script itself starts it, a process for each line of the hosts, bound to cores
 launch() { test "$cores" -ge 2 && echo AS_IT_IS=1 || echo "LAUNCH=$TWO"; }
 attributes 00:00:02 >qstat.out
+echo "pbs 1.server" >outputs/.job-second # as of a chain
 # shellcheck disable=SC2086
 job pbs.sh $PBS "$(launch)" PBS_JOBID=1.server PBS_ARRAY_INDEX=2 RUN=two.runs
 check "PBS: the end of its time" [ $? = 75 ]
@@ -85,6 +87,7 @@ check "PBS: another job, with what this one asked for" has \
 check "PBS: for the same line" has 'jobs/pbs.sh RUN=two.runs TASK=2 FIRST_JOB=1.server$' qsub.log
 check "PBS: whose end others wait for now" [ "$(cat qalter.log)" = "-W depend=afterok:2.server:3.server@server 7.server@server
 -W depend=afterok:2.server 8.server@server" ]
+check "PBS: which a chain finds" [ "$(cat outputs/.job-second)" = "pbs 2.server" ]
 attributes 01:00:00 >qstat.out
 # shellcheck disable=SC2086
 job pbs.sh $PBS "$(launch)" PBS_JOBID=2.server RUN=two.runs TASK=2 FIRST_JOB=1.server
@@ -134,7 +137,21 @@ echo "$* RUN=$RUN TASK=$TASK" >>bsub.log
 [ ! -e bsub.fails ] || exit 255
 echo "Job <$(wc -l <bsub.log)> is submitted to queue <normal>."
 SH
-chmod +x bin/bsub
+cat >bin/bjobs <<'SH'
+#!/bin/sh
+printf 'JOBID USER STAT QUEUE FROM_HOST EXEC_HOST JOB_NAME SUBMIT_TIME\n'
+case $1 in 1) echo "$1 me RUN normal a b unlearn x" ;; [23]) echo "$1 me PEND normal a unlearn x" ;; *) echo "$1 me EXIT normal a unlearn x" ;; esac
+SH
+cat >bin/sbatch <<'SH'
+#!/bin/sh
+echo "$*" >>sbatch.log
+wc -l <sbatch.log
+SH
+cat >bin/squeue <<'SH'
+#!/bin/sh
+case $* in *" 1") echo RUNNING ;; *" "[23]) echo PENDING ;; *" 4") echo FAILED ;; *) echo "Invalid job id specified" >&2 && exit 1 ;; esac
+SH
+chmod +x bin/*
 rm qsub.log
 chain() { OPTIONS=$OPTIONS bash "$here/jobs/chain.sh" "$@" >>log 2>&1; }
 OPTIONS="-P physics" chain pbs demo forget05 wga
@@ -150,6 +167,15 @@ rm qsub.log
 OPTIONS='' chain pbs demo forget05 @learn wga
 check "another chain has a table of its own" [ "$(grep -c "RUN=$table" qsub.log) $(cmp "$table" first 2>&1)" = "0 " ]
 check "what is asked for twice runs once" [ "$(wc -l <qsub.log) $(grep -c "unlearn-retrain .*TASK=2" qsub.log)" = "7 1" ]
+rm qsub.log
+sed -n 's/^pbs //p' outputs/.job-demo-finetune outputs/.job-demo-forget05-retrain >waiting
+OPTIONS='' chain pbs demo forget05 npo
+check "a chain in PBS waits for the jobs of another" [ "$(sed 's/ -v .*jobs.pbs.sh//; s/ RUN=.*//' qsub.log)" = "\
+-W depend=afterok:2.server:3.server -N unlearn-retrain
+-W depend=afterok:2.server -N unlearn-npo
+-W depend=afterok:3.server:2.server -N unlearn-npo-eva
+-W depend=afterok:4.server -N unlearn-report -j oe" ]
+rm waiting
 touch bsub.fails
 OPTIONS='' chain lsf demo forget05 wga
 check "a job that LSF refuses ends the chain" [ "$? $(wc -l <bsub.log)" != "0 6" ]
@@ -161,8 +187,22 @@ check "a chain in LSF" [ "$(cat bsub.log)" = "-J unlearn-finetune RUN=$table TAS
 -w done(1) -J unlearn-wga RUN=$table TASK=4
 -w done(4) && done(3) -J unlearn-wga-evaluation RUN=$table TASK=5
 -w done(5) -J unlearn-report RUN=$table TASK=" ]
-check "a chain that is started again has the table that it had" [ "$(echo outputs/demo/forget05/chain-*.runs | wc -w)" = 2 ]
+check "a chain that is started again has the table that it had" [ "$(echo outputs/demo/forget05/chain-*.runs | wc -w)" = 3 ]
 check "its last script makes the report" has 'jobs/report.sh.* .outputs/demo/forget05. wga$' script
+rm bsub.log
+OPTIONS='' chain lsf demo forget05 npo
+check "a chain in LSF waits for the jobs of another" [ "$(sed 's/ RUN=.*//' bsub.log)" = "-w done(1) -J unlearn-npo
+-w done(1) && done(3) -J unlearn-npo-evaluation
+-w done(2) -J unlearn-report" ]
+rm bsub.log
+OPTIONS='' chain slurm demo forget05 wga
+check "what other schedulers have submitted is not waited for" [ "$(grep -c . sbatch.log)" = 6 ]
+rm sbatch.log
+OPTIONS='' chain slurm demo forget05 npo
+check "a chain in Slurm waits for the jobs of another" [ "$(sed 's/ --kill.*--job-name=/ /; s/ [^ ]*slurm.sh//; s/ --output.*//' sbatch.log)" = "\
+--parsable --dependency=afterok:1 unlearn-npo
+--parsable --dependency=afterok:1:3 unlearn-npo-evaluation
+--parsable --dependency=afterok:2 unlearn-report" ]
 
 short="train.steps=2 evaluate.rows=2 evaluate.max_length=40"
 PYTHON=$here/${VENV:-.venv}/bin/python
