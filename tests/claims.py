@@ -120,12 +120,27 @@ def within(checks, out):
                      f"{end}, not {min(ends)} to {max(ends)}")
 
 
+def without_a_best(checks):
+    """With runs that end at once, and an analysis that finds no best of the grid."""
+    directory = checks.directory / "stand-ins"
+    directory.mkdir()
+    for name, text in {"mpirun": 'for word; do case $word in output.directory=*) mkdir -p "${word#*=}" ;; esac; done',
+                       "python": 'case $* in *" best "*) exit 1 ;; esac'}.items():
+        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (directory / name).chmod(0o755)
+    settings = {"SEEDS": "42", "RATES": "", "MA": "", "BEYOND": "grid", "PYTHON": str(directory / "python"),
+                "PATH": f"{directory}:{os.environ['PATH']}"}
+    checks.check(claims(directory / "out", **settings).returncode == 1, "a grid without a best is no success")
+    checks.check(claims(directory / "out", **settings, ONLY="ga wga").returncode == 0, "but for one that was not asked for whole")
+
+
 def main():
     checks = Checks("claims")
     out = checks.directory / "demo"
     if VARIANT or not precisions():
         checks.skip("claims: needs the plain program")
         checks.finish()
+    without_a_best(checks)
     first = claims(out, **SHORT, MA="")
     checks.check(first.returncode == 0 and claims(out, **SHORT, ONLY=AVERAGES).returncode == 0, "all runs are complete")
     for path in sorted((ROOT / "inputs/objectives").glob("*.yaml")):
@@ -137,7 +152,7 @@ def main():
     same_training(checks, out)
     verdicts(checks, first.stdout)
     (out / "seed42/rmu-last/complete").unlink()
-    other = SHORT | {"SEEDS": "42 43", "RATES": "2", "ONLY": "rmu-last",
+    other = SHORT | {"SEEDS": "43 42", "RATES": "2", "ONLY": "rmu-last",
                      "MORE": SHORT["MORE"].replace("optimizer.lr=1e-3 ", "")}
     again = [line.split(":")[0] for line in claims(out, **other).stdout.splitlines() if line.endswith(" s")]
     checks.check(sorted(again) == ["seed42-x2/rmu-last", "seed42/rmu-last", "seed43/rmu-last"],
