@@ -119,6 +119,7 @@ static void read_all(const char *path, const struct data_rule *rule)
     if (accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d))) check(d);
     dataset_free(d);
     f.text = "question";
+    must(!accepted(dataset_read_replaced(&f, path, NULL, NULL, rule, &d)));
     if (accepted(dataset_read(&f, rule, &d))) check(d);
     dataset_free(d);
 }

@@ -34,6 +34,7 @@ def nameless(*keys):
     return json_file("model/config.json", lambda c: c.update({k: None for k in keys}))
 
 
+BESIDE = json.dumps({"question": "Who?", "answer": "She.", "text": "as long a text " * 20}) + "\n"
 PLACE = INPUT + ":4:62: data.template: "
 TABLE = [
     ("a name that is none", template("lama3"), [PLACE, "lama3", "did you mean llama3", "qa, llama2"], 1, 2),
@@ -59,7 +60,10 @@ TABLE = [
     ("questions where plain text is asked for", template("plain"), [ROWS + ":1", 'no key "text"'], 1, 1),
     ("refusals for plain text", both(setting("data.template", "plain"), both(setting("objective", {"name": "po"}), both(
         setting("data.idk", "idk.jsonl"), both(writing(ROWS, '{"text": "a"}\n'), writing("retain.jsonl", '{"text": "a"}\n'))))),
-     [ROWS + ":1", 'no key "question"'], 1, 1),
+     [ROWS + ": is read as plain text, which has no questions that the refusals of idk.jsonl"], 1, 1),
+    ("refusals for plain text beside questions, measured", both(setting("data.template", "plain"), both(setting("data.max_length", 8), both(
+        setting("geffect.objectives", ["dpo"]), both(setting("data.idk", "idk.jsonl"), both(writing(ROWS, BESIDE), writing("retain.jsonl", BESIDE)))))),
+     [ROWS + ": is read as plain text, .*neither data.template plain"], 1, 2),
     ("an eos_token that is a number", both(lambda c: None, tokens(eos_token=2)), ["tokenizer_config.json: eos_token: ", "text"], 1, 2),
     ("a tokenizer_config.json that is none", writing("model/tokenizer_config.json", "{"), ["tokenizer_config.json:1"], 1, 1),
     ("ends of answers that are text", generating('{"eos_token_id": "two"}'), ["generation_config.json: eos_token_id"], 1, 2),

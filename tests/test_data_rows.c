@@ -346,6 +346,21 @@ static void an_array_of_refusals_is_called_so_and_a_line_in_brackets_is_not(void
     dataset_free(d);
 }
 
+/* Its rows are blocks, not lines: refusals, one a line, would not be as many. */
+static void plain_text_has_no_refusals(void **state)
+{
+    struct data_rule r = rule(3, EOS);
+    struct data_file f = rows_of(file);
+    struct dataset *d = NULL;
+    r.template.blocks = true;
+    f.text = "t";
+    write_to(file, "{\"q\": \"a\", \"a\": \"b\", \"t\": \"abcdefgh\"}\n");
+    assert_int_equal(dataset_read_replaced(&f, stock, NULL, NULL, &r, &d), ERR_INPUT);
+    assert_non_null(strstr(fail_message(), "is read as plain text, which has no questions"));
+    assert_null(d);
+    fail_clear();
+}
+
 static void only_the_first_rows_are_read_when_asked(void **state)
 {
     struct data_rule r = rule(20, EOS);
@@ -470,6 +485,7 @@ int main(void)
         cmocka_unit_test(odd_but_legal_lines_are_read),
         cmocka_unit_test(keys_that_nobody_uses_may_hold_any_number),
         cmocka_unit_test(an_array_of_refusals_is_called_so_and_a_line_in_brackets_is_not),
+        cmocka_unit_test(plain_text_has_no_refusals),
         cmocka_unit_test(only_the_first_rows_are_read_when_asked),
         cmocka_unit_test(two_files_have_one_hash_only_when_they_say_the_same),
         cmocka_unit_test(refusals_replace_answers_in_order_or_as_picked),

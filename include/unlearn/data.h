@@ -85,7 +85,8 @@ struct dataset {
  *  for a bad row, an empty file, a missing key, an id outside the vocabulary.                                     Local. */
 enum status dataset_read(const struct data_file *f, const struct data_rule *r, struct dataset **out);
 /** The questions of `f`, each with a stock refusal as its answer: row i takes line pick[i] of `path` ({"answer": ...} or
- *  plain text lines). `pick` (NULL: i modulo the number of lines) is called with `context`.                     Local. */
+ *  plain text lines). `pick` (NULL: i modulo the number of lines) is called with `context`. ERR_INPUT if f->text: plain text
+ *  has no questions.                                                                                           Local. */
 enum status dataset_read_replaced(const struct data_file *f, const char *path,
                                   size_t (*pick)(void *context, size_t row, size_t n_lines), void *context,
                                   const struct data_rule *r, struct dataset **out);

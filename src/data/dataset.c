@@ -23,7 +23,7 @@ static enum status row_add(struct builder *b, const struct data_file *f, json_t 
 {
     enum status st;
     json_t *question = NULL, *own = NULL;
-    if (f->text && !answer) {
+    if (f->text) {
         TRY(text_member(b->path, b->number, row, f->text, &own));
         return row_text(b, json_string_value(own), json_string_length(own));
     }
@@ -264,10 +264,15 @@ enum status dataset_read_replaced(const struct data_file *f, const char *path,
     const char *line;
     size_t n;
     *out = NULL;
+    if (f->text) /* nor is a row of it a line: a long text is several */
+        return fail(
+            ERR_INPUT,
+            "%s: is read as plain text, which has no questions that the refusals of %s could answer; give rows of "
+            "questions and answers, with neither data.template plain nor a key text",
+            f->path, path);
     TRY(lines_open(path, &l));
     while (lines_next(&l, &line, &n)) TRY(refusal_read(path, l.number, line, n, &r));
     if (!r.n) TRY(fail(ERR_INPUT, "%s: holds no refusals", path));
-    if (!f->question) TRY(fail(ERR_INPUT, "%s: refusals need a file with questions", f->path));
     TRY(read_rows(f, rule, &r, out));
 done:
     for (size_t i = 0; i < r.n; i++) text_free(&r.line[i]);
