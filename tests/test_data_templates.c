@@ -324,6 +324,24 @@ static void what_a_template_does_not_have_is_refused(void **state)
     }
 }
 
+/* The end alone is left out: zephyr's question ends with the token too. */
+static void a_template_whose_end_is_left_out_needs_no_end_token(void **state)
+{
+    static const char *const name[] = {"mistral", "mistral_v1", "mistral_v3", "llama2_chat", "phi3"};
+    struct template_wish w = {.bos = "[s]"};
+    struct template t;
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        w.no_end = false;
+        assert_int_equal(template_make(name[i], &w, &t), ERR_INPUT);
+        fail_clear();
+        w.no_end = true;
+        assert_int_equal(template_make(name[i], &w, &t), OK);
+        template_free(&t);
+    }
+    assert_int_equal(template_make("zephyr", &w, &t), ERR_INPUT);
+    fail_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +357,7 @@ int main(void)
         cmocka_unit_test(blocks_count_lines_and_need_room),
         cmocka_unit_test(names_are_filled_with_system_date_and_tokens),
         cmocka_unit_test(what_a_template_does_not_have_is_refused),
+        cmocka_unit_test(a_template_whose_end_is_left_out_needs_no_end_token),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -148,7 +148,7 @@ static enum status check_wish(const struct named *t, const struct template_wish 
         st = fail(ERR_INPUT, "the template %s has no system text; these have: %s", t->name, list.data);
         goto done;
     }
-    if (!w->eos && (has(t->parts.question_end, "{eos}") || has(t->parts.answer_end, "{eos}")))
+    if (!w->eos && (has(t->parts.question_end, "{eos}") || (!w->no_end && has(t->parts.answer_end, "{eos}"))))
         st = fail(ERR_INPUT,
                   "the template %s needs the text of the model's end token: give tokenizer_config.json an eos_token "
                   "that is a token of tokenizer.json",
