@@ -125,6 +125,9 @@ def rows():
                        "a byte order mark": b"\xef\xbb\xbf" + asked.encode(), "question is null": asked.replace("{", '{"question": null, '),
                        "further keys": asked.replace("{", '{"n": 1e999, ')}.items():
         yield "D7", f"prompts.jsonl: {what}", generating(), writing("prompts.jsonl", text)
+    known = {**evaluating(), "evaluate": {"benchmark": "muse", "metrics": ["loss"], "sets": {"knowmem_forget": "set.jsonl", "knowmem_forget_icl": "retain.jsonl"}}}
+    for what, text in {"CRLF": every.replace("\n", "\r\n"), "a byte order mark": b"\xef\xbb\xbf" + every.encode(), "blank lines": "\n" + every.replace("\n", "\n\n")}.items():
+        yield "D7", f"MUSE's examples: {what}", known, writing("retain.jsonl", text)
     refusing = settings(objective={"name": "po"})
     for what, text in {"CRLF": "I do not know.\r\nThat is beyond me.\r\n", "as objects": '{"answer": "I do not know."}\n{"x": 1, "answer": "That is beyond me."}',
                        "blank lines": "\n\nI do not know.\n\t\nThat is beyond me.", "a byte order mark": "\ufeffI do not know.\nThat is beyond me."}.items():

@@ -107,7 +107,9 @@ enum status variants_read(const struct data_file *f, const struct data_rule *r, 
 enum status choices_read(const struct data_file *f, const struct data_rule *r, struct variants *v, size_t **right);
 void variants_free(struct variants *v);
 
-/** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines.                      Local. */
+/** Bytes of the byte order mark that a text begins with, which is no part of its first line; 0: it has none.         Local. */
+size_t lines_mark(const char *text, size_t n);
+/** ERR_INPUT, with what to do, when the text of `path` is one JSON array and no JSON Lines, be it behind a mark.                      Local. */
 enum status lines_check(const char *path, const char *text, size_t n);
 /** Line `number` (from 1) of a file of JSON Lines; ERR_INPUT also says what it may be instead: CSV, an object over lines.  Local. */
 enum status lines_parse(const char *path, size_t number, const char *line, size_t n, json_t **out);

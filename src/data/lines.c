@@ -56,11 +56,14 @@ static enum status check_magic(const char *path, const char *text, size_t n)
     return OK;
 }
 
+size_t lines_mark(const char *text, size_t n) { return n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; }
+
 enum status lines_check(const char *path, const char *text, size_t n)
 {
+    const size_t mark = lines_mark(text, n);
     enum status st = check_magic(path, text, n);
     if (st != OK) return st;
-    if (!is_array(text, n)) return OK;
+    if (!is_array(text + mark, n - mark)) return OK;
     return fail(
         ERR_INPUT,
         "%s: is one JSON array, not JSON Lines; write each of its elements on a line of its own, without the brackets "
@@ -72,8 +75,8 @@ enum status lines_open(const char *path, struct lines *l)
 {
     *l = (struct lines){0};
     enum status st = file_read(path, LARGEST_FILE, &l->text, &l->n);
-    if (st == OK && l->n >= 3 && !memcmp(l->text, "\xef\xbb\xbf", 3)) l->at = 3;
-    return st == OK ? lines_check(path, l->text + l->at, l->n - l->at) : st;
+    if (st == OK) l->at = lines_mark(l->text, l->n);
+    return st == OK ? lines_check(path, l->text, l->n) : st;
 }
 
 static bool ends_with(const char *s, const char *end)

@@ -63,7 +63,7 @@ static enum status add_examples(const char *path, struct text *out)
     enum status st;
     TRY(file_read(path, most, &bytes, &n));
     TRY(lines_check(path, bytes, n));
-    for (char *at = bytes; at < bytes + n; at = end + 1) {
+    for (char *at = bytes + lines_mark(bytes, n); at < bytes + n; at = end + 1) {
         if (!(end = memchr(at, '\n', (size_t)(bytes + n - at)))) end = bytes + n;
         line++;
         if (strspn(at, " \t\r") >= (size_t)(end - at)) continue;

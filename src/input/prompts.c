@@ -86,11 +86,11 @@ static size_t lines_of(const char *bytes, size_t n)
 static enum status file_prompts(struct reader *r, const char *path)
 {
     char *bytes = NULL, *end;
-    size_t n, start = 0, line = 0;
+    size_t n, start, line = 0;
     enum status st = OK;
     TRY(file_read(path, LARGEST_FILE, &bytes, &n));
-    if (n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) start += 3; /* a byte order mark */
-    TRY(lines_check(path, bytes + start, n - start));
+    start = lines_mark(bytes, n);
+    TRY(lines_check(path, bytes, n));
     TRY_NEW(r->p->first, lines_of(bytes, n) + 1);
     TRY_NEW(r->p->text, lines_of(bytes, n));
     for (char *at = bytes + start; at < bytes + n && r->p->n < r->most; at = end + 1) {

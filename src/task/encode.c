@@ -72,8 +72,8 @@ static enum status encode_lines(const char *model_dir, const char *file)
     size_t n = 0, start = 0, line = 0;
     TRY(tokenizer_open(model_dir, &t));
     TRY(file_read(file, MOST_FILE, &text, &n));
-    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) start = 3; /* a byte order mark */
-    TRY(lines_check(file, text + start, n - start));
+    start = lines_mark(text, n);
+    TRY(lines_check(file, text, n));
     for (char *at = text + start, *end; at < text + n; at = end + 1, line++) {
         if (!(end = memchr(at, '\n', (size_t)(text + n - at)))) end = text + n;
         if (!blank(at, (size_t)(end - at))) TRY(encode_line(t, file, line, at, (size_t)(end - at)));
