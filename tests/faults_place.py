@@ -95,10 +95,11 @@ def changed_inputs(scene):
         scene.ended(f"restart with {override}", done, 1, override.split("=")[0] if "objective" not in override else "objective")
         after = everything_below(d / "out")
         scene.checks.check(before == {**after, "run.log": before["run.log"]}, f"restart with {override}: unchanged", difference(before, after))
-    for override in ("checkpoint.every=3", "checkpoint.keep=1", "parallel.threads=2", "parallel.tokens=100"):
+    spelt = 'objective={"regularizer":["gd",{"positions":"all","name":"kl"}],"beta":0.50,"name":"npo"}'  # defaults, written or not
+    for override in ("checkpoint.every=3", "checkpoint.keep=1", "parallel.threads=2", "parallel.tokens=100", spelt):
         d = scene.new("harmless " + override, scene.stopped())
         done = start_with(d, ["--restart", override]).wait()
-        if scene.ended(f"restart with {override}", done, 0) and "checkpoint" in override:
+        if scene.ended(f"restart with {override}", done, 0) and ("checkpoint" in override or override == spelt):
             scene.same(f"restart with {override}", d)
 
     for switched, back in (("geffect.every=0", "geffect.every=2"), ("evaluate.every=0", "evaluate.every=3")):

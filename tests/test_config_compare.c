@@ -18,7 +18,7 @@ static void check(const char *then, const char *now, const char *said)
 {
     struct config *a = read(then), *b = read(now);
     struct text t = {0};
-    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_int_equal(config_changed(b, a, NULL, &t), OK);
     assert_string_equal(t.data ? t.data : "", said);
     text_free(&t);
     config_free(a), config_free(b);
@@ -72,14 +72,64 @@ static void a_parameter_of_the_objective_is_named(void **state)
         "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, regularizer: gd}\n";
     struct text t = {0};
     assert_int_equal(config_parse("in.yaml", other, strlen(other), 0, NULL, &b), OK);
-    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_int_equal(config_changed(b, a, NULL, &t), OK);
     assert_string_equal(t.data, "objective.beta is not what it was: now 0.5, then 0.9");
     config_free(b), t.n = 0;
     assert_int_equal(config_parse("in.yaml", none, strlen(none), 0, NULL, &b), OK);
-    assert_int_equal(config_changed(b, a, &t), OK);
+    assert_int_equal(config_changed(b, a, NULL, &t), OK);
     assert_string_equal(t.data, "objective.beta is not what it was: now its default, then 0.9");
     config_free(a), config_free(b);
     text_free(&t);
+}
+
+/* What the table of objectives would say of npo. */
+static bool half_beta(const struct config_objective *of, const struct config_setting *s)
+{
+    return !strcmp(of->name, "npo") && !strcmp(s->key, "beta") && s->number == 0.5;
+}
+
+static void check_objectives(const char *then, const char *now, const char *said)
+{
+    static const char form[] = "model: {path: m}\ndata: {forget: f, retain: r}\n%s";
+    char text[512];
+    struct config *a, *b;
+    struct text t = {0};
+    snprintf(text, sizeof text, form, then);
+    assert_int_equal(config_parse("in.yaml", text, strlen(text), 0, NULL, &a), OK);
+    snprintf(text, sizeof text, form, now);
+    assert_int_equal(config_parse("in.yaml", text, strlen(text), 0, NULL, &b), OK);
+    assert_int_equal(config_changed(b, a, half_beta, &t), OK);
+    assert_string_equal(t.data ? t.data : "", said);
+    text_free(&t);
+    config_free(a), config_free(b);
+}
+
+static void parameters_that_mean_the_same_are_the_same(void **state)
+{
+    check_objectives("objective: {name: npo, beta: 0.7}", "objective: {name: npo, beta: 7.0e-1}", "");
+    check_objectives("objective: npo", "objective: {name: npo, beta: 0.50}", "");
+    check_objectives("objective: {name: npo, beta: 0.5}", "objective: npo", "");
+    check_objectives("objective: npo", "objective: {name: npo, beta: 0.6}",
+                     "objective.beta is not what it was: now 0.6, then its default");
+    check_objectives("objective: {name: x, p: 1, q: 2}", "objective: {name: x, q: 2, p: 1}", "");
+    check_objectives("objective: {name: x, positions: all}", "objective: {name: x, positions: labelled}",
+                     "objective.positions is not what it was: now labelled, then all");
+    check_objectives("objective: {name: x, regularizer: {name: y, p: 1, q: all}}",
+                     "objective: {name: x, regularizer: [{q: all, p: 1.0, name: y}]}", "");
+    check_objectives("objective: {name: x, regularizer: {name: y, p: 1}}",
+                     "objective: {name: x, regularizer: {name: y, p: 2}}", "objective.regularizer is not what it was");
+    check_objectives("geffect: {objectives: [ga, npo]}", "geffect: {objectives: [ga, {name: npo, beta: 0.5}]}", "");
+}
+
+/* What is measured without parameters of its own has those of the objective that is trained. */
+static void a_default_that_is_written_is_not_what_the_objective_has(void **state)
+{
+    static const char trained[] = "objective: {name: npo, beta: 0.9}\ngeffect: {objectives: [npo]}",
+                      empty[] = "objective: {name: npo, beta: 0.9}\ngeffect: {objectives: [{name: npo}]}",
+                      usual[] = "objective: {name: npo, beta: 0.9}\ngeffect: {objectives: [{name: npo, beta: 0.5}]}";
+    check_objectives(trained, empty, "");
+    check_objectives(trained, usual, "geffect.objectives is not what it was");
+    check_objectives(empty, usual, "geffect.objectives is not what it was");
 }
 
 int main(void)
@@ -89,6 +139,8 @@ int main(void)
         cmocka_unit_test(what_must_stay_is_named_with_both_values),
         cmocka_unit_test(a_guard_holds_the_steps_that_are_measured),
         cmocka_unit_test(a_parameter_of_the_objective_is_named),
+        cmocka_unit_test(parameters_that_mean_the_same_are_the_same),
+        cmocka_unit_test(a_default_that_is_written_is_not_what_the_objective_has),
     };
     return cmocka_run_group_tests_name("config: changes", tests, NULL, NULL);
 }

@@ -218,9 +218,13 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
 void config_free(struct config *c);
 /** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
 enum status config_write(const struct config *c, struct text *out);
+/** Whether a parameter says what the objective has without it: its table is not this room's. */
+typedef bool setting_default(const struct config_objective *of, const struct config_setting *s);
 /** What stands in the way of going on with a run: the first key that is not what it was and that may not change, in words;
- *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere.          Local. */
-enum status config_changed(const struct config *now, const struct config *then, struct text *out);
+ *  nothing is added where there is none. Paths of files are not compared: their content is, elsewhere. Parameters of
+ *  objectives are compared by value, in any order; with is_default also one that is written with one that is not.  Local. */
+enum status config_changed(const struct config *now, const struct config *then, setting_default *is_default,
+                           struct text *out);
 /** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
 bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */

@@ -87,8 +87,9 @@ enum status entry_default(const char *where, struct node *entry, const char *key
 /** Adds the defaults of the preset that the tree names, where it has no such keys.                            Local. */
 enum status preset_apply(struct node *root);
 
-/** A row of the whole input, no section, with its value as config_write() writes it. */
-enum status row_write(const struct row *row, const struct config *c, struct text *out);
+/** A row of the whole input, neither a section nor SETTINGS, with its value as config_write() writes it; but objectives that
+ *  mean the same are written alike. */
+enum status row_write(const struct row *row, const struct config *c, setting_default *is_default, struct text *out);
 
 static inline void *member(const void *record, size_t at) { return (char *)(uintptr_t)record + at; }
 #endif

@@ -144,6 +144,8 @@ enum status rule_open(const struct config *c, const struct shape *s, struct toke
 bool ends_differ(const struct inputs *in);
 /** The setting `key` of an objective in the config; NULL: not given. */
 const struct config_setting *setting_find(const struct config_objective *from, const char *key);
+/** Whether it says what the objective has without it, be it a regulariser.                                        Local. */
+bool setting_is_default(const struct config_objective *from, const struct config_setting *s);
 /** The forget rows as an objective reads them: with their answers, with refusals, or as pairs of both. */
 const struct dataset *inputs_of(const struct inputs *in, const struct objective *o);
 /** The risk whose rows are the regularisers' instances: the first risk on retain; NULL: none. */

@@ -13,24 +13,33 @@ static const char *value_of(struct text *t)
     return value + (*value == ' ');
 }
 
-static const char *setting_text(const struct row *row, const struct config *c, const char *key)
+static const struct config_setting *setting_of(const struct config_objective *o, const char *key)
 {
-    const struct config_setting *s = *(struct config_setting *const *)member(c, row->at);
-    for (size_t i = 0; i < *(const size_t *)member(c, row->count); i++)
-        if (!strcmp(s[i].key, key)) return s[i].text;
-    return "its default";
+    for (size_t i = 0; i < o->n_setting; i++)
+        if (!strcmp(o->setting[i].key, key)) return &o->setting[i];
+    return NULL;
 }
 
-/* The first parameter of an objective that differs, looked for among those of `in`. */
-static enum status changed_setting(const struct row *row, const struct config *in, const struct config *now,
-                                   const struct config *then, struct text *out)
+/* Two settings of one key of one objective; NULL: not written. */
+static bool same_setting(const struct config_objective *o, const struct config_setting *a, const struct config_setting *b,
+                         setting_default *is_default)
 {
-    const struct config_setting *s = *(struct config_setting *const *)member(in, row->at);
-    for (size_t i = 0; i < *(const size_t *)member(in, row->count); i++) {
-        const char *a = setting_text(row, now, s[i].key), *b = setting_text(row, then, s[i].key);
-        if (strcmp(a, b))
-            return text_print(out, "%.*s%s is not what it was: now %s, then %s", (int)strlen(row->path) - 1, row->path,
-                              s[i].key, a, b);
+    if (a && is_default && is_default(o, a)) a = NULL;
+    if (b && is_default && is_default(o, b)) b = NULL;
+    if (!a || !b) return a == b;
+    return a->is_number && b->is_number ? a->number == b->number : !strcmp(a->text, b->text);
+}
+
+/* The first parameter of the objective that differs, looked for among those of `in`. */
+static enum status changed_setting(const struct config_objective *in, const struct config_objective *now,
+                                   const struct config_objective *then, setting_default *is_default, struct text *out)
+{
+    for (size_t i = 0; i < in->n_setting; i++) {
+        const char *key = in->setting[i].key;
+        const struct config_setting *a = setting_of(now, key), *b = setting_of(then, key);
+        if (!same_setting(in, a, b, is_default))
+            return text_print(out, "objective.%s is not what it was: now %s, then %s", key, a ? a->text : "its default",
+                              b ? b->text : "its default");
     }
     return OK;
 }
@@ -42,12 +51,13 @@ static bool is_free(const struct row *row, const struct config *c)
     return row->flags & FREE && !((guarded || window) && !strcmp(row->path, "geffect.every"));
 }
 
-static enum status changed(const struct row *row, const struct config *now, const struct config *then, struct text *out)
+static enum status changed(const struct row *row, const struct config *now, const struct config *then,
+                           setting_default *is_default, struct text *out)
 {
     struct text a = {0}, b = {0};
     enum status st;
-    TRY(row_write(row, now, &a));
-    TRY(row_write(row, then, &b));
+    TRY(row_write(row, now, is_default, &a));
+    TRY(row_write(row, then, is_default, &b));
     if (is_free(row, then) || !strcmp(a.data, b.data)) goto done;
     TRY(text_print(out, "%s is not what it was", row->path));
     if (one_line(&a) && one_line(&b)) TRY(text_print(out, ": now %s, then %s", value_of(&a), value_of(&b)));
@@ -57,18 +67,20 @@ done:
     return st;
 }
 
-/* Rows below a "*" are written with the row that holds them. */
-enum status config_changed(const struct config *now, const struct config *then, struct text *out)
+/* Rows below a "*" are written with the row that holds them; SETTINGS that are below none are those of `objective`. */
+enum status config_changed(const struct config *now, const struct config *then, setting_default *is_default,
+                           struct text *out)
 {
     enum status st = OK;
     for (size_t i = 1; i < config_rows && !out->n && st == OK; i++) {
         const struct row *row = &config_table[i];
         const bool inside = strstr(row->path, ".*.") || (strstr(row->path, ".*") && row->type != SETTINGS);
         if (row->type == SETTINGS && !inside) {
-            st = changed_setting(row, now, now, then, out);
-            if (st == OK && !out->n) st = changed_setting(row, then, now, then, out);
+            st = changed_setting(&now->objective, &now->objective, &then->objective, is_default, out);
+            if (st == OK && !out->n)
+                st = changed_setting(&then->objective, &now->objective, &then->objective, is_default, out);
         } else if (row->type != SECTION && !inside)
-            st = changed(row, now, then, out);
+            st = changed(row, now, then, is_default, out);
     }
     return st;
 }

@@ -7,7 +7,9 @@
 struct writer {
     struct text *out;
     size_t indent;
-    bool dash; /* the next line begins a list element */
+    bool dash;                     /* the next line begins a list element */
+    const struct config *compared; /* for a comparison: parameters by name, numbers by value, no defaults; else NULL */
+    setting_default *is_default;   /* NULL: none is known */
 };
 
 static enum status write_count(size_t value, struct text *out)
@@ -92,16 +94,49 @@ done:
     return st;
 }
 
+static enum status write_setting(struct writer *w, const struct row *row, const struct config_setting *s)
+{
+    enum status st = OK;
+    TRY(begin_line(w, s->key));
+    TRY(text_add(w->out, " ", 1));
+    if (!s->is_number)
+        TRY(string_write(s->text, w->out));
+    else
+        TRY(w->compared ? number_write(s->number, w->out) : text_print(w->out, "%s", s->text));
+    TRY(end_line(w, row));
+done:
+    return st;
+}
+
+/* The setting whose key comes next behind that of `last`; NULL: none. */
+static const struct config_setting *next_setting(const struct config_objective *o, const struct config_setting *last)
+{
+    const struct config_setting *next = NULL;
+    for (size_t i = 0; i < o->n_setting; i++) {
+        const struct config_setting *s = &o->setting[i];
+        if ((!last || strcmp(s->key, last->key) > 0) && (!next || strcmp(s->key, next->key) < 0)) next = s;
+    }
+    return next;
+}
+
+/* One without any has those of `objective`, if it is that one: so is it measured. */
+static enum status write_compared(struct writer *w, const struct row *row, const struct config_objective *o)
+{
+    const struct config_objective *trained = &w->compared->objective;
+    enum status st = OK;
+    if (row->flags & INHERITS && !o->n_setting && !strcmp(o->name, trained->name)) o = trained;
+    for (const struct config_setting *s = next_setting(o, NULL); s; s = next_setting(o, s))
+        if (!w->is_default || !w->is_default(o, s)) TRY(write_setting(w, row, s));
+done:
+    return st;
+}
+
 static enum status write_settings(struct writer *w, const struct row *row, const void *record)
 {
     enum status st = OK;
     const struct config_setting *s = *(struct config_setting *const *)member(record, row->at);
-    for (size_t n = *(const size_t *)member(record, row->count); n > 0; n--, s++) {
-        TRY(begin_line(w, s->key));
-        TRY(text_add(w->out, " ", 1));
-        TRY(s->is_number ? text_print(w->out, "%s", s->text) : string_write(s->text, w->out));
-        TRY(end_line(w, row));
-    }
+    if (w->compared) return write_compared(w, row, record); /* `objective` itself is compared elsewhere */
+    for (size_t n = *(const size_t *)member(record, row->count); n > 0; n--, s++) TRY(write_setting(w, row, s));
 done:
     return st;
 }
@@ -201,9 +236,9 @@ enum status config_write(const struct config *c, struct text *out)
     return write_section(&w, &config_table[0], c);
 }
 
-enum status row_write(const struct row *row, const struct config *c, struct text *out)
+enum status row_write(const struct row *row, const struct config *c, setting_default *is_default, struct text *out)
 {
-    struct writer w = {.out = out};
+    struct writer w = {.out = out, .compared = c, .is_default = is_default};
     enum status st = text_add(out, "", 0); /* settings may have nothing to say */
     return st == OK ? write_row(&w, row, c) : st;
 }

@@ -24,6 +24,19 @@ static enum status resolve(const struct config_objective *from, unsigned kind, s
     return st;
 }
 
+bool setting_is_default(const struct config_objective *from, const struct config_setting *s)
+{
+    struct objective usual, one;
+    bool word = false;
+    enum status st;
+    if (!objective_find(from->name, &usual) || !objective_has(&usual, s->key)) return false;
+    one = usual;
+    st = objective_choose(&one, "", s->key, s->text, &word);
+    if (st == OK && !word) st = s->is_number ? objective_set(&one, "", s->key, s->number) : fail(ERR_INPUT, "no number");
+    if (st != OK) fail_clear();
+    return st == OK && !memcmp(one.parameter, usual.parameter, sizeof one.parameter);
+}
+
 /* A batch of retain rows is cut into as many parts as that of the forget rows. */
 static enum status check_batch(const struct config *c, const struct config_objective *r)
 {

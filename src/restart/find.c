@@ -27,7 +27,7 @@ static enum status check_input(const char *path, const json_t *manifest, const s
     enum status st;
     TRY(config_parse(path, json_string_value(input), json_string_length(input), 0, NULL, &then));
     *decay = decays_all(now, then);
-    TRY(config_changed(now, then, &change));
+    TRY(config_changed(now, then, setting_is_default, &change));
     if (!change.n) goto done;
     TRY(config_free_keys(&may));
     st = fail(ERR_INPUT,
