@@ -220,10 +220,29 @@ def template_has_no_say(checks):
             checks.check(same, f"{what}: other figures than beside qa", f"{number}, not {want[1]}")
 
 
+def lengths(checks):
+    """evaluate.max_length and evaluate.length do nothing, which is said; a set whose answers no learned position is left for is refused."""
+    directory = checks.directory / "lengths"
+    (directory / "gpt2").mkdir(parents=True)
+    (directory / "gpt2/tokenizer.json").symlink_to(MODEL / "tokenizer.json")
+    words = json.loads((MODEL / "config.json").read_text())["vocab_size"]
+    (directory / "gpt2/config.json").write_text(json.dumps(dict(model_type="gpt2", vocab_size=words, n_embd=8, n_layer=1, n_head=2, n_positions=20)))
+    (directory / "x.jsonl").write_text(json.dumps({"question": "why " * 30, "answer": "so"}) + "\n")
+    (directory / "icl.jsonl").write_text('{"question": "?", "answer": "!"}\n')
+    made = settings("muse", {"knowmem_forget": "x.jsonl", "knowmem_forget_icl": "icl.jsonl"}, row_length=20, max_length=5)
+    made["model"] = {"path": "gpt2", "init": "random"}
+    done = run_input(made, 1, precisions()[0], directory, ["--check"])
+    checks.check(done.returncode == 1 and re.search(r"evaluate.sets.knowmem_forget: the benchmark's 32 new tokens make \d+ with the longest prompt of "
+                 "x.jsonl, but the model has learned positions for 20; .*fewer rows in evaluate.sets.knowmem_forget_icl", done.stderr),
+                 "answers beyond the positions", done.stderr)
+    said = re.findall(r"warning: \S+: (\S+) does nothing: evaluate.benchmark", done.stdout + done.stderr)
+    checks.check(set(said) == {"evaluate.max_length"}, "lengths of the benchmark's own", done.stdout + done.stderr)
+
+
 def main():
     checks = Checks("benchmarks")
     checks.need(MODEL)
-    for part in (muse, retrained, wmdp, template_has_no_say):
+    for part in (muse, retrained, wmdp, template_has_no_say, lengths):
         if not sys.argv[1:] or any(w in part.__name__ for w in sys.argv[1:]):
             part(checks)
     checks.finish()

@@ -318,6 +318,13 @@ def lengths(checks):
                  done.stderr)
     learned["evaluate"]["row_length"] = 20
     done_well(checks, run_input(learned, 1, precisions()[0], directory, ["--check"]), "rows of as many tokens as positions")
+    (directory / "x.jsonl").write_text(json.dumps({"question": "why " * 30, "answer": "so"}) + "\n" + '{"question": "?", "answer": "!"}\n')
+    full = settings(evaluation(metrics=["rougeL_recall"], max_length=20, sets={"forget": "x.jsonl"}))
+    for length, warned in (("total", True), ("new", False)):
+        full["evaluate"]["length"] = length
+        done = run_input(full, 1, precisions()[0], directory, ["--check"])
+        said = "warning: x.jsonl: the prompt of 1 row has evaluate.max_length = 20 tokens or more: no room for an answer" in done.stdout
+        checks.check(done.returncode == 0 and said == warned, f"prompts that leave no room, length: {length}", done.stdout + done.stderr)
 
 
 def diverged(checks):

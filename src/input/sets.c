@@ -168,6 +168,26 @@ done:
     return st;
 }
 
+/* Tokens of a set's longest prompt with its answer. */
+static size_t longest_answered(const struct config *c, const struct evaluated_set *s)
+{
+    if (s->form) return s->longest_prompt + s->form->new_tokens;
+    return c->evaluate.max_length + (c->evaluate.length == LENGTH_NEW ? s->longest_prompt : 0);
+}
+
+/* Where the prompt counts: rows that have no room for an answer are scored, as those whose answer is empty. */
+static void warn_full(const struct evaluated_set *s, size_t most)
+{
+    const struct prompts *p = &s->prompts;
+    size_t full = 0;
+    for (size_t i = 0; i < p->n; i++) full += p->first[i + 1] - p->first[i] >= most;
+    if (full)
+        log_warn(
+            "%s: the prompt%s of %zu row%s %s evaluate.max_length = %zu tokens or more: no room for an answer, so ROUGE "
+            "is 0; raise it, or choose evaluate.length: new",
+            s->path, full == 1 ? "" : "s", full, full == 1 ? "" : "s", full == 1 ? "has" : "have", most);
+}
+
 static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
                                 const struct data_rule *rule, struct evaluated_set *s)
 {
@@ -178,7 +198,6 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
                                 .answer = s->form ? s->form->answer : "answer",
                                 .rows = SIZE_MAX,
                                 .continues = generates};
-    const size_t new_tokens = s->form ? s->form->new_tokens : in->config->evaluate.max_length;
     const bool total = !s->form && in->config->evaluate.length == LENGTH_TOTAL;
     uint64_t n[2] = {0, 0};
     enum status st = OK;
@@ -193,12 +212,12 @@ static enum status read_prompts(struct inputs *in, struct evaluation_inputs *e, 
     TRY(share_list(world, s->path, p->n + 1, sizeof *p->first, (void **)&p->first));
     TRY(share_list(world, s->path, p->id.n, sizeof *p->id.data, (void **)&p->id.data));
     s->generates = true;
+    if (total) warn_full(s, in->config->evaluate.max_length);
     if (p->n > e->most_prompts) e->most_prompts = p->n;
     for (size_t i = 0; i < p->n; i++)
         if (p->first[i + 1] - p->first[i] > s->longest_prompt) s->longest_prompt = p->first[i + 1] - p->first[i];
     if (s->longest_prompt > e->longest_prompt) e->longest_prompt = s->longest_prompt;
-    if (new_tokens + (total ? 0 : s->longest_prompt) > e->longest_answered)
-        e->longest_answered = new_tokens + (total ? 0 : s->longest_prompt);
+    if (longest_answered(in->config, s) > e->longest_answered) e->longest_answered = longest_answered(in->config, s);
 done:
     return st;
 }
@@ -276,18 +295,34 @@ done:
     return st;
 }
 
-static enum status check_length(const struct inputs *in)
+/* A benchmark has its own numbers of new tokens. */
+static void warn_lengths(const struct config *c)
 {
-    const struct evaluation_inputs *e = in->evaluation;
-    const size_t most = e->longest_answered;
-    const size_t limit = in->shape->learned_positions ? in->shape->positions : 0;
-    const struct place place = config_place(in->config, "evaluate.max_length");
-    if (!e->most_prompts || !limit || most <= limit) return OK;
+    static const char *const key[] = {"evaluate.max_length", "evaluate.length"};
+    for (size_t i = 0; i < sizeof key / sizeof *key && c->evaluate.benchmark != BENCHMARK_TOFU; i++)
+        if (config_given(c, key[i])) {
+            const struct place place = config_place(c, key[i]);
+            log_warn("%s: %s does nothing: evaluate.benchmark says how long answers are", place_text(&place), key[i]);
+        }
+}
+
+/* Refuses answers beyond the positions that a model has learned. */
+static enum status check_length(const struct inputs *in, const struct evaluated_set *s)
+{
+    const size_t most = longest_answered(in->config, s);
+    const struct place place = config_place(in->config, s->form ? "evaluate.sets" : "evaluate.max_length");
+    if (!s->generates || !in->shape->learned_positions || most <= in->shape->positions) return OK;
+    if (!s->form)
+        return fail(ERR_INPUT,
+                    "%s: evaluate.max_length: answers of %zu tokens with the prompts of %s, but the model has learned "
+                    "positions for %zu; lower it",
+                    place_text(&place), most, s->path, in->shape->positions);
     return fail(
         ERR_INPUT,
-        "%s: evaluate.max_length: answers of %zu tokens with their prompts, but the model has learned positions for "
-        "%zu",
-        place_text(&place), most, limit);
+        "%s: evaluate.sets.%s: the benchmark's %zu new tokens make %zu with the longest prompt of %s, but the model "
+        "has learned positions for %zu; leave the set out, or shorten its prompts%s%s",
+        place_text(&place), s->name, s->form->new_tokens, most, s->path, in->shape->positions,
+        s->form->examples ? ": fewer rows in evaluate.sets." : "", s->form->examples ? s->form->examples : "");
 }
 
 enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, const struct grid *world,
@@ -298,13 +333,14 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
     if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
     TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
+    warn_lengths(c);
     if (!in->ends.labelled && c->evaluate.benchmark == BENCHMARK_TOFU)
         e->rule.without_end = false; /* or the last token of the answer would go; others do not use data.template */
     for (size_t i = 0; i < c->evaluate.n_set; i++)
         if (set_is_evaluated(c, &c->evaluate.set[i]))
             TRY(read_set(in, e, world, rule, &c->evaluate.set[i], &e->set[e->n++]));
     TRY(check_possible(in));
-    TRY(check_length(in));
+    for (size_t k = 0; k < e->n; k++) TRY(check_length(in, &e->set[k]));
     st = world->rank == 0 ? read_retain_logs(in, &e->retain) : OK;
 done:
     return grid_agree(world, st);
