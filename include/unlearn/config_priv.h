@@ -36,6 +36,7 @@ enum row_flag {
     PLAIN_ONE = 16, /* RECORDS: one that says no more than its bare key is written as that */
     INHERITS = 32,  /* a bare name takes the settings of `objective` where it is that one */
     FREE = 64,      /* a restart may find another value than the run that it goes on with; of a file: the same content */
+    LEADS = 128,    /* needed where another key of its section is written, and only there */
 };
 #define NOWHERE    SIZE_MAX
 #define EVERY_TASK (~0u)

@@ -4,8 +4,9 @@
 
 static const char *default_text(const struct row *row)
 {
-    if (row->needed == EVERY_TASK) return "required";
-    if (row->needed) return "by task";
+    const unsigned needed = row->flags & LEADS ? 0 : row->needed;
+    if (needed == EVERY_TASK) return "required";
+    if (needed) return "by task";
     return row->fallback ? row->fallback : "";
 }
 

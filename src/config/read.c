@@ -279,12 +279,20 @@ static enum status check_keys(const struct row *section, const struct node *node
     return OK;
 }
 
+static bool any_given(const struct node *section)
+{
+    bool any = false;
+    for (const struct node *one = section->child; one; one = one->next) any = any || !node_is_null(one);
+    return any;
+}
+
 static enum status check_needed(const struct config *c, const struct row *row, const struct node *section,
                                 const struct node *node)
 {
     struct place nowhere = {.file = c->file};
     const struct place *place = node ? &node->place : section ? &section->place : &nowhere;
     if (!(row->needed & 1u << c->task) || (node && !node_is_null(node))) return OK;
+    if (row->flags & LEADS && !(section && section->kind == NODE_MAP && any_given(section))) return OK;
     return fail(ERR_INPUT, "%s: %s is missing: %s", place_text(place), label(row), row->needed_words);
 }
 
