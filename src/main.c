@@ -58,11 +58,16 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
             overrides[c->options.n_override++] = argv[i];
         else if (!c->options.input)
             c->options.input = argv[i];
+        else if (strchr(c->options.input, '='))
+            st = fail(ERR_USAGE, "%s: stands behind %s: the input file comes first, then key.sub=value", argv[i],
+                      c->options.input);
         else
             st = fail(ERR_USAGE, "%s: is neither an option nor key.sub=value; see unlearn --help", argv[i]);
     }
     if (st == OK && c->options.restart && c->options.overwrite)
         st = fail(ERR_USAGE, "--restart goes on with an earlier run, --overwrite replaces it: give one of them");
+    if (st == OK && c->action == ENCODE && c->options.input)
+        st = fail(ERR_USAGE, "%s: --encode reads one MODEL_DIR and one FILE.jsonl, and nothing else", c->options.input);
     if (st == OK && c->action == RUN && !c->options.input)
         st = fail(ERR_USAGE, "no input file: unlearn [options] input.yaml [key.sub=value ...]; see unlearn --help");
     return st;
