@@ -7,9 +7,9 @@
 struct writer {
     struct text *out;
     size_t indent;
-    bool dash;                     /* the next line begins a list element */
-    const struct config *compared; /* for a comparison: parameters by name, numbers by value, no defaults; else NULL */
-    setting_default *is_default;   /* NULL: none is known */
+    bool dash;                   /* the next line begins a list element */
+    bool compares;               /* parameters by name, numbers by value, no defaults */
+    setting_default *is_default; /* NULL: none is known */
 };
 
 static enum status write_count(size_t value, struct text *out)
@@ -102,7 +102,7 @@ static enum status write_setting(struct writer *w, const struct row *row, const 
     if (!s->is_number)
         TRY(string_write(s->text, w->out));
     else
-        TRY(w->compared ? number_write(s->number, w->out) : text_print(w->out, "%s", s->text));
+        TRY(w->compares ? number_write(s->number, w->out) : text_print(w->out, "%s", s->text));
     TRY(end_line(w, row));
 done:
     return st;
@@ -119,12 +119,9 @@ static const struct config_setting *next_setting(const struct config_objective *
     return next;
 }
 
-/* One without any has those of `objective`, if it is that one: so is it measured. */
 static enum status write_compared(struct writer *w, const struct row *row, const struct config_objective *o)
 {
-    const struct config_objective *trained = &w->compared->objective;
     enum status st = OK;
-    if (row->flags & INHERITS && !o->n_setting && !strcmp(o->name, trained->name)) o = trained;
     for (const struct config_setting *s = next_setting(o, NULL); s; s = next_setting(o, s))
         if (!w->is_default || !w->is_default(o, s)) TRY(write_setting(w, row, s));
 done:
@@ -135,7 +132,7 @@ static enum status write_settings(struct writer *w, const struct row *row, const
 {
     enum status st = OK;
     const struct config_setting *s = *(struct config_setting *const *)member(record, row->at);
-    if (w->compared) return write_compared(w, row, record); /* `objective` itself is compared elsewhere */
+    if (w->compares) return write_compared(w, row, record); /* `objective` itself is compared elsewhere */
     for (size_t n = *(const size_t *)member(record, row->count); n > 0; n--, s++) TRY(write_setting(w, row, s));
 done:
     return st;
@@ -238,7 +235,7 @@ enum status config_write(const struct config *c, struct text *out)
 
 enum status row_write(const struct row *row, const struct config *c, setting_default *is_default, struct text *out)
 {
-    struct writer w = {.out = out, .compared = c, .is_default = is_default};
+    struct writer w = {.out = out, .compares = true, .is_default = is_default};
     enum status st = text_add(out, "", 0); /* settings may have nothing to say */
     return st == OK ? write_row(&w, row, c) : st;
 }
