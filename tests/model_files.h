@@ -84,6 +84,7 @@ static const char *const further_kinds[] = {
     " \"max_window_layers\": 1}",
     "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.5], \"long_factor\": [2.0, 5.0],"
     " \"original_max_position_embeddings\": 7}}",
+    "{\"intermediate_size\": 3, \"mlp_bias\": true}", /* of four tensor ranks one has no column */
 };
 enum { N_FURTHER = sizeof further_kinds / sizeof *further_kinds };
 

@@ -253,7 +253,7 @@ static void products_with_formed_gradients_are_those_with_plain_ones(void **stat
 {
     enum { S = 5, K = 3, ROWS = 40, MOST = 90 };
     const size_t first[S + 1] = {0, 13, 13, 14, 33, ROWS},
-                           shape[][2] = {{1, 1}, {7, 5}, {61, 83}, {MOST, 33}, {33, MOST}};
+                           shape[][2] = {{1, 1}, {7, 5}, {7, 0}, {61, 83}, {MOST, 33}, {33, MOST}};
     for (size_t k = 0; k < sizeof shape / sizeof *shape; k++) {
         const size_t out = shape[k][0], in = shape[k][1], ld = out + 3;
         real *x = random_reals(1, ROWS * in), *dy = random_reals(2, ROWS * ld), *g[K],

@@ -169,8 +169,10 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
 {
     const struct products *s = context;
     const size_t rows[2] = {c->n, kept_first(s, use)[s->w->n_seq]}, sequences[2] = {c->n_seq, s->w->n_seq};
-    enum phase before = phase_enter(PHASE_PRODUCTS);
+    enum phase before;
+    if (!p->col_count || !param_rows(p, n_param)) return; /* of an MLP with fewer columns than there are tensor ranks */
     assert(counts(p));
+    before = phase_enter(PHASE_PRODUCTS);
     if (pairs_formed(p->col_count, param_rows(p, n_param), c->J, rows, sequences, NULL))
         by_gradients(s, use, p, n_param, c, x, dy);
     else

@@ -11,9 +11,10 @@
 
 enum { BLOCKS = 16, TILE = 1 << 16, LEAST_ROWS = 16 };
 
+/* in is 0 where a process has no columns: of a matrix with fewer than there are tensor ranks. */
 static size_t tile_rows(size_t in)
 {
-    const size_t rows = TILE / in / LEAST_ROWS * LEAST_ROWS;
+    const size_t rows = TILE / (in ? in : 1) / LEAST_ROWS * LEAST_ROWS;
     return rows > LEAST_ROWS ? rows : LEAST_ROWS;
 }
 
