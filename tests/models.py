@@ -87,6 +87,8 @@ CASES = {
         sliding_window=24, query_pre_attn_scalar=9, tie_word_embeddings=False, final_logit_softcapping=3.0, attention_bias=True,
         layer_types=["full_attention", "sliding_attention"]), {}),
     "llama-yarn": ("llama", dict(num_key_value_heads=2, rope_parameters=dict(YARN)), dict(old_config=True)),
+    "neox-own-head-as-transformers-5-names-it": ("gpt_neox", dict(rotary_pct=0.25, hidden_act="gelu", tie_word_embeddings=True),
+                                                 dict(own_head="lm_head.weight")),
 }
 
 

@@ -70,6 +70,31 @@ static void end_tokens_may_be_one_many_or_none(void **state)
     shape_free(s);
 }
 
+/* gpt2 alone has dropout unless its config.json says 0 of all three. */
+static void dropout_is_that_of_config_json_or_the_familys(void **state)
+{
+    static const struct {
+        const char *changes;
+        double rate;
+    } cases[] = {
+        {"{}", 0},
+        {"{\"attention_dropout\": 0.25}", 0.25},
+        {"{\"model_type\": \"phi\"}", 0},
+        {"{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 2}", 0.1},
+        {"{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 2, \"attn_pdrop\": 0, \"embd_pdrop\": "
+         "0}",
+         0.1},
+        {"{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 2, \"attn_pdrop\": 0, \"embd_pdrop\": 0,"
+         " \"resid_pdrop\": 0}",
+         0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct shape *s = shape_with(cases[i].changes);
+        assert_near(shape_dropout(s), cases[i].rate, 0);
+        shape_free(s);
+    }
+}
+
 static void each_architecture_has_its_own_defaults(void **state)
 {
     struct shape *s = shape_with("{\"model_type\": \"mistral\"}");
@@ -497,6 +522,7 @@ int main(void)
         cmocka_unit_test(sizes_are_read_and_defaults_filled_in),
         cmocka_unit_test(heads_follow_from_what_is_given),
         cmocka_unit_test(end_tokens_may_be_one_many_or_none),
+        cmocka_unit_test(dropout_is_that_of_config_json_or_the_familys),
         cmocka_unit_test(each_architecture_has_its_own_defaults),
         cmocka_unit_test(rotary_frequencies_are_scaled_in_both_styles),
         cmocka_unit_test(yarn_mixes_frequencies_and_scales_what_rotates),

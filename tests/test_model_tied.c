@@ -83,6 +83,50 @@ static void a_head_of_its_own_counts_though_config_json_ties_it(void **state)
     }
 }
 
+/* Another name of the head in DIR/model.safetensors, in the place of its own, which is no shorter. */
+static void rename_head(const char *dir, const char *from, const char *to)
+{
+    char path[512], *text, *at;
+    size_t n;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(file_read(path, 1 << 20, &text, &n), OK);
+    assert_non_null(at = strstr(text + 8, from)); /* behind the length of the header */
+    memset(at, ' ', strlen(from));
+    memcpy(at, to, strlen(to));
+    write_file(dir, "model.safetensors", text, n);
+    free(text);
+}
+
+/* gpt_neox's, as files of transformers 5 may have it: read under a config.json that ties it and one that does not, written as ever. */
+static void a_head_may_have_another_name(void **state)
+{
+    static const char kind[] = "{\"model_type\": \"gpt_neox\", \"hidden_size\": 48, \"tie_word_embeddings\": true}";
+    const int size = parallel_node_size();
+    for (int tied = 0; tied < 2; tied++) {
+        char dir[256] = "";
+        struct grid *g;
+        struct loaded m;
+        common_directory(dir);
+        write_tied(kind, dir, size, false);
+        assert_int_equal(grid_new(1, size, &g), OK);
+        if (!g->rank) rename_head(dir, "\"embed_out.weight\"", "\"lm_head.weight\"");
+        if (!g->rank) set_in_config(dir, "tie_word_embeddings", json_boolean(tied));
+        comm_barrier(g->world);
+        m = (struct loaded){.grid = g};
+        assert_int_equal(shape_read(dir, &m.shape), OK);
+        assert_int_equal(shape_untie(dir, g, m.shape), OK);
+        assert_false(m.shape->tied);
+        assert_int_equal(layout_new(m.shape, g->tensor_rank, size, &m.layout), OK);
+        assert_int_equal(state_new("weights", m.layout, &m.weights), OK);
+        assert_int_equal(weights_read(dir, g, m.weights, NULL), OK);
+        assert_true(all_agree(g, !elements(m.weights, false)));
+        assert_string_equal(m.layout->param[m.layout->n_param - 1].name, "embed_out.weight");
+        comm_barrier(g->world);
+        if (!g->rank) remove_directory(dir);
+        loaded_free(&m);
+    }
+}
+
 static void a_head_that_cannot_be_one_is_refused_and_an_absent_one_is_none(void **state)
 {
     const char *config = shared_path("golden/models/llama3/model/config.json"); /* tied, and no head in its file */
@@ -106,6 +150,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_head_of_its_own_counts_though_config_json_ties_it),
+        cmocka_unit_test(a_head_may_have_another_name),
         cmocka_unit_test(a_head_that_cannot_be_one_is_refused_and_an_absent_one_is_none),
     };
     int failed;

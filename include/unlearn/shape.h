@@ -59,6 +59,7 @@ struct architecture {
     const char *model_type;
     const char *const *tensor; /* [N_ROLE] names, # is the block's number; NULL: not in this family. Neighbours with one
                                   name are parts of one tensor, one below the other */
+    const char *head;          /* another name that files may have for lm_head; NULL: none */
     enum norm_kind norm;
     const char *eps_key;
     double eps;
@@ -90,6 +91,7 @@ struct architecture {
     double theta, local_theta;   /* if config.json does not say; 0: 10000 */
     size_t original;             /* original_max_position_embeddings if config.json does not say; 0: that of its
                                            rope_scaling, else all positions */
+    double dropout;              /* of the keys in _pdrop if config.json does not say */
     double query_scalar;         /* query_pre_attn_scalar if config.json does not say; 0: the width of a head */
     struct cap score_cap, logit_cap;
 };
@@ -167,7 +169,7 @@ enum status shape_parse(const char *where, const char *json, size_t n, struct sh
 /** Gives a shape with tied embeddings a head of its own, also in its config.json; *head: the name of its tensor.    Local. */
 enum status shape_separate(struct shape *s, const char **head);
 void shape_free(struct shape *s);
-/** The largest rate of dropout in its config.json, of which nothing here makes use. */
+/** The largest rate of dropout in its config.json, or by the family's defaults; nothing here makes use of it. */
 double shape_dropout(const struct shape *s);
 enum shape_agree { SHAPE_TENSORS, SHAPE_FUNCTION, SHAPE_GRADIENT, SHAPE_FREE };
 /** The name of the first member that must agree so far, but differs between two models; NULL: none.           Local. */

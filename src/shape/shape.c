@@ -384,7 +384,8 @@ double shape_dropout(const struct shape *s)
     static const char *const keys[] = {"attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", "resid_pdrop"};
     double most = 0;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const double rate = json_number_value(key_find(s->json, keys[i])); /* 0 of what is no number */
+        const json_t *j = key_find(s->json, keys[i]);
+        const double rate = j ? json_number_value(j) : strstr(keys[i], "_pdrop") ? s->row->dropout : 0; /* no number: 0 */
         if (rate > most) most = rate;
     }
     return most;

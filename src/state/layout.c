@@ -389,9 +389,11 @@ size_t param_rows(const struct param *p, size_t n_param)
 
 const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i)
 {
-    const char *const *tensor = l->shape->row->tensor, *embed = tensor[ROLE_EMBED];
+    const struct architecture *row = l->shape->row;
+    const char *embed = row->tensor[ROLE_EMBED];
     const size_t prefix = strcspn(embed, ".") + 1;
     if (i == 0) return p->name;
     if (i == 1) return strncmp(p->name, embed, prefix) ? p->name : p->name + prefix;
-    return i == 2 && tied && p->role == ROLE_EMBED ? tensor[ROLE_HEAD] : NULL;
+    if (p->role != ROLE_HEAD && !(tied && p->role == ROLE_EMBED)) return NULL;
+    return i == 2 ? row->tensor[ROLE_HEAD] : i == 3 ? row->head : NULL;
 }

@@ -245,11 +245,21 @@ static bool by_custom(const char *name)
     return false;
 }
 
+/* Whether a file may have a head that is the embedding under this name. */
+static bool is_tied_head(const struct layout *l, const char *name)
+{
+    const struct param *embed = layout_find(l, 0, ROLE_EMBED);
+    const char *one;
+    for (size_t i = 2; l->shape->tied && (one = param_file_name(l, embed, true, i)); i++) /* behind its own two */
+        if (!strcmp(name, one)) return true;
+    return false;
+}
+
 /* Says of one file what it has beyond config.json. */
 static enum status warn_unused(const struct checkpoint *c, const struct layout *l, size_t file)
 {
     const struct safetensors *f = c->file[file];
-    const char *head = l->shape->tied ? param_file_name(l, layout_find(l, 0, ROLE_EMBED), true, 2) : "", *first = NULL;
+    const char *first = NULL;
     bool *used = NULL;
     size_t n = 0;
     enum status st = OK;
@@ -257,7 +267,7 @@ static enum status warn_unused(const struct checkpoint *c, const struct layout *
     for (size_t i = 0; i < l->n_param; i++)
         if (c->at[i] && c->file_of[i] == file) used[c->at[i] - f->tensor] = true;
     for (size_t i = 0; i < f->n; i++)
-        if (!used[i] && !by_custom(f->tensor[i].name) && strcmp(f->tensor[i].name, head) != 0 && !n++)
+        if (!used[i] && !by_custom(f->tensor[i].name) && !is_tied_head(l, f->tensor[i].name) && !n++)
             first = f->tensor[i].name;
     if (n)
         log_warn("%s: has %zu tensor%s that the model of config.json does not use, %s for one", f->path, n,

@@ -1,5 +1,7 @@
-/* Initial weights, as transformers draws them: every matrix normal(0, initializer_range), norms 1 (0 where 1 is added), biases 0. The element's
- * place in the whole model is the counter of its random number, so that every layout begins with the same model.     */
+/* Initial weights: every matrix normal(0, initializer_range), norms 1 (0 where 1 is added), biases 0. transformers draws them
+ * so too, but there gpt2's c_proj is smaller by sqrt(2 n_layer), the padding's row of the embedding is 0, and an
+ * initializer_range of 0 counts as 0.02. The element's place in the whole model is the counter of its random number, so that
+ * every layout begins with the same model.                                                                             */
 #include "unlearn/weights_priv.h"
 
 static bool is_norm(enum role role)
