@@ -62,6 +62,22 @@ def on_layouts(checks, one):
         checks.check(off < WAY, f"{what}: risks as on one rank", f"{off:.2g} of the way")
 
 
+def bystanders(checks):
+    """What is measured may have the memory of the update's gradient, or of a part of it, but changes neither: the same weights."""
+    place, got = Place(checks, "bystanders"), {}
+    for what, geffect in (("nothing", {"every": 0}), ("curvature", {"every": 4, "curvature": True}),
+                          ("fidelity", {"every": 4, "fidelity": True, "gram": False})):
+        for ranks in (1, 2):
+            s = stored("bfloat16", parallel={"data": ranks, "tensor": 1, "shard": "full" if ranks > 1 else "none"})
+            s["objective"]["regularizer"] = [{"name": "gd"}]
+            s["geffect"] = geffect
+            place.run(f"bystanders, {what}, {ranks} ranks", s, ranks=ranks)
+            got[what, ranks] = (place.directory / "out/model/model.safetensors").read_bytes()
+            halves = re.findall(r"^(?:states)? +(gradient|regulariser) .* in bfloat16$", place.log(), re.M)
+            checks.check(halves == ["gradient", "regulariser"], f"bystanders, {what}, {ranks} ranks: what the plan says", place.log())
+            checks.check(got[what, ranks] == got["nothing", ranks], f"bystanders, {what}, {ranks} ranks: the same weights")
+
+
 def guarded(checks):
     """What acts on gradients reads them in either form: a budget of a predicted risk, layers at rest, a projection with its mean."""
     place, got = Place(checks, "guarded"), {}
@@ -109,6 +125,7 @@ def main():
         checks.skip("no program for float with oneDNN and without sanitizers")
         checks.finish()
     on_layouts(checks, follows(checks))
+    bystanders(checks)
     guarded(checks)
     measured(checks)
     refused(checks)

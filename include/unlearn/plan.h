@@ -83,6 +83,7 @@ struct held {
     enum moment from, to;
     bool moments; /* of which data ranks always keep but their parts */
     bool half;    /* may be held in bfloat16: no weights that an update changes */
+    bool fixed;   /* is held so whatever has the same memory: training's own, which no measurement changes */
 };
 
 /* ---------------------------------------------------------------------------------------------------- parts ----- */
@@ -256,7 +257,8 @@ struct home {
     size_t which;     /* of the kind's */
     enum moment from, to;
     size_t at;
-    bool half;
+    bool half, fixed; /* as in struct held */
+    bool wide;        /* its memory has room for float32 */
 };
 /** Gives every such state its memory. *out [*n] is the caller's to free; *memories (may be NULL): how many there are. ERR_MEMORY.
  *                                                                                                               Local. */

@@ -86,7 +86,7 @@ size_t param_part_rows(const struct param *p);
 /** Where a state has the parameters of a layer: data[*first ... *first + *count - 1].                         Local. */
 void layout_span(const struct layout *l, size_t layer, size_t *first, size_t *count);
 /** Name i that a file may have for the tensor, NULL behind the last: its own; without the family's prefix, as in files of the
- *  decoder alone; for a tied embedding also the head's.                                                       Local. */
+ *  decoder alone; for the head, and for a tied embedding, those of the head.                                   Local. */
 const char *param_file_name(const struct layout *l, const struct param *p, bool tied, size_t i);
 /** Global row of local row i. */
 size_t param_global_row(const struct param *p, size_t i);
@@ -103,7 +103,8 @@ struct state {
     bool part;                   /* only this process's part is held */
     size_t size;                 /* elements held: layout->size, or those of the part */
     real *data;                  /* [size]; owned; NULL: the state is held in bfloat16 */
-    uint16_t *half;              /* [size]; owned; NULL: it is not */
+    uint16_t *half;              /* [size]; owned, or data of another state; NULL: it is not */
+    bool within;                 /* that of another state */
     real *vector;                /* of a state in bfloat16: the vectors of the layer that is acquired; owned */
     size_t hold;                 /* of a part: 1 + the layout's hold that has layers of it whole, 0: none is */
     real *guard;                 /* test mode (state_poison): the copy that acquire returns and release poisons */
@@ -113,6 +114,8 @@ struct state {
 enum status state_new(const char *name, const struct layout *l, struct state **out); /* zeros */
 /** The same, held in bfloat16 if `half`: what is written to it is rounded. Not for weights that an update changes. */
 enum status state_new_held(const char *name, const struct layout *l, bool half, struct state **out);
+/** The same, in bfloat16, within the memory of a state of reals that is never alive together with it. */
+enum status state_new_within(const char *name, const struct state *of, struct state **out);
 enum status state_new_moment(const char *name, const struct layout *l, bool half,
                              struct state **out); /* a part, where states are shared */
 void state_free(struct state *s);

@@ -18,6 +18,7 @@ struct subject {
     struct home *home; /* [n_home] which memory each state has that is not kept from one update to the next; owned */
     size_t n_home, n_memory;
     struct state **memory; /* [n_memory] owned; NULL: nobody has asked for it yet */
+    struct state **within; /* [n_memory] owned; in bfloat16, within a memory of float32; NULL: nobody has asked for one */
     double *nll_ref;       /* of every label of the forget rows or, if there are any, of the pairs; NULL: not needed */
     size_t *label_first;
     size_t *every_row;                     /* 0, 1, 2, ... for all training rows */

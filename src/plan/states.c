@@ -33,6 +33,7 @@ void demand_held(struct demand *d, struct held h)
     if (had->from > h.from) had->from = h.from;
     if (had->to < h.to) had->to = h.to;
     had->half |= h.half;
+    had->fixed |= h.fixed;
 }
 
 void demand_states(struct demand *d, const char *name, size_t n, enum moment from, enum moment to)
@@ -81,12 +82,13 @@ bool plan_half(const struct inputs *in, const struct held *h)
     return h && h->half && in->config->precision == PRECISION_BFLOAT16;
 }
 
-/* A memory that a state in float32 has at some moment is of float32. */
+/* A memory that a state in float32 has at some moment is of float32, and so are the others that have it, unless they are fixed. */
 static void widen(size_t n, struct home *list)
 {
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < n && !list[i].half; k++)
-            if (list[k].at == list[i].at) list[k].half = false;
+            if (list[k].at == list[i].at) list[k].wide = true;
+    for (size_t k = 0; k < n; k++) list[k].half = list[k].half && (list[k].fixed || !list[k].wide);
 }
 
 enum status plan_halves(const struct inputs *in, struct plan *p)
@@ -101,7 +103,7 @@ enum status plan_halves(const struct inputs *in, struct plan *p)
         if (d->held[i].to == N_MOMENT && plan_half(in, &d->held[i]))
             *(d->held[i].moments ? &p->halves_of_moments : &p->halves) += d->held[i].states;
     for (size_t i = 0; i < n; i++)
-        if (list[i].half && list[i].at >= last) p->halves++, last = list[i].at + 1;
+        if (!list[i].wide && list[i].at >= last) p->halves++, last = list[i].at + 1;
 done:
     free(list);
     return st;
@@ -125,7 +127,7 @@ enum status plan_homes(const struct inputs *in, const struct plan *p, size_t *n,
             const struct held *h = &d->held[i];
             for (size_t k = 0; k < h->states && (int)h->from == from && h->to < N_MOMENT; k++) {
                 const size_t at = first_free(list, *n, h->from);
-                list[(*n)++] = (struct home){h->name, k, h->from, h->to, at, plan_half(in, h)};
+                list[(*n)++] = (struct home){h->name, k, h->from, h->to, at, plan_half(in, h), h->fixed, false};
                 if (most < at + 1) most = at + 1;
             }
         }

@@ -40,6 +40,25 @@ enum status state_new_held(const char *name, const struct layout *l, bool half, 
     return make(name, l, layout_lockstep(l) != NULL, half, out);
 }
 
+enum status state_new_within(const char *name, const struct state *of, struct state **out)
+{
+    enum status st = OK;
+    struct state *s = *out = NULL;
+    assert(of->data);
+    TRY_NEW(s, 1);
+    s->name = name;
+    s->layout = of->layout;
+    s->part = of->part;
+    s->size = of->size;
+    s->half = (uint16_t *)of->data;
+    s->within = true;
+    if (!s->part) TRY_NEW(s->vector, s->layout->vectors);
+    *out = s, s = NULL;
+done:
+    state_free(s);
+    return st;
+}
+
 enum status state_new_moment(const char *name, const struct layout *l, bool half, struct state **out)
 {
     return make(name, l, l->sharing != NULL, half, out);
@@ -49,7 +68,7 @@ void state_free(struct state *s)
 {
     if (!s) return;
     free(s->data);
-    free(s->half);
+    if (!s->within) free(s->half);
     free(s->vector);
     free(s->guard);
     free(s->rows);

@@ -88,6 +88,7 @@ enum status subject_engine(struct subject *s, struct timetable *t)
     s->engine.tokens = p->tokens;
     TRY(plan_homes(s->in, p, &s->n_home, &s->home, &s->n_memory));
     TRY_NEW(s->memory, s->n_memory);
+    TRY_NEW(s->within, s->n_memory);
 done:
     return grid_agree(s->grid, st);
 }
@@ -95,21 +96,26 @@ done:
 enum status subject_state(struct subject *s, const char *name, size_t which, struct state **out)
 {
     size_t i = 0;
+    const struct home *home;
+    struct state **memory, **within;
     enum status st = OK;
     *out = NULL;
     while (i < s->n_home && (strcmp(s->home[i].name, name) || s->home[i].which != which)) i++;
     if (i == s->n_home) return OK;
-    if (!s->memory[s->home[i].at]) TRY(state_new_held(name, s->layout, s->home[i].half, &s->memory[s->home[i].at]));
-    *out = s->memory[s->home[i].at];
+    home = &s->home[i], memory = &s->memory[home->at], within = &s->within[home->at];
+    if (!*memory) TRY(state_new_held(name, s->layout, !home->wide, memory));
+    if (home->half && home->wide && !*within) TRY(state_new_within(name, *memory, within));
+    *out = home->half && home->wide ? *within : *memory;
 done:
     return st;
 }
 
 void subject_states_free(struct subject *s)
 {
+    for (size_t i = 0; s->within && i < s->n_memory; i++) state_free(s->within[i]);
     for (size_t i = 0; s->memory && i < s->n_memory; i++) state_free(s->memory[i]);
-    free(s->memory), free(s->home);
-    s->memory = NULL, s->home = NULL, s->n_home = s->n_memory = 0;
+    free(s->within), free(s->memory), free(s->home);
+    s->within = s->memory = NULL, s->home = NULL, s->n_home = s->n_memory = 0;
 }
 
 void subject_free(struct subject *s)

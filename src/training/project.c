@@ -21,7 +21,7 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
 {
     const bool mean = in->config->guard.project < 1;
     demand_held(d, (struct held){"retain", 1, AT_GRADIENT, AT_UPDATE,
-                                 .half = in->config->optimizer.storage == PRECISION_BFLOAT16});
+                                 .half = in->config->optimizer.storage == PRECISION_BFLOAT16, .fixed = true});
     if (mean) demand_states(d, "its mean", 1, AT_EFFECTS, N_MOMENT);
     if (is_regularizer(in)) demand_states(d, "regulariser", 1, AT_GRADIENT, AT_GRADIENT);
     d->bytes += 3 * l->n_param * sizeof(double);
