@@ -33,6 +33,7 @@ CASES = {
     "project alone, running mean, sgd": case("stablelm", ga, optimizer=SGD, project=0.8),
     "project beside kl, running mean": case("mistral", part("npo", {"beta": 0.05}), part("kl", {}, 2.0), project=0.5, every=2,
                                             layouts=TENSOR),
+    "project beside rmu, which ends below": case("llama", part("rmu", {"layer": 1}), project=1),
     "freeze": case("gpt_neox", part("wga", {"alpha": 1.0}), gd, optimizer={**ADAMW, "lr": 5e-3}, layers=4, layouts=TENSOR),
     "freeze, sgd": case("phi", ga, gd, optimizer={**SGD, "lr": 0.1}, layers=4, layouts=TENSOR),
     "freeze, sgd, every other update": case("gpt_neox", part("wga", {"alpha": 1.0}), gd, optimizer={**SGD, "lr": 0.1}, every=2,
@@ -99,7 +100,7 @@ def twin(golden, what):
             g = {n: x + g[n] for n, x in gradient(p, golden.items(p.name), p.batch or BATCH).items()}
         before = {n: q.detach().clone() for n, q in model.named_parameters()}
         lr = rate(t, STEPS, {**what.optimizer, "warmup_steps": 6 // BATCH})
-        got["norm"].append(update(model, state, g, lr, what.optimizer, stays, unreached(what.parts)))
+        got["norm"].append(update(model, state, g, lr, what.optimizer, stays, unreached([*what.parts, *[gd][:what.project > 0]])))
         if measured:
             moved = {n: q.detach() - before[n] for n, q in model.named_parameters()}
             got["value"].append(values[RETAIN] + product(risks[RETAIN], moved, moves))
@@ -111,7 +112,7 @@ def settings(what, golden, ranks, tensor):
     first, *others = what.parts
     return {"task": "unlearn", "output": {"directory": "out"}, **golden.data(),
             "parallel": layout(ranks, tensor),
-            "objective": {"name": first.name, **first.given, "regularizer": [
+            "objective": {"name": first.name, **first.given, **({"direction": "u.json"} if first.name == "rmu" else {}), "regularizer": [
                 {"name": p.name, "weight": p.weight, **({"batch_size": p.batch} if p.batch else {})} for p in others]},
             "optimizer": what.optimizer,
             "train": {"steps": STEPS, "batch_size": BATCH // 2, "accumulation": 2, "shuffle": False, "pair_retain": "in_order",
@@ -155,6 +156,7 @@ def main():
             shown = f"{name}, {what.model}, data {ranks // tensor} x tensor {tensor}"
             directory = checks.directory / f"{re.sub('[ ,]', '', name)}-{ranks}-{tensor}"
             directory.mkdir()
+            golden.write_direction(directory / "u.json")
             done = run_input(settings(what, golden, ranks, tensor), ranks, "double", directory)
             if checks.check(done.returncode == 0, f"{shown}: exit status {done.returncode}", done.stderr[-2000:]):
                 compare(checks, shown, directory / "out", what, want)

@@ -175,6 +175,21 @@ static void a_share_below_one_makes_a_running_mean(void **state)
     free(batch[0]), free(batch[1]);
 }
 
+/* rmu alone has no gradient above its layer; the retain gradient that is projected off has one everywhere. */
+static void what_the_retain_gradient_reaches_decays(void **state)
+{
+    static const char *const plain[] = {"objective={name: rmu, layer: 1}", "objective.regularizer=[]", NULL};
+    const char *const guarded[] = {plain[0], plain[1], "guard.project=1", NULL};
+    for (int k = 0; k < 2; k++) {
+        struct guarded_run r;
+        begin(&r, k ? guarded : plain);
+        const struct layout *l = r.d.subject->layout;
+        for (size_t i = 0; i < l->n_param; i++)
+            assert_int_equal(r.t->optim->decays[i], !l->param[i].vector && (k || l->param[i].layer < 2));
+        end(&r);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------ resting layers ----- */
 /* Layers of the model whose parameters are as they were, as bits. */
 static unsigned unmoved(const struct training *t, const real *before)
@@ -380,6 +395,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_forget_gradient_that_agrees_stays_bit_for_bit),
         cmocka_unit_test(regularisers_are_added_to_what_was_projected),
         cmocka_unit_test(a_share_below_one_makes_a_running_mean),
+        cmocka_unit_test(what_the_retain_gradient_reaches_decays),
         cmocka_unit_test(layers_of_the_worst_effect_rest_until_the_next_measurement),
         cmocka_unit_test(what_is_frozen_for_good_is_no_choice),
         cmocka_unit_test(norms_and_projection_leave_out_what_rests),

@@ -66,9 +66,9 @@ static void demand(const struct inputs *in, const struct timetable *s, const str
     demand_update(in, s, p, d);
     d->rows = most_rows(in, s);
     d->objectives = 1;
-    demand_held(d, (struct held){"gradient", 1, AT_GRADIENT, AT_UPDATE, .half = half});
+    demand_held(d, (struct held){"gradient", 1, AT_GRADIENT, AT_UPDATE, .half = half, .fixed = true});
     if (p->apart && in->n_regularizer)
-        demand_held(d, (struct held){"regulariser", 1, AT_GRADIENT, AT_GRADIENT, .half = half});
+        demand_held(d, (struct held){"regulariser", 1, AT_GRADIENT, AT_GRADIENT, .half = half, .fixed = true});
     if (adamw) demand_moments(d, 2, half);
     d->bytes = d->rows * (2 * sizeof(size_t) + 3 * sizeof(double));
     guard_demand(in, s, l, d);
@@ -88,11 +88,12 @@ static size_t higher(size_t layer, const struct objective *o)
     return own > layer ? own : layer;
 }
 
-/* The first layer above all hidden states that losses act on; 0 where a loss acts on logits. */
+/* The first layer above all hidden states that losses act on; 0 where a loss acts on logits, as that of the gradient does which
+ * guard.project needs. */
 static size_t unreached(const struct inputs *in)
 {
     const size_t blocks = in->shape->blocks;
-    size_t top = higher(0, &in->objective);
+    size_t top = in->config->guard.project > 0 ? SIZE_MAX : higher(0, &in->objective);
     for (size_t k = 0; k < in->n_regularizer; k++) top = higher(top, &in->regularizer[k].objective);
     if (top > blocks) return 0;
     return top == blocks ? blocks + 2 : top + 1; /* the last hidden state is behind the final norm */
