@@ -27,13 +27,14 @@ def not_finite(d):
 
 
 # ------------------------------------------------------------------------------------------------------------------- C1
-def diverges(scene, rate, ranks=1, measured=True):
+def diverges(scene, rate, ranks=1, measured=True, **more):
     """A learning rate that breaks the weights: named, and no checkpoint holds what is not finite."""
-    what = f"rate {rate}, {ranks} ranks{'' if measured else ', nothing measured'}"
+    what = f"rate {rate}, {ranks} ranks{'' if measured else ', nothing measured'}{''.join(f', {k}' for k in more)}"
     d = scene.new(what)
     changes = {"optimizer": {"lr": rate, "schedule": "constant", "warmup_steps": 0}}
     if not measured:
         changes.update(geffect={"every": 0}, evaluate={"every": 0})
+    changes.update(more)
     done = start_with(d, (), ranks, changes=changes).wait()
     scene.ended(what, done, 3, "update 1", "diverged")
     scene.checks.check(checkpoints_finite(d) and not (d / "out/model").exists(), f"{what}: nothing bad is kept")
@@ -269,6 +270,9 @@ def two_copies(scene):
 # -------------------------------------------------------------------------------------------------------------- the list
 def cases(scene, everything):
     yield "diverges", lambda: diverges(scene, 1e38, measured=False)
+    yield "diverges where a dual weight looks", lambda: diverges(scene, 1e38, 2, objective={
+        "name": "pdu", "regularizer": [{"name": "gd", "dual": {"step_size": 0.5, "update": "epoch", "warmup_epochs": 0}}]},
+        train={"steps": 6, "batch_size": 5, "accumulation": 1})
     yield "NaN on rank 1", lambda: spoilt(scene, 500, 2, 1)
     yield "no memory", lambda: no_memory(scene, 40, "unlearn")
     yield "memory limit", lambda: memory_limit(scene, 512)

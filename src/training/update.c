@@ -106,6 +106,19 @@ static enum status diverged(const struct training *t, size_t i)
                 u->loss, u->norm, l->param[l->n_param - (size_t)after].name);
 }
 
+/* The dual weight has looked at the weights of after update i, and found what is not finite.                      Local. */
+static enum status diverged_after(size_t i)
+{
+    struct text what = {0};
+    enum status st;
+    TRY(text_print(&what, "%s", fail_message()));
+    fail_clear();
+    st = fail(ERR_NUMERIC, "update %zu: %s: the run has diverged; lower optimizer.lr", i + 1, what.data);
+done:
+    text_free(&what);
+    return st;
+}
+
 enum status training_update(struct training *t, size_t i, bool shown)
 {
     struct state *weights = t->subject->weights, *step = shown ? t->step : NULL;
@@ -116,7 +129,8 @@ enum status training_update(struct training *t, size_t i, bool shown)
     if (!isfinite(u->norm) || !isfinite(u->loss)) return diverged(t, i);
     if (step) state_copy(weights, step);
     optim_update(t->optim, t->gradient, u->norm, weights);
-    TRY(dual_updated(t, i));
+    if ((st = dual_updated(t, i)) == ERR_NUMERIC) st = diverged_after(i);
+    TRY(st);
     guard_updated(t);
     u->seconds += clock_seconds() - began;
     t->made++;
