@@ -2,6 +2,7 @@
 
 On a model drawn from the seed and a few rows of the demo's data; what derivatives say is compared with what longer and shorter
 steps of sgd did."""
+import re
 import shutil
 
 import numpy as np
@@ -122,6 +123,23 @@ def window_layouts(checks, place):
             checks.check(np.array_equal(again[f], runs[0][f], equal_nan=True), f"a window gone on with: {f} is the same")
 
 
+def window_lost(checks, place):
+    """A window that did not fit into the run before it was made longer has no row, and the log says so."""
+    section = {"objective": OBJECTIVES[0], "geffect": {"every": 2, "curvature": {"window": 4}}, "checkpoint": {"every": 3, "keep": 9}}
+    longer = lambda steps, *options: place.run(checks, f"a run of {steps} updates", settings(place, 1e-3, **section, train={"steps": steps}),
+                                               options=options or ("--overwrite",))
+    warned = lambda: re.findall(r"warning: .*curvature.window: the row of step (\d+) stays empty", (place.directory / "out/run.log").read_text())
+    whole, _ = longer(12), longer(6)
+    checks.check(not warned(), "a run that ends within a window: no warning", str(warned()))
+    got = longer(12, "--restart")
+    if whole and got:
+        checks.check(warned()[:1] == ["8"] and set(warned()) == {"8"}, "a window that a longer run would have had: a warning", str(warned()))
+        for f in WINDOW:
+            finite = np.isfinite(got[f]).all(1)
+            checks.check(list(got["step"][finite]) == [4, 12], f"a window that a longer run would have had: {f}", str(got["step"][finite]))
+            checks.check(np.array_equal(got[f][finite], whole[f][finite]), f"a longer run: the other windows' {f}")
+
+
 def refused(checks, place):
     window = lambda n, **more: {"geffect": {"every": 2, "curvature": {"window": n}}, **more}
     for what, section, words in (
@@ -146,6 +164,7 @@ def main():
         bystanders(checks, place)
         windows(checks, place)
         window_layouts(checks, place)
+        window_lost(checks, place)
         refused(checks, place)
     checks.finish()
 

@@ -145,6 +145,19 @@ static void begin(struct training *t, size_t i)
     state_fill(w->corrected, 0);
 }
 
+/* A restart within a window that would end behind the last update when its first ones were made, but ends before that now: what
+ * it would have summed of them is not there. */
+static void warn_lost(const struct training *t, size_t i)
+{
+    const struct update_window *w = t->window;
+    const size_t end = i - i % w->length + w->length;
+    if (!t->made && end <= t->subject->timetable->updates)
+        log_warn(
+            "geffect.curvature.window: the row of step %zu stays empty: the window that ends there was not begun at step "
+            "%zu, since the run was to end before it",
+            end, end - w->length);
+}
+
 enum status training_window(struct training *t, size_t i)
 {
     struct subject *s = t->subject;
@@ -153,7 +166,10 @@ enum status training_window(struct training *t, size_t i)
     enum status st = OK;
     if (!w) goto done;
     if (i % w->length == 0) begin(t, i);
-    if (!w->begun) goto done;
+    if (!w->begun) {
+        warn_lost(t, i);
+        goto done;
+    }
     state_fill(w->gradient, 0);
     state_fill(w->product, 0);
     if (i + 1 == w->begun) {
