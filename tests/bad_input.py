@@ -123,6 +123,10 @@ TABLE = [
     ("layout of another number of ranks", setting("parallel", {"data": 3, "tensor": 1}), ["parallel|data|ranks"], 1, 2),
     ("tensor degree above the heads", setting("parallel", {"data": 1, "tensor": 5}), ["tensor", "heads"], 1, 5),
     ("more data ranks than rows in a global batch", setting("parallel", {"data": 3, "tensor": 1}), ["data", "batch"], 1, 3),
+    ("more data ranks than rows of a batch that is too small", both(setting("parallel", {"data": 3, "tensor": 1}),
+     setting("train.batch_size", 1)), ["data", "batch has 1 row: give train.batch_size x accumulation at least 3 rows, or "], 1, 3),
+    ("more data ranks than rows in the file", both(setting("parallel", {"data": 3, "tensor": 1}), setting("train.batch_size", 50),
+     setting("data.forget", {"path": "forget.jsonl", "rows": 2})), ["data", "batch has 2 rows, which are all that there are: these 3 processes with "], 1, 3),
     # the output directory
     ("output holds a finished run", finished, ["out", "overwrite"], 1, 1),
     ("output holds a finished run, two ranks", finished, ["out", "overwrite"], 1, 2),

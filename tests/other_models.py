@@ -115,8 +115,11 @@ def own_head(checks):
         checks.check(b"lm_head.weight" in written[:10**5] if own else b"lm_head.weight" not in written, f"head: {name}: as written")
         checks.check(config["tie_word_embeddings"] is not own, f"head: {name}: config.json", str(config))
         checks.check(said == (own and tied), f"head: {name}: a warning")
-    for name, damage, words in (("the model's head is its own, the reference's is not", with_head(1.5), "tie_word_embeddings"),
-                                ("the reference's head is its own, the model's is not", with_head(1.5, "reference"), "tie_word_embeddings"),
+    for name, damage, words in (("the model's head is its own, the reference's is not", with_head(1.5), "the weights of model hold one of their own"),
+                                ("the reference's head is its own, the model's is not", with_head(1.5, "reference"),
+                                 "the weights of reference hold one of their own"),
+                                ("one config.json alone ties the head", both(with_head(1.5), configured("model", tie_word_embeddings=False)),
+                                 "tie_word_embeddings differs"),
                                 ("a head of other rows", with_head(1.5, rows=10), "lm_head.weight: has shape")):
         case = Case(checks.directory / name.replace(" ", "-"), SHARED / "golden/models/llama3")
         damage(case)

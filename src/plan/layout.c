@@ -49,14 +49,17 @@ static int occupied(const struct inputs *in, size_t rows, int n, int *tensor)
 static enum status check_data(const struct inputs *in, const struct timetable *s, int n, int data)
 {
     size_t rows = shareable(in, s);
+    char cure[96] = ", which are all that there are: ";
     int tensor, all;
     if ((size_t)data <= rows || !in->trains) return OK;
     assert(rows > 0); /* of an update: the configuration asks for one at least */
     all = occupied(in, rows, n, &tensor);
+    if ((size_t)data <= s->rows) /* else no batch is large enough */
+        snprintf(cure, sizeof cure, ": give train.batch_size x accumulation at least %d rows, or ", data);
     return fail(ERR_INPUT,
-                "%s: parallel: %d data ranks, but a global batch has %zu row%s: give train.batch_size x accumulation "
-                "at least %d rows, or %s%d process%s with parallel: {data: %d, tensor: %d}",
-                place_text(&in->config->parallel.place), data, rows, rows == 1 ? "" : "s", data,
+                "%s: parallel: %d data ranks, but a global batch has %zu row%s%s%s%d process%s with parallel: {data: %d, "
+                "tensor: %d}",
+                place_text(&in->config->parallel.place), data, rows, rows == 1 ? "" : "s", cure,
                 all < n ? "start " : "these ", all, all == 1 ? "" : "es", all / tensor, tensor);
 }
 

@@ -14,19 +14,39 @@ static enum status fill(const struct subject *r, const char *dir, struct state *
     return OK;
 }
 
+/* s, the model of dir, is not that of the run: as config.json says, or though it says the same of both, where the weights of one
+ * hold a head of their own.                                                                                          Local. */
+static enum status refuse(const struct subject *r, const char *dir, const struct shape *s, enum shape_agree as_far_as)
+{
+    const char *model = r->in->config->model.path;
+    struct shape *a = NULL, *b = NULL;
+    enum status st;
+    TRY(shape_read(dir, &a));
+    TRY(shape_read(model, &b));
+    if (shape_differs(a, b, as_far_as))
+        st = fail(ERR_INPUT,
+                  "%s: config.json does not describe the same model as that of %s: %s differs; give it a run of its own, "
+                  "or correct what is wrong",
+                  dir, model, shape_differs(s, r->in->shape, as_far_as));
+    else
+        st = fail(
+            ERR_INPUT,
+            "%s: is not the same model as %s: both config.json tie the head, but the weights of %s hold one of their "
+            "own; give it a run of its own, or correct what is wrong",
+            dir, model, s->tied ? model : dir);
+done:
+    shape_free(a), shape_free(b);
+    return st;
+}
+
 /* Checks that the model of dir can go through the same forward and, for SHAPE_GRADIENT, the same backward. */
 static enum status check_same(const struct subject *r, const char *dir, enum shape_agree as_far_as)
 {
     struct shape *s = NULL;
-    const char *differs;
     enum status st;
     TRY(grid_agree(r->grid, shape_read(dir, &s)));
     TRY(shape_untie(dir, r->grid, s));
-    if ((differs = shape_differs(s, r->in->shape, as_far_as)))
-        st = fail(ERR_INPUT,
-                  "%s: config.json does not describe the same model as that of %s: %s differs; give it a run of its own, "
-                  "or correct what is wrong",
-                  dir, r->in->config->model.path, differs);
+    if (shape_differs(s, r->in->shape, as_far_as)) st = refuse(r, dir, s, as_far_as);
 done:
     shape_free(s);
     return grid_agree(r->grid, st);
