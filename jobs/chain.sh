@@ -42,7 +42,7 @@ slurm() {
 pbs() { qsub "${options[@]}" ${after:+-W "depend=afterok:${after// /:}"} -N "${name:0:15}" "$@"; }
 lsf() { # its script comes in by standard input
     local wait=() said
-    [ -z "$after" ] || wait=(-w "done(${after// /") && done("})")
+    [ -z "$after" ] || wait=(-ti -w "done(${after// /") && done("})")
     said=$(bsub "${options[@]}" "${wait[@]}" -J "$name") || return
     sed -n 's/^Job <\([0-9]*\)>.*/\1/p' <<<"$said" | grep .
 }
@@ -50,11 +50,14 @@ lsf() { # its script comes in by standard input
 slurm_has() { squeue -h -t all -o %T -j "$1" | grep -qE '^(PENDING|CONF|RUN|SUSP|STOP|SIGN|STAGE|RESIZ|REQUEUE|COMPLETING)'; }
 pbs_has() { qstat -f "$1" | grep -q '^ *job_state = [BHQRSTUW]'; }
 lsf_has() { bjobs "$1" | awk '$3 ~ /^(PEND|RUN|PSUSP|USUSP|SSUSP|WAIT|PROV)$/ { found = 1 } END { exit !found }'; }
-submitted() { # submitted DIRECTORY: the number of a job that is to write there, if one does
-    local note known number
+sum() { cksum <<<"$1" | cut -d ' ' -f 1; }
+submitted() { # submitted DIRECTORY LINE: the number of a job that is to write there, if one does
+    local note known number line
     note=$(job_note "$1")
-    [ -e "$note" ] && read -r known number <"$note" && [ "$known" = "$scheduler" ] || return
-    "${scheduler}_has" "$number" 2>/dev/null && echo "$number"
+    [ -e "$note" ] && read -r known number line <"$note" && [ "$known" = "$scheduler" ] || return 0
+    "${scheduler}_has" "$number" 2>/dev/null || return 0
+    [ "$line" = "$(sum "$2")" ] || fail "$1: job $number is to make it, with other keys: cancel that job first, or wait for its end"
+    echo "$number"
 }
 submit() { # submit NAME LINE AFTER: a run of the table, or the report
     local name=unlearn-${1//\//-} after=$3 log=$out/chain-${1//\//-}.log command
@@ -76,7 +79,7 @@ submit() { # submit NAME LINE AFTER: a run of the table, or the report
 # The table, then the jobs. id[NAME]: of the job that is to make it, empty where it is complete.
 runs=(finetune retrain retrain/evaluation "${names[@]}" "${names[@]/%//evaluation}")
 lines=$(experiment "$model" "$split" "${runs[@]}" "${keys[@]}") || exit
-table=$out/chain-$(cksum <<<"$lines" | cut -d ' ' -f 1).runs
+table=$out/chain-$(sum "$lines").runs
 echo "$lines" >"$table.new" && mv "$table.new" "$table" || exit # a job that starts now finds it whole
 declare -A id
 waits_for() {
@@ -91,26 +94,27 @@ waits_for() {
     for one in "${before[@]}"; do list+=${id[$one]:+ ${id[$one]}}; done
     echo "${list# }"
 }
-start() { # start NAME LINE DIRECTORY: submits it after what it waits for
+start() { # start NAME NUMBER DIRECTORY LINE: submits it, line NUMBER of the table, after what it waits for
     local after
     after=$(waits_for "$1")
     id[$1]=$(submit "$1" "$2" "$after") || exit
     if [ "$scheduler" = local ]; then echo "$1: done" && return; fi
     echo "$1: job ${id[$1]}${after:+, after $after}"
-    [ -z "$3" ] || echo "$scheduler ${id[$1]}" >"$(job_note "$3")"
+    [ -z "$3" ] || echo "$scheduler ${id[$1]} $(sum "$4")" >"$(job_note "$3")"
 }
 line=0
 for run in "${runs[@]}"; do
     line=$((line + 1))
     [ -z "${id[$run]+x}" ] || continue # it was asked for by name too
-    directory=$(sed -n "${line}s/.*output.directory=\([^ ]*\).*/\1/p" <<<"$lines")
+    text=$(sed -n "${line}p" <<<"$lines")
+    directory=$(sed -n 's/.*output.directory=\([^ ]*\).*/\1/p' <<<"$text")
     id[$run]=
-    if complete "$directory"; then
-        echo "$run: complete"
-    elif id[$run]=$(submitted "$directory"); then
+    complete "$directory" && echo "$run: complete" && continue
+    id[$run]=$(submitted "$directory" "$text") || exit
+    if [ -n "${id[$run]}" ]; then
         echo "$run: job ${id[$run]}, which another chain has submitted"
     else
-        start "$run" $line "$directory"
+        start "$run" $line "$directory" "$text"
     fi
 done
-start report '' ''
+start report '' '' ''

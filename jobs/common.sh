@@ -17,7 +17,7 @@
 # scores before its model.
 complete() { [ -e "$1/run.finished" ] || [ -L "$1/model" ] || { [ -e "$1/TOFU_SUMMARY.json" ] && [ ! -e "$1/train.h5" ]; }; }
 
-# Where "SCHEDULER NUMBER" stands of the job of a chain that was the last to be given this directory.
+# Where "SCHEDULER NUMBER CHECKSUM" stands of the job of a chain that was the last to be given this directory, and of its line.
 job_note() { echo "outputs/.job-$(tr / - <<<"${1#outputs/}")"; }
 
 # Sets `arguments` and `output`: those of this job, of line `task` of a table, and where its results go.

@@ -51,7 +51,7 @@ again() {
     next=$(qsub "${options[@]}" -v "$carried" "${UNLEARN_JOBS:-jobs}/pbs.sh") || return
     echo "$me: stopped with a checkpoint; job $next goes on"
     note=$(job_note "$output") # for chains to come
-    [ "$(cat "$note" 2>/dev/null)" != "pbs $job" ] || echo "pbs $next" >"$note"
+    [ -e "$note" ] && read -r scheduler number line <"$note" && [ "$scheduler $number" = "pbs $job" ] && echo "pbs $next $line" >"$note"
     for waiting in $(depends beforeok); do # the list that qalter is given takes the place of all that the job waits for
         others=
         for value in $(depends afterok "$(described "$waiting")"); do

@@ -77,7 +77,7 @@ PBS="PBS_O_WORKDIR=$work PBS_NODEFILE=hosts PBS_O_QUEUE=batch OMP_NUM_THREADS=1"
 cores=$(env -u OMP_NUM_THREADS nproc) # two: as the script itself starts it, a process for each line of the hosts, bound to cores
 launch() { test "$cores" -ge 2 && echo AS_IT_IS=1 || echo "LAUNCH=$TWO"; }
 attributes 00:00:02 >qstat.out
-echo "pbs 1.server" >outputs/.job-second # as of a chain
+echo "pbs 1.server 7" >outputs/.job-second # as of a chain
 # shellcheck disable=SC2086
 job pbs.sh $PBS "$(launch)" PBS_JOBID=1.server PBS_ARRAY_INDEX=2 RUN=two.runs
 check "PBS: the end of its time" [ $? = 75 ]
@@ -87,7 +87,7 @@ check "PBS: another job, with what this one asked for" has \
 check "PBS: for the same line" has 'jobs/pbs.sh RUN=two.runs TASK=2 FIRST_JOB=1.server$' qsub.log
 check "PBS: whose end others wait for now" [ "$(cat qalter.log)" = "-W depend=afterok:2.server:3.server@server 7.server@server
 -W depend=afterok:2.server 8.server@server" ]
-check "PBS: which a chain finds" [ "$(cat outputs/.job-second)" = "pbs 2.server" ]
+check "PBS: which a chain finds" [ "$(cat outputs/.job-second)" = "pbs 2.server 7" ]
 attributes 01:00:00 >qstat.out
 # shellcheck disable=SC2086
 job pbs.sh $PBS "$(launch)" PBS_JOBID=2.server RUN=two.runs TASK=2 FIRST_JOB=1.server
@@ -168,13 +168,17 @@ OPTIONS='' chain pbs demo forget05 @learn wga
 check "another chain has a table of its own" [ "$(grep -c "RUN=$table" qsub.log) $(cmp "$table" first 2>&1)" = "0 " ]
 check "what is asked for twice runs once" [ "$(wc -l <qsub.log) $(grep -c "unlearn-retrain .*TASK=2" qsub.log)" = "7 1" ]
 rm qsub.log
-sed -n 's/^pbs //p' outputs/.job-demo-finetune outputs/.job-demo-forget05-retrain >waiting
+sed -n 's/^pbs \([^ ]*\) .*/\1/p' outputs/.job-demo-finetune outputs/.job-demo-forget05-retrain >waiting
 OPTIONS='' chain pbs demo forget05 npo
 check "a chain in PBS waits for the jobs of another" [ "$(sed 's/ -v .*jobs.pbs.sh//; s/ RUN=.*//' qsub.log)" = "\
 -W depend=afterok:2.server:3.server -N unlearn-retrain
 -W depend=afterok:2.server -N unlearn-npo
 -W depend=afterok:3.server:2.server -N unlearn-npo-eva
 -W depend=afterok:4.server -N unlearn-report -j oe" ]
+rm qsub.log
+OPTIONS='' chain pbs demo forget05 npo train.steps=3
+check "but not for one that makes it with other keys" [ "$? $(ls qsub.log 2>&1 | grep -c "^qsub.log$")" = "2 0" ]
+check "which it says" has 'outputs/demo/finetune: job .* is to make it, with other keys: cancel that job' log
 rm waiting
 touch bsub.fails
 OPTIONS='' chain lsf demo forget05 wga
@@ -183,17 +187,17 @@ rm bsub.fails bsub.log
 OPTIONS='' chain lsf demo forget05 wga
 check "a chain in LSF" [ "$(cat bsub.log)" = "-J unlearn-finetune RUN=$table TASK=1
 -J unlearn-retrain RUN=$table TASK=2
--w done(1) && done(2) -J unlearn-retrain-evaluation RUN=$table TASK=3
--w done(1) -J unlearn-wga RUN=$table TASK=4
--w done(4) && done(3) -J unlearn-wga-evaluation RUN=$table TASK=5
--w done(5) -J unlearn-report RUN=$table TASK=" ]
-check "a chain that is started again has the table that it had" [ "$(echo outputs/demo/forget05/chain-*.runs | wc -w)" = 3 ]
+-ti -w done(1) && done(2) -J unlearn-retrain-evaluation RUN=$table TASK=3
+-ti -w done(1) -J unlearn-wga RUN=$table TASK=4
+-ti -w done(4) && done(3) -J unlearn-wga-evaluation RUN=$table TASK=5
+-ti -w done(5) -J unlearn-report RUN=$table TASK=" ]
+check "a chain that is started again has the table that it had" [ "$(echo outputs/demo/forget05/chain-*.runs | wc -w)" = 4 ]
 check "its last script makes the report" has 'jobs/report.sh.* .outputs/demo/forget05. wga$' script
 rm bsub.log
 OPTIONS='' chain lsf demo forget05 npo
-check "a chain in LSF waits for the jobs of another" [ "$(sed 's/ RUN=.*//' bsub.log)" = "-w done(1) -J unlearn-npo
--w done(1) && done(3) -J unlearn-npo-evaluation
--w done(2) -J unlearn-report" ]
+check "a chain in LSF waits for the jobs of another" [ "$(sed 's/ RUN=.*//' bsub.log)" = "-ti -w done(1) -J unlearn-npo
+-ti -w done(1) && done(3) -J unlearn-npo-evaluation
+-ti -w done(2) -J unlearn-report" ]
 rm bsub.log
 OPTIONS='' chain slurm demo forget05 wga
 check "what other schedulers have submitted is not waited for" [ "$(grep -c . sbatch.log)" = 6 ]

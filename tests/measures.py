@@ -265,6 +265,10 @@ def bare_names(checks, place):
     trained = {"name": "npo", "beta": 0.1}
     got = place.run(checks, "bare names", place.settings(objective=trained, geffect={"objectives": ["npo", {"name": "npo"}]}))
     checks.check(got and got["objective"] == ["npo(beta=0.1)", "npo(beta=0.5)"], "bare names: labels", got and got["objective"])
+    for objectives, own in ((["npo"], "npo"), ([{"name": "npo"}], "none"), ([{"name": "npo"}, "ga", "npo"], "npo(beta=0.1)"), ([], "npo")):
+        got = place.run(checks, f"trained beside {objectives}", place.settings(
+            task="unlearn", objective=trained, train={"steps": 1}, geffect={"every": 1, "objectives": objectives}))
+        checks.check(got and got["attributes"]["trained"] in (own, own.encode()), f"which one is trained of {objectives}", got and got["attributes"]["trained"])
 
 
 def refused(checks, place):

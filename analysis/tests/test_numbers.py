@@ -7,6 +7,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from conftest import PARTS, ROOT, command
 from unlearn_report import answers, compare, look, over_rows, over_steps, page, tokens
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
@@ -86,7 +87,7 @@ def test_what_was_trained_is_that_of_the_input(runs, tmp_path):
 def test_the_trained_objective_comes_first(runs, tmp_path, lines, label):
     (tmp_path / "input.yaml").write_text(lines)
     (tmp_path / "run.log").write_text("objective  wga(alpha=2) x 3 + gd\n")
-    run, data = Run(tmp_path), Run(runs.everything).geffect
+    run, data = Run(tmp_path), Run(runs.everything).geffect.assign_attrs(trained="")  # as older files have it
     labels = ["ga", "wga(alpha=20)", "wga(alpha=2)", "npo"]
     run._read = lambda _: data.isel(objective=[1, 1, 1, 0]).assign_coords(objective=labels)
     assert list(run.geffect.objective.values) == [label, *(x for x in labels if x != label)]
@@ -98,13 +99,35 @@ def test_the_trained_objective_comes_first(runs, tmp_path, lines, label):
 def test_other_parameters_are_another_objective(tmp_path, runs, given, label):
     (tmp_path / "input.yaml").write_text(f"task: unlearn\nobjective:\n  name: npo\ngeffect:\n  objectives:\n    - name: npo\n{given}")
     (tmp_path / "run.log").write_text("objective  npo(beta=0.5) x 3 + gd\n")
-    run, data = Run(tmp_path), Run(runs.everything).geffect
+    run, data = Run(tmp_path), Run(runs.everything).geffect.assign_attrs(trained="")  # as older files have it
     run._read = lambda _: data.isel(objective=[0]).assign_coords(objective=["npo"])
     assert run.trained == label
     row = "strongest effect of objective on retain" if label else "strongest effect of npo (not trained) on retain"
     assert row in compare.measured(run)
     trained = Run(runs.everything)
     assert (over_steps.compared([Measured(trained), Measured(run)]) is None) == (label is None), "no picture of what was not trained"
+
+
+@pytest.mark.parametrize("said, label", [("npo(beta=2)", "npo(beta=2)"), ("none", None), (None, "npo(beta=0.5)")])
+def test_the_file_says_which_objective_was_trained(tmp_path, runs, said, label):
+    (tmp_path / "input.yaml").write_text("task: unlearn\nobjective:\n  name: npo\n  beta: 0.5\n")
+    run, data = Run(tmp_path), Run(runs.everything).geffect
+    labels = ["npo(beta=0.5)", "npo(beta=2)"]
+    run._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained=said or "")
+    assert run.trained == label and run.geffect.objective.values[0] == (label or labels[0])
+    (tmp_path / "input.yaml").write_text("task: unlearn\nobjective:\n  name: idk\n")
+    alias = Run(tmp_path)
+    alias._read = lambda _: data.assign_coords(objective=["ga", "po"]).assign_attrs(trained="")
+    assert alias.trained == "po"
+
+
+def test_a_story_names_what_it_shows(runs):
+    axes, titles = Figure().subplots(), []
+    for panel in over_steps.story(Measured(Run(runs.everything))).panels:
+        panel.draw(axes)
+        titles.append(axes.get_title(loc="left") or axes.get_title())
+        axes.clear()
+    assert [t for t in titles if t.startswith("effect")] == [f"effect of {x} on “{r}”" for x in ("npo", "the regulariser gd") for r in ("unlearn", "world", "retain")]
 
 
 def test_runs_without_a_common_risk_are_not_compared(runs):

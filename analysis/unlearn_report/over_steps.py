@@ -33,8 +33,8 @@ def story(m):
     def effect(e, curves, name):
         def draw(a):
             line(a, m.steps, e.total, **TOTAL)
-            for name, values in e.group.items():
-                line(a, m.steps, values, zorder=3, **group_line(name))
+            for group, values in e.group.items():
+                line(a, m.steps, values, zorder=3, **group_line(group))
             signed_axis(a, curves)
             wanted(a, m.run.meant(e.risk))
             dress(a, f"effect of {name} on “{e.risk}”", "step", SIGN)

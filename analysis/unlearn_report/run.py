@@ -141,10 +141,14 @@ class Run:
     def trained(self):
         """The label of the trained objective among those that were measured, None where it was not; of a run that trains none, or
         without input.yaml, that of the first."""
-        labels = [str(o) for o in self._effects.objective.values]
+        labels, said = [str(o) for o in self._effects.objective.values], self._effects.attrs.get("trained", "")
         name = self.setting("objective.name") if self.settings.get("task") == "unlearn" else ""
-        if not name:
-            return labels[0]
+        if said in labels or not name:
+            return said if said in labels else labels[0]
+        return None if said else self._told(labels, "po" if name == "idk" else name)
+
+    def _told(self, labels, name):
+        """The same of a file that does not say it."""
         log = self.directory / "run.log"  # has its parameters, defaults included
         said = re.search(r"^objective +\w+\(([^)]*)", log.read_text(errors="replace"), re.M) if log.exists() else None
         own = parameters(said[1]) if said else self._given("objective")

@@ -216,8 +216,9 @@ static void advice(char *text, size_t room)
 
 static const double FAIR = 0.45, SLOWEST = 1e9; /* only valgrind is slower, where measuring is slow and means nothing */
 static struct {
-    double product, peak;
-} core; /* flop/s of one; 0: not measured yet */
+    double product, peak; /* flop/s; 0: not measured yet */
+    enum multiplier by;
+} core;
 
 /* Once: a large product's operands, in the middle of a run, would be memory that no plan knows. */
 static void measure_core(void)
@@ -225,6 +226,7 @@ static void measure_core(void)
     const int threads = math_threads_now();
     if (core.peak > 0) return;
     math_threads(1); /* a team would wait for other programs' threads */
+    core.by = math_products_now();
     if ((core.product = math_gemm_rate(64)) > SLOWEST) core.product = math_gemm_rate(256);
     core.peak = math_peak_rate();
     if (core.product > SLOWEST && core.product < FAIR * core.peak)
@@ -237,6 +239,7 @@ const char *math_warning(void)
     static char text[512];
     char what_to_do[256];
     measure_core();
+    if (core.by != math_products_now()) return NULL; /* those were measured since, and are faster */
     if (core.product < SLOWEST ||
         (core.product > FAIR * core.peak && (!below_processor() || math_products_now() != BY_BLAS)))
         return NULL;

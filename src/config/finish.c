@@ -135,33 +135,6 @@ static enum status check_measurement(const struct config *c)
     return OK;
 }
 
-/* A key for rows that data.forget or data.retain reads by its own key would change nothing. */
-static enum status check_key(const struct config_risk *k, const char *key, const char *value, const char *usual,
-                             const char *own)
-{
-    if (!strcmp(value, usual) || !strcmp(value, own)) return OK;
-    return fail(ERR_INPUT,
-                "%s: risk \"%s\": %s: %s: the rows of data.%s are read by data.%s.%s: %s; to read the file by other keys "
-                "give its path in place of %s",
-                place_text(&k->place), k->name, key, value, k->data, k->data, key, own, k->data);
-}
-
-static enum status check_risks(const struct config *c)
-{
-    enum status st = OK;
-    if (c->task != TASK_GEFFECT && (c->task != TASK_UNLEARN || c->geffect.every == 0)) return OK;
-    for (size_t i = 0; i < c->geffect.n_risk; i++) {
-        const struct config_risk *k = &c->geffect.risk[i];
-        const bool forget = !strcmp(k->data, "forget");
-        const struct config_data *d = forget ? &c->data.forget : &c->data.retain;
-        if (!forget && strcmp(k->data, "retain")) continue;
-        TRY(check_key(k, "question", k->question, "question", d->question)); /* the word itself is the default */
-        TRY(check_key(k, "answer", k->answer, "answer", d->answer));
-    }
-done:
-    return st;
-}
-
 /* What is asked for is never left out in silence: with pairs a measurement may take many times as long. */
 static enum status finish_pairs(struct config *c)
 {
@@ -236,7 +209,6 @@ enum status config_finish(struct config *c)
     }
     TRY(check_refusals(c));
     TRY(check_measurement(c));
-    TRY(check_risks(c));
     TRY(finish_pairs(c));
     if (!isnan(c->guard.budget) && c->guard.act == ACT_AUTO) c->guard.act = ACT_STOP;
     finish_variant(c);

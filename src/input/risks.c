@@ -15,12 +15,31 @@ done:
     return st;
 }
 
+/* A key for rows that data.forget or data.retain reads by its own key would change nothing. */
+static enum status check_key(const struct config_risk *k, const char *key, const char *value, const char *usual,
+                             const char *own)
+{
+    if (!strcmp(value, usual) || !strcmp(value, own)) return OK;
+    return fail(ERR_INPUT,
+                "%s: risk \"%s\": %s: %s: the rows of data.%s are read by data.%s.%s: %s; to read the file by other keys "
+                "give its path in place of %s",
+                place_text(&k->place), k->name, key, value, k->data, k->data, key, own, k->data);
+}
+
+static enum status check_keys(const struct config *c, const struct config_risk *k)
+{
+    const struct config_data *d = !strcmp(k->data, "forget") ? &c->data.forget : &c->data.retain;
+    enum status st = check_key(k, "question", k->question, "question", d->question); /* the word itself is the default */
+    return st == OK ? check_key(k, "answer", k->answer, "answer", d->answer) : st;
+}
+
 static enum status one_risk(struct inputs *in, const struct grid *world, const struct config_risk *from,
                             const struct data_rule *rule, struct risk *k)
 {
     size_t first = 0, end, rows, labels = 0;
     enum status st = OK;
     k->name = from->name;
+    if (!strcmp(from->data, "forget") || !strcmp(from->data, "retain")) TRY(check_keys(in->config, from));
     if (!strcmp(from->data, "forget")) {
         k->data = in->forget;
     } else if (!strcmp(from->data, "retain")) {

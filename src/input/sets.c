@@ -295,15 +295,16 @@ done:
     return st;
 }
 
+enum { USUAL_LENGTH = 200 }; /* of evaluate.max_length */
+
 /* A benchmark has its own numbers of new tokens. */
 static void warn_lengths(const struct config *c)
 {
-    static const char *const key[] = {"evaluate.max_length", "evaluate.length"};
-    for (size_t i = 0; i < sizeof key / sizeof *key && c->evaluate.benchmark != BENCHMARK_TOFU; i++)
-        if (config_given(c, key[i])) {
-            const struct place place = config_place(c, key[i]);
-            log_warn("%s: %s does nothing: evaluate.benchmark says how long answers are", place_text(&place), key[i]);
-        }
+    const struct place place = config_place(c, "evaluate.max_length");
+    if (c->evaluate.benchmark != BENCHMARK_TOFU &&
+        c->evaluate.max_length != USUAL_LENGTH) /* input.yaml of a run has it */
+        log_warn("%s: evaluate.max_length does nothing: evaluate.benchmark says how long answers are",
+                 place_text(&place));
 }
 
 /* Refuses answers beyond the positions that a model has learned. */

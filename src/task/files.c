@@ -7,11 +7,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { N_ATTRIBUTE = 11 };
+enum { N_ATTRIBUTE = 12 };
 struct about { /* text of the files' attributes */
     char history[512], layout[128], host[256], libraries[512];
     struct attribute attribute[N_ATTRIBUTE];
 };
+
+/* The label of the objective trained, of those measured. */
+static const char *trained(const struct inputs *in)
+{
+    const size_t j = in->config->task == TASK_UNLEARN && in->measures ? guard_objective(in) : in->n_measured;
+    return j < in->n_measured ? in->label[j] : "none";
+}
 
 static void describe(const struct run *r, struct about *a)
 {
@@ -42,7 +49,8 @@ static void describe(const struct run *r, struct about *a)
                       : narrow          ? "float32, products of bfloat16"
                                         : "float32"},
         {"normalisation", c->geffect.normalisation == NORM_SEQUENCE_SUM ? "sequence_sum" : "token_mean"},
-        {"estimator", c->geffect.estimator == ESTIMATOR_MOVING_AVERAGE ? "moving_average" : "full"}};
+        {"estimator", c->geffect.estimator == ESTIMATOR_MOVING_AVERAGE ? "moving_average" : "full"},
+        {"trained", trained(r->in)}};
     memcpy(a->attribute, list, sizeof list);
 }
 

@@ -147,7 +147,7 @@ static enum status write_field(struct text *out, const struct field *f, const ch
     if (f->units) TRY(text_print(out, " [%s]", f->units));
     TRY(text_print(out, ": "));
     TRY(with_name(out, f->long_name, name, false));
-    if (each) TRY(text_print(out, ". *For each regulariser NAME, where a risk is on `data.retain`.*"));
+    if (each) TRY(text_print(out, ". *For each regulariser NAME.*"));
     if (when) TRY(text_print(out, ". *With `%s`.*", when));
     TRY(text_print(out, "\n"));
     if (f->equation) TRY(text_print(out, "  `%s`\n", f->equation));
@@ -209,8 +209,11 @@ enum status reference_output(struct text *out)
         "variables are in the root group. Numbers that do not exist are NaN. A row belongs to a `step`; a row that a\n"
         "killed run did not complete has step -1. Attributes of a file: `title`, `history`, `version` and `git_commit` "
         "of\n"
-        "the program, `input` (its text), `model`, `layout`, `host`, `libraries`, `precision`, `normalisation` and\n"
-        "`estimator`; of evaluation.h5 also `metrics`. Units: nat is the natural unit of information; nat2 its\n"
+        "the program, `input` (its text), `model`, `layout`, `host`, `libraries`, `precision`, `normalisation`,\n"
+        "`estimator` and `trained` (the label of the objective trained; none where it was not measured); of "
+        "evaluation.h5 also\n"
+        "`metrics`. Where no risk is on `data.retain`, geffect.h5 has no effects of regularisers. Units: nat is the "
+        "natural unit of information; nat2 its\n"
         "square, a product of two gradients of nats by parameters without a unit.\n"));
     TRY(text_print(out, "%s", labels));
     TRY(measurement_files(say_file, out));
