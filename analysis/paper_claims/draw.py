@@ -91,10 +91,13 @@ def curves(setting):
     """e_u and e_r against the step, panels for each objective and regulariser: full sets, and moving average where it was run; the mean
     of the seeds in the range of all."""
     estimators = {e: word for e, word in ESTIMATORS.items() if any(s.runs for s in setting.seeds(estimator=e))}
-    n = len(estimators)
-    figure = Figure(figsize=(12, 13), layout="constrained")
-    panels = figure.subplots(-(-len(fidelity.PAPER) // 2), 2 * n, sharex=True)
-    for nth, name in enumerate(fidelity.PAPER):
+    measured = [name for name in fidelity.PAPER if any(name in s.runs for e in estimators for s in setting.seeds(estimator=e))]
+    n, rows = len(estimators), -(-len(measured) // 2)
+    figure = Figure(figsize=(12, 13 * max(rows, 2) / 7), layout="constrained")
+    panels = figure.subplots(rows, 2 * n, sharex=True, squeeze=False)
+    for unused in panels.flat[n * len(measured):]:
+        unused.set_axis_off()
+    for nth, name in enumerate(measured):
         pair, seen = panels[nth // 2, n * (nth % 2):n * (nth % 2) + n], []
         for a, (estimator, word) in zip(pair, estimators.items()):
             panel(a, f"{name}, {word}")

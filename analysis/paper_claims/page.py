@@ -23,7 +23,7 @@ FACTS = {  # model; learnt first; to forget; schedule; retain risk; learning rat
     "smollm2": ("SmolLM2-135M-Instruct: Llama, 30 blocks, width 576, tied embeddings", "40 + 600 rows of TOFU, 6 epochs, in bfloat16", "40 rows of forget01",
                 "12 updates of 16 rows, w = 2, effects every 2", "60 rows", "by the rule: 5e-4"),
     "smollm2-forget05": ("that of smollm2", "200 + 600 rows of TOFU, 6 epochs, in bfloat16", "200 rows of forget05",
-                         "62 updates of 16 rows, w = 12, effects every 5", "60 rows", "by the rule"),
+                         "62 updates of 16 rows, w = 12, effects every 5", "60 rows", "by the rule: 5e-5"),
 }
 
 
@@ -139,6 +139,19 @@ def first_order(settings):
     return markdown(["of the retain risk", *[s.name for s in settings]], rows)
 
 
+def smaller_steps(settings):
+    """What the same looks like with more rows and more, smaller updates, of the setting beside the others; nothing without it."""
+    s = next((s for s in settings if s.name in BESIDE), None)
+    if not s or "npo-1" not in (f := fidelity.fits(s)):
+        return ""
+    update, between = (min(f[name][k][0] for name in f) for k in ("update", "between"))
+    plain = ", ".join(f"{number(f[name]['plain'][0])} ({name})" for name in f)
+    return (f"**How large the updates are seems to decide.** On {s.name} - five times the rows and updates, a tenth of the rate; {len(f)} objectives, "
+            f"one seed - first order explains {100 * update:.0f} % of what single updates change in the retain risk and {100 * between:.0f} % of what lies "
+            f"between the measurements, with each objective; plain effects correlate with that by {plain}; and {percent(f['npo-1']['late'])} of "
+            "the rise with NPO comes after its effect has ended.")
+
+
 def lost_utility(settings):
     """Rank correlations with TOFU's model utility lost."""
     ranks = [fidelity.correlations(s, of=fidelity.published) for s in settings]
@@ -174,7 +187,7 @@ def compared(settings):
 def values(settings):
     """The numbers of page.txt."""
     side = compared(settings)
-    return {"answer": counted(settings), "table": table(side), "ran": ran(settings), "first_order": first_order(side),
+    return {"answer": counted(settings), "table": table(side), "ran": ran(settings), "first_order": first_order(side), "smaller_steps": smaller_steps(settings),
             "trade_offs": trade_offs(side)[0], "choice": unseen.choice(side)}
 
 

@@ -172,7 +172,11 @@ def test_what_has_few_runs_stands_in_the_appendix(tmp_path):
     few.write_text("".join(x for x in open(ROOT / "analysis/paper_claims/demo.csv") if x.startswith(("seed", "42,1,full,ga,", "42,1,full,po,"))))
     text = page.pages([Setting(ROOT / "analysis/paper_claims/demo.csv"), Setting(few)])
     assert "|  | claim | demo |\n" in text["CLAIMS.md"] and f"On {few.stem}, of which 1 seed decides nothing" in text["CLAIMS.md"]
-    assert f"## {few.stem}\n" in text["CLAIMS_DETAILS.md"]
+    assert f"## {few.stem}\n" in text["CLAIMS_DETAILS.md"] and "How large the updates" not in text["CLAIMS.md"]
+    few.write_text("".join(x for x in open(ROOT / "analysis/paper_claims/demo.csv") if x.startswith(("seed", "42,1,full,ga,", "42,1,full,npo-1,"))))
+    [told] = [x for x in page.pages([Setting(ROOT / "analysis/paper_claims/demo.csv"), Setting(few)])["CLAIMS.md"].split("\n") if "How large the updates" in x]
+    fits = fidelity.fits(Setting(few))
+    assert f"by {fits['ga']['plain'][0]:.3g} (ga), {fits['npo-1']['plain'][0]:.3g} (npo-1)" in told and "2 objectives, one seed" in told
 
 
 def test_another_fine_tuned_model_stands_beside_the_seeds(tmp_path):
@@ -188,9 +192,12 @@ def test_another_fine_tuned_model_stands_beside_the_seeds(tmp_path):
 
 def test_the_pictures_are_drawn(tmp_path):
     settings = [Setting(p) for p in COMMITTED]
-    for name, figure in (("trust", draw.trust(page.compared(settings))), ("curves", draw.curves(settings[-1]))):
+    for name, figure in (("trust", draw.trust(page.compared(settings))), ("curves", draw.curves(settings[0]))):
         draw.save(figure, tmp_path / f"{name}.png", 40)
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
+    few = next(s for s in settings if s.name in page.BESIDE)
+    drawn = [a.get_title() or a.get_title(loc="left") for a in draw.curves(few).axes if a.axison]
+    assert sorted(drawn) == sorted(f"{name}, full sets" for name in few.seeds()[0].runs), "no empty panels"
 
 
 # ------------------------------------------------------------------------------------------------ what the paper could not see
