@@ -4,7 +4,8 @@
 #   bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]
 #   bash jobs/chain.sh slurm phi-1.5 forget05 wga+kl npo+kl
 # local needs no scheduler: one after the other, here and now. What is complete is not run again, and for what another chain has
-# submitted already the jobs wait: after a failure or for another NAME, start it again. Keys count for every run. From the environment, beside what common.sh and experiment.sh take:
+# submitted already the jobs wait: after a failure or for another NAME, start it again. Keys count for every run. From the
+# environment, beside what common.sh and experiment.sh take:
 #   OPTIONS   for sbatch, qsub or bsub: OPTIONS="--nodes=4 --account=physics"
 #   PYTHON    with analysis/'s packages (.venv/bin/python)
 # The runs stand in outputs/MODEL/SPLIT/chain-NUMBER.runs, a line each; the report is report.html beside it. Jobs read their line when

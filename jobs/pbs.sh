@@ -34,7 +34,7 @@ fi
 
 # qrerun is for operators: a new job takes over what this one asked for, and the jobs that wait for this one to end well.
 again() {
-    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting others note
+    local options=() carried=RUN,TASK,FIRST_JOB key value next waiting others note scheduler number line
     for key in select place walltime; do
         value=$(attribute Resource_List.$key)
         [ -z "$value" ] || options+=(-l "$key=$value")

@@ -2,27 +2,30 @@
 #include "near.h"
 #include "unlearn/config.h"
 
-#define BASE "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, beta: 0.9, regularizer: gd}\n"
+#define DATA "model: {path: m}\ndata: {forget: f, retain: r}\n"
+#define BASE DATA "objective: {name: npo, beta: 0.9, regularizer: gd}\n"
 
-static struct config *read(const char *more)
+static struct config *read(const char *base, const char *more)
 {
     char text[1024];
     struct config *c;
-    snprintf(text, sizeof text, "%s%s", BASE, more);
+    snprintf(text, sizeof text, "%s%s", base, more);
     if (config_parse("in.yaml", text, strlen(text), 0, NULL, &c) != OK) fail_msg("%s", fail_message());
     return c;
 }
 
-/* then: what the run before was given; now: what the one that goes on is given */
-static void check(const char *then, const char *now, const char *said)
+/* then: what the run before was given, behind base; now: what the one that goes on is given */
+static void compare(const char *base, const char *then, const char *now, setting_default *is_default, const char *said)
 {
-    struct config *a = read(then), *b = read(now);
+    struct config *a = read(base, then), *b = read(base, now);
     struct text t = {0};
-    assert_int_equal(config_changed(b, a, NULL, &t), OK);
+    assert_int_equal(config_changed(b, a, is_default, &t), OK);
     assert_string_equal(t.data ? t.data : "", said);
     text_free(&t);
     config_free(a), config_free(b);
 }
+
+static void check(const char *then, const char *now, const char *said) { compare(BASE, then, now, NULL, said); }
 
 static void what_may_change_is_not_named(void **state)
 {
@@ -65,21 +68,11 @@ static void a_guard_holds_the_steps_that_are_measured(void **state)
 
 static void a_parameter_of_the_objective_is_named(void **state)
 {
-    struct config *a = read(""), *b;
-    static const char other[] =
-        "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, beta: 0.5, regularizer: gd}\n";
-    static const char none[] =
-        "model: {path: m}\ndata: {forget: f, retain: r}\nobjective: {name: npo, regularizer: gd}\n";
-    struct text t = {0};
-    assert_int_equal(config_parse("in.yaml", other, strlen(other), 0, NULL, &b), OK);
-    assert_int_equal(config_changed(b, a, NULL, &t), OK);
-    assert_string_equal(t.data, "objective.beta is not what it was: now 0.5, then 0.9");
-    config_free(b), t.n = 0;
-    assert_int_equal(config_parse("in.yaml", none, strlen(none), 0, NULL, &b), OK);
-    assert_int_equal(config_changed(b, a, NULL, &t), OK);
-    assert_string_equal(t.data, "objective.beta is not what it was: now its default, then 0.9");
-    config_free(a), config_free(b);
-    text_free(&t);
+    static const char then[] = "objective: {name: npo, beta: 0.9, regularizer: gd}";
+    compare(DATA, then, "objective: {name: npo, beta: 0.5, regularizer: gd}", NULL,
+            "objective.beta is not what it was: now 0.5, then 0.9");
+    compare(DATA, then, "objective: {name: npo, regularizer: gd}", NULL,
+            "objective.beta is not what it was: now its default, then 0.9");
 }
 
 /* What the table of objectives would say of npo. */
@@ -90,18 +83,7 @@ static bool half_beta(const struct config_objective *of, const struct config_set
 
 static void check_objectives(const char *then, const char *now, const char *said)
 {
-    static const char form[] = "model: {path: m}\ndata: {forget: f, retain: r}\n%s";
-    char text[512];
-    struct config *a, *b;
-    struct text t = {0};
-    snprintf(text, sizeof text, form, then);
-    assert_int_equal(config_parse("in.yaml", text, strlen(text), 0, NULL, &a), OK);
-    snprintf(text, sizeof text, form, now);
-    assert_int_equal(config_parse("in.yaml", text, strlen(text), 0, NULL, &b), OK);
-    assert_int_equal(config_changed(b, a, half_beta, &t), OK);
-    assert_string_equal(t.data ? t.data : "", said);
-    text_free(&t);
-    config_free(a), config_free(b);
+    compare(DATA, then, now, half_beta, said);
 }
 
 static void parameters_that_mean_the_same_are_the_same(void **state)
