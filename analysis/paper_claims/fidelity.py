@@ -123,7 +123,7 @@ def utility(setting):
 
 def published(setting, what="utility"):
     """Beside what a run lost of such a number, of the seeds whose trainings were scored as TOFU does."""
-    scored = dict(setting.scored())
+    scored = dict(setting.beside("scores"))
 
     def lost(seed, name):
         values = scored[seed][name][what]

@@ -107,10 +107,9 @@ def ends(setting, name):
 
 
 def by_estimator(setting, name="npo-1"):
-    """rho of a run with either estimator, of the seeds that have both."""
-    averages = {s.seed: s[name].rho for s in setting.seeds(estimator="ma") if name in s.runs}
-    full = [s[name].rho for s in setting.seeds() if s.seed in averages]
-    return f"{spread(full)}; {spread(list(averages.values()))}" if averages else ""
+    """rho of a run with either estimator, of the trainings that have both."""
+    both = [(full[name].rho, ma[name].rho) for full, ma in setting.beside("ma") if {name} <= full.runs.keys() & ma.runs.keys()]
+    return "; ".join(map(spread, zip(*both)))
 
 
 def first_order(settings):

@@ -95,11 +95,11 @@ class Setting:
     def seeds(self, rate="1", estimator="full"):
         return self.groups.get((rate, estimator), [])
 
-    def scored(self):
-        """[(Seed with effects, Seed with TOFU's scores)] of the same trainings: of those made again where there are any, since scores are of
-        the model of its directory."""
+    def beside(self, estimator):
+        """[(Seed with effects of full sets, Seed of what else was measured)] of the same trainings: of those made again where there are any,
+        since everything else that a directory holds is of its model."""
         effects = {s.seed: s for s in self.seeds(estimator="again") or self.seeds()}
-        return [(effects[s.seed], s) for s in self.seeds(estimator="scores") if s.seed in effects]
+        return [(effects[s.seed], s) for s in self.seeds(estimator=estimator) if s.seed in effects]
 
     def rates(self):
         """The other learning rates, as factors."""

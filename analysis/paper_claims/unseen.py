@@ -26,8 +26,8 @@ def plain(x):
 
 
 def seen(setting):
-    """The seed that has such trainings, or None."""
-    return next(iter(setting.seeds(estimator="seen")), None)
+    """[(run with effects alone, name, the same training seen)] of the first seed that has such."""
+    return [(effects[name], name, of[name]) for effects, of in setting.beside("seen")[:1] for name in SEEN if {name} <= of.runs.keys() & effects.runs.keys()]
 
 
 def largest(run):
@@ -57,7 +57,7 @@ def bend(run, t):
 
 def choice(settings):
     """Of ga, as the training goes on: what weights of tokens or of rows could choose among."""
-    found = [(s.name, run := seen(s)["ga"], moments(run, s.seeds()[0]["ga"].warmup)) for s in settings if seen(s) and "ga" in seen(s).runs]
+    found = [(s.name, run, moments(run, effects.warmup)) for s in settings for effects, name, run in seen(s) if name == "ga"]
     if not found:
         return "Not measured."
     told = lambda say: ["; ".join(say(run, t) for t in at) for _, run, at in found]
@@ -77,12 +77,9 @@ def line(run, name, t):
 
 def beyond(settings):
     """Of tokens, pairs and curvature: what the trainings have at the measured step with the largest |e_r|."""
-    rows = []
-    for s in filter(seen, settings):
-        for name in SEEN:
-            # where all this was measured less often than the effects, the peak may lie between two of its steps
-            if name in seen(s).runs and abs((run := seen(s)[name]).e_r).max() >= abs(s.seeds()[0][name].e_r).max() / 2:
-                rows.append(line(run, f"{s.name}: {name}", largest(run)))
+    # where all this was measured less often than the effects, the peak may lie between two of its steps
+    rows = [line(run, f"{s.name}: {name}", largest(run)) for s in settings for effects, name, run in seen(s)
+            if abs(run.e_r).max() >= abs(effects.e_r).max() / 2]
     head = ["", "step", "tokens: correlation of both effects", "cheapest half costs", "unlikely tokens' share", "largest tenth of tokens",
             "tenth of rows that pays most", "tenth of rows that costs most", "pairs: with alike questions",
             "one update: first / second order / measured"]
@@ -97,7 +94,7 @@ def scores(settings):
     """TOFU's scores at the end of every objective that has them, beside what the effects said of the retain risk."""
     rows = []
     for s in settings:
-        for trained, scored in s.scored()[:1]:
+        for trained, scored in s.beside("scores")[:1]:
             sums = fidelity.predictors(trained)
             names = sorted(set(sums) & set(scored.runs), key=lambda name: (sums[name][1], name))
             told = lambda name, end: [number(scored[name][q][end]) for q in SCORED] + [

@@ -243,12 +243,17 @@ def test_scores_stand_beside_the_effects_of_their_seed(tmp_path):
     assert fidelity.utility(setting)["kl"][3] == 0.5
 
 
-def test_scores_are_of_the_model_whose_runs_were_made_again(tmp_path):
-    a_setting(tmp_path)
+def test_what_is_measured_beside_is_of_the_model_whose_runs_were_made_again(tmp_path):
+    alone = a_setting(tmp_path)
+    assert unseen.seen(alone)[0][0] is alone.seeds()[0]["ga"] and page.by_estimator(alone, "ga") == ""
     lines = (tmp_path / "tiny.csv").read_text().splitlines()
     again = [x.replace("full", "again").replace("-1 -8 -1", "-2 -16 -2") for x in lines if x.startswith("42,1,full,ga,")]
-    (tmp_path / "tiny.csv").write_text("\n".join([*lines, *again]) + "\n")
+    averages = [f"42,1,ma,{run},{q},{v}" for run in ("ga", "po") for q, v in (("e_u", "-1 -4 -1"), ("e_r", "-1 -1 -1"))]
+    (tmp_path / "tiny.csv").write_text("\n".join([*lines, *again, *averages]) + "\n")
     setting = Setting(tmp_path / "tiny.csv")
+    model = setting.seeds(estimator="again")[0]
+    assert [(name, effects is model["ga"]) for effects, name, _ in unseen.seen(setting)] == [("ga", True)], "po was not made again"
+    assert page.by_estimator(setting, "ga") == "4; 0.25" and page.by_estimator(setting, "po") == ""
     assert "| tiny: ga | 36 | 3 | 5 |" in unseen.scores([setting]), "the sum of -lr e_r of the run made again"
     assert list(fidelity.published(setting)) == ["ga"] and list(fidelity.utility(setting)) == ["ga", "po", "kl"]
 
