@@ -36,7 +36,8 @@ BASE=${BASE:-outputs/smollm2-base}
 case $SETTING in
 smollm2) SEEDS=${SEEDS:-42 43 44} MA=${MA-} BEYOND=${BEYOND-} forget=forget01 retain=retain99 updates=12 every=2 ;;
 smollm2-forget05)
-    SEEDS=${SEEDS:-42} MA=${MA-} RATES=${RATES-} BEYOND=${BEYOND-} ONLY=${ONLY:-ga wga npo-1 tnpo po}
+    SEEDS=${SEEDS:-42} MA=${MA-} RATES=${RATES-} BEYOND=${BEYOND-}
+    ONLY=${ONLY:-ga wga npo-1 tnpo po ga-scores wga-scores npo-1-scores tnpo-scores po-scores}
     forget=forget05 retain=retain95 updates=62 every=5 ;;
 esac
 RATES=${RATES-0.5 2}
