@@ -1,10 +1,13 @@
 """end to end: a run that an older program began goes on as it began.
 
-Programs before optimizer.decay let norms and biases decay too. A checkpoint of theirs is made here from one of this program:
-its manifest loses the key, and gets the hash that it then has."""
+Programs before optimizer.decay let norms and biases decay too; those before input_rules measured {name: npo} with the parameters of the
+npo that was trained. A checkpoint of theirs is made here from one of this program: its manifest loses the keys, and gets the hash
+that it then has."""
 import ctypes
 import json
 import shutil
+
+import h5py
 
 from harness import SHARED, Checks, precisions, run_input, safetensors
 
@@ -20,14 +23,14 @@ def settings(directory, steps, **optimizer):
             "checkpoint": {"every": FIRST}}
 
 
-def make_older(directory):
-    """Takes the key out of the input that the checkpoint keeps."""
+def make_older(directory, change=lambda line: "" if line.strip().startswith("decay:") else line):
+    """Changes lines of the input that the checkpoint keeps, and takes out what says how it is read."""
     path = directory / f"checkpoint-{FIRST}/manifest.json"
     manifest = json.loads(path.read_text())
-    manifest.pop("xxh3")
-    lines = manifest["input"].splitlines(keepends=True)
-    manifest["input"] = "".join(line for line in lines if not line.strip().startswith("decay:"))
-    assert len(lines) == manifest["input"].count("\n") + 1
+    manifest.pop("xxh3"), manifest.pop("input_rules")
+    before = manifest["input"]
+    manifest["input"] = "".join(map(change, before.splitlines(keepends=True)))
+    assert manifest["input"] != before
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
     xxh3 = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
     xxh3.restype, xxh3.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
@@ -69,7 +72,33 @@ def main():
     done = go("new", ALL, ["--restart"])
     checks.check(done.returncode == 0 and same(final(top / "new"), final(top / "matrices")), "a run of this program keeps its own",
                  done.stderr)
+    measured(checks, top, precision)
     checks.finish()
+
+
+def measured(checks, top, precision):
+    """What was measured under a bare mapping, and risks with keys that did nothing."""
+    def go(directory, steps, entry, risk, options=()):
+        given = {"objective": {"name": "npo", "beta": 0.05},
+                 "geffect": {"every": 2, "objectives": [entry, "ga"], "risks": {"unlearn": {"data": "forget", **risk}, "retain": {"data": "retain"}}}}
+        return run_input({**settings(directory, steps), **given}, 1, precision, top, options)
+
+    own = {"name": "npo", "beta": 0.05}
+    for name, steps in (("whole", ALL), ("begun", FIRST)):
+        done = go(name, steps, own, {})
+        checks.check(done.returncode == 0, f"{name}: exit status {done.returncode}", done.stderr)
+    make_older(top / "begun", lambda line: line if "beta:" not in line or line.startswith("  beta") else "")
+    make_older_risk = lambda line: line.replace("answer: answer", "answer: paraphrased_answer") if line.startswith("      answer:") else line
+    manifest = top / f"begun/checkpoint-{FIRST}/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "input_rules": 1}))
+    make_older(top / "begun", make_older_risk)
+    done = go("begun", ALL, {"name": "npo"}, {}, ["--restart"])
+    checks.check(done.returncode == 1 and "geffect.objectives is not what it was (the program that made it gave {name: npo}" in done.stderr,
+                 "what would measure something else is refused, and says what to write", done.stderr)
+    done = go("begun", ALL, own, {"answer": "answer", "question": "question"}, ["--restart"])
+    checks.check(done.returncode == 0 and "which an earlier program has made" in done.stdout, "with its parameters it goes on", done.stderr)
+    with h5py.File(top / "whole/geffect.h5") as a, h5py.File(top / "begun/geffect.h5") as b:
+        checks.check((a["geffect"][:] == b["geffect"][:]).all(), "and measures the same")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,15 @@ static void what_must_stay_is_named_with_both_values(void **state)
     check("", "geffect: {risks: {all: {data: forget}}}", "geffect.risks is not what it was");
 }
 
+static void keys_of_a_risk_that_repeat_those_of_the_data_say_nothing(void **state)
+{
+    const char *data = "model: {path: m}\nobjective: ga\ndata: {forget: F, retain: {path: R, question: q, answer: a}}\n";
+    compare(data, "geffect: {risks: {kept: {data: retain, answer: a, question: q}}}",
+            "geffect: {risks: {kept: {data: retain}}}", NULL, "");
+    compare(data, "geffect: {risks: {kept: {data: R2, answer: a}}}", "geffect: {risks: {kept: {data: R2}}}", NULL,
+            "geffect.risks is not what it was");
+}
+
 /* When it is measured decides nothing, unless a guard acts on it. */
 static void a_guard_holds_the_steps_that_are_measured(void **state)
 {
@@ -119,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_may_change_is_not_named),
         cmocka_unit_test(what_must_stay_is_named_with_both_values),
+        cmocka_unit_test(keys_of_a_risk_that_repeat_those_of_the_data_say_nothing),
         cmocka_unit_test(a_guard_holds_the_steps_that_are_measured),
         cmocka_unit_test(a_parameter_of_the_objective_is_named),
         cmocka_unit_test(parameters_that_mean_the_same_are_the_same),

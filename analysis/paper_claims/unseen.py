@@ -30,12 +30,18 @@ def seen(setting):
     return [(effects[name], name, of[name]) for effects, of in setting.beside("seen")[:1] for name in SEEN if {name} <= of.runs.keys() & effects.runs.keys()]
 
 
+def caught(setting):
+    """Of these, those whose peak does not lie between two of their steps: all this is measured less often than the effects."""
+    return [of for of in seen(setting) if abs(of[2].e_r).max() >= abs(of[0].e_r).max() / 2]
+
+
 def largest(run):
     return int(np.argmax(abs(run.e_r)))
 
 
 # --------------------------------------------------------------------------------------------------------------- the page
-MOMENTS = ("at the start", "end of the warm-up", "where |e_r| is largest")
+MOMENTS = ("at the start", "next to the end of the warm-up", "where |e_r| is largest")
+WEIGHTED = ("wga", "tnpo")  # objectives that weigh tokens
 
 
 def moments(run, warmup):
@@ -55,14 +61,23 @@ def bend(run, t):
     return run["second_r"][t] / run["first_r"][t] if t < len(run["first_r"]) and run["first_r"][t] else np.nan
 
 
+def at_peaks(runs):
+    """Of what weighs tokens itself: what there is left to choose among where its |e_r| is largest."""
+    at = [(run["token_same"][largest(run)], run["token_cheap"][largest(run)]) for run in (runs.get(name) for name in WEIGHTED) if run]
+    return "; ".join(f"{plain(same)}, {percent(cheap)}" for same, cheap in at)
+
+
 def choice(settings):
     """Of ga, as the training goes on: what weights of tokens or of rows could choose among."""
-    found = [(s.name, run, moments(run, effects.warmup)) for s in settings for effects, name, run in seen(s) if name == "ga"]
+    found = [(s.name, run, moments(run, effects.warmup), {name: run for _, name, run in caught(s)})
+             for s in settings for effects, name, run in seen(s) if name == "ga"]
     if not found:
         return "Not measured."
-    told = lambda say: ["; ".join(say(run, t) for t in at) for _, run, at in found]
+    told = lambda say: ["; ".join(say(run, t) for t in at) for _, run, at, _ in found]
     rows = [[words, *told(lambda run, t: show(run[quantity][t]))] for quantity, (words, show) in CHOICES.items()]
-    rows.append(["change of the retain risk by the next update: second order over first", *told(lambda run, t: percent(bend(run, t)))])
+    rows += [["change of the retain risk by the next update: second order over first", *told(lambda run, t: percent(bend(run, t)))],
+             ["WGA; TNPO, where |e_r| is largest: that correlation of tokens, and the least share of e_r with which half of e_u is to be had",
+              *[at_peaks(runs) for *_, runs in found]]]
     updates = told(lambda run, t: number(run.steps[t]))
     return markdown(["GA, first seed: " + "; ".join(MOMENTS), *[f"{name} (updates {u})" for (name, *_), u in zip(found, updates)]], rows)
 
@@ -77,9 +92,7 @@ def line(run, name, t):
 
 def beyond(settings):
     """Of tokens, pairs and curvature: what the trainings have at the measured step with the largest |e_r|."""
-    # where all this was measured less often than the effects, the peak may lie between two of its steps
-    rows = [line(run, f"{s.name}: {name}", largest(run)) for s in settings for effects, name, run in seen(s)
-            if abs(run.e_r).max() >= abs(effects.e_r).max() / 2]
+    rows = [line(run, f"{s.name}: {name}", largest(run)) for s in settings for _, name, run in caught(s)]
     head = ["", "step", "tokens: correlation of both effects", "cheapest half costs", "unlikely tokens' share", "largest tenth of tokens",
             "tenth of rows that pays most", "tenth of rows that costs most", "pairs: with alike questions",
             "one update: first / second order / measured"]

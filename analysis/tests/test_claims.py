@@ -216,10 +216,11 @@ def a_setting(tmp_path):
     at = {"step": "0 3 4", "e_r": "-1 -2 -8", "token_same": "nan 0.5 0.9", "pair_net": "0.1 0.8 1", "pair_payers": "0.7 0.3 0.2",
           "pair_causes": "0.6 0.3 0.1", "first_r": "0 2", "second_r": "0 0.5", "actual_r": "0 2.4", "token_cheap": "0 0.3 0.5",
           "token_unlikely_r": "0 0 1", "token_tenth_r": "0 0 1", "pair_alike": "0 0 0"}
-    for run, e_r in (("ga", "-1 -8 -1"), ("po", "1 20 1"), ("kl", "0 0 0")):
+    for run, e_r in (("ga", "-1 -8 -1"), ("po", "1 20 1"), ("kl", "0 0 0"), ("wga", "-1 -8 -1")):
         lines += [f"42,1,full,{run},{q},{v}" for q, v in (measured | {"e_r": e_r}).items()]
-    for run, utility in (("ga", "0.6 0"), ("po", "0.6 0.5")):
+    for run in ("ga", "po", "wga"):
         lines += [f"42,1,seen,{run},{q},{v}" for q, v in at.items()]
+    for run, utility in (("ga", "0.6 0"), ("po", "0.6 0.5")):
         lines += [f"42,1,scores,{run},{q},{'0.5 0.25' if q != 'utility' else utility}" for q in unseen.SCORED]
     path = tmp_path / "tiny.csv"
     path.write_text("\n".join(lines) + "\n")
@@ -229,9 +230,9 @@ def a_setting(tmp_path):
 def test_what_is_told_of_tokens_and_pairs_is_of_the_right_steps(tmp_path):
     lines = unseen.choice([a_setting(tmp_path)]).splitlines()
     assert "tiny (updates 0; 3; 4)" in lines[0] and "-; 0.5; 0.9" in lines[2] and "10 %; 80 %; 100 %" in lines[3]
-    assert lines[-1].endswith("| -; 25 %; - |")
+    assert lines[-2].endswith("| -; 25 %; - |") and lines[-1].endswith("| 0.9, 50 % |"), "of wga alone; tnpo was not seen"
     table = unseen.beyond([a_setting(tmp_path)]).splitlines()
-    assert len(table) == 3 and table[2].startswith("| tiny: ga | 4 | 0.9 | 50 % | 100 %"), "po's peak of 20 lies between the steps that were seen"
+    assert [x[:25] for x in table[2:]] == ["| tiny: ga | 4 | 0.9 | 50", "| tiny: wga | 4 | 0.9 | 5"], "po's peak of 20 lies between the steps that were seen"
 
 
 def test_scores_stand_beside_the_effects_of_their_seed(tmp_path):
@@ -255,7 +256,7 @@ def test_what_is_measured_beside_is_of_the_model_whose_runs_were_made_again(tmp_
     assert [(name, effects is model["ga"]) for effects, name, _ in unseen.seen(setting)] == [("ga", True)], "po was not made again"
     assert page.by_estimator(setting, "ga") == "4; 0.25" and page.by_estimator(setting, "po") == ""
     assert "| tiny: ga | 36 | 3 | 5 |" in unseen.scores([setting]), "the sum of -lr e_r of the run made again"
-    assert list(fidelity.published(setting)) == ["ga"] and list(fidelity.utility(setting)) == ["ga", "po", "kl"]
+    assert list(fidelity.published(setting)) == ["ga"] and list(fidelity.utility(setting)) == ["ga", "po", "kl", "wga"]
 
 
 def test_other_seeds_and_names_than_the_committed_ones(tmp_path):

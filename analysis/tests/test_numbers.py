@@ -115,6 +115,13 @@ def test_the_file_says_which_objective_was_trained(tmp_path, runs, said, label):
     labels = ["npo(beta=0.5)", "npo(beta=2)"]
     run._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained=said or "")
     assert run.trained == label and run.geffect.objective.values[0] == (label or labels[0])
+    (tmp_path / "elsewhere").mkdir()
+    alone = Run(tmp_path / "elsewhere")  # the file without its input.yaml
+    alone._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained=said or "", input='{"task": "unlearn"}')
+    assert alone.trained == (label or (None if said else labels[0]))
+    scored = Run(tmp_path / "elsewhere")
+    scored._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained="none", input="# measures\ntask: geffect  # once")
+    assert scored.trained == labels[0]
     (tmp_path / "input.yaml").write_text("task: unlearn\nobjective:\n  name: idk\n")
     alias = Run(tmp_path)
     alias._read = lambda _: data.assign_coords(objective=["ga", "po"]).assign_attrs(trained="")

@@ -140,12 +140,18 @@ class Run:
     @cached_property
     def trained(self):
         """The label of the trained objective among those that were measured, None where it was not; of a run that trains none, or
-        without input.yaml, that of the first."""
+        where neither the file nor input.yaml says it, that of the first."""
         labels, said = [str(o) for o in self._effects.objective.values], self._effects.attrs.get("trained", "")
-        name = self.setting("objective.name") if self.settings.get("task") == "unlearn" else ""
-        if said in labels or not name:
+        task = re.match(r"\w*", self.settings.get("task", "") or self._task_as_given())[0]
+        name = self.setting("objective.name") if task == "unlearn" else ""
+        if said in labels or task != "unlearn" or not (said or name):
             return said if said in labels else labels[0]
         return None if said else self._told(labels, "po" if name == "idk" else name)
+
+    def _task_as_given(self):
+        """The task in the input that the file keeps, as it was read."""
+        task = re.search(r"""^[\s{]*["']?task["']?\s*:\s*["']?(\w+)""", str(self._effects.attrs.get("input", "")), re.M)
+        return task[1] if task else "unlearn"
 
     def _told(self, labels, name):
         """The same of a file that does not say it."""

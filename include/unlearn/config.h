@@ -225,6 +225,9 @@ typedef bool setting_default(const struct config_objective *of, const struct con
  *  objectives are compared by value, in any order; with is_default also one that is written with one that is not.  Local. */
 enum status config_changed(const struct config *now, const struct config *then, setting_default *is_default,
                            struct text *out);
+/** Reads a configuration as programs did whose checkpoints name no input_rules: a measured objective without parameters of its
+ *  own had those of the trained one of its name; questions and answers of risks on data.forget or retain did nothing.  Local. */
+enum status config_as_before(struct config *c);
 /** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
 bool config_given(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */

@@ -82,6 +82,7 @@ struct config_private {
 };
 enum status config_read(struct config *c, const struct node *root);
 enum status config_finish(struct config *c); /* rules between keys, and defaults that depend on others */
+enum status settings_copy(const struct config_objective *from, struct config_objective *to); /* to has none */
 enum status override_apply(const char *where, const char *text, struct node *root);
 /** Adds key: value to an entry of a list of objectives, which may be a name alone.                            Local. */
 enum status entry_default(const char *where, struct node *entry, const char *key, const char *value);

@@ -5,6 +5,8 @@
 #include "unlearn/weights.h"
 
 enum { FORMAT = 2, FORMAT_OF_ONE_PART = 1 }; /* which had one hash of each file */
+enum { RULES = 2 };                          /* how the input is read: see config_as_before() */
+#define INPUT_RULES "input_rules"
 
 /** Hashes of the content of models and data, by the keys that name them.                                        Local. */
 enum status manifest_content(const struct subject *s, json_t **out);

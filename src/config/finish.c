@@ -197,10 +197,57 @@ static enum status check_precision(const struct config *c)
     return OK;
 }
 
+/* ------------------------------------------------------------------------------------ risks on the data's rows ------- */
+static bool of_data(const struct config_risk *r) { return !strcmp(r->data, "forget") || !strcmp(r->data, "retain"); }
+
+static enum status replace(char **text, const char *by)
+{
+    char *copy = text_copy(by);
+    if (!copy) return fail(ERR_MEMORY, "memory: cannot copy a key");
+    free(*text), *text = copy;
+    return OK;
+}
+
+/* Keys that repeat those by which data.forget or data.retain is read say what the defaults say. */
+static enum status finish_risks(struct config *c)
+{
+    enum status st = OK;
+    for (size_t k = 0; k < c->geffect.n_risk; k++) {
+        struct config_risk *r = &c->geffect.risk[k];
+        const struct config_data *d = !strcmp(r->data, "forget") ? &c->data.forget : &c->data.retain;
+        if (!of_data(r)) continue;
+        if (d->question && !strcmp(r->question, d->question)) TRY(replace(&r->question, "question"));
+        if (d->answer && !strcmp(r->answer, d->answer)) TRY(replace(&r->answer, "answer"));
+    }
+done:
+    return st;
+}
+
+enum status config_as_before(struct config *c)
+{
+    enum status st = OK;
+    for (size_t j = 0; j < c->geffect.n_objective; j++) {
+        struct config_objective *o = &c->geffect.objective[j];
+        if (o->n_setting || !c->objective.name || strcmp(o->name, c->objective.name)) continue;
+        free(o->setting), o->setting = NULL;
+        TRY(settings_copy(&c->objective, o));
+    }
+    for (size_t k = 0; k < c->geffect.n_risk; k++) {
+        struct config_risk *r = &c->geffect.risk[k];
+        if (!of_data(r)) continue;
+        TRY(replace(&r->question, "question"));
+        TRY(replace(&r->answer, "answer"));
+    }
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------- all ------- */
 enum status config_finish(struct config *c)
 {
     enum status st = OK;
     TRY(finish_models(c));
+    TRY(finish_risks(c));
     TRY(finish_output(c));
     TRY(finish_template(c));
     if (c->task == TASK_FINETUNE && !c->data.forget.path && !c->data.retain.path) {

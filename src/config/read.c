@@ -226,7 +226,7 @@ static enum status read_setting(const struct row *row, const struct node *node, 
     return st;
 }
 
-static enum status copy_settings(const struct config_objective *from, struct config_objective *to)
+enum status settings_copy(const struct config_objective *from, struct config_objective *to)
 {
     enum status st = OK;
     TRY_NEW(to->setting, from->n_setting);
@@ -254,7 +254,7 @@ static enum status read_settings(struct config *c, const struct row *row, const 
     size_t *n = member(record, row->count);
     if (node && node->kind == NODE_SCALAR && row->flags & INHERITS) {
         struct config_objective *o = record;
-        return strcmp(o->name, c->objective.name) == 0 ? copy_settings(&c->objective, o) : OK;
+        return strcmp(o->name, c->objective.name) == 0 ? settings_copy(&c->objective, o) : OK;
     }
     if (!node || node->kind != NODE_MAP) return OK;
     TRY_NEW(*to, node_count(node));

@@ -23,12 +23,18 @@ static enum status check_input(const char *path, const json_t *manifest, const s
 {
     const json_t *input = json_object_get(manifest, "input");
     struct config *then = NULL;
+    const bool older = !json_object_get(manifest, INPUT_RULES);
     struct text change = {0}, may = {0};
     enum status st;
     TRY(config_parse(path, json_string_value(input), json_string_length(input), 0, NULL, &then));
+    if (older) TRY(config_as_before(then));
     *decay = decays_all(now, then);
     TRY(config_changed(now, then, setting_is_default, &change));
     if (!change.n) goto done;
+    if (older && !strncmp(change.data, "geffect.objectives ", 19))
+        TRY(text_print(&change,
+                       " (the program that made it gave {name: %s} the parameters of objective: write them there)",
+                       then->objective.name));
     TRY(config_free_keys(&may));
     st = fail(ERR_INPUT,
               "%s: cannot go on from %s: %s; restore it, or start a new run in another output.directory (a restart may "
@@ -121,8 +127,10 @@ enum status restart_describe(const struct restart *r, const struct plan *p, stru
     const bool same = now && json_equal(now, json_object_get(r->manifest, "layout"));
     json_decref(now);
     return text_print(out, "restart    from %s, %s", r->path,
-                      same ? "as it was: to the last bit"
-                           : "which other processes, threads or kernels have made: to rounding");
+                      !json_object_get(r->manifest, INPUT_RULES)
+                          ? "which an earlier program has made: CHANGELOG.md says which numbers have changed"
+                      : same ? "as it was: to the last bit"
+                             : "which other processes, threads or kernels have made: to rounding");
 }
 
 /* ------------------------------------------------------------------------------------------------------ loading ----- */

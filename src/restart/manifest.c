@@ -153,7 +153,7 @@ const char *restart_products(const struct restart *r)
 
 static json_t *head(const struct training *t, const struct text *input, size_t step, size_t log_bytes)
 {
-    return json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:o, s:s%}", "format", FORMAT, "program",
+    return json_pack("{s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:o, s:s%}", "format", FORMAT, INPUT_RULES, RULES, "program",
                      UNLEARN_VERSION " (" UNLEARN_COMMIT ")", "step", (json_int_t)step, "precision", precision(),
                      "byte_order", byte_order(), "log_bytes", (json_int_t)log_bytes, "layout",
                      manifest_layout(t->subject->plan), "input", input->data, input->n);
