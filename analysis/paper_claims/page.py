@@ -134,7 +134,7 @@ def first_order(settings):
         ["... with the sum of -lr e_r", *rank("plain")],
         ["... with the largest |e_r|", *rank("peak")],
         *lost_utility(settings),
-        ["|e_r|/|e_u| at NPO's peak, beta 1: full sets; the paper's moving average, same seeds", *map(by_estimator, settings)]]
+        ["|e_r|/|e_u| at NPO's peak, beta 1: full sets; the paper's moving average, same trainings", *map(by_estimator, settings)]]
     return markdown(["of the retain risk", *[s.name for s in settings]], rows)
 
 
