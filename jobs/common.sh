@@ -8,11 +8,10 @@
 # From the environment, for all of them:
 #   RUN       the arguments, where the scheduler passes none: INPUT.yaml or TABLE.runs, then key.sub=value ..., without blanks in any
 #   TASK      the line of the table, where it is not the place in an array
-#   OUTPUT    the output directory, where the input file sets one that is not outputs/NAME
+#   OUTPUT    the output directory, where the program itself cannot be asked for it: it starts by LAUNCH alone
 #   LAUNCH    how to start the processes ("srun --mpi=pmix", "mpiexec -n 8")
 #   UNLEARN   the program (./unlearn)
 #   RESTARTS  how often to go on at most (20)
-
 # Whether all is there that a run was to write into this directory; a link: a model made elsewhere. A run that trains writes its
 # scores before its model.
 complete() { [ -e "$1/run.finished" ] || [ -L "$1/model" ] || { [ -e "$1/TOFU_SUMMARY.json" ] && [ ! -e "$1/train.h5" ]; }; }
@@ -22,7 +21,7 @@ job_note() { echo "outputs/.job-$(tr / - <<<"${1#outputs/}")"; }
 
 # Sets `arguments` and `output`: those of this job, of line `task` of a table, and where its results go.
 read_arguments() {
-    local line word
+    local line
     if [ $# -eq 0 ] && [ -n "${RUN:-}" ]; then
         read -ra arguments <<<"$RUN"
         set -- "${arguments[@]}"
@@ -45,11 +44,23 @@ read_arguments() {
         read -ra arguments <<<"$line"
         arguments+=("${@:2}")
     fi
-    word=$(basename "${arguments[0]}")
-    output=${OUTPUT:-outputs/${word%.*}}
+    find_output
+}
+
+# Sets `output` by what the program itself makes of `arguments`: what is there is gone on with or replaced, so nothing is guessed.
+# Where it cannot be asked, a key that is a plain path (no quotes, no null) leaves no doubt either.
+find_output() {
+    local status word program=${UNLEARN:-./unlearn} plain='^output\.directory=[A-Za-z0-9._+-]*/[A-Za-z0-9._/+-]*$'
+    output=$("$program" --directory "${arguments[@]}") && return
+    status=$? output=
     for word in "${arguments[@]}"; do
-        [[ $word != output.directory=* ]] || output=${word#*=}
+        if [[ $word =~ $plain ]]; then output=${word#*=}; elif [[ $word == output[.=]* ]]; then output=; fi
     done
+    output=${output:-${OUTPUT:-}}
+    [ -z "$output" ] || return 0
+    echo "$me: ${arguments[0]}: its output directory is not known: \`$program --directory\` ends with status $status;" \
+        "where the program does not start without LAUNCH, give the directory in OUTPUT" >&2
+    exit "$status"
 }
 
 # Asks the program for a checkpoint, once: a second signal would make it leave without one. $1: whether to go on afterwards.

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum action { RUN, ENCODE, HELP, VERSION };
+enum action { RUN, DIRECTORY, ENCODE, HELP, VERSION };
 struct command {
     enum action action;
     struct options options;
@@ -30,6 +30,7 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
 {
     const char *a = argv[*i];
     if (!strcmp(a, "--check")) return c->options.check = true, OK;
+    if (!strcmp(a, "--directory")) return c->action = DIRECTORY, OK;
     if (!strcmp(a, "--overwrite")) return c->options.overwrite = true, OK;
     if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
         if (*i + 1 < argc && argv[*i + 1][0] != '-') c->topic = argv[++*i];
@@ -46,10 +47,10 @@ static enum status option(struct command *c, char **argv, int argc, int *i)
     return fail(ERR_USAGE, "%s: there is no such option; see unlearn --help", a);
 }
 
-/* Arguments behind the input file are overrides. */
+/* Arguments behind the input file are overrides; their list is NULL where there was no memory. */
 static enum status parse(int argc, char **argv, char **overrides, struct command *c)
 {
-    enum status st = OK;
+    enum status st = overrides ? OK : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
     c->options.override = overrides;
     for (int i = 1; i < argc && st == OK; i++) {
         if (argv[i][0] == '-' && argv[i][1])
@@ -68,7 +69,7 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
         st = fail(ERR_USAGE, "--restart goes on with an earlier run, --overwrite replaces it: give one of them");
     if (st == OK && c->action == ENCODE && c->options.input)
         st = fail(ERR_USAGE, "%s: --encode reads one MODEL_DIR and one FILE.jsonl, and nothing else", c->options.input);
-    if (st == OK && c->action == RUN && !c->options.input)
+    if (st == OK && c->action <= DIRECTORY && !c->options.input)
         st = fail(ERR_USAGE, "no input file: unlearn [options] input.yaml [key.sub=value ...]; see unlearn --help");
     return st;
 }
@@ -76,7 +77,9 @@ static enum status parse(int argc, char **argv, char **overrides, struct command
 static enum status print(const struct command *c)
 {
     struct text t = {0};
-    enum status st = c->action == HELP ? task_help(c->topic, &t) : task_version(&t);
+    enum status st = c->action == HELP        ? task_help(c->topic, &t)
+                     : c->action == DIRECTORY ? task_directory(&c->options, &t)
+                                              : task_version(&t);
     if (st == OK && fputs(t.data, stdout) < 0) st = fail(ERR_IO, "standard output: cannot be written");
     text_free(&t);
     return st;
@@ -116,6 +119,11 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a limit of the size of files is then a failed write, with a message */
     phase_enter(PHASE_OTHER);
     c.options.started = clock_seconds();
+    if (argc > 1 && !strcmp(argv[1], "--directory")) { /* job scripts ask, where MPI may not start without its mpirun */
+        TRY(parse(argc, argv, overrides, &c));
+        TRY(print(&c));
+        goto done;
+    }
     TRY(math_start(argv));
     TRY(parallel_start(&argc, &argv));
     first = parallel_first();
@@ -124,8 +132,7 @@ int main(int argc, char **argv)
         first = alone == 0; /* one line, not one of each process */
         goto done;
     }
-    st = overrides ? parse(argc, argv, overrides, &c) : fail(ERR_MEMORY, "memory: cannot allocate the list of overrides");
-    TRY(grid_agree(world, st));
+    TRY(grid_agree(world, parse(argc, argv, overrides, &c)));
     st = grid_agree(world, act(&c, first));
 done:
     if (first && fflush(stdout) && st == OK) st = fail(ERR_IO, "standard output: cannot be written");

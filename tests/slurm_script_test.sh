@@ -65,6 +65,41 @@ check "and what is not begins again" [ $? = 0 ]
 check "to its end" [ -e elsewhere/run.finished ]
 check "a failure queues nothing" [ ! -e scontrol.log ]
 
+# Every spelling of the directory: a checkpoint there is gone on with, not thrown away.
+sed 's,^output: .*,output: {directory: "results/of it"},' inputs/a.b.yaml >inputs/named.yaml
+named() { # named DIRECTORY ARGUMENT...: stops after the third update, then goes on
+    where=$1
+    shift
+    mkdir -p "$where"
+    job SLURM_RESTART_COUNT=1 -- "$@" train.steps=3
+    rm -f "$where/run.finished"
+    job SLURM_RESTART_COUNT=1 -- "$@" train.steps=4
+    check "it goes on in $where" has '^restart  .*from ' "$where/run.log"
+}
+named "results/of it" inputs/named.yaml
+named results/mapping inputs/a.b.yaml 'output={"directory":"results/mapping"}'
+named results/quoted inputs/a.b.yaml 'output.directory="results/quoted"'
+named outputs/named inputs/named.yaml output.directory=null
+# As in a container that mpirun alone knows.
+printf '#!/bin/sh\ntest "$1" != --directory || exit 126\nexec "%s" "$@"\n' "$UNLEARN" >inside
+chmod +x inside
+cksum results/quoted/* >before 2>/dev/null
+job UNLEARN=./inside SLURM_RESTART_COUNT=1 -- inputs/a.b.yaml 'output.directory="results/quoted"'
+check "a directory that is not known is an error" [ $? = 126 ]
+check "which says what to do" has 'a.b.yaml: its output directory is not known: .* give the directory in OUTPUT$' log
+check "and nothing is replaced" [ "$(cksum results/quoted/* 2>/dev/null)" = "$(cat before)" ]
+further() { # further TEXT SETTING ARGUMENT...: it goes on from its checkpoint
+    text=$1 setting=$2
+    shift 2
+    rm results/quoted/run.finished
+    job UNLEARN=./inside "$setting" SLURM_RESTART_COUNT=1 -- inputs/a.b.yaml "$@"
+    check "$text" [ "$? $(grep -c '^restart ' results/quoted/run.log)" = "0 $starts" ]
+    starts=$((starts + 1))
+}
+starts=2
+further "it may be said" OUTPUT=results/quoted 'output.directory="results/quoted"' train.steps=5
+further "or stand in a plain key" OUTPUT=other output.directory=results/quoted train.steps=6
+
 touch_stop() { saved "$1" && touch "$1/STOP"; }
 job OUTPUT=third SLURM_RESTART_COUNT=20 -- inputs/a.b.yaml output.directory=third train.steps=1000000 &
 running=$!

@@ -15,6 +15,8 @@ struct options { /* the command line, without the program's name; strings borrow
 /** Reads the input and does its task, or with `check` everything short of it. On failure every process has the same status
  *  and message.                                                                              Collective over the job. */
 enum status task_run(const struct options *o);
+/** The output directory of the input and a line's end: reads nothing else, and needs no MPI.                     Local. */
+enum status task_directory(const struct options *o, struct text *out);
 /** Prints {"ids": [...], "decoded": "..."} for every {"text": ...} line of a file, with the tokenizer in `model`, a model's
  *  directory. With overrides, or where `model` is an input file, the rows as the task would read them: also "prompt",
  *  "label" and "end", the texts of their tokens.                                                                Local. */

@@ -98,6 +98,21 @@ done:
     return st;
 }
 
+enum status task_directory(const struct options *o, struct text *out)
+{
+    enum status st;
+    struct config *c = NULL;
+    char *text = NULL;
+    size_t n;
+    TRY(file_read(o->input, CONFIG_MOST, &text, &n));
+    TRY(config_parse(o->input, text, n, o->n_override, o->override, &c));
+    TRY(text_print(out, "%s\n", c->output_directory));
+done:
+    config_free(c);
+    free(text);
+    return st;
+}
+
 enum status run_directory(struct run *r, const struct options *o)
 {
     const struct grid *grid = r->subject->grid;

@@ -7,6 +7,7 @@ const char help_summary[] = "Removes knowledge from a language model and measure
 
 const struct entry help_options[] = {
     {"--check", "read all; print the resolved input, layout, memory, work, least time; stop"},
+    {"--directory", "print the output directory of the input; stop: reads nothing else, needs no mpirun"},
     {"--restart", "go on with the run in the output directory, from its newest sound checkpoint"},
     {"--overwrite", "replace the results of an earlier run in the output directory"},
     {"--max-hours H", "save a checkpoint and stop in time to end H hours after the start"},
