@@ -11,6 +11,7 @@ SHARED    = ../shared
 PREFIX    = /usr/local
 PYTHON    = python3
 VENV      = .venv
+unexport CDPATH # with which cd prints and goes elsewhere
 
 WARN      = -Wall -Wextra -Wno-unused-parameter -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi
 ifeq ($(SANITIZE),1)

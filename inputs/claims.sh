@@ -144,6 +144,8 @@ wtnpo-1-kl wtnpo  objective.regularizer=kl geffect.every=0 objective.alpha=0.5 o
 rmu-c2-kl  rmu    objective.regularizer=kl geffect.every=0 objective.layer=$second objective.c=2"
 look_at="ga wga npo-1 tnpo po rmu-second kl" # of those measured, once more for BEYOND=seen
 
+line() { printf '%s\n' "$*"; } # its words; echo would take a backslash in a key for its own
+
 # one NAME INPUT OVERRIDES: a run
 if [ "$2" = --one ]; then
     # shellcheck disable=SC2086
@@ -164,17 +166,17 @@ fi
 runs() { # runs SEED FACTOR LIST SUFFIX OVERRIDES: a line NAME INPUT OVERRIDES for everything in LIST
     group=seed$1
     test "$2" = 1 || group=$group-x$2
-    # shellcheck disable=SC2086,SC2116
-    from=$(echo model.path=$LEARNT/model seed=$1 optimizer.lr="$(awk "BEGIN { print $2 * $lr }")" checkpoint.export=false \
+    # shellcheck disable=SC2086
+    from=$(line model.path=$LEARNT/model seed=$1 optimizer.lr="$(awk "BEGIN { print $2 * $lr }")" checkpoint.export=false \
         geffect.fidelity=true geffect.gram=false $common $evaluate $5 $MORE)
-    echo "$3" | while read -r name input overrides; do
-        test -z "$name" || echo "$group/$name$4 inputs/objectives/$input.yaml $from $overrides"
+    line "$3" | while read -r name input overrides; do
+        test -z "$name" || line "$group/$name$4 inputs/objectives/$input.yaml $from $overrides"
     done
 }
 of() { # of LIST NAME ...: its lines of these names
     list=$1
     shift
-    for one in "$@"; do echo "$list" | awk -v name="$one" '$1 == name'; done
+    for one in "$@"; do line "$list" | awk -v name="$one" '$1 == name'; done
 }
 wanted() { case " $BEYOND " in *" $1 "*) ;; *) return 1 ;; esac }
 all() { # what tells most comes first
@@ -202,14 +204,14 @@ best() { # the best of each objective's grid, with the other seeds: trained only
 }
 missing() { # of the lines that come in, those whose runs are wanted and not complete
     while read -r name rest; do
-        case " ${ONLY:-${name#*/}} " in *" ${name#*/} "*) test -e "$OUT/$name/complete" || echo "$name $rest" ;; esac
+        case " ${ONLY:-${name#*/}} " in *" ${name#*/} "*) test -e "$OUT/$name/complete" || line "$name $rest" ;; esac
     done
 }
 
 ladder() { # the lowest rate that fulfils the rule; what is run is ga's training alone
     for rate in 1e-5 2e-5 5e-5 1e-4 2e-4 5e-4 1e-3; do
-        # shellcheck disable=SC2086,SC2116
-        run=$(echo rate/ga-$rate inputs/objectives/ga.yaml model.path=$LEARNT/model seed=$first_seed optimizer.lr=$rate \
+        # shellcheck disable=SC2086
+        run=$(line rate/ga-$rate inputs/objectives/ga.yaml model.path=$LEARNT/model seed=$first_seed optimizer.lr=$rate \
             checkpoint.export=false $common $evaluate geffect.every=0 $MORE)
         test -e "$OUT/rate/ga-$rate/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "$run" >&2
         test -e "$OUT/rate/ga-$rate/complete" || return 1
@@ -224,7 +226,7 @@ do_all() { # of the lines that come in, those that are missing
 }
 once() { # once NAME INPUT OVERRIDES: what the runs need, in this directory of its own
     # shellcheck disable=SC2086
-    test -e "$OUT/$1/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "$(echo $*)"
+    test -e "$OUT/$1/complete" || NP=${NP:-2} sh inputs/claims.sh "$SETTING" --one "$(line $*)"
     test -e "$OUT/$1/complete"
 }
 summarise() { "$PYTHON" analysis/paper-claims summarise "$OUT" "$OUT/$SETTING.csv"; }
@@ -243,8 +245,8 @@ all | do_all
 left=$(all | missing | wc -l) failed=0
 if wanted grid && test "$left" = 0 && summarise; then
     if of_grid=$(best); then
-        echo "$of_grid" | do_all
-        left=$(echo "$of_grid" | missing | wc -l)
+        line "$of_grid" | do_all
+        left=$(line "$of_grid" | missing | wc -l)
     elif test -z "$ONLY"; then # which may leave out a part of the grid
         failed=1
     fi

@@ -12,14 +12,15 @@
 # they start, long after other chains were submitted: the number is a checksum of the lines, so that no chain changes another's table,
 # and the same chain, started again, finds its own.
 set -u
-jobs=$(cd "$(dirname "$0")" && pwd)
+unset CDPATH # with which cd prints
+jobs=$(cd "$(dirname "$0")" && pwd) || exit 2
 fail() {
     echo "chain.sh: $*" >&2
     exit 2
 }
 [ $# -ge 4 ] || fail "usage: bash jobs/chain.sh slurm|pbs|lsf|local MODEL SPLIT NAME|@GROUP... [key.sub=value ...]"
 # shellcheck source=jobs/common.sh
-. "$jobs/common.sh"
+. "$jobs/common.sh" || exit 2 # `complete` would be bash's own
 scheduler=$1 model=$2 split=$3
 shift 3
 [ -e inputs/paper/experiment.sh ] || fail "inputs/paper/experiment.sh: not here: start it in the directory that has inputs/"
@@ -81,7 +82,7 @@ submit() { # submit NAME LINE AFTER: a run of the table, or the report
 runs=(finetune retrain retrain/evaluation "${names[@]}" "${names[@]/%//evaluation}")
 lines=$(experiment "$model" "$split" "${runs[@]}" "${keys[@]}") || exit
 table=$out/chain-$(sum "$lines").runs
-echo "$lines" >"$table.new" && mv "$table.new" "$table" || exit # a job that starts now finds it whole
+printf '%s\n' "$lines" >"$table.new" && mv "$table.new" "$table" || exit # a job that starts now finds it whole
 declare -A id
 waits_for() {
     local before=() one list=

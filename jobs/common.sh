@@ -12,6 +12,9 @@
 #   LAUNCH    how to start the processes ("srun --mpi=pmix", "mpiexec -n 8")
 #   UNLEARN   the program (./unlearn)
 #   RESTARTS  how often to go on at most (20)
+
+unset CDPATH # with which cd prints and goes elsewhere
+
 # Whether all is there that a run was to write into this directory; a link: a model made elsewhere. A run that trains writes its
 # scores before its model.
 complete() { [ -e "$1/run.finished" ] || [ -L "$1/model" ] || { [ -e "$1/TOFU_SUMMARY.json" ] && [ ! -e "$1/train.h5" ]; }; }

@@ -208,6 +208,17 @@ check "a chain in Slurm waits for the jobs of another" [ "$(sed 's/ --kill.*--jo
 --parsable --dependency=afterok:1:3 unlearn-npo-evaluation
 --parsable --dependency=afterok:2 unlearn-report" ]
 
+rm sbatch.log outputs/.job-demo-*
+cp -r "$here/jobs" alone
+quoted='data.template.question_end="\nQ\c"'
+CDPATH=.:/ bash alone/chain.sh slurm demo forget05 wga "$quoted" >>log 2>&1
+check "a backslash in a key ends no line, with CDPATH set" [ "$? $(grep -c . sbatch.log)" = "0 6" ]
+table=$(ls -t outputs/demo/forget05/chain-*.runs | head -n 1)
+check "and every line has it" [ "$(wc -l <"$table") $(grep -cF " $quoted" "$table")" = "5 5" ]
+rm alone/common.sh
+bash alone/chain.sh slurm demo forget05 wga >said 2>&1
+check "without common.sh nothing is complete ($?)" [ "$(grep -c complete said)" = 0 ]
+
 short="train.steps=2 evaluate.rows=2 evaluate.max_length=40"
 PYTHON=$here/${VENV:-.venv}/bin/python
 case ${VENV:-} in /*) PYTHON=$VENV/bin/python ;; esac

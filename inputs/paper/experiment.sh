@@ -116,5 +116,6 @@ for name in $names; do
         esac
     fi
     # shellcheck disable=SC2086
-    echo "$here/$model.yaml" $keys $elsewhere "output.directory=$where" $more
+    set -- "$here/$model.yaml" $keys $elsewhere "output.directory=$where" $more
+    printf '%s\n' "$*" # echo would take a backslash in a key for its own
 done
