@@ -4,6 +4,9 @@
 #include "unlearn/output.h"
 #include <hdf5.h>
 #include <sys/types.h>
+#if !H5_VERSION_GE(1, 10, 7) || (H5_VERSION_GE(1, 11, 0) && !H5_VERSION_GE(1, 12, 1)) /* no H5Pset_file_locking() */
+#error HDF5 1.10.7 or newer is needed, but not 1.12.0: see INSTALL
+#endif
 
 struct column { /* one field of the file */
     char *name; /* owned */

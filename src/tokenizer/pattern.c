@@ -262,7 +262,7 @@ static enum status compile(const char *where, const char *text, size_t n, pcre2_
 {
     enum status st;
     struct text t = {0};
-    unsigned char message[256];
+    unsigned char message[256], version[64] = ""; /* older ones know fewer properties: INSTALL */
     int error;
     size_t at;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
@@ -278,7 +278,9 @@ static enum status compile(const char *where, const char *text, size_t n, pcre2_
                           &at, context);
     if (!*code) {
         pcre2_get_error_message(error, message, sizeof message);
-        st = fail(ERR_INPUT, "%s: the pattern \"%s\" is not a regular expression: %s", where, text, (char *)message);
+        pcre2_config(PCRE2_CONFIG_VERSION, version);
+        st = fail(ERR_INPUT, "%s: the pattern \"%s\" is not a regular expression of PCRE2 %s: %s", where, text,
+                  (char *)version, (char *)message);
         goto done;
     }
     pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE); /* where there is no JIT the interpreter does the same */
