@@ -148,7 +148,17 @@ def smaller_steps(settings):
     return (f"**How large the updates are seems to decide.** On {s.name} - five times the rows and updates, a tenth of the rate; {len(f)} objectives, "
             f"one seed - first order explains {100 * update:.0f} % of what single updates change in the retain risk and {100 * between:.0f} % of what lies "
             f"between the measurements, with each objective; plain effects correlate with that by {plain}; and {percent(f['npo-1']['late'])} of "
-            "the rise with NPO comes after its effect has ended.")
+            f"the rise with NPO comes after its effect has ended.{ends_of_utility(s)}")
+
+
+def ends_of_utility(setting):
+    """TOFU's model utility of a setting's one seed, before and after its trainings; nothing where it was not measured."""
+    for _, scored in setting.beside("scores")[:1]:
+        found = {name: run["utility"] for name, run in scored.runs.items() if name in fidelity.PAPER}
+        if found:
+            before = number(next(iter(found.values()))[0])
+            return f" TOFU's model utility, {before} before, ends at {', '.join(f'{number(u[-1])} ({name})' for name, u in found.items())}."
+    return ""
 
 
 def lost_utility(settings):

@@ -173,10 +173,12 @@ def test_what_has_few_runs_stands_in_the_appendix(tmp_path):
     text = page.pages([Setting(ROOT / "analysis/paper_claims/demo.csv"), Setting(few)])
     assert "|  | claim | demo |\n" in text["CLAIMS.md"] and f"On {few.stem}, of which 1 seed decides nothing" in text["CLAIMS.md"]
     assert f"## {few.stem}\n" in text["CLAIMS_DETAILS.md"] and "How large the updates" not in text["CLAIMS.md"]
-    few.write_text("".join(x for x in open(ROOT / "analysis/paper_claims/demo.csv") if x.startswith(("seed", "42,1,full,ga,", "42,1,full,npo-1,"))))
+    few.write_text("".join(x for x in open(ROOT / "analysis/paper_claims/demo.csv") if x.startswith(("seed", "42,1,full,ga,", "42,1,full,npo-1,", "42,1,scores,npo-1,"))))
     [told] = [x for x in page.pages([Setting(ROOT / "analysis/paper_claims/demo.csv"), Setting(few)])["CLAIMS.md"].split("\n") if "How large the updates" in x]
     fits = fidelity.fits(Setting(few))
     assert f"by {fits['ga']['plain'][0]:.3g} (ga), {fits['npo-1']['plain'][0]:.3g} (npo-1)" in told and "2 objectives, one seed" in told
+    before, after = Setting(few).seeds(estimator="scores")[0]["npo-1"]["utility"][[0, -1]]
+    assert told.endswith(f" TOFU's model utility, {before:.3g} before, ends at {after:.3g} (npo-1).")
 
 
 def test_another_fine_tuned_model_stands_beside_the_seeds(tmp_path):
