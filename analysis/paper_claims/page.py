@@ -197,7 +197,7 @@ def values(settings):
     """The numbers of page.txt."""
     side = compared(settings)
     return {"answer": counted(settings), "table": table(side), "ran": ran(settings), "first_order": first_order(side), "smaller_steps": smaller_steps(settings),
-            "trade_offs": trade_offs(side)[0], "choice": unseen.choice(side)}
+            "trade_offs": trade_offs(side)[0], "choice": unseen.choice(side), "left": unseen.left(side)}
 
 
 # ---------------------------------------------------------------------------------------------------------- the appendix

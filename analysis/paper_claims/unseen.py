@@ -67,6 +67,17 @@ def at_peaks(runs):
     return "; ".join(f"{plain(same)}, {percent(cheap)}" for same, cheap in at)
 
 
+def left(settings):
+    """The same of all settings in words."""
+    told = []
+    for s in settings:
+        runs = {name: run for _, name, run in caught(s)}
+        if all(name in runs for name in WEIGHTED):
+            told.append(f"{' and '.join(percent(runs[name]['token_cheap'][largest(runs[name])]) for name in WEIGHTED)} on {s.name}")
+    return ("where their effects are largest, half of the forgetting that GA would have there costs, by the cheapest tokens, at least "
+            f"{', '.join(told)} of all that it costs (50 %: no choice)") if told else "not measured"
+
+
 def choice(settings):
     """Of ga, as the training goes on: what weights of tokens or of rows could choose among."""
     found = [(s.name, run, moments(run, effects.warmup), {name: run for _, name, run in caught(s)})

@@ -233,6 +233,8 @@ def test_what_is_told_of_tokens_and_pairs_is_of_the_right_steps(tmp_path):
     lines = unseen.choice([a_setting(tmp_path)]).splitlines()
     assert "tiny (updates 0; 3; 4)" in lines[0] and "-; 0.5; 0.9" in lines[2] and "10 %; 80 %; 100 %" in lines[3]
     assert lines[-2].endswith("| -; 25 %; - |") and lines[-1].endswith("| 0.9, 50 % |"), "of wga alone; tnpo was not seen"
+    assert unseen.left([a_setting(tmp_path)]) == "not measured", "tnpo was not seen"
+    assert "27 % and 10 % on smollm2" in unseen.left([Setting(ROOT / "analysis/paper_claims/smollm2.csv")])
     table = unseen.beyond([a_setting(tmp_path)]).splitlines()
     assert [x[:25] for x in table[2:]] == ["| tiny: ga | 4 | 0.9 | 50", "| tiny: wga | 4 | 0.9 | 5"], "po's peak of 20 lies between the steps that were seen"
 
