@@ -103,14 +103,6 @@ EOF
     done
     log "the end of a run: of its whole time, and of the parts that compute" 1 \
         "^total [0-9.]+ s; .* Gflop nominal: [0-9.]+ Gflop/s, [0-9.]+ of the multiply-adds .*; the parts that compute, "
-    if [ "$(getconf _NPROCESSORS_ONLN)" -ge 2 ]; then # taken before the program starts: a thread that is bound to a place sees that alone
-        for places in OMP_PLACES=cores OMP_PROC_BIND=true GOMP_CPU_AFFINITY=0-1; do
-            for kernels in "" OPENBLAS_CORETYPE=$old; do
-                with "OMP_NUM_THREADS=2 $places $kernels" timeout 100 "$program" --check "$work/input file.yaml" >"$work/log" 2>&1
-                log "$places $kernels: threads are those of OMP_NUM_THREADS" 1 "^layout .*, 2 threads each"
-            done
-        done
-    fi
     "$program" --check "$work/input file.yaml" >"$work/log"
     log "--check: what the machine can do" 1 "^speed      [0-9.e+]+ Gflop/s of products and [0-9.e+]+ GB/s of memory a process"
     log "--check: the time by that" 1 "^time       an update [0-9.e-]+ s, a measurement "

@@ -7,8 +7,6 @@
 #include <cblas.h>
 #include <errno.h>
 #include <math.h>
-#include <omp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,23 +99,6 @@ static bool may_restart(void)
     return !(preload && strstr(preload, "vgpreload")) && getauxval(AT_BASE);
 }
 
-/* Where OMP_PLACES and the like say so, this thread is bound to one place already; the program that follows must find all. */
-static void unbind(void)
-{
-    cpu_set_t all;
-    CPU_ZERO(&all);
-    for (int p = 0; p < omp_get_num_places(); p++) {
-        const int n = omp_get_place_num_procs(p);
-        int *id = memory_new((size_t)n, sizeof *id);
-        if (!id) return;
-        omp_get_place_proc_ids(p, id);
-        for (int i = 0; i < n; i++)
-            if (id[i] >= 0 && id[i] < CPU_SETSIZE) CPU_SET(id[i], &all);
-        free(id);
-    }
-    if (CPU_COUNT(&all)) sched_setaffinity(0, sizeof all, &all);
-}
-
 /* Returns only on failure. Runs the program's own path, not /proc/self/exe, so that `ps` shows its name. */
 static void restart(char **argv, const char *kernel, const char *mark)
 {
@@ -125,7 +106,6 @@ static void restart(char **argv, const char *kernel, const char *mark)
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0 || setenv(MARK, mark, 1) || (kernel ? setenv(SETTING, kernel, 1) : unsetenv(SETTING))) return;
     path[n] = 0;
-    unbind();
     execv(path, argv);
     unsetenv(MARK);
     unsetenv(SETTING);

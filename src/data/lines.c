@@ -89,9 +89,6 @@ static bool ends_with(const char *s, const char *end)
 static const char *other_form(const char *path, const char *line, size_t n)
 {
     const size_t first = blank(line, n);
-    if (memchr(line, 0, n) || (n > 1 && (!memcmp(line, "\xff\xfe", 2) || !memcmp(line, "\xfe\xff", 2))))
-        return "zero bytes are no text; of a UTF-16 file `iconv -f UTF-16 -t UTF-8 FILE` makes the UTF-8 that rows are "
-               "in";
     while (n > first && blank(line + n - 1, 1)) n--;
     if (first == n) return NULL;
     if (ends_with(path, ".csv") || ends_with(path, ".tsv"))

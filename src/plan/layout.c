@@ -1,9 +1,17 @@
 /* How many processes share each layer (tensor), how many share the sequences (data), and threads of a process. */
+#define _GNU_SOURCE
 #include "unlearn/plan.h"
 #include <assert.h>
-#include <omp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+/* Cores that this process may use. */
+static int cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
 
 /* auto: OMP_NUM_THREADS if it is between 1 and the cores of this process; else the node's cores divided among its
  * processes, at most the cores that this process is bound to. */
@@ -12,8 +20,7 @@ static int threads(const struct config *c, int node_processes)
     const char *asked = getenv("OMP_NUM_THREADS");
     char *end = NULL;
     long n = asked ? strtol(asked, &end, 10) : 0;
-    const int mine = omp_get_num_procs(); /* sched_getaffinity() knows one of OMP_PLACES, to which this thread is bound */
-    int share;
+    int mine = cores(), share;
     if (c->parallel.threads != CONFIG_AUTO) return (int)c->parallel.threads;
     if (asked && end != asked && !*end && n >= 1 && n <= mine) return (int)n;
     share = (int)sysconf(_SC_NPROCESSORS_ONLN) / node_processes;
