@@ -103,6 +103,11 @@ EOF
     done
     log "the end of a run: of its whole time, and of the parts that compute" 1 \
         "^total [0-9.]+ s; .* Gflop nominal: [0-9.]+ Gflop/s, [0-9.]+ of the multiply-adds .*; the parts that compute, "
+    if [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then # a start anew has the cores of the first, not the place of its thread
+        with "OMP_NUM_THREADS=2 OMP_PROC_BIND=true" "$program" --check "$work/input file.yaml" >"$work/log" 2>&1
+        log "--check, threads bound: the program started anew has all cores" 1 "^layout .*, 2 threads each"
+        check "--check, threads bound: starts" [ "$(starts)" = 2 ]
+    fi
     "$program" --check "$work/input file.yaml" >"$work/log"
     log "--check: what the machine can do" 1 "^speed      [0-9.e+]+ Gflop/s of products and [0-9.e+]+ GB/s of memory a process"
     log "--check: the time by that" 1 "^time       an update [0-9.e-]+ s, a measurement "

@@ -1,6 +1,8 @@
 """end to end: --check: memory against runs, other machines than this one, layouts and which of them to take, digests."""
 import json
+import os
 import re
+from unittest import mock
 
 import bench_plan
 from harness import VARIANT, Checks, precisions, run
@@ -66,6 +68,20 @@ def this_machine():
     checks.check(sent, "what they send", text)
 
 
+def threads():
+    """Those that are asked for, and no more than the cores of the process, whether or not OpenMP binds threads to places."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        checks.skip("threads: one core")
+        return
+    both, one = ",".join(map(str, cores)), str(cores[0])
+    for binding, found in (({}, 2), ({"OMP_PROC_BIND": "true"}, 2), ({"OMP_PLACES": "threads"}, 2), ({"GOMP_CPU_AFFINITY": both}, 2),
+                           ({"OMP_PLACES": f"{{{one}}}"}, 1)):
+        with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "2"} | binding):
+            text = planned()
+        checks.check(f"data 1 x tensor 1, {found} thread{'s' * (found > 1)} each" in text, f"two threads of {len(cores)} cores, {binding}", text)
+
+
 def digest(task, regularizer):
     """What --check says of an input that measures two objectives, or trains one, with these regularisers beside it."""
     text = bench_plan.settings(1, 1) | {"task": task, "objective": {"name": "npo", "regularizer": regularizer}}
@@ -93,6 +109,7 @@ def main():
     another_machine()
     too_little_memory()
     this_machine()
+    threads()
     digests()
     if VARIANT or "float" not in precisions():
         checks.skip("memory: sanitizers have their own")

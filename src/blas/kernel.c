@@ -7,6 +7,8 @@
 #include <cblas.h>
 #include <errno.h>
 #include <math.h>
+#include <omp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,14 +101,32 @@ static bool may_restart(void)
     return !(preload && strstr(preload, "vgpreload")) && getauxval(AT_BASE);
 }
 
+/* Adds all places of OpenMP to those of the calling thread, which it may have bound to one (OMP_PROC_BIND, OMP_PLACES): a
+ * program started from there would have no other. */
+static void leave_place(cpu_set_t all)
+{
+    int id[CPU_SETSIZE];
+    for (int i = 0; i < omp_get_num_places(); i++) {
+        const int n = omp_get_place_num_procs(i);
+        if (n > CPU_SETSIZE) return;
+        omp_get_place_proc_ids(i, id);
+        for (int k = 0; k < n; k++) CPU_SET((size_t)id[k], &all);
+    }
+    sched_setaffinity(0, sizeof all, &all);
+}
+
 /* Returns only on failure. Runs the program's own path, not /proc/self/exe, so that `ps` shows its name. */
 static void restart(char **argv, const char *kernel, const char *mark)
 {
     char path[4096];
+    cpu_set_t place;
+    const bool bound = !sched_getaffinity(0, sizeof place, &place);
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0 || setenv(MARK, mark, 1) || (kernel ? setenv(SETTING, kernel, 1) : unsetenv(SETTING))) return;
     path[n] = 0;
+    if (bound) leave_place(place);
     execv(path, argv);
+    if (bound) sched_setaffinity(0, sizeof place, &place);
     unsetenv(MARK);
     unsetenv(SETTING);
 }

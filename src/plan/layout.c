@@ -1,16 +1,18 @@
 /* How many processes share each layer (tensor), how many share the sequences (data), and threads of a process. */
-#define _GNU_SOURCE
 #include "unlearn/plan.h"
 #include <assert.h>
-#include <sched.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Cores that this process may use. */
+/* Cores that this process may use: of OpenMP, since where it binds threads to places (OMP_PROC_BIND, OMP_PLACES), the system
+ * tells of the calling thread's alone. */
 static int cores(void)
 {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+    const int n = omp_get_num_procs();
+    int placed = 0;
+    for (int i = 0; i < omp_get_num_places(); i++) placed += omp_get_place_num_procs(i);
+    return placed > 0 && placed < n ? placed : n;
 }
 
 /* auto: OMP_NUM_THREADS if it is between 1 and the cores of this process; else the node's cores divided among its
