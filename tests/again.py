@@ -119,6 +119,17 @@ def killed(checks, ranks, precision):
     checks.check(again.returncode == 0, f"{what}: the directory is free again", again.stderr)
 
 
+def long_name(checks, precision):
+    """`history` has the name of the input whole, however long that is."""
+    directory = checks.directory.joinpath(*["é" * 120] * 3)
+    directory.mkdir(parents=True)
+    done = run_input(settings(train={"steps": 1, "batch_size": 4, "accumulation": 1}), 1, precision, directory)
+    if checks.check(done.returncode == 0, f"a long name: exit status {done.returncode}", done.stderr):
+        with h5py.File(directory / "out/geffect.h5") as f:
+            history = f.attrs["history"]
+        checks.check(history.endswith(f" unlearn {directory}/input.yaml"), "a long name: it is in the history", repr(history))
+
+
 def main():
     checks = Checks("again")
     if not precisions():
@@ -127,6 +138,7 @@ def main():
         for ranks in (1, 2):
             same_again(checks, ranks, precision)
             killed(checks, ranks, precision)
+        long_name(checks, precision)
     checks.finish()
 
 

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 enum { N_ATTRIBUTE = 12 };
-struct about { /* text of the files' attributes */
-    char history[512], layout[128], host[256], libraries[512];
+struct about {           /* text of the files' attributes */
+    struct text history; /* holds a path, of any length */
+    char layout[128], host[256], libraries[512];
     struct attribute attribute[N_ATTRIBUTE];
 };
 
@@ -20,24 +21,25 @@ static const char *trained(const struct inputs *in)
     return j < in->n_measured ? in->label[j] : "none";
 }
 
-static void describe(const struct run *r, struct about *a)
+static enum status describe(const struct run *r, struct about *a)
 {
     const struct config *c = r->in->config;
     const bool onednn = math_products_now() != BY_BLAS, narrow = math_products_now() == BY_BFLOAT16;
     char when[64], host[200] = "unknown";
     time_t now = time(NULL);
     struct tm utc;
+    enum status st = OK;
     gmtime_r(&now, &utc);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
     gethostname(host, sizeof host - 1);
-    snprintf(a->history, sizeof a->history, "%s unlearn %s", when, c->file);
+    TRY(text_print(&a->history, "%s unlearn %s", when, c->file));
     snprintf(a->layout, sizeof a->layout, "data %d x tensor %d, %d threads a process, %zu tokens a pass", r->plan->data,
              r->plan->tensor, r->plan->threads, r->plan->tokens);
     snprintf(a->host, sizeof a->host, "%s", host);
     snprintf(a->libraries, sizeof a->libraries, "%s; %s%s%s", parallel_library(), math_library(),
              onednn ? "; products " : "", onednn ? math_onednn() : "");
     const struct attribute list[N_ATTRIBUTE] = {
-        {"history", a->history},
+        {"history", a->history.data},
         {"version", UNLEARN_VERSION},
         {"git_commit", UNLEARN_COMMIT},
         {"input", c->text},
@@ -52,6 +54,8 @@ static void describe(const struct run *r, struct about *a)
         {"estimator", c->geffect.estimator == ESTIMATOR_MOVING_AVERAGE ? "moving_average" : "full"},
         {"trained", trained(r->in)}};
     memcpy(a->attribute, list, sizeof list);
+done:
+    return st;
 }
 
 /* --------------------------------------------------------------------------------------------------------- files ----- */
@@ -151,7 +155,7 @@ static enum status open_all(struct run *r)
     struct opening o = {.n_attribute = N_ATTRIBUTE, .continues = r->restart != NULL};
     struct result_rows rows = {0};
     enum status st = OK;
-    describe(r, &about);
+    TRY(describe(r, &about));
     o.attribute = about.attribute;
     o.step = r->restart ? (int64_t)r->restart->step : 0;
     if (r->restart) {
@@ -168,6 +172,7 @@ static enum status open_all(struct run *r)
     o.rows = rows.train;
     if (r->training) TRY(training_open(r->training, dir, &o));
 done:
+    text_free(&about.history);
     return st;
 }
 
