@@ -400,7 +400,7 @@ def row_cases():
             sound = (json.dumps(dict.fromkeys(keys, "x")) + "\n").encode() * before
             number = before + 1
             yield "D6", f"{file}: {what}, line {number}", base, writing(file, sound + text + b"\n" + sound[:40 if not sound else len(sound)]), \
-                f"{file}(:{number}|: is (one JSON|a Git LFS))"
+                f"{file}(:{number}|: is (one JSON|a Git LFS|not UTF-8))"
         for what, text in {"empty": b"", "only newlines": b"\n\r\n\n", "one array": b'[{"question": "a", "answer": "b", "prompt": "c"}]',
                            "UTF-16 with a mark": '{"question": "a", "answer": "b", "prompt": "c"}\n'.encode("utf-16"),
                            "blanks": b" \t \n"}.items():
@@ -433,7 +433,7 @@ def encode_cases():
     sound = b'{"text": "a"}\n'
     for i, (what, text) in enumerate(row_damages(("text",))):
         yield "D6", f"--encode: {what}", settings(), encoding(writing("text.jsonl", sound * (i % 3) + text + b"\n" + sound)), \
-            f"text.jsonl(:{i % 3 + 1}|: is (one JSON|a Git LFS))"
+            f"text.jsonl(:{i % 3 + 1}|: is (one JSON|a Git LFS|not UTF-8))"
     yield "D6", "--encode: zeros alone", settings(), encoding(writing("text.jsonl", bytes(10) + b"\n" + sound)), "text.jsonl:1"
     yield "D6", "--encode: a missing file", settings(), encoding(lambda c: None), "text.jsonl"
     yield "D6", "--encode: a device", settings(), encoding(lambda c: (c / "text.jsonl").symlink_to("/dev/zero")), "text.jsonl"

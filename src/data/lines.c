@@ -48,11 +48,16 @@ static enum status check_magic(const char *path, const char *text, size_t n)
                  "is compressed by xz: unxz it"},
                 {"\x28\xb5\x2f\xfd", "is compressed by zstd: unzstd it"},
                 {"PK\x03\x04", "is a zip archive: unzip it"},
+                {"\xff\xfe", "is not UTF-8 but UTF-16: iconv -f utf16 -t utf8 FILE writes it so"},
+                {"\xfe\xff", "is not UTF-8 but UTF-16: iconv -f utf16 -t utf8 FILE writes it so"},
                 {"PAR1", "is Parquet, not JSON Lines: in Python pandas.read_parquet(FILE).to_json(OTHER, "
                          "orient=\"records\", lines=True)"}};
     for (size_t i = 0; i < sizeof kind / sizeof *kind; i++)
         if (n >= strlen(kind[i].magic) && !memcmp(text, kind[i].magic, strlen(kind[i].magic)))
             return fail(ERR_INPUT, "%s: %s", path, kind[i].what);
+    if (n >= 2 && !text[0] != !text[1]) /* the first character is ASCII, and no mark tells the order of its bytes */
+        return fail(ERR_INPUT, "%s: is not UTF-8 but UTF-16: iconv -f utf16%s -t utf8 FILE writes it so", path,
+                    text[0] ? "le" : "be");
     return OK;
 }
 
@@ -94,6 +99,9 @@ static const char *other_form(const char *path, const char *line, size_t n)
     if (ends_with(path, ".csv") || ends_with(path, ".tsv"))
         return "rows are JSON Lines, not CSV: in Python pandas.read_csv(FILE).to_json(OTHER, orient=\"records\", "
                "lines=True)";
+    if (utf8_valid(line, n) < n)
+        return "the file is not valid UTF-8: if it is Latin-1, iconv -f latin1 -t utf8 FILE writes it so";
+    if (memchr(line, 0, n)) return "the line has NUL bytes: the file is damaged, or it is not UTF-8";
     if (line[first] == '{' && n > first + 1 && line[first + 1] == '\'') return "keys and texts stand in double quotes";
     if (strchr("{[,:", line[n - 1])) return "a row stands on one line: jq -c . FILE writes it so";
     if (line[first] != '{') return "each line must be an object, {\"question\": ..., \"answer\": ...}";
