@@ -46,7 +46,7 @@ static const struct field geffect_table[] = {
      FIELD_DOUBLE,
      "nat",
      "loss of the batch that the next update uses; NaN after the last one",
-     "L(S_t; theta_t) + sum over regularisers of weight times value"},
+     "weight L(S_t; theta_t) + sum over regularisers of weight times value"},
     {"geffect_%s",
      {"step", "risk", "layer", "retain_instance"},
      FIELD_DOUBLE,
