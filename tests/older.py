@@ -8,7 +8,6 @@ import json
 import shutil
 
 import h5py
-
 from harness import SHARED, Checks, precisions, run_input, safetensors
 
 CASE = SHARED / "golden/models/stablelm"
@@ -87,11 +86,8 @@ def measured(checks, top, precision):
     for name, steps in (("whole", ALL), ("begun", FIRST)):
         done = go(name, steps, own, {})
         checks.check(done.returncode == 0, f"{name}: exit status {done.returncode}", done.stderr)
-    make_older(top / "begun", lambda line: line if "beta:" not in line or line.startswith("  beta") else "")
-    make_older_risk = lambda line: line.replace("answer: answer", "answer: paraphrased_answer") if line.startswith("      answer:") else line
-    manifest = top / f"begun/checkpoint-{FIRST}/manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "input_rules": 1}))
-    make_older(top / "begun", make_older_risk)
+    entry = "      beta: "  # of the measured one; that of the trained one is further out
+    make_older(top / "begun", lambda line: "" if line.startswith(entry) else line.replace("      answer: answer", "      answer: paraphrased_answer"))
     done = go("begun", ALL, {"name": "npo"}, {}, ["--restart"])
     checks.check(done.returncode == 1 and "geffect.objectives is not what it was (the program that made it gave {name: npo}" in done.stderr,
                  "what would measure something else is refused, and says what to write", done.stderr)

@@ -118,10 +118,10 @@ def test_the_file_says_which_objective_was_trained(tmp_path, runs, said, label):
     (tmp_path / "elsewhere").mkdir()
     alone = Run(tmp_path / "elsewhere")  # the file without its input.yaml
     alone._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained=said or "", input='{"task": "unlearn"}')
-    assert alone.trained == (label or (None if said else labels[0]))
+    assert alone.trained == (label or (None if said else labels[0])) and alone.recipe().split(" + ")[0] == (alone.trained or "")
     scored = Run(tmp_path / "elsewhere")
     scored._read = lambda _: data.assign_coords(objective=labels).assign_attrs(trained="none", input="# measures\ntask: geffect  # once")
-    assert scored.trained == labels[0]
+    assert scored.trained == labels[0] and scored.recipe() == "" and "fidelity" not in page.absent(Measured(scored))
     (tmp_path / "input.yaml").write_text("task: unlearn\nobjective:\n  name: idk\n")
     alias = Run(tmp_path)
     alias._read = lambda _: data.assign_coords(objective=["ga", "po"]).assign_attrs(trained="")

@@ -78,7 +78,7 @@ def in_short(m):
 
 def absent(m):
     """What this run could have measured and did not: the key that asks for it."""
-    updates = m.run.settings.get("task") != "geffect"
+    updates = m.run.task != "geffect"
     lacks = [(m.run.tokens is None, "geffect.tokens=true", "effects of single words"),
              ("pair_effect" not in m.data, "geffect.pairs=true", "which rows pay for which"),
              (updates and not m.changes, "geffect.fidelity=true", "predicted against measured changes"),
@@ -216,7 +216,7 @@ def body(runs):
 
 def html(runs, refresh=0):
     named = [r for r in runs if r.answers() is None] or runs  # what answers is known by its answers
-    what = "training" if all(r.settings.get("task") == "finetune" for r in named) else "unlearning"
+    what = "training" if all(r.task == "finetune" for r in named) else "unlearning"
     title = f"What {what} did: " + ", ".join(dict.fromkeys(r.name for r in named))
     again = f'<meta http-equiv="refresh" content="{refresh:.0f}">' if refresh else ""
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())

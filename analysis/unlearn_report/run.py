@@ -142,15 +142,18 @@ class Run:
         """The label of the trained objective among those that were measured, None where it was not; of a run that trains none, or
         where neither the file nor input.yaml says it, that of the first."""
         labels, said = [str(o) for o in self._effects.objective.values], self._effects.attrs.get("trained", "")
-        task = re.match(r"\w*", self.settings.get("task", "") or self._task_as_given())[0]
-        name = self.setting("objective.name") if task == "unlearn" else ""
-        if said in labels or task != "unlearn" or not (said or name):
+        name = self.setting("objective.name") if self.task == "unlearn" else ""
+        if said in labels or self.task != "unlearn" or not (said or name):
             return said if said in labels else labels[0]
         return None if said else self._told(labels, "po" if name == "idk" else name)
 
-    def _task_as_given(self):
-        """The task in the input that the file keeps, as it was read."""
-        task = re.search(r"""^[\s{]*["']?task["']?\s*:\s*["']?(\w+)""", str(self._effects.attrs.get("input", "")), re.M)
+    @cached_property
+    def task(self):
+        """Of input.yaml; without it, of the input that geffect.h5 keeps, as it was read."""
+        if "task" in self.settings:
+            return self.settings["task"]
+        given = "" if self._effects is None else str(self._effects.attrs.get("input", ""))
+        task = re.search(r"""^[\s{]*["']?task["']?\s*:\s*["']?(\w+)""", given, re.M)
         return task[1] if task else "unlearn"
 
     def _told(self, labels, name):
@@ -167,16 +170,15 @@ class Run:
 
     def recipe(self):
         """What was trained, as "npo (beta 0.5) + kl (weight 5) + gd", or fine-tuning; "" of a task that trains nothing; without input.yaml
-        the names in geffect.h5."""
-        task = self.settings.get("task", "unlearn")
-        if task != "unlearn":  # its input.yaml has an objective too, which it does not read
-            return "fine-tuning" if task == "finetune" else ""
+        the names in geffect.h5, "" where that was not measured."""
+        if self.task != "unlearn":  # its input.yaml has an objective too, which it does not read
+            return "fine-tuning" if self.task == "finetune" else ""
         if self.setting("objective.name"):
             return " + ".join([self._loss("objective"), *(self._loss(k.removesuffix(".name")) for k in self.settings
                                                           if re.fullmatch(r"objective\.regularizer\.\d+\.name", k))])
-        if self.geffect is None or "objective" not in self.geffect:
+        if self.geffect is None or "objective" not in self.geffect or self.trained is None:
             return ""
-        return " + ".join([str(self.geffect.objective.values[0]), *(v.removeprefix("geffect_") for v in self.geffect if v.startswith("geffect_"))])
+        return " + ".join([self.trained, *(v.removeprefix("geffect_") for v in self.geffect if v.startswith("geffect_"))])
 
     def _loss(self, key):
         """The objective or regulariser under this key, with its own parameters, and its weight where that is not 1."""

@@ -215,6 +215,8 @@ struct config {
  *  checked. A bare name among geffect.objectives has taken the settings of `objective` where it is that one.      Local. */
 enum status config_parse(const char *file, const char *text, size_t n, int n_override, char *const *override,
                          struct config **out);
+/** The same of the file itself; also ERR_IO.                                                                    Local. */
+enum status config_open(const char *file, int n_override, char *const *override, struct config **out);
 void config_free(struct config *c);
 /** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
 enum status config_write(const struct config *c, struct text *out);

@@ -69,6 +69,18 @@ done:
     return st;
 }
 
+enum status config_open(const char *file, int n_override, char *const *override, struct config **out)
+{
+    enum status st;
+    char *text = NULL;
+    size_t n;
+    TRY(file_read(file, CONFIG_MOST, &text, &n));
+    st = config_parse(file, text, n, n_override, override, out);
+done:
+    free(text);
+    return st;
+}
+
 static void settings_free(struct config_setting *setting, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -92,18 +92,12 @@ static enum status read_settings(const char *model, int n_override, char *const 
     struct stat s;
     json_t *least = NULL;
     char *text = NULL;
-    size_t n;
-    if (!stat(model, &s) && S_ISREG(s.st_mode)) {
-        TRY(file_read(model, CONFIG_MOST, &text, &n));
-    } else {
-        least =
-            json_pack("{s:s, s:{s:s}, s:{s:s}}", "task", "generate", "model", "path", model, "generate", "prompt", "");
-        if (!least || !(text = json_text(least, 0)))
-            TRY(fail(ERR_INPUT, "%s: the name of the directory is not UTF-8", model));
-        n = strlen(text);
-    }
-    st = config_parse(model, text, n, n_override, override, out);
-done:
+    if (!stat(model, &s) && S_ISREG(s.st_mode)) return config_open(model, n_override, override, out);
+    least = json_pack("{s:s, s:{s:s}, s:{s:s}}", "task", "generate", "model", "path", model, "generate", "prompt", "");
+    if (!least || !(text = json_text(least, 0)))
+        st = fail(ERR_INPUT, "%s: the name of the directory is not UTF-8", model);
+    else
+        st = config_parse(model, text, strlen(text), n_override, override, out);
     json_decref(least);
     free(text);
     return st;

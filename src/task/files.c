@@ -104,16 +104,10 @@ done:
 
 enum status task_directory(const struct options *o, struct text *out)
 {
-    enum status st;
     struct config *c = NULL;
-    char *text = NULL;
-    size_t n;
-    TRY(file_read(o->input, CONFIG_MOST, &text, &n));
-    TRY(config_parse(o->input, text, n, o->n_override, o->override, &c));
-    TRY(text_print(out, "%s\n", c->output_directory));
-done:
+    enum status st = config_open(o->input, o->n_override, o->override, &c);
+    if (st == OK) st = text_print(out, "%s\n", c->output_directory);
     config_free(c);
-    free(text);
     return st;
 }
 
