@@ -147,7 +147,7 @@ class Run:
             return said if said in labels else labels[0]
         return None if said else self._told(labels, "po" if name == "idk" else name)
 
-    @cached_property
+    @property
     def task(self):
         """Of input.yaml; without it, of the input that geffect.h5 keeps, as it was read."""
         if "task" in self.settings:
