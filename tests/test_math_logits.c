@@ -39,18 +39,35 @@ static void an_embedding_of_slices_adds_up_to_the_whole(void **state)
     free(table), free(low), free(high), free(dx), free(dtable), free(before), free(want);
 }
 
-static void scattering_rows_is_adjoint_to_gathering_them(void **state)
+/* Of picked rows, written one behind the other for each j, spread in place over J * rows; and gathered from x. */
+static void spread_and_gather(size_t rows, size_t picked, const size_t *row, size_t d, size_t J)
 {
-    enum { ROWS = 8, PICKED = 3, D = 5, J = 3 };
-    const size_t row[PICKED] = {0, 3, 7};
-    real *x = random_reals(1, ROWS * D), *dy = random_reals(2, J * PICKED * D), *y = noise(PICKED * D);
-    real *dx = noise(J * ROWS * D);
-    rows_gather(PICKED, row, D, x, y);
-    rows_scatter(J, PICKED, row, D, ROWS, dy, dx);
-    for (size_t k = 0; k < PICKED; k++) assert_memory_equal(y + k * D, x + row[k] * D, D * sizeof *y);
+    real *x = random_reals(1, rows * d), *dy = random_reals(2, J * picked * d), *y = noise(picked * d);
+    real *dx = noise(J * rows * d);
+    math_copy(J * picked * d, dy, dx);
+    rows_gather(picked, row, d, x, y);
+    rows_spread(J, picked, row, d, rows, dx);
+    for (size_t k = 0; k < picked; k++) assert_memory_equal(y + k * d, x + row[k] * d, d * sizeof *y);
     for (size_t j = 0; j < J; j++)
-        assert_near(inner(ROWS * D, x, dx + j * ROWS * D), inner(PICKED * D, y, dy + j * PICKED * D), 1e-12);
+        for (size_t r = 0, k = 0; r < rows; r++) {
+            const bool here = k < picked && row[k] == r;
+            for (size_t c = 0; c < d; c++)
+                assert_true(dx[(j * rows + r) * d + c] == (here ? dy[(j * picked + k) * d + c] : 0));
+            k += here;
+        }
     free(x), free(dy), free(y), free(dx);
+}
+
+static void rows_spread_where_they_were_gathered_from(void **state)
+{
+    enum { MANY = 900 };
+    size_t all[MANY], odd[MANY / 2];
+    for (size_t i = 0; i < MANY; i++) all[i] = i, odd[i / 2] = i;
+    spread_and_gather(8, 3, (const size_t[]){0, 3, 7}, 5, 3);
+    spread_and_gather(8, 2, (const size_t[]){6, 7}, 300, 2);
+    spread_and_gather(8, 0, NULL, 5, 2);
+    spread_and_gather(8, 8, all, 5, 2);
+    spread_and_gather(MANY, MANY / 2, odd, 130, 2); /* worth a team */
 }
 
 /* ---- cross-entropy: a vocabulary in two slices, as two processes would hold it */
@@ -451,7 +468,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_embedding_of_slices_adds_up_to_the_whole),
-        cmocka_unit_test(scattering_rows_is_adjoint_to_gathering_them),
+        cmocka_unit_test(rows_spread_where_they_were_gathered_from),
         cmocka_unit_test(cross_entropy_of_two_slices_agrees_with_differences),
         cmocka_unit_test(rows_without_label_have_no_gradient),
         cmocka_unit_test(an_empty_slice_has_no_share),

@@ -152,6 +152,8 @@ struct pairs {
 };
 /** Where a block has the use of p in layer `use`. */
 struct pair_use *pair_use(const struct pairs *w, size_t use, const struct param *p);
+const size_t *pair_first(const struct pairs *w, size_t use,
+                         const struct param *p); /* where its rows of each sequence begin */
 /** Whether the gradients of single rows, of which a matrix [out][in] has as many as these, are formed; else the products of
  *  their tokens are. *flops (may be NULL): of the cheaper way. */
 bool pairs_formed(size_t in, size_t out, size_t J, const size_t rows[2], const size_t sequences[2], double *flops);

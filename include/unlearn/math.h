@@ -176,9 +176,9 @@ void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, 
 /* dtable[id[r] - first] += dx[r], rows in order */
 void embedding_backward(size_t n, size_t d, const int32_t *id, size_t first, size_t rows, const real *dx,
                         struct matrix dtable);
-/* y[k] = x[row[k]] and its backward dx[j*n_x + row[k]] = dy[j*n_row + k], other rows 0 */
+/* y[k] = x[row[k]] and its backward in place: x[j*n_x + row[k]] = x[j*n_row + k], other rows 0; `row` ascends */
 void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real *y);
-void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx);
+void rows_spread(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, real *x);
 void rows_add(size_t n_row, const size_t *row, size_t d, const real *y, real *x); /* x[row[k]] += y[k]; rows differ */
 
 /* A slice of the vocabulary: logits [n][v], columns first ... first+v-1 of the whole. The three partial results of all

@@ -46,6 +46,9 @@ struct sink {
     void (*embed)(void *context, size_t use, const struct param *p, const struct cut *c, const int32_t *id,
                   const real *dy); /* rows looked up by token or position id; dy [J][n][d] */
 };
+/* Whether a use of a matrix comes with the rows of the outputs, not with all: above the blocks, and of the last block from
+ * attention's heads on, whose other rows nobody reads. */
+bool model_sees_outputs(const struct layout *l, size_t use, const struct param *p);
 /* The sink that adds the gradient to a state; J = 1. */
 struct gradient_sink {
     struct state *gradient; /* borrowed */

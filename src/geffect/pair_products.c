@@ -29,12 +29,6 @@ static size_t group_of(const struct products *s, size_t use, const struct param 
     return s->group[use == p->layer ? (size_t)(p - layout_of(s)->param) : layout_of(s)->n_param];
 }
 
-/* Where the block has its rows of the kind that this layer works on. */
-static const size_t *kept_first(const struct products *s, size_t use)
-{
-    return s->w->first[use > layout_of(s)->shape->blocks];
-}
-
 static double *place(const struct products *s, size_t j, size_t group, size_t i, size_t q)
 {
     return &s->out[((j * s->G + group) * s->n + s->instance[i]) * s->m + s->w->place[q]];
@@ -100,7 +94,8 @@ bool pairs_formed(size_t in, size_t out, size_t J, const size_t rows[2], const s
 static void by_tokens(const struct products *s, size_t use, const struct param *p, size_t n_param, const struct cut *c,
                       const real *x, const real *dy)
 {
-    const size_t *first = kept_first(s, use), m = first[s->w->n_seq], in = p->col_count, out = param_rows(p, n_param);
+    const size_t *first = pair_first(s->w, use, p), m = first[s->w->n_seq], in = p->col_count,
+                 out = param_rows(p, n_param);
     for (size_t k = 0; k < tiles(c->n) * tiles(m); k++) {
         const struct tile t = tile_at(k, c->n, m);
         tile_products(s, &t, in, x, pair_use(s->w, use, p)->x);
@@ -132,7 +127,7 @@ static void by_gradients(const struct products *s, size_t use, const struct para
     for (size_t i = 0, at = 0; i < n_param; at += p[i++].row_count)
         for (size_t o = 0; o < p[i].row_count; o += step) {
             const size_t rows = smaller(step, p[i].row_count - o);
-            form(w->n_seq, kept_first(s, use), rows, in, pair_use(w, use, p)->x, pair_use(w, use, &p[i])->dy + o,
+            form(w->n_seq, pair_first(w, use, p), rows, in, pair_use(w, use, p)->x, pair_use(w, use, &p[i])->dy + o,
                  p[i].row_count, w->formed[1]);
             for (size_t j = 0; j < c->J; j++) {
                 form(c->n_seq, c->first, rows, in, x, dy + j * c->n * out + at + o, out, w->formed[0]);
@@ -168,7 +163,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
                    const real *dy)
 {
     const struct products *s = context;
-    const size_t rows[2] = {c->n, kept_first(s, use)[s->w->n_seq]}, sequences[2] = {c->n_seq, s->w->n_seq};
+    const size_t rows[2] = {c->n, pair_first(s->w, use, p)[s->w->n_seq]}, sequences[2] = {c->n_seq, s->w->n_seq};
     enum phase before;
     if (!p->col_count || !param_rows(p, n_param)) return; /* of an MLP with fewer columns than there are tensor ranks */
     assert(counts(p));

@@ -107,17 +107,22 @@ struct pair_use *pair_use(const struct pairs *w, size_t use, const struct param 
     return &w->use[use == p->layer ? (size_t)(p - l->param) : l->n_param];
 }
 
-/* Rows kept so far, of the kind that this layer works on. */
-static size_t kept_rows(const struct pairs *w, size_t use)
+const size_t *pair_first(const struct pairs *w, size_t use, const struct param *p)
 {
-    return w->first[use > w->engine.layout->shape->blocks][w->n_seq];
+    return w->first[model_sees_outputs(w->engine.layout, use, p)];
+}
+
+/* Rows kept so far, of the kind that this use works on. */
+static size_t kept_rows(const struct pairs *w, size_t use, const struct param *p)
+{
+    return pair_first(w, use, p)[w->n_seq];
 }
 
 static void linear(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy)
 {
     struct pairs *w = context;
-    const size_t n = kept_rows(w, use) + c->row, in = p->col_count, out = param_rows(p, n_param);
+    const size_t n = kept_rows(w, use, p) + c->row, in = p->col_count, out = param_rows(p, n_param);
     enum phase before = phase_enter(PHASE_PRODUCTS);
     assert(c->J == 1 && n + c->n <= (use > w->engine.layout->shape->blocks ? w->most.outputs : w->most.tokens));
     math_copy(c->n * in, x, pair_use(w, use, p)->x + n * in);
@@ -181,7 +186,7 @@ static void embed(void *context, size_t use, const struct param *p, const struct
                   const real *dy)
 {
     struct pairs *w = context;
-    const size_t n = kept_rows(w, use), d = p->col_count;
+    const size_t n = kept_rows(w, use, p), d = p->col_count;
     enum phase before = phase_enter(PHASE_PRODUCTS);
     math_copy(c->n * d, dy, pair_use(w, use, p)->dy + n * d);
     memcpy(w->id[p->role == ROLE_POSITION] + n, id, c->n * sizeof *id);

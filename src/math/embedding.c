@@ -64,12 +64,24 @@ void rows_gather(size_t n_row, const size_t *row, size_t d, const real *x, real 
     for (size_t k = 0; k < n_row; k++) memcpy(y + k * d, x + row[k] * d, d * sizeof *y);
 }
 
-void rows_scatter(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, const real *dy, real *dx)
+/* n columns from the last row to the first: none is overwritten before it has moved. */
+static void columns_spread(size_t n, size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, real *x)
 {
-    math_fill(J * n_x * d, 0, dx);
-#pragma omp parallel for collapse(2) schedule(static) if (J * n_row * d > WORTH_A_TEAM)
-    for (size_t j = 0; j < J; j++)
-        for (size_t k = 0; k < n_row; k++) memcpy(dx + (j * n_x + row[k]) * d, dy + (j * n_row + k) * d, d * sizeof *dx);
+    for (size_t j = J; j-- > 0;)
+        for (size_t r = n_x, k = n_row; r-- > 0;) {
+            real *to = x + (j * n_x + r) * d;
+            if (k > 0 && row[k - 1] == r)
+                memmove(to, x + (j * n_row + --k) * d, n * sizeof *to);
+            else
+                memset(to, 0, n * sizeof *to);
+        }
+}
+
+void rows_spread(size_t J, size_t n_row, const size_t *row, size_t d, size_t n_x, real *x)
+{
+    enum { COLUMNS = 128 };
+#pragma omp parallel for schedule(static) if (J * n_x * d > WORTH_A_TEAM)
+    for (size_t c = 0; c < d; c += COLUMNS) columns_spread(smaller(COLUMNS, d - c), J, n_row, row, d, n_x, x + c);
 }
 
 void rows_clear(size_t J, size_t n, size_t d, const int32_t *id, int32_t which, real *dx)

@@ -156,6 +156,24 @@ static void take_input(const struct pass *p, const real *x, const real *tx)
     if (p->direction) math_copy(p->cut.n * m->d, tx, m->ta);
 }
 
+/* Whether the rows are still those of the outputs: above the last block, and in it down to attention's heads. */
+static bool narrow(const struct pass *p) { return p->cut.first != p->b->first; }
+
+/* [J][outputs][width] to [J][rows][width], in place */
+static void spread(const struct pass *p, size_t width, real *dx)
+{
+    rows_spread(p->cut.J, p->b->n_out, p->b->out_row, width, p->b->n_row, dx);
+}
+
+/* From here on the rows are all of the batch's. */
+static void widen(struct pass *p)
+{
+    const struct batch *b = p->b;
+    if (!narrow(p)) return;
+    spread(p, p->m->d, p->m->dx);
+    p->cut = (struct cut){.J = p->cut.J, .n = b->n_row, .n_seq = b->n_seq, .first = b->first};
+}
+
 /* From dy at the MLP's output to dn at its input, still a partial sum of this tensor rank; m->a holds the input. */
 static void mlp_step(const struct pass *p, const struct block_kept *k, const struct block_tangent *t, const real *dy,
                      real *dn)
@@ -178,18 +196,25 @@ static void mlp_step(const struct pass *p, const struct block_kept *k, const str
     linear_step(p, m->up, m->d, up, m->dup, dn);
 }
 
-/* The same for attention. */
-static void attention_step(const struct pass *p, const struct block_kept *k, const struct block_tangent *t,
-                           const real *dy, real *dn)
+/* From dy at attention's output to m->datt at its heads, of all rows */
+static void output_step(const struct pass *p, const real *dy)
+{
+    struct model *m = p->m;
+    const struct seen seen = decoder_seen(m, p->b, p->layer);
+    give_linear(p, ROLE_O, 1, seen.att, seen.tatt, dy);
+    give_bias(p, ROLE_O_BIAS, 1, dy);
+    linear_step(p, m->d, m->att, ROLE_O, dy, m->datt);
+    if (narrow(p)) spread(p, m->att, m->datt);
+}
+
+/* From there to dn at attention's input, as mlp_step() */
+static void heads_step(const struct pass *p, const struct block_kept *k, const struct block_tangent *t, real *dn)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     const struct attention at = model_attention(m, p->b, p->layer);
     size_t n = p->cut.n, J = p->cut.J, parts = layout_find(l, p->layer, ROLE_K) ? 3 : 1; /* 1: a fused tensor */
-    give_linear(p, ROLE_O, 1, k->att, p->direction ? t->att : NULL, dy);
-    give_bias(p, ROLE_O_BIAS, 1, dy);
-    linear_step(p, m->d, m->att, ROLE_O, dy, m->datt);
     attention_backward(&at, J, n, k->qkv, k->att, k->lse, m->datt, m->dqkv, m->scratch);
     if (p->direction) {
         const struct attention_tangents x = {k->qkv, t->qkv, k->att, t->att};
@@ -202,68 +227,77 @@ static void attention_step(const struct pass *p, const struct block_kept *k, con
     linear_step(p, m->qkv, m->d, ROLE_Q, m->dqkv, dn);
 }
 
+/* Values of dx and dn. */
+static size_t values(const struct pass *p) { return p->cut.J * p->cut.n * p->m->d; }
+
 /* From dx behind a norm after attention or MLP, whose input was `out`, to the derivative by that; dx itself without one. */
 static const real *through_after(const struct pass *p, enum role norm, const real *out, const real *tout, const real *r)
 {
     struct model *m = p->m;
     if (!m->layout->shape->both_norms) return m->dx;
-    math_fill(p->cut.J * p->cut.n * m->d, 0, m->dn2);
+    math_fill(values(p), 0, m->dn2);
     norm_step(p, norm, N_ROLE, out, tout, NULL, r, m->dx, m->dn2);
     return m->dn2;
 }
 
-static void block_sequential(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
+static void block_sequential(struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
-    const size_t size = p->cut.J * p->cut.n * m->d;
     const real *dy = through_after(p, ROLE_NORM2_AFTER, k->out2, t->out2, k->after2);
     norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, t->mid, k->mean2, k->r2);
     mlp_step(p, k, t, dy, m->dn);
-    sum_tensor(m, m->dn, size);
+    sum_tensor(m, m->dn, values(p));
     norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, t->mid, k->mean2, k->r2, m->dn, m->dx);
-    dy = through_after(p, ROLE_NORM1_AFTER, k->out1, t->out1, k->after1);
+    output_step(p, through_after(p, ROLE_NORM1_AFTER, k->out1, t->out1, k->after1));
+    widen(p);
     norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1);
-    attention_step(p, k, t, dy, m->dn);
-    sum_tensor(m, m->dn, size);
+    heads_step(p, k, t, m->dn);
+    sum_tensor(m, m->dn, values(p));
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
 /* Attention and MLP side by side: both read dx before either changes it. */
-static void block_parallel(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
+static void block_parallel(struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
-    size_t size = p->cut.J * p->cut.n * m->d;
-    bool one = m->layout->shape->one_norm;
-    norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1);
-    attention_step(p, k, t, m->dx, m->dn);
-    if (!one) norm_again(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, t->x, k->mean2, k->r2);
+    const struct seen seen = decoder_seen(m, p->b, p->layer);
+    const bool one = m->layout->shape->one_norm,
+               again = !one || narrow(p); /* attention's input is another than the MLP's */
+    output_step(p, m->dx);
+    norm_again(p, one ? ROLE_NORM1 : ROLE_NORM2, one ? ROLE_NORM1_BIAS : ROLE_NORM2_BIAS, seen.x, seen.tx, k->mean2,
+               k->r2);
     mlp_step(p, k, t, m->dx, m->dn2);
-    if (one) math_add(size, m->dn2, m->dn);
-    sum_tensor(m, m->dn, size);
     if (!one) {
-        sum_tensor(m, m->dn2, size);
-        norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, t->x, k->mean2, k->r2, m->dn2, m->dx);
-    }
+        sum_tensor(m, m->dn2, values(p));
+        norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, seen.x, seen.tx, k->mean2, k->r2, m->dn2, m->dx);
+    } else if (narrow(p))
+        spread(p, m->d, m->dn2);
+    widen(p);
+    if (again) norm_again(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1);
+    heads_step(p, k, t, m->dn);
+    if (one) math_add(values(p), m->dn2, m->dn);
+    sum_tensor(m, m->dn, values(p));
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, t->x, k->mean1, k->r1, m->dn, m->dx);
 }
 
 /* Norms after attention and MLP: dx goes unchanged along the residual, and through the norm into the branch. */
-static void block_post_norm(const struct pass *p, struct block_kept *k, const struct block_tangent *t)
+static void block_post_norm(struct pass *p, struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
-    size_t size = p->cut.J * p->cut.n * m->d;
-    math_fill(size, 0, m->dn2);
+    math_fill(values(p), 0, m->dn2);
     norm_step(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->out2, t->out2, NULL, k->r2, m->dx, m->dn2);
     take_input(p, k->mid, t->mid);
     mlp_step(p, k, t, m->dn2, m->dn);
-    sum_tensor(m, m->dn, size);
-    math_add(size, m->dn, m->dx);
-    math_fill(size, 0, m->dn2);
+    sum_tensor(m, m->dn, values(p));
+    math_add(values(p), m->dn, m->dx);
+    math_fill(values(p), 0, m->dn2);
     norm_step(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->out1, t->out1, NULL, k->r1, m->dx, m->dn2);
+    output_step(p, m->dn2);
+    widen(p);
     take_input(p, k->x, t->x);
-    attention_step(p, k, t, m->dn2, m->dn);
-    sum_tensor(m, m->dn, size);
-    math_add(size, m->dn, m->dx);
+    heads_step(p, k, t, m->dn);
+    sum_tensor(m, m->dn, values(p));
+    math_add(values(p), m->dn, m->dx);
 }
 
 /* The losses' derivatives by the logits of a slab; 0 for those that act on hidden states. */
@@ -324,17 +358,15 @@ static void head(struct pass *p)
     sum_tensor(m, m->dh, outputs.J * outputs.n * m->d);
 }
 
-/* From dh at the final norm's output to dx at its input. */
+/* From dh at the final norm's output to dx at its input, both of the outputs. */
 static void final_norm(struct pass *p)
 {
     struct model *m = p->m;
-    const struct batch *b = p->b;
     p->layer = m->layout->shape->blocks + 1;
     acquire(p, p->layer);
-    math_fill(p->cut.J * b->n_out * m->d, 0, m->dn);
-    norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->tg, m->mean, m->r, m->dh, m->dn);
+    math_fill(values(p), 0, m->dx);
+    norm_step(p, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->tg, m->mean, m->r, m->dh, m->dx);
     release(p, p->layer);
-    rows_scatter(p->cut.J, b->n_out, b->out_row, m->d, b->n_row, m->dn, m->dx);
 }
 
 /* Adds the losses' derivatives by hidden state `layer`: for the last block to dh, else to the output rows of dx. */
@@ -363,7 +395,7 @@ size_t decoder_highest(const struct model *m, size_t J)
     return layer;
 }
 
-/* From the losses to dx at the output of block `from`, at most of the last block. */
+/* From the losses to dx at the output of block `from`, at most of the last block, whose rows are the outputs'. */
 static void top(struct pass *p, size_t from)
 {
     struct model *m = p->m;
@@ -382,7 +414,6 @@ static void top(struct pass *p, size_t from)
     }
     add_seeds(p, blocks);
     final_norm(p);
-    p->cut = rows;
 }
 
 static void block(struct pass *p)
@@ -426,6 +457,7 @@ static void backward(struct pass *p)
         if (p->layer < blocks) add_seeds(p, p->layer);
         block(p);
     }
+    widen(p); /* of a model without blocks */
     embed(p);
     phase_enter(before);
 }

@@ -42,8 +42,9 @@ struct model {
     struct cache *cache;              /* borrowed during a step; else NULL */
     struct block_kept *kept;          /* [blocks]; without a backward all share one set of buffers */
     size_t at_hand;                   /* the block whose values the shared buffers have */
-    real *x, *g, *mean, *r, *h; /* last block's output [rows][d]; at outputs: final norm's input, statistics, output */
-    size_t slab;                /* most outputs of one */
+    real *out_x, *out_att;            /* [outputs][d], [outputs][att] of the last block: see decoder_seen() */
+    real *x, *g, *mean, *r, *h;       /* without blocks [rows][d]; at outputs: final norm's input, statistics, output */
+    size_t slab;                      /* most outputs of one */
     struct held logits, aside, tlogits;
     real *aside_h;                  /* [outputs][d] as h; where not all of aside's logits may be held */
     struct tensors aside_w;         /* and then the head's weights, acquired while somebody looks at slabs */
@@ -63,6 +64,7 @@ struct model {
     struct tensors *base;           /* [K] directions in the layer acquired */
     real *tx, *ta, *tpart, *tpart2, *tact,
         *thelp;                  /* [K][rows][d], tact [f]: as x, a, part, xhat, act; thelp [rows][d] of xhat */
+    real *tout_x, *tout_att;     /* [K][outputs][...] as out_x, out_att */
     real *tg, *th;               /* [K][outputs][d] as g, h */
     double *tlse, *tsum, *along; /* [K][outputs]; [2 K][slab]; [sequences] */
     real *tr, *q3, *q_tr; /* [rows] tangents of r; of a backward: [rows][att] and [rows][heads] as qk_hat and qk_r */
@@ -80,6 +82,15 @@ void qk_norm_backward(struct model *m, const struct cut *c, const struct sink *s
  *                                                                                  Collective over the tensor ranks. */
 void qk_norm_tangent(struct model *m, size_t n, size_t K, const struct tensors *w, size_t layer,
                      const struct block_kept *k, const struct block_tangent *t);
+
+/* What of a block is computed from attention's heads on: all rows, or of the last block, whose others nobody reads, the outputs. */
+struct seen {
+    size_t n;
+    const real *x, *att;   /* of these rows: the block's input and attention's output */
+    const real *tx, *tatt; /* their tangents along K directions [K][n][...] */
+};
+static inline bool decoder_narrows(const struct model *m, size_t layer) { return layer == m->layout->shape->blocks; }
+struct seen decoder_seen(const struct model *m, const struct batch *b, size_t layer);
 
 /* The highest hidden state that one of J losses acts on, or blocks + 1 if one acts on the logits, or there is none. */
 size_t decoder_highest(const struct model *m, size_t J);

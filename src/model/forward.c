@@ -1,6 +1,6 @@
 /* Forward of the decoder over a packed batch:
  *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
- *      logits = head(norm(x)) at the output rows only. With post_norm: x += norm(O attention(...x)), and so on; with
+ *      logits = head(norm(x)) at the output rows only, which are all that the last block computes from attention's heads on. With post_norm: x += norm(O attention(...x)), and so on; with
  * both_norms: x += norm(O attention(... norm(x))).
  * The products that make heads and MLP columns are local. The two that sum over these (O and down) give partial sums,
  * each summed once over the tensor ranks, or both together where the residual is parallel. */
@@ -38,11 +38,15 @@ static void attention_input(struct model *m, size_t n, const struct tensors *w, 
 }
 
 /* m->a = the MLP's input, after attention's */
-static void mlp_input(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k)
+static void mlp_input(struct model *m, const struct batch *b, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     const struct shape *s = m->layout->shape;
-    const real *x = s->parallel_residual ? k->x : k->mid;
-    if (!s->one_norm) branch_input(m, n, w, layer, x, ROLE_NORM2, ROLE_NORM2_BIAS, k->mean2, k->r2);
+    const struct seen seen = decoder_seen(m, b, layer);
+    const real *x = s->parallel_residual ? seen.x : k->mid;
+    if (!s->one_norm)
+        branch_input(m, seen.n, w, layer, x, ROLE_NORM2, ROLE_NORM2_BIAS, k->mean2, k->r2);
+    else if (decoder_narrows(m, layer))
+        branch_input(m, seen.n, w, layer, x, ROLE_NORM1, ROLE_NORM1_BIAS, k->mean2, k->r2);
 }
 
 /* k->att = attention's output of this process's heads for m->a = norm(x), with all that the backward needs of it */
@@ -62,33 +66,39 @@ static void attention_heads(struct model *m, const struct batch *b, const struct
         attention_forward(&at, k->qkv, k->att, k->lse, m->scratch);
 }
 
-/* m->part = this process's partial sum of attention for m->a = norm(x); the output's bias is added after the sum. */
-static void attention_part(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
-                           struct block_kept *k)
+/* m->part = this process's partial sum of attention, of the rows returned, for m->a = norm(x); the output's bias is added
+ * after the sum. */
+static struct seen attention_part(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
+                                  struct block_kept *k)
 {
+    const struct seen seen = decoder_seen(m, b, layer);
     attention_heads(m, b, w, layer, k);
-    product(m, b->n_row, m->d, m->att, k->att, m->att, matrix(m->layout, w, layer, ROLE_O), m->part, m->d);
+    if (decoder_narrows(m, layer)) {
+        rows_gather(b->n_out, b->out_row, m->d, k->x, m->out_x);
+        rows_gather(b->n_out, b->out_row, m->att, k->att, m->out_att);
+    }
+    product(m, seen.n, m->d, m->att, seen.att, m->att, matrix(m->layout, w, layer, ROLE_O), m->part, m->d);
+    return seen;
 }
 
 /* k->up = the input of the MLP's activation for m->a = norm(x) */
-static void mlp_up(struct model *m, const struct batch *b, const struct tensors *w, size_t layer, struct block_kept *k)
+static void mlp_up(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     enum role first = s->gated ? ROLE_GATE : ROLE_UP;
     enum role bias = s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS;
-    product(m, b->n_row, m->up, m->d, m->a, m->d, matrix(l, w, layer, first), k->up, m->up);
-    if (s->mlp_bias) bias_add(b->n_row, m->up, vector(l, w, layer, bias), k->up, m->up);
+    product(m, n, m->up, m->d, m->a, m->d, matrix(l, w, layer, first), k->up, m->up);
+    if (s->mlp_bias) bias_add(n, m->up, vector(l, w, layer, bias), k->up, m->up);
 }
 
 /* out = this process's partial sum of the MLP's output for m->a = norm(x). */
-static void mlp_part(struct model *m, const struct batch *b, const struct tensors *w, size_t layer, struct block_kept *k,
-                     real *out)
+static void mlp_part(struct model *m, size_t n, const struct tensors *w, size_t layer, struct block_kept *k, real *out)
 {
     const struct shape *s = m->layout->shape;
-    mlp_up(m, b, w, layer, k);
-    activation_forward(s->activation, s->gated, b->n_row, m->f, k->up, m->act);
-    product(m, b->n_row, m->d, m->f, m->act, m->f, matrix(m->layout, w, layer, ROLE_DOWN), out, m->d);
+    mlp_up(m, n, w, layer, k);
+    activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
+    product(m, n, m->d, m->f, m->act, m->f, matrix(m->layout, w, layer, ROLE_DOWN), out, m->d);
 }
 
 /* y = x + the sum over tensor ranks of part (+ bias) */
@@ -117,49 +127,49 @@ static void block_sequential(struct model *m, const struct batch *b, const struc
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    size_t n = b->n_row;
-    attention_input(m, n, w, layer, k);
-    attention_part(m, b, w, layer, k);
+    struct seen seen;
+    attention_input(m, b->n_row, w, layer, k);
+    seen = attention_part(m, b, w, layer, k);
     if (s->both_norms)
-        residual_normed(m, n, k->x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1, k->after1,
-                        k->mid);
+        residual_normed(m, seen.n, seen.x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1_AFTER, w, layer, k->out1,
+                        k->after1, k->mid);
     else
-        residual(m, n, k->x, m->part, vector(l, w, layer, ROLE_O_BIAS), k->mid);
-    mlp_input(m, n, w, layer, k);
-    mlp_part(m, b, w, layer, k, m->part);
+        residual(m, seen.n, seen.x, m->part, vector(l, w, layer, ROLE_O_BIAS), k->mid);
+    mlp_input(m, b, w, layer, k);
+    mlp_part(m, seen.n, w, layer, k, m->part);
     if (s->both_norms)
-        residual_normed(m, n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2, k->after2,
-                        y);
+        residual_normed(m, seen.n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2_AFTER, w, layer, k->out2,
+                        k->after2, y);
     else
-        residual(m, n, k->mid, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
+        residual(m, seen.n, k->mid, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
 }
 
 static void block_post_norm(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
                             struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
-    size_t n = b->n_row;
-    attention_input(m, n, w, layer, k);
-    attention_part(m, b, w, layer, k);
-    residual_normed(m, n, k->x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
-    mlp_input(m, n, w, layer, k);
-    mlp_part(m, b, w, layer, k, m->part);
-    residual_normed(m, n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
+    struct seen seen;
+    attention_input(m, b->n_row, w, layer, k);
+    seen = attention_part(m, b, w, layer, k);
+    residual_normed(m, seen.n, seen.x, vector(l, w, layer, ROLE_O_BIAS), ROLE_NORM1, w, layer, k->out1, k->r1, k->mid);
+    mlp_input(m, b, w, layer, k);
+    mlp_part(m, seen.n, w, layer, k, m->part);
+    residual_normed(m, seen.n, k->mid, vector(l, w, layer, ROLE_DOWN_BIAS), ROLE_NORM2, w, layer, k->out2, k->r2, y);
 }
 
 static void block_parallel(struct model *m, const struct batch *b, const struct tensors *w, size_t layer,
                            struct block_kept *k, real *y)
 {
     const struct layout *l = m->layout;
-    size_t n = b->n_row;
     const real *out_bias = vector(l, w, layer, ROLE_O_BIAS);
-    attention_input(m, n, w, layer, k);
-    attention_part(m, b, w, layer, k);
-    mlp_input(m, n, w, layer, k);
-    mlp_part(m, b, w, layer, k, m->xhat);
-    math_add(n * m->d, m->xhat, m->part);
-    residual(m, n, k->x, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
-    if (out_bias) bias_add(n, m->d, out_bias, y, m->d);
+    struct seen seen;
+    attention_input(m, b->n_row, w, layer, k);
+    seen = attention_part(m, b, w, layer, k);
+    mlp_input(m, b, w, layer, k);
+    mlp_part(m, seen.n, w, layer, k, m->xhat);
+    math_add(seen.n * m->d, m->xhat, m->part);
+    residual(m, seen.n, seen.x, m->part, vector(l, w, layer, ROLE_DOWN_BIAS), y);
+    if (out_bias) bias_add(seen.n, m->d, out_bias, y, m->d);
 }
 
 void decoder_again(struct model *m, const struct batch *b, const struct tensors *w, size_t layer)
@@ -168,8 +178,8 @@ void decoder_again(struct model *m, const struct batch *b, const struct tensors 
     if (!m->most.recompute || m->at_hand == layer) return;
     attention_input(m, b->n_row, w, layer, k);
     attention_heads(m, b, w, layer, k);
-    mlp_input(m, b->n_row, w, layer, k);
-    mlp_up(m, b, w, layer, k);
+    mlp_input(m, b, w, layer, k);
+    mlp_up(m, decoder_seen(m, b, layer).n, w, layer, k);
     m->at_hand = layer;
 }
 
@@ -190,14 +200,14 @@ static void embed(struct model *m, struct state *weights, const struct batch *b,
     state_release(weights, 0);
 }
 
-/* The final norm, at the output rows only. */
+/* The final norm of m->g, the output rows that the last block has computed. */
 static void final_norm(struct model *m, struct state *weights, const struct batch *b)
 {
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
     size_t norm = s->blocks + 1;
     const struct tensors t = state_acquire(weights, norm), *w = &t;
-    rows_gather(b->n_out, b->out_row, m->d, m->x, m->g);
+    if (!s->blocks) rows_gather(b->n_out, b->out_row, m->d, m->x, m->g);
     norm_forward(s->norm, b->n_out, m->d, m->g, vector(l, w, norm, ROLE_NORM), vector(l, w, norm, ROLE_NORM_BIAS),
                  s->norm_eps, m->h, m->mean, m->r);
     state_release(weights, norm);
@@ -336,7 +346,7 @@ static void trunk(struct model *m, struct state *weights, const struct batch *b,
     embed(m, weights, b, last, s->blocks ? m->kept[0].x : m->x);
     for (size_t i = 0; i < last; i++) {
         const struct tensors w = state_acquire(weights, i + 1);
-        real *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->x;
+        real *y = i + 1 < s->blocks ? m->kept[i + 1].x : m->g;
         if (i + 1 < last) state_expect(weights, i + 2);
         if (s->post_norm)
             block_post_norm(m, b, &w, i + 1, &m->kept[i], y);

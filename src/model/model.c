@@ -76,6 +76,8 @@ static void take_aside(struct arena *a, struct model *m)
 static void take_outputs(struct arena *a, struct model *m)
 {
     size_t n = m->most.outputs;
+    m->out_x = arena_take(a, n * m->d, sizeof(real));
+    m->out_att = arena_take(a, n * m->att, sizeof(real));
     m->g = arena_take(a, n * m->d, sizeof(real));
     m->mean = arena_take(a, n, sizeof(real));
     m->r = arena_take(a, n, sizeof(real));
@@ -133,12 +135,14 @@ static void take_tangents(struct arena *a, struct model *m)
         else if (m->tangent)
             m->tangent[i] = m->tangent[0];
     m->base = arena_take(a, m->most.tangents, sizeof *m->base);
-    m->tx = arena_take(a, n * m->d, sizeof(real));
+    m->tx = m->layout->shape->blocks ? NULL : arena_take(a, n * m->d, sizeof(real));
     m->ta = arena_take(a, n * m->d, sizeof(real));
     m->tpart = arena_take(a, n * m->d, sizeof(real));
     m->tpart2 = m->layout->shape->parallel_residual ? arena_take(a, n * m->d, sizeof(real)) : m->tpart;
     m->thelp = arena_take(a, m->most.rows * m->d, sizeof(real));
     m->tact = arena_take(a, n * m->f, sizeof(real));
+    m->tout_x = arena_take(a, n_out * m->d, sizeof(real));
+    m->tout_att = arena_take(a, n_out * m->att, sizeof(real));
     m->tg = arena_take(a, n_out * m->d, sizeof(real));
     m->th = arena_take(a, n_out * m->d, sizeof(real));
     take_held(a, m, m->most.keep_tangents ? m->logits.rows : m->slab, m->most.tangents, &m->tlogits);
@@ -175,7 +179,7 @@ static void take_all(struct arena *a, struct model *m)
     m->turn = l->shape->long_from ? arena_take(a, n, sizeof *m->turn) : NULL;
     m->kept = arena_take(a, blocks, sizeof *m->kept);
     take_blocks(a, m);
-    m->x = arena_take(a, n * m->d, sizeof(real));
+    m->x = blocks ? NULL : arena_take(a, n * m->d, sizeof(real));
     m->a = arena_take(a, n * m->d, sizeof(real));
     m->part = arena_take(a, n * m->d, sizeof(real));
     m->xhat = arena_take(a, n * m->d, sizeof(real));
@@ -255,6 +259,21 @@ struct attention model_attention(const struct model *m, const struct batch *b, s
                               .cap = s->score_cap,
                               .window = s->blocks ? shape_window(s, layer - 1) : 0,
                               .hidden = b ? b->hidden : NULL};
+}
+
+bool model_sees_outputs(const struct layout *l, size_t use, const struct param *p)
+{
+    const size_t blocks = l->shape->blocks;
+    const bool of_heads = p->role == ROLE_Q || p->role == ROLE_K || p->role == ROLE_V;
+    return use > blocks || (use == blocks && blocks && !of_heads);
+}
+
+struct seen decoder_seen(const struct model *m, const struct batch *b, size_t layer)
+{
+    const struct block_kept *k = &m->kept[layer - 1];
+    const struct block_tangent *t = m->tangent ? &m->tangent[layer - 1] : NULL;
+    if (decoder_narrows(m, layer)) return (struct seen){b->n_out, m->out_x, m->out_att, m->tout_x, m->tout_att};
+    return (struct seen){b->n_row, k->x, k->att, t ? t->x : NULL, t ? t->att : NULL};
 }
 
 /* Whether a row of the sequence stands so far behind that the model turns all of it by other frequencies. */

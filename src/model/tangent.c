@@ -70,37 +70,46 @@ static void norm(const struct pass *p, size_t n, enum role weight, enum role of_
 }
 
 /* Recomputes m->a = norm(x), and its derivatives m->ta. */
-static void norm_both(const struct pass *p, enum role weight, enum role of_bias, const real *x, real *mean, real *r,
-                      const real *tx)
+static void norm_both(const struct pass *p, size_t n, enum role weight, enum role of_bias, const real *x, real *mean,
+                      real *r, const real *tx)
 {
     struct model *m = p->m;
     const struct layout *l = m->layout;
-    const size_t n = p->b->n_row;
     norm_forward(l->shape->norm, n, m->d, x, vector(l, &p->w, p->layer, weight), vector(l, &p->w, p->layer, of_bias),
                  l->shape->norm_eps, m->a, mean, r);
     norm(p, n, weight, of_bias, x, mean, r, tx, m->ta);
 }
 
-/* m->tpart = this process's partial sum, from m->a and m->ta */
-static void attention_part(const struct pass *p, const struct block_kept *k, const struct block_tangent *t)
+/* Of each direction, the rows of the outputs. */
+static void gather(const struct pass *p, size_t width, const real *tx, real *ty)
+{
+    const struct batch *b = p->b;
+    for (size_t k = 0; k < p->K; k++)
+        rows_gather(b->n_out, b->out_row, width, tx + k * b->n_row * width, ty + k * b->n_out * width);
+}
+
+/* m->tpart = this process's partial sum, of the rows returned, from m->a and m->ta */
+static struct seen attention_part(const struct pass *p, const struct block_kept *k, const struct block_tangent *t)
 {
     struct model *m = p->m;
     const struct shape *s = m->layout->shape;
     const struct attention at = model_attention(m, p->b, p->layer);
+    const struct seen seen = decoder_seen(m, p->b, p->layer);
     const size_t n = p->b->n_row;
     linear(p, n, m->qkv, m->d, ROLE_Q, m->a, m->ta, t->qkv);
     if (s->qkv_bias) bias(p, n, m->qkv, ROLE_Q_BIAS, t->qkv);
     if (s->qk_norm) qk_norm_tangent(m, n, p->K, &p->w, p->layer, k, t);
     model_rotate(m, p->b, p->layer, 1, p->K, t->qkv);
     attention_tangent(&at, p->K, n, k->qkv, k->lse, t->qkv, t->att, m->scratch);
-    linear(p, n, m->d, m->att, ROLE_O, k->att, t->att, m->tpart);
+    if (decoder_narrows(m, p->layer)) gather(p, m->d, t->x, m->tout_x), gather(p, m->att, t->att, m->tout_att);
+    linear(p, seen.n, m->d, m->att, ROLE_O, seen.att, seen.tatt, m->tpart);
+    return seen;
 }
 
-static void mlp_part(const struct pass *p, const struct block_kept *k, const struct block_tangent *t, real *out)
+static void mlp_part(const struct pass *p, size_t n, const struct block_kept *k, const struct block_tangent *t, real *out)
 {
     struct model *m = p->m;
     const struct shape *s = m->layout->shape;
-    const size_t n = p->b->n_row;
     linear(p, n, m->up, m->d, s->gated ? ROLE_GATE : ROLE_UP, m->a, m->ta, t->up);
     if (s->mlp_bias) bias(p, n, m->up, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, t->up);
     activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
@@ -109,22 +118,22 @@ static void mlp_part(const struct pass *p, const struct block_kept *k, const str
 }
 
 /* ty = tx + the sum over tensor ranks of m->tpart (+ the bias's) */
-static void residual(const struct pass *p, const real *tx, enum role of_bias, real *ty)
+static void residual(const struct pass *p, size_t n, const real *tx, enum role of_bias, real *ty)
 {
     struct model *m = p->m;
-    const size_t size = p->K * p->b->n_row * m->d;
+    const size_t size = p->K * n * m->d;
     sum_tensor(m, m->tpart, size);
-    bias(p, p->b->n_row, m->d, of_bias, m->tpart);
+    bias(p, n, m->d, of_bias, m->tpart);
     if (ty != tx) math_copy(size, tx, ty);
     math_add(size, m->tpart, ty);
 }
 
 /* The same where that first goes through a norm, whose input was `out`. */
-static void residual_normed(const struct pass *p, const real *tx, enum role of_bias, enum role weight, const real *out,
-                            const real *r, real *tout, real *ty)
+static void residual_normed(const struct pass *p, size_t n, const real *tx, enum role of_bias, enum role weight,
+                            const real *out, const real *r, real *tout, real *ty)
 {
     struct model *m = p->m;
-    const size_t n = p->b->n_row, size = p->K * n * m->d;
+    const size_t size = p->K * n * m->d;
     sum_tensor(m, m->tpart, size);
     bias(p, n, m->d, of_bias, m->tpart);
     math_copy(size, m->tpart, tout);
@@ -136,45 +145,50 @@ static void residual_normed(const struct pass *p, const real *tx, enum role of_b
 static void block_sequential(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
 {
     const bool both = p->m->layout->shape->both_norms;
-    norm_both(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
-    attention_part(p, k, t);
+    struct seen seen;
+    norm_both(p, p->b->n_row, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
+    seen = attention_part(p, k, t);
     if (both)
-        residual_normed(p, t->x, ROLE_O_BIAS, ROLE_NORM1_AFTER, k->out1, k->after1, t->out1, t->mid);
+        residual_normed(p, seen.n, seen.tx, ROLE_O_BIAS, ROLE_NORM1_AFTER, k->out1, k->after1, t->out1, t->mid);
     else
-        residual(p, t->x, ROLE_O_BIAS, t->mid);
-    norm_both(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, t->mid);
-    mlp_part(p, k, t, p->m->tpart);
+        residual(p, seen.n, seen.tx, ROLE_O_BIAS, t->mid);
+    norm_both(p, seen.n, ROLE_NORM2, ROLE_NORM2_BIAS, k->mid, k->mean2, k->r2, t->mid);
+    mlp_part(p, seen.n, k, t, p->m->tpart);
     if (both)
-        residual_normed(p, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2_AFTER, k->out2, k->after2, t->out2, ty);
+        residual_normed(p, seen.n, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2_AFTER, k->out2, k->after2, t->out2, ty);
     else
-        residual(p, t->mid, ROLE_DOWN_BIAS, ty);
+        residual(p, seen.n, t->mid, ROLE_DOWN_BIAS, ty);
 }
 
 static void block_post_norm(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
 {
     struct model *m = p->m;
     const size_t size = p->b->n_row * m->d;
+    struct seen seen;
     math_copy(size, k->x, m->a);
     math_copy(p->K * size, t->x, m->ta);
-    attention_part(p, k, t);
-    residual_normed(p, t->x, ROLE_O_BIAS, ROLE_NORM1, k->out1, k->r1, t->out1, t->mid);
-    math_copy(size, k->mid, m->a);
-    math_copy(p->K * size, t->mid, m->ta);
-    mlp_part(p, k, t, m->tpart);
-    residual_normed(p, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2, k->out2, k->r2, t->out2, ty);
+    seen = attention_part(p, k, t);
+    residual_normed(p, seen.n, seen.tx, ROLE_O_BIAS, ROLE_NORM1, k->out1, k->r1, t->out1, t->mid);
+    math_copy(seen.n * m->d, k->mid, m->a);
+    math_copy(p->K * seen.n * m->d, t->mid, m->ta);
+    mlp_part(p, seen.n, k, t, m->tpart);
+    residual_normed(p, seen.n, t->mid, ROLE_DOWN_BIAS, ROLE_NORM2, k->out2, k->r2, t->out2, ty);
 }
 
 static void block_parallel(const struct pass *p, struct block_kept *k, const struct block_tangent *t, real *ty)
 {
     struct model *m = p->m;
-    const size_t n = p->b->n_row;
-    norm_both(p, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
-    attention_part(p, k, t);
-    if (!m->layout->shape->one_norm) norm_both(p, ROLE_NORM2, ROLE_NORM2_BIAS, k->x, k->mean2, k->r2, t->x);
-    mlp_part(p, k, t, m->tpart2);
-    math_add(p->K * n * m->d, m->tpart2, m->tpart);
-    residual(p, t->x, ROLE_DOWN_BIAS, ty);
-    bias(p, n, m->d, ROLE_O_BIAS, ty);
+    const bool one = m->layout->shape->one_norm;
+    struct seen seen;
+    norm_both(p, p->b->n_row, ROLE_NORM1, ROLE_NORM1_BIAS, k->x, k->mean1, k->r1, t->x);
+    seen = attention_part(p, k, t);
+    if (!one || decoder_narrows(m, p->layer))
+        norm_both(p, seen.n, one ? ROLE_NORM1 : ROLE_NORM2, one ? ROLE_NORM1_BIAS : ROLE_NORM2_BIAS, seen.x, k->mean2,
+                  k->r2, seen.tx);
+    mlp_part(p, seen.n, k, t, m->tpart2);
+    math_add(p->K * seen.n * m->d, m->tpart2, m->tpart);
+    residual(p, seen.n, seen.tx, ROLE_DOWN_BIAS, ty);
+    bias(p, seen.n, m->d, ROLE_O_BIAS, ty);
 }
 
 static void embed(struct pass *p, real *tx)
@@ -223,20 +237,12 @@ static void along_hidden(const struct pass *p, size_t layer, const real *th)
         if (m->hidden_layer[j] == layer) add_along(p, j, p->b->n_out, p->b->out_first, m->d, m->dhidden + j * each, th);
 }
 
-static void gather(const struct pass *p, const real *tx)
-{
-    struct model *m = p->m;
-    const struct batch *b = p->b;
-    for (size_t k = 0; k < p->K; k++)
-        rows_gather(b->n_out, b->out_row, m->d, tx + k * b->n_row * m->d, m->tg + k * b->n_out * m->d);
-}
-
-/* The final norm, at the output rows. */
+/* The final norm of m->tg, the output rows that the last block has computed. */
 static void final_norm(struct pass *p)
 {
     struct model *m = p->m;
     p->layer = m->layout->shape->blocks + 1;
-    gather(p, m->tx);
+    if (!m->layout->shape->blocks) gather(p, m->d, m->tx, m->tg);
     acquire(p, p->layer);
     norm(p, p->b->n_out, ROLE_NORM, ROLE_NORM_BIAS, m->g, m->mean, m->r, m->tg, m->th);
     release(p, p->layer);
@@ -328,7 +334,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
     embed(&p, s->blocks ? m->tangent[0].x : m->tx);
     for (size_t i = 0; i < last; i++) {
         const struct block_tangent *t = &m->tangent[i];
-        real *ty = i + 1 < s->blocks ? m->tangent[i + 1].x : m->tx;
+        real *ty = i + 1 < s->blocks ? m->tangent[i + 1].x : m->tg;
         p.layer = i + 1;
         acquire(&p, p.layer);
         decoder_again(m, b, &p.w, p.layer);
@@ -340,7 +346,7 @@ void model_tangents(struct model *m, struct state *weights, const struct batch *
             block_sequential(&p, &m->kept[i], t, ty);
         release(&p, p.layer);
         if (i + 1 == s->blocks) continue;
-        gather(&p, ty);
+        gather(&p, m->d, ty, m->tg);
         along_hidden(&p, i + 1, m->tg);
     }
     if (from >= s->blocks) top(&p, nll);
