@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
 TOLERANCE = 3e-6  # transformers computes rotations and norms in float32
-BASE = SHARED / "golden/models/llama"
+BASE, GEMMA3 = (SHARED / "golden/models" / name for name in ("llama", "gemma3"))
 THETA = 500.0
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
@@ -84,11 +84,19 @@ CASES = [  # name, change, words that the log must have; None: no warning at all
     ("more blocks in the file", without(num_hidden_layers=2), "does not use"),
     ("dtype twice", without(torch_dtype="float16", dtype="float32"), None),
 ]
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 70.0}
+GEMMA3_CASES = [  # the same: one rotation of the blocks that see all keys, another of those with a window
+    ("by layer, gemma3", says(rope_parameters={"full_attention": LINEAR, "sliding_attention": default}), None),
+    ("rope_theta twice, gemma3", says(rope_theta=THETA, rope_parameters={"full_attention": LINEAR, "sliding_attention": default}),
+     "rope_theta is 500, but 70"),
+    ("rope_local_base_freq twice, gemma3", says(rope_local_base_freq=70.0, rope_parameters={"full_attention": LINEAR, "sliding_attention": default}),
+     "rope_local_base_freq is 70, but 500"),
+]
 
 
-def make(directory, change):
+def make(directory, change, base=BASE):
     """A copy of the model with its files changed."""
-    shutil.copytree(BASE / "model", directory)
+    shutil.copytree(base / "model", directory)
     for path in directory.iterdir():
         os.chmod(path, 0o644)
     config, tensors = json.loads((directory / "config.json").read_text()), load_file(directory / "model.safetensors")
@@ -98,8 +106,8 @@ def make(directory, change):
     return directory
 
 
-def rows():
-    with h5py.File(BASE / "expected.h5") as f:
+def rows(base):
+    with h5py.File(base / "expected.h5") as f:
         known = json.loads(f.attrs["settings"])
         group = f["tokens/forget"]
         return known, [(group[i]["ids"][()].tolist(), group[i]["labels"][()].tolist()) for i in map(str, range(len(group)))]
@@ -117,21 +125,21 @@ def theirs(directory, sequences):
     return total / n
 
 
-def settings(known, model, **more):
+def settings(known, model, base=BASE, **more):
     return {"task": "geffect", "output": {"directory": "out"}, "model": {"path": str(model), **more}, "objective": "ga",
-            "data": {"template": known["template"], "max_length": known["max_length"], "forget": str(BASE / "forget.jsonl"),
-                     "retain": str(BASE / "retain.jsonl")}}
+            "data": {"template": known["template"], "max_length": known["max_length"], "forget": str(base / "forget.jsonl"),
+                     "retain": str(base / "retain.jsonl")}}
 
 
-def read_alike(checks, precision):
-    known, sequences = rows()
+def read_alike(checks, precision, base, cases, numbers):
+    known, sequences = rows(base)
     seen = set()
-    for name, change, words in CASES:
+    for name, change, words in cases:
         directory = checks.directory / name.replace(" ", "-").replace(",", "")
         directory.mkdir()
-        make(directory / "model", change)
+        make(directory / "model", change, base)
         want = theirs(directory / "model", sequences)
-        done = run_input(settings(known, directory / "model"), 1, precision, directory)
+        done = run_input(settings(known, directory / "model", base), 1, precision, directory)
         if not checks.check(done.returncode == 0, f"{name}: exit status {done.returncode}", done.stderr):
             continue
         with h5py.File(directory / "out/geffect.h5") as f:
@@ -141,7 +149,7 @@ def read_alike(checks, precision):
                     if line.startswith("warning: ") and str(directory) in line]
         checks.check(any(words in w for w in warnings) if words else not warnings, f"{name}: the log", f"{words}: {warnings}")
         seen.add(round(want, 6))
-    checks.check(len(seen) >= 8, "the cases differ", str(seen))
+    checks.check(len(seen) >= numbers, "the cases differ", str(seen))
 
 
 # --------------------------------------------------------------------------------------------- what is no model
@@ -179,7 +187,7 @@ NO_MODEL = [
 
 
 def refused(checks, precision):
-    known, _ = rows()
+    known, _ = rows(BASE)
     for name, build, words in NO_MODEL:
         directory = checks.directory / ("no-" + name.replace(" ", "-"))
         directory.mkdir()
@@ -247,9 +255,11 @@ def write_input(directory, given):
 def main():
     checks = Checks("model-files")
     checks.need(BASE)
+    checks.need(GEMMA3)
     precision = precisions()[-1]
     transformers.utils.logging.set_verbosity_error()
-    read_alike(checks, precision)
+    read_alike(checks, precision, BASE, CASES, 8)
+    read_alike(checks, precision, GEMMA3, GEMMA3_CASES, 1)
     refused(checks, precision)
     tokens_alike(checks, precision)
     checks.finish()
