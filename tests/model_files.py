@@ -85,12 +85,20 @@ CASES = [  # name, change, words that the log must have; None: no warning at all
     ("dtype twice", without(torch_dtype="float16", dtype="float32"), None),
 ]
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 70.0}
+SHORT = {**LLAMA3, "original_max_position_embeddings": 32}
 GEMMA3_CASES = [  # the same: one rotation of the blocks that see all keys, another of those with a window
     ("by layer, gemma3", says(rope_parameters={"full_attention": LINEAR, "sliding_attention": default}), None),
     ("rope_theta twice, gemma3", says(rope_theta=THETA, rope_parameters={"full_attention": LINEAR, "sliding_attention": default}),
      "rope_theta is 500, but 70"),
     ("rope_local_base_freq twice, gemma3", says(rope_local_base_freq=70.0, rope_parameters={"full_attention": LINEAR, "sliding_attention": default}),
      "rope_local_base_freq is 70, but 500"),
+    ("original length, gemma3", says(rope_parameters={"full_attention": SHORT, "sliding_attention": default}), None),
+    ("original length twice, gemma3", says(original_max_position_embeddings=128, rope_parameters={
+        "full_attention": SHORT, "sliding_attention": default}), "original_max_position_embeddings is 128, but 32 is used"),
+    ("original length twice, rope_scaling, gemma3", says(original_max_position_embeddings=128, rope_scaling=SHORT),
+     "original_max_position_embeddings is 128, but 32 is used"),
+    ("original length beside alone, gemma3", says(original_max_position_embeddings=32, rope_parameters={
+        "full_attention": LLAMA3, "sliding_attention": default}), "original_max_position_embeddings is 32, but 256 is used"),
 ]
 
 
@@ -259,7 +267,7 @@ def main():
     precision = precisions()[-1]
     transformers.utils.logging.set_verbosity_error()
     read_alike(checks, precision, BASE, CASES, 8)
-    read_alike(checks, precision, GEMMA3, GEMMA3_CASES, 1)
+    read_alike(checks, precision, GEMMA3, GEMMA3_CASES, 3)
     refused(checks, precision)
     tokens_alike(checks, precision)
     checks.finish()

@@ -73,16 +73,23 @@ static enum status need(const char *where, const struct rope *r, const json_t *s
     return key_number(where, scaling, key, FACTOR_LEAST, FACTOR_MOST, out);
 }
 
-static enum status original_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+/* The number of positions beside the parameters counts before the one among them. Where each kind of block has parameters
+ * of its own, only those count, and max_position_embeddings where they have none, as in transformers. */
+static enum status original_read(const char *where, const json_t *config, const json_t *scaling, const struct shape *s,
+                                 struct rope *r)
 {
     enum status st = OK;
     const char *at = "original_max_position_embeddings";
+    const bool beside = !s->row->local_theta_key;
     const json_t *own = key_find(config, at), *other = key_find(scaling, at);
-    if (json_is_integer(own) && json_is_integer(other) && !json_equal(own, other))
+    if (beside && json_is_integer(own) && json_is_integer(other) && !json_equal(own, other))
         log_warn("%s: %s is %lld, which is used, but %lld among the parameters of the rotation", where, at,
                  (long long)json_integer_value(own), (long long)json_integer_value(other));
     TRY(key_size(where, scaling, at, 1, POSITIONS_MOST, &r->original));
-    TRY(key_size(where, config, at, 1, POSITIONS_MOST, &r->original));
+    if (beside) TRY(key_size(where, config, at, 1, POSITIONS_MOST, &r->original));
+    if (!beside && json_is_integer(own) && json_integer_value(own) != (json_int_t)r->original)
+        log_warn("%s: %s is %lld, but %zu is used: %s reads it among the parameters of the rotation", where, at,
+                 (long long)json_integer_value(own), r->original, s->model_type);
 done:
     return st;
 }
@@ -90,7 +97,8 @@ done:
 static double yarn_scale(double factor, double by) { return factor <= 1 ? 1 : 0.1 * by * log(factor) + 1; }
 
 /* Reads yarn's numbers; one that is null or 0 counts as absent. truncate: null is false, as in transformers. */
-static enum status yarn_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+static enum status yarn_read(const char *where, const json_t *config, const json_t *scaling, const struct shape *s,
+                             struct rope *r)
 {
     enum status st = OK;
     double scale = 0, all = 0;
@@ -107,7 +115,7 @@ static enum status yarn_read(const char *where, const json_t *config, const json
     if (r->low == 0) r->low = 1;
     TRY(key_flag(where, scaling, "truncate", &r->whole_ramp));
     if (json_is_null(json_object_get(scaling, "truncate"))) r->whole_ramp = false;
-    TRY(original_read(where, config, scaling, r));
+    TRY(original_read(where, config, scaling, s, r));
     if (!(r->theta > 1)) st = fail(ERR_INPUT, "%s: rope_theta: %g is not above 1; yarn needs it", where, r->theta);
 done:
     return st;
@@ -135,7 +143,7 @@ static enum status long_read(const char *where, const json_t *config, const json
     enum status st = OK;
     double factor;
     if (s->row->original) r->original = s->row->original;
-    TRY(original_read(where, config, s->row->original ? config : scaling, r));
+    TRY(original_read(where, config, s->row->original ? config : scaling, s, r));
     if (r->original < 2) return fail(ERR_INPUT, "%s: original_max_position_embeddings: longrope needs 2 or more", where);
     factor = (double)s->positions / (double)r->original;
     TRY(key_number(where, scaling, "factor", FACTOR_LEAST, FACTOR_MOST, &factor));
@@ -148,14 +156,15 @@ done:
     return st;
 }
 
-static enum status llama3_read(const char *where, const json_t *config, const json_t *scaling, struct rope *r)
+static enum status llama3_read(const char *where, const json_t *config, const json_t *scaling, const struct shape *s,
+                               struct rope *r)
 {
     enum status st = OK;
     TRY(need(where, r, scaling, "low_freq_factor", &r->low));
     TRY(need(where, r, scaling, "high_freq_factor", &r->high));
     if (!(r->high > r->low))
         return fail(ERR_INPUT, "%s: high_freq_factor: %g is not above low_freq_factor %g", where, r->high, r->low);
-    TRY(original_read(where, config, scaling, r));
+    TRY(original_read(where, config, scaling, s, r));
 done:
     return st;
 }
@@ -184,8 +193,8 @@ static enum status scaling_read(const char *where, const json_t *config, const j
                     "%s: rotary scaling \"%.40s\" is not built; default, linear, llama3, yarn and longrope are", where,
                     r->type);
     TRY(need(where, r, scaling, "factor", &r->factor));
-    if (!strcmp(r->type, "yarn")) TRY(yarn_read(where, config, scaling, r));
-    if (!strcmp(r->type, "llama3")) TRY(llama3_read(where, config, scaling, r));
+    if (!strcmp(r->type, "yarn")) TRY(yarn_read(where, config, scaling, s, r));
+    if (!strcmp(r->type, "llama3")) TRY(llama3_read(where, config, scaling, s, r));
 done:
     return st;
 }
