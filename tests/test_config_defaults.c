@@ -144,6 +144,21 @@ static void what_is_null_is_not_given(void **state)
     }
 }
 
+static void what_is_written_as_by_default_is_usual(void **state)
+{
+    static const char *const text[] = {"", "evaluate: {max_length: 200}", "evaluate: {max_length: 199}",
+                                       "preset: open_unlearning"};
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        char all[256];
+        struct config *c;
+        snprintf(all, sizeof all, "task: generate\nmodel: {path: M}\ngenerate: P\n%s\n", text[i]);
+        c = read_text(all);
+        assert_int_equal(config_usual(c, "evaluate.max_length"), c->evaluate.max_length == 200);
+        assert_int_equal(c->evaluate.max_length == 199, i == 2);
+        config_free(c);
+    }
+}
+
 static void the_output_directory_takes_the_name_of_the_input(void **state)
 {
     static const char *const pair[][2] = {{"in.yaml", "outputs/in"},
@@ -166,6 +181,7 @@ int main(void)
         cmocka_unit_test(the_defaults_of_measuring_and_saving_are_those_of_the_design),
         cmocka_unit_test(what_an_evaluation_does_not_say_is_the_variants),
         cmocka_unit_test(what_is_null_is_not_given),
+        cmocka_unit_test(what_is_written_as_by_default_is_usual),
         cmocka_unit_test(the_output_directory_takes_the_name_of_the_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

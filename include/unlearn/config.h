@@ -232,6 +232,8 @@ enum status config_changed(const struct config *now, const struct config *then, 
 enum status config_as_before(struct config *c);
 /** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
 bool config_given(const struct config *c, const char *key);
+/** Whether a fixed key whose default is a whole number has that value, written or not.                      Local. */
+bool config_usual(const struct config *c, const char *key);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);
 /* A key in words. Borrowed during the call. */

@@ -16,6 +16,13 @@ static size_t row_of(const char *key)
 struct place config_place(const struct config *c, const char *key) { return c->private->place[row_of(key)]; }
 bool config_given(const struct config *c, const char *key) { return c->private->given[row_of(key)]; }
 
+bool config_usual(const struct config *c, const char *key)
+{
+    const struct row *row = &config_table[row_of(key)];
+    assert(row->type == COUNT && strspn(row->fallback, "0123456789"));
+    return *(const size_t *)member(c, row->at) == strtoull(row->fallback, NULL, 10);
+}
+
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)
 {
     enum status st = OK;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_JSON = 16 << 20, MOST_INPUT = 1 << 20 };
+enum { MOST_JSON = 16 << 20 };
 
 static enum status read_config(const char *file, int n_override, char *const *override, const struct grid *world,
                                struct inputs *in)
@@ -14,7 +14,7 @@ static enum status read_config(const char *file, int n_override, char *const *ov
     char *text = NULL;
     struct config *c = NULL;
     size_t n;
-    TRY(share_text(world, file, MOST_INPUT, &text, &n));
+    TRY(share_text(world, file, CONFIG_MOST, &text, &n));
     st = config_parse(file, text, n, n_override, override, &c);
     in->config = c;
     TRY(grid_agree(world, st));

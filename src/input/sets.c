@@ -295,14 +295,12 @@ done:
     return st;
 }
 
-enum { USUAL_LENGTH = 200 }; /* of evaluate.max_length */
-
 /* A benchmark has its own numbers of new tokens. */
 static void warn_lengths(const struct config *c)
 {
     const struct place place = config_place(c, "evaluate.max_length");
     if (c->evaluate.benchmark != BENCHMARK_TOFU &&
-        c->evaluate.max_length != USUAL_LENGTH) /* input.yaml of a run has it */
+        !config_usual(c, "evaluate.max_length")) /* input.yaml of a run has it */
         log_warn("%s: evaluate.max_length does nothing: evaluate.benchmark says how long answers are",
                  place_text(&place));
 }
