@@ -1,5 +1,6 @@
 /* training: the guard - projection, resting layers, budgets.                                                NP: 1 2 */
 #include "demo_run.h"
+#include "model_files.h"
 #include "unlearn/training_priv.h"
 
 static const double TOL = sizeof(real) == 8 ? 1e-13 : 2e-5; /* relative to the largest, of sums of a million reals */
@@ -247,6 +248,80 @@ static void what_is_frozen_for_good_is_no_choice(void **state)
     end(&r);
 }
 
+/* The demo's model with one matrix for the embedding and the head, as a directory that every process knows; of phi the head has
+ * a bias of its own. */
+static const char *const tied_kinds[] = {"{\"tie_word_embeddings\": true}",
+                                         "{\"tie_word_embeddings\": true, \"model_type\": \"phi\"}"};
+static void tied_model(int kind, char dir[256], char key[300])
+{
+    struct grid *g;
+    assert_int_equal(grid_new(parallel_job_size(), 1, &g), OK);
+    if (!g->rank) {
+        json_t *config, *changes = json_loads(tied_kinds[kind], 0, NULL);
+        char *text;
+        size_t n;
+        scratch_directory(dir);
+        assert_int_equal(json_read("inputs/demo/model/config.json", 1 << 20, &config), OK);
+        json_object_update(config, changes);
+        text = json_dumps(config, 0);
+        write_file(dir, "config.json", text, strlen(text));
+        free(text), json_decref(config), json_decref(changes);
+        assert_int_equal(file_read("inputs/demo/model/tokenizer.json", 1 << 20, &text, &n), OK);
+        write_file(dir, "tokenizer.json", text, n);
+        free(text);
+    }
+    comm_broadcast(g->world, dir, 256, 0);
+    snprintf(key, 300, "model.path=%s", dir);
+    comm_barrier(g->world);
+    grid_free(g);
+}
+
+/* By the sum of the effects of its uses, and as one of the layers that may rest. */
+static void a_tied_embedding_rests_as_one_layer_in_both_its_entries(void **state)
+{
+    static const struct {
+        double effect[7];
+        unsigned rests;
+    } cases[] = {{{-3, -4, -1, 0, 0, 0, -2}, 1u << 0 | 1u << 6 | 1u << 1},
+                 {{-3, -1, -2, 0, 0, 0, -4}, 1u << 0 | 1u << 6 | 1u << 2},
+                 {{3, -1, 0, 0, 0, 0, -2}, 1u << 1}, /* what one use spoils the other makes good */
+                 {{-1, 0, 0, 0, 0, 0, 1}, 0}};
+    for (int kind = 0; kind < 2; kind++) {
+        char dir[256] = "", key[300];
+        tied_model(kind, dir, key);
+        const char *const more[] = {ASCENT, key, "optimizer={lr: 1.0e-3, warmup_steps: 0}", "guard.freeze=2", NULL};
+        struct guarded_run r;
+        begin(&r, more);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const unsigned none = kind ? 0 : 1u << 6; /* without a bias lm_head has no parameter of its own to move */
+            assert_int_equal(after_update(r.t, i, cases[i].effect), cases[i].rests | none);
+            for (size_t k = 0; k < 7; k++) assert_near(training_guarded(r.t).rests[k], cases[i].rests >> k & 1, 0);
+        }
+        if (!r.d.world->rank) remove_directory(dir);
+        end(&r);
+    }
+}
+
+static void a_tied_embedding_is_one_of_the_layers_that_may_not_all_rest(void **state)
+{
+    static const char *const words[] = {"5 may rest, of 5 that have parameters to move", "of 6"};
+    for (int kind = 0; kind < 2; kind++)
+        for (int frozen = 0; frozen < 2; frozen++) { /* of phi the bias still moves */
+            char dir[256] = "", key[300];
+            struct demo_run d;
+            tied_model(kind, dir, key);
+            const char *const more[] = {key, frozen && !kind ? "guard.freeze=5" : "guard.freeze=6",
+                                        frozen ? "train.freeze=[embed]" : "train.freeze=[]", NULL};
+            demo_inputs(&d, more);
+            if (guard_check(d.in) != ERR_INPUT || !strstr(fail_message(), words[!frozen || kind]))
+                fail_msg("kind %d: %s", kind, fail_message() ? fail_message() : "is not refused");
+            fail_clear();
+            comm_barrier(d.world->world);
+            if (!d.world->rank) remove_directory(dir);
+            demo_free(&d);
+        }
+}
+
 /* Which layers rest is known after the gradients: all norms, and the projection, are those over what moves. */
 static void norms_and_projection_leave_out_what_rests(void **state)
 {
@@ -398,6 +473,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_the_retain_gradient_reaches_decays),
         cmocka_unit_test(layers_of_the_worst_effect_rest_until_the_next_measurement),
         cmocka_unit_test(what_is_frozen_for_good_is_no_choice),
+        cmocka_unit_test(a_tied_embedding_rests_as_one_layer_in_both_its_entries),
+        cmocka_unit_test(a_tied_embedding_is_one_of_the_layers_that_may_not_all_rest),
         cmocka_unit_test(norms_and_projection_leave_out_what_rests),
         cmocka_unit_test(a_budget_limits_the_rise_the_value_or_the_ratio),
         cmocka_unit_test(it_steps_back_to_the_last_checkpoint_within),

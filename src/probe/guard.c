@@ -104,8 +104,10 @@ static const struct field fields[] = {
      {"step", "layer"},
      FIELD_DOUBLE,
      "1",
-     "1 where the layer gets no update until the next measured step, NaN without guard.freeze",
-     "the layers of the most negative sum over i of instance_weight[j,i] e[t,j,k,l,i], j the objective trained"},
+     "1 where the layer gets no update until the next measured step, of a tied embedding both embed and lm_head; NaN "
+     "without guard.freeze",
+     "the layers of the most negative sum over i of instance_weight[j,i] e[t,j,k,l,i], j the objective trained; a tied "
+     "embedding is one layer, with the sum of both"},
 };
 
 const struct probe guard_probe = {.name = "guard",

@@ -6,15 +6,37 @@
 
 static bool wanted(const struct config *c) { return c->guard.layers > 0; }
 
+/* A tied embedding is one matrix with two entries, each with the effect of one of its uses: embed and lm_head, the last one.
+ * They rest together, as one layer, by the sum of their effects; embed stands for both. */
+static size_t choices(const struct layout *l) { return l->n_layer - l->shape->tied; }
+
+/* The entry that rests with a layer; the layer itself where there is none. */
+static size_t beside(const struct layout *l, size_t layer) { return l->shape->tied && !layer ? l->n_layer - 1 : layer; }
+
+static double effect_of(const struct layout *l, const struct seen *seen, size_t layer)
+{
+    const size_t other = beside(l, layer);
+    return other == layer ? seen->effect[layer] : seen->effect[layer] + seen->effect[other];
+}
+
+/* Whether train.freeze has left a layer some parameter of its own, such as the bias of a tied head. */
+static bool any_moves(const struct inputs *in, const struct layout *l, size_t layer)
+{
+    bool any = false;
+    for (size_t i = l->layer_first[layer]; i < l->layer_first[layer + 1]; i++) any = any || !in->frozen || !in->frozen[i];
+    return any;
+}
+
+static bool moves(const struct inputs *in, const struct layout *l, size_t layer)
+{
+    return any_moves(in, l, layer) || any_moves(in, l, beside(l, layer));
+}
+
 /* How many layers could rest without any parameter being left to move is the most that may not be asked for. */
 static size_t movable(const struct inputs *in, const struct layout *l)
 {
     size_t n = 0;
-    for (size_t k = 0; k < l->n_layer; k++) {
-        bool moves = false;
-        for (size_t i = l->layer_first[k]; i < l->layer_first[k + 1]; i++) moves = moves || !in->frozen || !in->frozen[i];
-        n += moves;
-    }
+    for (size_t k = 0; k < choices(l); k++) n += moves(in, l, k);
     return n;
 }
 
@@ -103,16 +125,16 @@ static bool rests(const struct guard *g, size_t layer) { return g->resting[layer
 static size_t worst(const struct training *t, const struct seen *seen)
 {
     const struct layout *l = t->subject->layout;
-    const bool *frozen = t->subject->in->frozen;
     size_t found = l->n_layer;
-    for (size_t s = 0; s < slot_count(l); s++) {
-        const size_t layer = slot_layer(l, s);
-        if (frozen && frozen[slot_param(l, s) - l->param]) continue;
-        if (rests(t->guard, layer) || !(seen->effect[layer] < 0)) continue;
-        if (found == l->n_layer || seen->effect[layer] < seen->effect[found]) found = layer;
+    for (size_t k = 0; k < choices(l); k++) {
+        const double effect = effect_of(l, seen, k);
+        if (rests(t->guard, k) || !(effect < 0) || !moves(t->subject->in, l, k)) continue;
+        if (found == l->n_layer || effect < effect_of(l, seen, found)) found = k;
     }
     return found;
 }
+
+static void rest(struct guard *g, size_t layer) { g->resting[layer / 64] |= (uint64_t)1 << layer % 64; }
 
 static void report(const struct training *t, const struct seen *seen)
 {
@@ -120,8 +142,10 @@ static void report(const struct training *t, const struct seen *seen)
     struct text line = {0};
     char name[32];
     if (t->subject->grid->rank || !seen->updates) return;
-    for (size_t k = 0; k < l->n_layer; k++)
-        if (rests(t->guard, k)) text_print(&line, " %s (%.4g)", layer_name(l, k, name), seen->effect[k]);
+    for (size_t k = 0; k < choices(l); k++)
+        if (rests(t->guard, k))
+            text_print(&line, " %s%s (%.4g)", layer_name(l, k, name), beside(l, k) == k ? "" : " with lm_head",
+                       effect_of(l, seen, k));
     log_info("guard: step %zu: until the next measurement no updates of%s", seen->step,
              line.n ? line.data : " nothing: all get them");
     text_free(&line);
@@ -129,12 +153,13 @@ static void report(const struct training *t, const struct seen *seen)
 
 static void measured(struct training *t, const struct seen *seen)
 {
+    const struct layout *l = t->subject->layout;
     struct guard *g = t->guard;
     for (size_t i = 0; i < g->n_word; i++) g->resting[i] = 0;
     for (size_t i = 0; i < t->subject->in->config->guard.layers; i++) {
         const size_t layer = worst(t, seen);
-        if (layer == t->subject->layout->n_layer) break;
-        g->resting[layer / 64] |= (uint64_t)1 << layer % 64;
+        if (layer == l->n_layer) break;
+        rest(g, layer), rest(g, beside(l, layer));
     }
     comm_broadcast(t->subject->grid->world, g->resting, sizeof g->resting, 0);
     guard_begin(t);

@@ -188,7 +188,7 @@ void guard_dot(const struct training *t, const struct state *a, const struct sta
     comm_sum_double(layout_sums(t->subject->layout, t->subject->grid), dot, t->subject->layout->n_param);
 }
 
-/* Sets what is still from the bits, which a restart has read. A tied embedding rests with either of its uses. */
+/* Sets what is still from the bits, which a restart has read: of a tied embedding older programs wrote one use alone. */
 void guard_begin(struct training *t)
 {
     const struct layout *l = t->subject->layout;
