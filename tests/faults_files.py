@@ -148,7 +148,11 @@ def none_sound(scene):
     scene.checks.check(before == {**after, "run.log": before["run.log"]}, "no checkpoint is sound: nothing changes", difference(before, after))
     for n in (2, 3):
         shutil.rmtree(d / f"out/checkpoint-{n}")
-    scene.ended("no checkpoint", start_with(d, ["--restart"]).wait(), 1, "out", "no checkpoint", "without --restart")
+    scene.ended("no checkpoint", start_with(d, ["--restart"]).wait(), 1, "out", "no checkpoint", "anew with --overwrite")
+    scene.ended("no checkpoint: the cure", start_with(d, ["--overwrite"]).wait(), 0)
+    scene.same("no checkpoint: the cure", d)
+    (d / "out/input.yaml").unlink()
+    scene.ended("results of no run", start_with(d, ["--restart"]).wait(), 1, "out", "move it, or choose another directory")
     shutil.rmtree(d / "out")
     scene.ended("no run", start_with(d, ["--restart"]).wait(), 1, "out", "without --restart")
     scene.checks.check(not (d / "out").exists(), "no run: nothing is made")

@@ -71,6 +71,17 @@ def already_there(scene):
         scene.checks.check("finished" in done.text and contents_before == everything_below(d / "out") and
                            before == {p: p.stat().st_mtime_ns for p in (d / "out").rglob("*") if p.is_file()},
                            "restart of a finished run: says so, files unchanged", done.text)
+    for override, word in (("seed=7", "seed is not what it was: now 7, then"), ("objective.beta=0.9", "objective.beta"),
+                           ("data.max_length=40", "data.max_length"), ("optimizer.name=sgd", "optimizer.name")):
+        d = scene.new("finished, but " + override, scene.whole())
+        before = everything_below(d / "out")
+        scene.ended(f"restart of a finished run with {override}", start_with(d, ["--restart", override]).wait(), 1, "out/input.yaml", word)
+        scene.checks.check(before == everything_below(d / "out"), f"restart of a finished run with {override}: unchanged")
+    for override in ("checkpoint.every=3", "parallel.threads=2", "geffect.every=3"):
+        d = scene.new("finished, and " + override, scene.whole())
+        done = start_with(d, ["--restart", override]).wait()
+        if scene.ended(f"restart of a finished run with {override}", done, 0):
+            scene.checks.check("the run is finished" in done.text, f"restart of a finished run with {override}: says so", done.text)
     d = scene.new("finished at once")
     scene.ended("a run of no updates", start_with(d, ["train.steps=0"]).wait(), 0)
     done = start_with(d, ["--restart", "train.steps=0"]).wait()

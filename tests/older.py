@@ -87,7 +87,8 @@ def measured(checks, top, precision):
         done = go(name, steps, own, {})
         checks.check(done.returncode == 0, f"{name}: exit status {done.returncode}", done.stderr)
     entry = "      beta: "  # of the measured one; that of the trained one is further out
-    make_older(top / "begun", lambda line: "" if line.startswith(entry) else line.replace("      answer: answer", "      answer: paraphrased_answer"))
+    older = lambda line: "" if line.startswith(entry) else line.replace("      answer: answer", "      answer: paraphrased_answer")
+    make_older(top / "begun", older)
     done = go("begun", ALL, {"name": "npo"}, {}, ["--restart"])
     checks.check(done.returncode == 1 and "geffect.objectives is not what it was (the program that made it gave {name: npo}" in done.stderr,
                  "what would measure something else is refused, and says what to write", done.stderr)
@@ -95,6 +96,12 @@ def measured(checks, top, precision):
     checks.check(done.returncode == 0 and "which an earlier program has made" in done.stdout, "with its parameters it goes on", done.stderr)
     with h5py.File(top / "whole/geffect.h5") as a, h5py.File(top / "begun/geffect.h5") as b:
         checks.check((a["geffect"][:] == b["geffect"][:]).all(), "and measures the same")
+    resolved = top / "whole/input.yaml"
+    resolved.write_text("".join(map(older, resolved.read_text().splitlines(keepends=True))))
+    done = go("whole", ALL, own, {}, ["--restart"])
+    checks.check(done.returncode == 0 and "the run is finished" in done.stdout, "a finished older run is finished", done.stderr)
+    done = go("whole", ALL, {"name": "npo", "beta": 0.06}, {}, ["--restart"])
+    checks.check(done.returncode == 1 and "geffect.objectives is not what it was" in done.stderr, "but not with another input", done.stderr)
 
 
 if __name__ == "__main__":

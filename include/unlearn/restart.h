@@ -28,6 +28,8 @@ enum status restart_save(struct training *t, size_t step, size_t log_bytes, cons
  *  none, it is of another precision or a later format, or the input has changed in what must stay.
  *                                                                                            Collective over world. */
 enum status restart_find(const char *dir, const struct config *c, const struct grid *world, struct restart **out);
+/** Whether the run that is finished in DIR had this input: ERR_INPUT names what has changed and must stay.       Local. */
+enum status restart_finished(const char *dir, const struct config *now);
 void restart_free(struct restart *r);
 /** What other library than the BLAS multiplied when it was made, as math_onednn() has it; NULL: none. Rank 0, borrowed. */
 const char *restart_products(const struct restart *r);

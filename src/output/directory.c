@@ -197,10 +197,10 @@ enum status directory_resume(const char *path, struct directory **out)
                     strerror(errno));
     TRY(hold(path, &d));
     if (!earlier_proven(d->place)) {
-        st = fail(
-            ERR_INPUT,
-            "%s: holds no run to go on with: there is no input.yaml of this program; start the run without --restart",
-            path);
+        const char *found = earlier_found(d->place);
+        if (found) TRY(earlier_check(path, d->place, found)); /* what --overwrite would say */
+        st = fail(ERR_INPUT, "%s: holds no run to go on with: there is no input.yaml of this program; start the run %s",
+                  path, found ? "anew with --overwrite" : "without --restart");
         goto done;
     }
     TRY(path_join(path, RUN_LOG, &d->log));

@@ -18,15 +18,14 @@ static bool decays_all(const struct config *now, struct config *then)
     return true;
 }
 
-/* The input that the checkpoint was made with, against the one that goes on. */
-static enum status check_input(const char *path, const json_t *manifest, const struct config *now, bool *decay)
+/* The input of the run before, text [n], against the one that goes on. older: its program knew no input rules. */
+static enum status check_input(const char *path, const char *text, size_t n, bool older, const struct config *now,
+                               bool *decay)
 {
-    const json_t *input = json_object_get(manifest, "input");
     struct config *then = NULL;
-    const bool older = !json_object_get(manifest, INPUT_RULES);
     struct text change = {0}, may = {0};
     enum status st;
-    TRY(config_parse(path, json_string_value(input), json_string_length(input), 0, NULL, &then));
+    TRY(config_parse(path, text, n, 0, NULL, &then));
     if (older) TRY(config_as_before(then));
     *decay = decays_all(now, then);
     TRY(config_changed(now, then, setting_is_default, &change));
@@ -44,6 +43,31 @@ done:
     config_free(then);
     text_free(&change);
     text_free(&may);
+    return st;
+}
+
+/* That which the checkpoint was made with. */
+static enum status check_manifest(const struct restart *r, const struct config *now, bool *decay)
+{
+    const json_t *input = json_object_get(r->manifest, "input");
+    return check_input(r->path, json_string_value(input), json_string_length(input),
+                       !json_object_get(r->manifest, INPUT_RULES), now, decay);
+}
+
+/* input.yaml does not say by which rules it was read. */
+enum status restart_finished(const char *dir, const struct config *now)
+{
+    char *path = NULL, *text = NULL;
+    bool decay;
+    size_t n;
+    enum status st;
+    TRY(path_join(dir, "input.yaml", &path));
+    TRY(file_read(path, CONFIG_MOST, &text, &n));
+    if (check_input(path, text, n, true, now, &decay) == OK) goto done;
+    fail_clear();
+    st = check_input(path, text, n, false, now, &decay);
+done:
+    free(path), free(text);
     return st;
 }
 
@@ -86,10 +110,10 @@ static enum status find(const char *dir, const struct config *c, struct restart 
     if (!r->path)
         st = fail(ERR_INPUT,
                   n ? "%s: none of its checkpoints can be used; start the run anew with --overwrite"
-                    : "%s: holds no checkpoint to go on from; start the run without --restart",
+                    : "%s: holds no checkpoint to go on from; start the run anew with --overwrite",
                   dir);
     else
-        st = check_input(r->path, r->manifest, c, &r->decays_all);
+        st = check_manifest(r, c, &r->decays_all);
 done:
     free(step);
     return st;

@@ -84,7 +84,10 @@ enum status run_resume(struct run *r, size_t updates, const struct grid *world)
     said[0] = r->finished;
     comm_broadcast(world->world, said, sizeof said, 0);
     r->finished = said[0] && said[1] == updates;
-    if (r->finished) goto done;
+    if (r->finished) {
+        st = grid_agree(world, first ? restart_finished(dir, r->in->config) : OK);
+        goto done;
+    }
     TRY(restart_find(dir, r->in->config, world, &r->restart));
     if (r->restart->decays_all) inputs_decay_all(r->in);
 done:
