@@ -120,14 +120,17 @@ def killed(checks, ranks, precision):
 
 
 def long_name(checks, precision):
-    """`history` has the name of the input whole, however long that is."""
+    """`history` has the name of the input whole, however long that is, and `overrides` what the command line says beside it."""
     directory = checks.directory.joinpath(*["é" * 120] * 3)
     directory.mkdir(parents=True)
-    done = run_input(settings(train={"steps": 1, "batch_size": 4, "accumulation": 1}), 1, precision, directory)
+    said = ["train.steps=1", "optimizer.lr=0.5", "output.directory='out'"]
+    (directory / "input.yaml").write_text(json.dumps(settings()))
+    done = run([directory / "input.yaml", *said], 1, precision, directory)
     if checks.check(done.returncode == 0, f"a long name: exit status {done.returncode}", done.stderr):
         with h5py.File(directory / "out/geffect.h5") as f:
-            history = f.attrs["history"]
+            history, overrides = f.attrs["history"], f.attrs["overrides"]
         checks.check(history.endswith(f" unlearn {directory}/input.yaml"), "a long name: it is in the history", repr(history))
+        checks.check(overrides == "\n".join(said), "the command line's keys are in the overrides", repr(overrides))
 
 
 def main():

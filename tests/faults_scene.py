@@ -159,7 +159,7 @@ def contents(path):
 
     with h5py.File(path, "r", locking=False) as f:
         f.visititems(visit)
-        found.update({"@" + k: str(v) for k, v in f.attrs.items() if k not in ("history", "host", "input", "layout")})
+        found.update({"@" + k: str(v) for k, v in f.attrs.items() if k not in ("history", "host", "input", "overrides", "layout")})
     return found
 
 

@@ -407,6 +407,7 @@ static void an_override_replaces_or_adds_any_key(void **state)
     assert_true(c->train.epochs == 7);
     assert_int_equal(c->train.batch_size, 2);
     assert_string_equal(c->text, BASE "train: {epochs: 3}");
+    assert_string_equal(c->overrides, "train.epochs=7\ntrain.batch_size=2");
     struct place epochs = config_place(c, "train.epochs"), shuffle = config_place(c, "train.shuffle");
     assert_string_equal(place_text(&epochs), "command line: train.epochs=7");
     assert_string_equal(place_text(&shuffle), "in.yaml");

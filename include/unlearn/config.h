@@ -88,6 +88,7 @@ struct config_risk {
 struct config {
     char *file;         /* the input's name */
     char *text;         /* the input as read, for the output files */
+    char *overrides;    /* those of the command line, as given, one a line; "": none */
     enum preset preset; /* its defaults have been taken */
     enum task task;
     uint64_t seed;

@@ -26,15 +26,20 @@ bool config_usual(const struct config *c, const char *key)
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)
 {
     enum status st = OK;
+    struct text all = {0};
+    TRY(text_print(&all, "%s", ""));
     TRY_NEW(c->private->where, (size_t)n);
     for (int i = 0; i < n; i++) {
         struct text where = {0};
+        TRY(text_print(&all, "%s%s", i ? "\n" : "", override[i]));
         st = text_print(&where, "command line: %s", override[i]);
         c->private->where[c->private->n_where++] = where.data;
         if (st == OK) st = override_apply(where.data, override[i], root);
         if (st != OK) goto done;
     }
+    c->overrides = all.data, all.data = NULL;
 done:
+    text_free(&all);
     return st;
 }
 
@@ -136,5 +141,6 @@ void config_free(struct config *c)
     free(c->private);
     free(c->file);
     free(c->text);
+    free(c->overrides);
     free(c);
 }

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { N_ATTRIBUTE = 12 };
+enum { N_ATTRIBUTE = 13 };
 struct about {           /* text of the files' attributes */
     struct text history; /* holds a path, of any length */
     char layout[128], host[256], libraries[512];
@@ -43,6 +43,7 @@ static enum status describe(const struct run *r, struct about *a)
         {"version", UNLEARN_VERSION},
         {"git_commit", UNLEARN_COMMIT},
         {"input", c->text},
+        {"overrides", *c->overrides ? c->overrides : "none"},
         {"model", c->model.path},
         {"layout", a->layout},
         {"host", a->host},
