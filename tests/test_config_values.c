@@ -441,6 +441,16 @@ static void an_override_enters_short_forms_and_defaults(void **state)
     assert_int_equal(c->geffect.n_risk, 2);
     assert_risk(&c->geffect.risk[0], "unlearn", "forget", CONFIG_ALL);
     assert_risk(&c->geffect.risk[1], "retain", "retain", 20);
+    assert_string_equal(place_text(&c->geffect.risk[1].rows_place), "command line: geffect.risks.retain.rows=20");
+    assert_true(config_wrote(c, &c->geffect.risk[1].rows_place));
+    config_free(c);
+    c = override_with(BASE, "geffect.risks.unlearn.rows=4", NULL);
+    assert_risk(&c->geffect.risk[1], "retain", "retain", 400);
+    assert_true(config_wrote(c, &c->geffect.risk[0].rows_place) && !config_wrote(c, &c->geffect.risk[1].rows_place));
+    config_free(c);
+    c = read_text(BASE "geffect: {risks: {kept: {data: retain, rows: 400}, all: forget}}");
+    assert_true(config_wrote(c, &c->geffect.risk[0].rows_place) && !config_wrote(c, &c->geffect.risk[1].rows_place));
+    assert_string_equal(c->overrides, "");
     config_free(c);
     c = override_with(BASE "objective: wga", "objective.alpha=0.5", "objective.regularizer=kl");
     assert_string_equal(c->objective.name, "wga");

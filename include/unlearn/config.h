@@ -83,7 +83,7 @@ struct config_risk {
     size_t rows;
     enum risk_from from;
     enum risk_draw draw;
-    struct place place;
+    struct place place, rows_place;
 };
 struct config {
     char *file;         /* the input's name */
@@ -235,6 +235,8 @@ enum status config_as_before(struct config *c);
 bool config_given(const struct config *c, const char *key);
 /** Whether a fixed key whose default is a whole number has that value, written or not.                      Local. */
 bool config_usual(const struct config *c, const char *key);
+/** Whether a value of this place was written, in the input or on the command line: it is no default.             Local. */
+bool config_wrote(const struct config *c, const struct place *p);
 /** The keys that may change, with ", " between them. */
 enum status config_free_keys(struct text *out);
 /* A key in words. Borrowed during the call. */

@@ -14,6 +14,7 @@ static size_t row_of(const char *key)
 }
 
 struct place config_place(const struct config *c, const char *key) { return c->private->place[row_of(key)]; }
+bool config_wrote(const struct config *c, const struct place *p) { return p->line || p->file != c->file; }
 bool config_given(const struct config *c, const char *key) { return c->private->given[row_of(key)]; }
 
 bool config_usual(const struct config *c, const char *key)

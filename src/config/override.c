@@ -51,13 +51,14 @@ static enum status spell_out(struct node *node, const char *bare)
     return st;
 }
 
-/* Nothing stands there: what the default says, or an empty mapping. */
-static enum status fill(struct node *node, const struct row *row, const struct place *place)
+/* Nothing stands there: what the default says, or an empty mapping. What the default holds has the input's place, line 0. */
+static enum status fill(struct node *node, const struct row *row, const struct place *place, const char *file)
 {
     enum status st = OK;
     struct node *value = NULL;
     const char *fallback = row && row->fallback && !row_nullable(row) ? row->fallback : "{}";
-    TRY(tree_parse(place->file, fallback, strlen(fallback), false, &value));
+    TRY(tree_parse(file, fallback, strlen(fallback), false, &value));
+    value->place = *place;
     replace(node, value);
 done:
     node_free(value);
@@ -65,13 +66,13 @@ done:
 }
 
 /* Makes *node a mapping that the next key can be looked up in; *row follows where a list of one is entered. */
-static enum status enter(struct node **node, const struct row **row, const struct place *place)
+static enum status enter(struct node **node, const struct row **row, const struct place *place, const char *file)
 {
     enum status st = OK;
-    if (node_is_null(*node)) TRY(fill(*node, *row, place));
+    if (node_is_null(*node)) TRY(fill(*node, *row, place, file));
     if (*row && (*row)->type == RECORDS) {
         *row = row_any(*row);
-        if ((*node)->kind == NODE_LIST && node_count(*node) == 0) TRY(fill(*node, *row, place));
+        if ((*node)->kind == NODE_LIST && node_count(*node) == 0) TRY(fill(*node, *row, place, file));
         if ((*node)->kind == NODE_LIST && node_count(*node) == 1) *node = (*node)->child;
     }
     if ((*node)->kind == NODE_SCALAR && *row && (*row)->bare) TRY(spell_out(*node, (*row)->bare));
@@ -97,7 +98,7 @@ static enum status apply_path(char *path, struct node *value, const struct place
     for (char *key = path, *dot; key; key = dot) {
         struct node *child;
         if ((dot = strchr(key, '.'))) *dot++ = 0;
-        TRY(enter(&node, &row, place));
+        TRY(enter(&node, &row, place, root->place.file));
         row = row_below(row, key);
         if (!(child = node_find(node, key))) {
             TRY(add_child(node, key, NODE_SCALAR, place, &child));

@@ -221,7 +221,7 @@ const struct row config_table[] = {
      .help = "key of the question in a row of a file; of forget and retain that of data counts"},
     {"geffect.risks.*.answer", TEXT, IN(risk, answer), "answer", .help = "the same of the answer"},
     {"geffect.risks.*.rows", COUNT, IN(risk, rows), "all", .help = "how many; moving_average: at most as forget has",
-     RANGE(1, UPDATES), ALSO_ALL},
+     RANGE(1, UPDATES), ALSO_ALL, .place = IN(risk, rows_place)},
     {"geffect.risks.*.from", CHOICE, IN(risk, from), "all", .help = "of which rows", .choices = "all|trained|held_out"},
     {"geffect.risks.*.draw", CHOICE, IN(risk, draw), "spread", .help = "spread: every n-th", .choices = "first|spread"},
     {"geffect.resolution", CHOICE, AT(geffect.resolution), "layer", .help = "an entry per layer or parameter tensor",

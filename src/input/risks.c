@@ -66,9 +66,9 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
         goto done;
     }
     rows = from->rows == CONFIG_ALL ? SIZE_MAX : from->rows;
-    if (from->rows != CONFIG_ALL && rows > end - first && config_given(in->config, "geffect.risks"))
-        log_warn("%s: risk \"%s\": rows is %zu, but there are %zu: all are used", place_text(&from->place), from->name,
-                 rows, end - first);
+    if (from->rows != CONFIG_ALL && rows > end - first && config_wrote(in->config, &from->rows_place))
+        log_warn("%s: risk \"%s\": rows is %zu, but there are %zu: all are used", place_text(&from->rows_place),
+                 from->name, rows, end - first);
     if (in->config->geffect.estimator == ESTIMATOR_MOVING_AVERAGE && rows > in->forget->n_row)
         rows = in->forget->n_row; /* no set has more micro-batches than forget */
     TRY(take_rows(k, first, end, rows, from->draw));
