@@ -33,8 +33,9 @@ class Row:
     """An input and the answer: `says` is a regular expression of the whole line; `status` its exit status."""
 
     def __init__(self, name, says, *words, status=None, forget=None, edit=None, chat=None, config=None,
-                 check=True, **environment):
+                 check=True, warnings=None, **environment):
         self.name, self.says, self.words, self.forget, self.edit = name, says, words, forget, edit
+        self.warnings = warnings  # how many; None: any number
         self.model = {"tokenizer_config.json": chat or {}, "config.json": config or {}}
         self.status = status if status is not None else says.startswith("unlearn: error: ") * 1
         self.check, self.environment = check, environment
@@ -58,7 +59,8 @@ class Row:
         if self.forget:
             name, content = self.forget
             (here / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-            words.append(f"data.forget=HERE/{name}")
+            if not any(name in w for w in words):  # else it is another file of the input
+                words.append(f"data.forget=HERE/{name}")
         words = [w.replace("HERE", str(here)).replace("MODEL", str(model)) for w in words]
         return [*(["--check"] if self.check else []), here / "my.yaml", *words]
 
@@ -168,6 +170,38 @@ TABLE = [
     Row("the regularisers in the log", r"objective  npo\(beta=0.5\) x 2 \+ kl \+ gd x 0.5", "objective.weight=2",
         "objective.regularizer=[kl, {name: gd, weight: 0.5}]", "train.steps=0", "geffect.every=0", "checkpoint.export=false",
         check=False),
+    # settings without effect
+    Row("effects of words that are never measured",
+        W + r"command line: geffect.tokens=true: geffect.tokens does nothing: geffect.every is 0: nothing is measured",
+        "geffect.tokens=true", "geffect.every=0", warnings=1),
+    Row("much that is never measured",
+        W + r"command line: geffect.curvature=true: geffect.curvature does nothing: geffect.every is 0: nothing is measured",
+        "geffect.every=0", "geffect.fidelity=true", "geffect.gram=true", "geffect.standard_error=true", "geffect.curvature=true",
+        warnings=4),
+    Row("sets that are not evaluated in this run", r"evaluate   none of evaluate.sets in this run: evaluate.every is 0",
+        "evaluate.sets.kept=inputs/demo/retain95.jsonl", warnings=0),
+    Row("moments of sgd", W + r"command line: .*: optimizer.betas does nothing: optimizer.name is sgd, which has no moments",
+        "optimizer={name: sgd, betas: [0.8, 0.9], eps: 1.0e-6}", warnings=2),
+    Row("defaults beside others do nothing, as ever", r"digest: .*", "optimizer={name: sgd, betas: [0.9, 0.999], eps: 1.0e-8}",
+        "geffect.every=0", "geffect.tokens=false", "geffect.gram=auto", "evaluate.sets={}", warnings=0),
+    Row("a question of plain text",
+        W + r"command line: .*: data.retain.question does nothing: data.retain.text is given",
+        "data.retain={path: inputs/demo/retain95.jsonl, text: answer, question: q}", warnings=1),
+    Row("a question beside the template of plain text",
+        W + r"command line: data.retain.question=q: data.retain.question does nothing: data.template is plain: a row .*",
+        "data.template=plain", "data.retain.question=q", "data.forget.text=answer", "data.retain.path=HERE/p.jsonl",
+        "geffect.risks=null", forget=("p.jsonl", rows({"text": "Once. " * 9})), warnings=1),
+    Row("other keys of plain text",
+        E + r'HERE/f.jsonl:1: has no key "text"; it has "question", "answer" \(\{path: FILE, text: KEY\} names .*',
+        "data.template=plain", forget=("f.jsonl", rows(*PAIRS))),
+    Row("a time limit of what cannot stop early",
+        W + r"--max-hours does nothing: only tasks finetune and unlearn stop early, with a checkpoint: this one runs to its end",
+        "task=geffect", "--max-hours", "1", warnings=1),
+    Row("a time limit of prompts", W + r"--max-hours does nothing: .*",
+        "task=generate", "generate.prompt=Who?", "--max-hours", "1"),
+    Row("a time limit of what can", r"digest: .*", "--max-hours", "1", warnings=0),
+    Row("the job's time of what cannot stop early", r"stop       not before the end of the job's time: only tasks finetune .*",
+        "task=geffect", SLURM_JOB_END_TIME="99999999999"),
     # launchers
     Row("MPICH's launcher",
         E + r"PMI_SIZE=2: .* has started 2 processes, but each is a job of its own.*make CC=.*", status=2, PMI_SIZE="2"),
@@ -196,6 +230,9 @@ def answered(checks, number, row):
         wrong.append(f"no line {row.says}")
     if len(errors) != bool(row.status):
         wrong.append(f"{len(errors)} errors")
+    warned = set(warnings_of("\n".join(lines)))  # each comes again at the end
+    if row.warnings is not None and len(warned) != row.warnings:
+        wrong.append(f"{len(warned)} warnings, not {row.warnings}")
     said = [s for s in lines if s.startswith((E, W, "objective "))]
     checks.check(not wrong, row.name, "; ".join(wrong) + "\n  " + "\n  ".join(said))
 

@@ -219,6 +219,8 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
 /** The same of the file itself; also ERR_IO.                                                                    Local. */
 enum status config_open(const char *file, int n_override, char *const *override, struct config **out);
 void config_free(struct config *c);
+/** Says what is asked for and does nothing beside other keys: a line in the log for each, most a warning.        Local. */
+void config_warn(const struct config *c);
 /** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
 enum status config_write(const struct config *c, struct text *out);
 /** Whether a parameter says what the objective has without it: its table is not this room's. */

@@ -23,6 +23,8 @@ struct stop {
 /** From now on SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 ask the run to stop; a second one ends the process at once. saved: bytes
  *  of a checkpoint.                                                                                              Local. */
 enum status stop_watch(struct stop *s, const struct grid *g, const struct options *o, const char *dir, size_t saved);
+/** Says what is not watched where nothing is trained, and so nothing could be gone on with.                    Local. */
+void stop_unwatched(const struct options *o);
 void stop_free(struct stop *s);
 /** Whether to stop, the same on every process: a signal reached any of them, the file is there, or a checkpoint, and between
  *  steps the next step, would end beyond the deadline.                                          Collective over the job. */

@@ -68,6 +68,15 @@ enum status stop_watch(struct stop *s, const struct grid *g, const struct option
     return grid_agree(g, st);
 }
 
+void stop_unwatched(const struct options *o)
+{
+    static const char why[] = "only tasks finetune and unlearn stop early, with a checkpoint: this one runs to its end";
+    if (o->max_hours > 0)
+        log_warn("--max-hours does nothing: %s", why);
+    else if (scheduled_end(o->started) > 0)
+        log_info("stop       not before the end of the job's time: %s", why);
+}
+
 void stop_free(struct stop *s) { free(s->file); }
 
 static void step_ended(struct stop *s, double now)

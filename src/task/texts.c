@@ -29,8 +29,8 @@ const struct entry help_ends[] = {
 
 const char help_stops[] =
     "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, a file STOP in the output directory, --max-hours, and the end of the job that a "
-    "scheduler tells (SLURM_JOB_END_TIME, PBS_WALLTIME): the run finishes its update, saves a checkpoint and leaves with "
-    "status 75; --restart goes on. A second signal ends the process at once.";
+    "scheduler tells (SLURM_JOB_END_TIME, PBS_WALLTIME): a run that trains finishes its update, saves a checkpoint and "
+    "leaves with status 75; --restart goes on. A second signal, or one to another task, ends the process at once.";
 
 const char help_errors[] =
     "An error is one line on standard error: unlearn: error: FILE[:LINE[:COLUMN]]: what is wrong, and "
