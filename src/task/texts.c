@@ -64,6 +64,7 @@ const struct output_text help_files[] = {
      "the new model as a Hugging Face directory: weights, configuration, tokenizer"},
     {"checkpoint-N/", "checkpoint.every above 0, or a run that was stopped",
      "the state after N updates, to go on from: docs/CHECKPOINT.md"},
+    {"run.lock", "every task, while it runs", "which process writes here: a second run is refused"},
     {"run.finished", "task: finetune, unlearn, when it has ended well",
      "the mark of that: --restart has nothing left to do"},
     {"run.replaced/", "--overwrite, until the new run has ended well", "the earlier run, whole"},
