@@ -40,11 +40,14 @@ enum status template_end(const struct template *t, struct text *out);
 const char *text_strip(const char *s, size_t *n);
 
 /* --------------------------------------------------------------------------------------------------- dataset ----- */
+#define TEXT_OF_DATA "{path: FILE, text: KEY}" /* how data.forget and data.retain name the keys of a row */
+#define KEYS_OF_DATA "{path: FILE, question: KEY, answer: KEY} or " TEXT_OF_DATA
 struct data_file {                 /* how to read one file; strings borrowed */
     const char *path;              /* JSON Lines */
     const char *question, *answer; /* keys of a row */
     const char *text;              /* when not NULL: rows are plain text under this key, every token labelled */
     size_t rows;                   /* the first so many lines; SIZE_MAX: all */
+    const char *others;            /* how the input names other keys, for a message; NULL: it cannot */
     bool continues;                /* as prompts: the model continues each, which one without tokens cannot be */
     bool single;                   /* as variants: a row has one answer, be it in a list */
 };
@@ -113,8 +116,9 @@ size_t lines_mark(const char *text, size_t n);
 enum status lines_check(const char *path, const char *text, size_t n);
 /** Line `number` (from 1) of a file of JSON Lines; ERR_INPUT also says what it may be instead: CSV, an object over lines.  Local. */
 enum status lines_parse(const char *path, size_t number, const char *line, size_t n, json_t **out);
-/** Fails with ERR_INPUT: the row `has LACK`; says which keys it has, or that it is in chat form.                  Local. */
-enum status lines_lack(const char *path, size_t number, const char *lack, const json_t *row);
+/** Fails with ERR_INPUT: the row `has LACK`; says which keys it has, or that it is in chat form. others: as in struct
+ *  data_file.                                                                                                    Local. */
+enum status lines_lack(const char *path, size_t number, const char *lack, const char *others, const json_t *row);
 
 struct prompts {      /* {0} is empty */
     size_t n, *first; /* [n+1] ids of prompt i: first[i] ... first[i+1]-1 of id; owned, as what follows */

@@ -32,7 +32,7 @@ enum status builder_encode(struct builder *b, bool own, struct ids *out);
 enum status row_question(struct builder *b, const char *question, size_t n_question, const char *answer, size_t n_answer);
 enum status row_text(struct builder *b, const char *text, size_t n);
 /** The text under a key of a row; ERR_INPUT with FILE:LINE.                                                     Local. */
-enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out);
+enum status text_member(const char *path, size_t number, json_t *row, const char *key, const char *others, json_t **out);
 /** Adds the rows that a line makes; v->n is its number. */
 typedef enum status group_reader(void *context, struct builder *b, json_t *row, struct variants *v);
 /** Reads the lines of a file, at most f->rows: v->first tells which rows of b are of which line. */

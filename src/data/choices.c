@@ -28,7 +28,7 @@ static enum status row_add(struct builder *b, json_t *row, struct text *text, si
     json_t *question = NULL, *choices, *answer, *one;
     size_t i, n;
     enum status st;
-    TRY(text_member(b->path, b->number, row, "question", &question));
+    TRY(text_member(b->path, b->number, row, "question", NULL, &question));
     choices = json_object_get(row, "choices"), answer = json_object_get(row, "answer"), n = json_array_size(choices);
     if (n < FEWEST || n > MOST)
         return fail(ERR_INPUT, "%s:%zu: \"choices\" is not a list of %d to %d texts", b->path, b->number, FEWEST, MOST);

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum status text_member(const char *path, size_t number, json_t *row, const char *key, json_t **out)
+enum status text_member(const char *path, size_t number, json_t *row, const char *key, const char *others, json_t **out)
 {
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, number);
     if (!(*out = json_object_get(row, key))) {
         char lack[80];
         snprintf(lack, sizeof lack, "no key \"%.60s\"", key);
-        return lines_lack(path, number, lack, row);
+        return lines_lack(path, number, lack, others, row);
     }
     if (json_odd(*out) && *json_odd(*out) == '"')
         return fail(ERR_INPUT, "%s:%zu: \"%s\" has half of a surrogate pair, which is no text: %.60s", path, number, key,
@@ -24,13 +24,13 @@ static enum status row_add(struct builder *b, const struct data_file *f, json_t 
     enum status st;
     json_t *question = NULL, *own = NULL;
     if (f->text) {
-        TRY(text_member(b->path, b->number, row, f->text, &own));
+        TRY(text_member(b->path, b->number, row, f->text, f->others, &own));
         return row_text(b, json_string_value(own), json_string_length(own));
     }
-    TRY(text_member(b->path, b->number, row, f->question, &question));
+    TRY(text_member(b->path, b->number, row, f->question, f->others, &question));
     if (answer)
         return row_question(b, json_string_value(question), json_string_length(question), answer->data, answer->n);
-    TRY(text_member(b->path, b->number, row, f->answer, &own));
+    TRY(text_member(b->path, b->number, row, f->answer, f->others, &own));
     return row_question(b, json_string_value(question), json_string_length(question), json_string_value(own),
                         json_string_length(own));
 done:
@@ -98,14 +98,14 @@ static enum status variants_of_row(void *file, struct builder *b, json_t *row, s
     size_t i;
     enum status st = OK;
     if (f->text) {
-        TRY(text_member(b->path, b->number, row, f->text, &one));
+        TRY(text_member(b->path, b->number, row, f->text, f->others, &one));
         return row_text(b, json_string_value(one), json_string_length(one));
     }
     if (json_is_map(row) && !(question && key)) {
         if (!v->n_lacking++) v->lacking = b->number;
         return OK;
     }
-    TRY(text_member(b->path, b->number, row, f->question, &question));
+    TRY(text_member(b->path, b->number, row, f->question, f->others, &question));
     if (json_is_string(key))
         return row_question(b, json_string_value(question), json_string_length(question), json_string_value(key),
                             json_string_length(key));
@@ -178,8 +178,8 @@ static enum status prompt_of_row(struct builder *b, const struct data_file *f, j
     enum status st;
     json_t *question = NULL, *answer = NULL;
     const size_t before = p->id.n, i = p->n++;
-    TRY(text_member(b->path, b->number, row, f->question, &question));
-    TRY(text_member(b->path, b->number, row, f->answer, &answer));
+    TRY(text_member(b->path, b->number, row, f->question, f->others, &question));
+    TRY(text_member(b->path, b->number, row, f->answer, f->others, &answer));
     b->text.n = 0;
     TRY(template_prompt(&b->rule->template, json_string_value(question), json_string_length(question), &b->text));
     TRY(builder_encode(b, true, &p->id));
@@ -243,7 +243,7 @@ static enum status refusal_read(const char *path, size_t number, const char *lin
     t = &r->line[r->n++];
     if (line[0] == '{') {
         TRY(lines_parse(path, number, line, n, &json));
-        TRY(text_member(path, number, json, "answer", &answer));
+        TRY(text_member(path, number, json, "answer", NULL, &answer));
         TRY(text_add(t, json_string_value(answer), json_string_length(answer)));
     } else {
         if (utf8_valid(line, n) < n) TRY(fail(ERR_INPUT, "%s:%zu: is not valid UTF-8", path, number));

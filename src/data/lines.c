@@ -119,7 +119,7 @@ enum status lines_parse(const char *path, size_t number, const char *line, size_
     return fail(st, "%s; %s", message, form);
 }
 
-enum status lines_lack(const char *path, size_t number, const char *lack, const json_t *row)
+enum status lines_lack(const char *path, size_t number, const char *lack, const char *others, const json_t *row)
 {
     struct text keys = {0};
     const char *key;
@@ -133,10 +133,9 @@ enum status lines_lack(const char *path, size_t number, const char *lack, const 
             path, number, lack);
     json_object_foreach((json_t *)(uintptr_t)row, key, value) if (keys.n < 120)
         TRY(text_print(&keys, "%s\"%.40s\"", keys.n ? ", " : "", key));
-    st = fail(ERR_INPUT,
-              "%s:%zu: has %s; it has %s ({path: FILE, question: KEY, answer: KEY} or {path: FILE, text: KEY} names "
-              "other keys)",
-              path, number, lack, keys.n ? keys.data : "none");
+    st = fail(ERR_INPUT, "%s:%zu: has %s; it has %s (%s%s)", path, number, lack, keys.n ? keys.data : "none",
+              others ? others : "no setting names others here: rename the key",
+              others ? " names other keys" : " in the file");
 done:
     text_free(&keys);
     return st;

@@ -48,7 +48,7 @@ static enum status prompt_text(struct reader *r, const char *path, size_t line, 
     const json_t *given = prompt ? prompt : question;
     enum status st = OK;
     if (!json_is_map(row)) return fail(ERR_INPUT, "%s:%zu: the line is not a JSON object", path, line);
-    if (!given) return lines_lack(path, line, "neither the key \"question\" nor \"prompt\"", row);
+    if (!given) return lines_lack(path, line, "neither the key \"question\" nor \"prompt\"", NULL, row);
     if (prompt && question)
         return fail(ERR_INPUT, "%s:%zu: has both \"question\" and \"prompt\": give one of them", path, line);
     if (!json_is_string(given))

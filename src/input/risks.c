@@ -50,6 +50,7 @@ static enum status one_risk(struct inputs *in, const struct grid *world, const s
                                     .question = from->question,
                                     .answer = from->answer,
                                     .text = text_key(rule, NULL),
+                                    .others = text_key(rule, NULL) ? NULL : "{data: FILE, question: KEY, answer: KEY}",
                                     .rows = SIZE_MAX};
         TRY(inputs_dataset(world, &f, NULL, in->config, rule, &k->own));
         TRY(inputs_lengths(in, k->own, false));

@@ -36,6 +36,7 @@ static enum status read_data(const struct grid *world, const struct config_data 
                                 .question = d->question,
                                 .answer = d->answer,
                                 .text = text_key(rule, d->text),
+                                .others = rule->template.blocks ? TEXT_OF_DATA : KEYS_OF_DATA,
                                 .rows = d->rows == CONFIG_ALL ? SIZE_MAX : d->rows};
     if (!d->path) return OK;
     st = inputs_dataset(world, &f, idk, c, rule, &read);
@@ -46,19 +47,25 @@ static enum status read_data(const struct grid *world, const struct config_data 
     return st;
 }
 
-static void warn_rows(const struct dataset *d, const char *key, size_t most)
+/* What messages call these rows: refusals answer the questions of another file. */
+static enum status rows_name(const struct inputs *in, const struct dataset *d, struct text *out)
 {
-    if (!d) return;
+    if (d != in->refusals) return text_print(out, "%s", d->path);
+    return text_print(out, "%s, to the questions of %s", in->config->data.idk, d->path);
+}
+
+static void warn_rows(const struct dataset *d, const char *name, const char *key, size_t most)
+{
     if (d->n_line && d->n_line < d->n_row) /* 0: of a set to evaluate, whose rows are no parts of texts */
-        log_info("%s: %zu texts in %zu rows of at most %zu tokens", d->path, d->n_line, d->n_row, most);
+        log_info("%s: %zu texts in %zu rows of at most %zu tokens", name, d->n_line, d->n_row, most);
     if (d->n_cut)
-        log_warn("%s: %zu row%s longer than %s = %zu tokens, cut", d->path, d->n_cut, d->n_cut == 1 ? " is" : "s are",
-                 key, most);
+        log_warn("%s: %zu row%s longer than %s = %zu tokens, cut", name, d->n_cut, d->n_cut == 1 ? " is" : "s are", key,
+                 most);
     if (d->n_blank)
-        log_warn("%s: %zu answer%s empty (first: line %zu): nothing but its end is labelled", d->path, d->n_blank,
+        log_warn("%s: %zu answer%s empty (first: line %zu): nothing but its end is labelled", name, d->n_blank,
                  d->n_blank == 1 ? " is" : "s are", d->blank);
     if (d->n_unlabelled)
-        log_warn("%s: %zu row%s no labelled token left: kept with weight 0", d->path, d->n_unlabelled,
+        log_warn("%s: %zu row%s no labelled token left: kept with weight 0", name, d->n_unlabelled,
                  d->n_unlabelled == 1 ? " has" : "s have");
 }
 
@@ -66,19 +73,25 @@ enum status inputs_lengths(struct inputs *in, const struct dataset *d, bool eval
 {
     const struct config *c = in->config;
     const char *key = evaluated ? "evaluate.row_length" : "data.max_length";
-    size_t before = in->longest;
-    warn_rows(d, key, evaluated ? c->evaluate.row_length : c->data.max_length);
-    for (size_t i = 0; d && i < d->n_row; i++) {
-        size_t length = dataset_length(d, i);
+    const size_t before = in->longest, learned = in->shape->learned_positions ? in->shape->positions : SIZE_MAX;
+    struct text name = {0};
+    enum status st;
+    if (!d) return OK;
+    TRY(rows_name(in, d, &name));
+    warn_rows(d, name.data, key, evaluated ? c->evaluate.row_length : c->data.max_length);
+    for (size_t i = 0; i < d->n_row; i++) {
+        const size_t length = dataset_length(d, i);
         if (length > in->longest) in->longest = length;
-        if (in->shape->learned_positions && length > in->shape->positions)
-            return fail(ERR_INPUT, "%s: row %zu has %zu tokens, the model has learned %zu positions; lower %s", d->path,
-                        i + 1, length, in->shape->positions, key);
+        if (length > learned)
+            TRY(fail(ERR_INPUT, "%s: row %zu has %zu tokens, the model has learned %zu positions; lower %s", name.data,
+                     i + 1, length, learned, key));
     }
     if (in->longest > in->shape->positions && in->longest > before)
-        log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", d->path, in->longest,
+        log_warn("%s: the longest row has %zu tokens, the model was made for %zu positions", name.data, in->longest,
                  in->shape->positions);
-    return OK;
+done:
+    text_free(&name);
+    return st;
 }
 
 /* Fails if no row has a label that the objective uses: else a run would train on nothing without saying so. */

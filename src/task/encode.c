@@ -165,6 +165,7 @@ static enum status encode_rows(const char *model, const char *file, int n_overri
                             .question = c->data.forget.question,
                             .answer = c->data.forget.answer,
                             .text = rule.template.blocks && !c->data.forget.text ? "text" : c->data.forget.text,
+                            .others = rule.template.blocks ? TEXT_OF_DATA : KEYS_OF_DATA,
                             .rows = SIZE_MAX},
         &rule, &d));
     for (size_t i = 0; i < d->n_row; i++) TRY(print_row(t, d, i));
