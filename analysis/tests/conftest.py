@@ -73,12 +73,14 @@ def runs(tmp_path_factory):
 
 
 def command(*words, status=0):
-    """What the command prints, in this process; it must end with this status, and warn of nothing."""
+    """What the command prints, in this process; it must end with this status, and warn of nothing but of libraries' ages."""
     before, out, code, error = os.getcwd(), io.StringIO(), 0, ""
     os.chdir(ROOT)  # paths in a run's input are relative to where it was started
     try:
         with contextlib.redirect_stdout(out), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", DeprecationWarning)  # an older matplotlib beside a newer pyparsing
+            warnings.filterwarnings("error", category=DeprecationWarning, module="unlearn_report")
             main([str(w) for w in words])
     except SystemExit as e:
         code, error = (1, f"{e.code}\n") if isinstance(e.code, str) else (e.code, "")

@@ -1,6 +1,7 @@
 """Every picture is drawn from every kind of run, shows the numbers of the file, and loses nothing at its edges."""
 import io
 import shutil
+import warnings
 
 import h5py
 import numpy as np
@@ -70,8 +71,21 @@ def test_curves_differ_in_grey_and_for_any_colour_vision():
     assert len({str(g["linestyle"]) for g in groups}) == len({g["color"] for g in groups}) == 5
     nth = [look.nth_line(k) for k in range(7)]
     assert len({str(n["linestyle"]) for n in nth}) == len({n["marker"] for n in nth}) == len({n["color"] for n in nth}) == 7
+    many = [look.nth_line(k) for k in range(343)]
+    assert len({tuple(map(str, n.values())) for n in many}) == 343
+    assert len({(str(n["linestyle"]), n["marker"]) for n in many[:49]}) == len({(n["color"], n["marker"]) for n in many[:49]}) == 49
     grey = [look.SIGNED(x)[:3] @ np.array([0.299, 0.587, 0.114]) for x in (0.0, 0.25, 0.5, 1.0)]
     assert grey[0] < grey[1] < grey[2] and grey[3] > grey[0] + 0.15  # the darkest is negative; above zero cells have a +
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind, counts", [(UserWarning, True), (RuntimeWarning, True), (DeprecationWarning, False), (FutureWarning, False),
+                                          (PendingDeprecationWarning, False)])
+def test_a_doubtful_picture_is_a_fault_and_an_old_library_is_none(kind, counts):
+    with pytest.raises(kind) if counts else warnings.catch_warnings(), look.strictly():
+        warnings.warn("the layout collapsed", kind)
+    with look.strictly():
+        warnings.warn("'x' is deprecated: use y", UserWarning)  # as numpy's VisibleDeprecationWarning, which is of this kind
 
 
 def test_a_small_png_keeps_every_colour(runs):

@@ -51,10 +51,12 @@ class Picture:
 
 @contextmanager
 def strictly():
-    """A picture that matplotlib is not sure of is a fault here; a letter that its font has not is drawn as a box."""
+    """A picture that matplotlib or numpy is not sure of is a fault here; a letter that its font has not is drawn as a box. What
+    libraries say of each other's ages, as a matplotlib that is older than its pyparsing, is none."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "Glyph .* missing|Matplotlib currently does not support")
+        for doubt in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("error", doubt)
+        warnings.filterwarnings("ignore", "Glyph .* missing|Matplotlib currently does not support|.*deprecat")
         yield
 
 
@@ -65,8 +67,9 @@ def as_text(text):
 
 # -------------------------------------------------------------------------------------------------------------- lines
 def nth_line(k):
-    """Colour, dash and marker of the k-th risk, objective or run."""
-    return {"color": COLOURS[k % 7], "linestyle": DASHES[k % 7], "marker": MARKERS[k % 7]}
+    """Colour, dash and marker of the k-th risk, objective or run: no two of 343 have the same; of 49 not in grey either."""
+    again, more = k // 7, k // 49
+    return {"color": COLOURS[k % 7], "linestyle": DASHES[(k + again) % 7], "marker": MARKERS[(k + 2 * again + more) % 7]}
 
 
 def group_line(name):
