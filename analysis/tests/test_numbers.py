@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from conftest import PARTS, ROOT, command
+from conftest import COMMAND, MODEL, PARTS, ROOT, command, finish, start
 from unlearn_report import answers, compare, look, over_rows, over_steps, page, tokens
 from unlearn_report.effects import GROUPS, Change, Measured, groups_of
 from unlearn_report.run import Run, open_runs
@@ -263,6 +263,16 @@ def test_risks_have_the_unit_of_their_normalisation(runs):
 
 
 def test_answers_stand_side_by_side(runs):
+def test_compare_has_the_scores_of_choices_by_subject(tmp_path):
+    sets = {x: f"inputs/benchmarks/wmdp/{x}.jsonl" for x in ("bio", "cyber")}
+    finish(start({"task": "evaluate", "model": MODEL, "evaluate": {"benchmark": "wmdp", "sets": sets}}, tmp_path / "run"))
+    table = json.loads(command("compare", "--json", tmp_path / "run"))["run"]
+    with h5py.File(tmp_path / "run/evaluation.h5") as f:
+        for m in ("correct", "probability_of_right"):
+            for k, s in enumerate(f["set"].asstr()[:]):
+                assert table[f"{s}: {m}"] == f["mean"][-1, k, list(f["metric"].asstr()[:]).index(m)]
+
+
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3
     assert json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])["question"] in text

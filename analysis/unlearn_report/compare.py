@@ -9,7 +9,8 @@ import numpy as np
 from .effects import UNIT, Measured
 from .run import open_runs
 
-SCORES = ["loss", "probability", "truth_ratio", "exact_memorization", "extraction_strength", "rougeL_recall", "kl"]
+SCORES = ["loss", "probability", "truth_ratio", "exact_memorization", "extraction_strength", "rougeL_recall", "kl", "correct",
+          "probability_of_right"]
 
 
 def evaluated(run):
