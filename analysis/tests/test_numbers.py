@@ -233,6 +233,13 @@ def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
 
 
+def test_a_path_is_marked_where_a_guard_has_left_it(runs):
+    ended, stepped = (Measured(Run(runs.everything)) for _ in range(2))
+    stepped.end = 2
+    axes = look.alone(over_steps.tradeoff([ended, stepped]).panels[0]).axes[0]
+    assert [line.get_markevery() for line in axes.lines[:2]] == [[4], [2]]
+
+
 def test_directories_of_one_name_are_told_apart(runs, tmp_path):
     here = tmp_path / "lr=5"
     shutil.copytree(runs.taught, here / "taught", ignore=shutil.ignore_patterns("model"))

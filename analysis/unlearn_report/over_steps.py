@@ -230,7 +230,7 @@ def tradeoff(measured):
     def on(a):
         for k, m in enumerate(those):
             x, y = m.risk_value[u], m.risk_value[r]
-            line(a, x, y, **nth_line(k) | {"markevery": [len(x) - 1], "markersize": 7})
+            line(a, x, y, **nth_line(k) | {"markevery": [m.end], "markersize": 7})
         a.plot(those[0].risk_value[u][0], those[0].risk_value[r][0], marker="*", color="black", markersize=11, linestyle="", label="start")
         for set_scale, name in ((a.set_xscale, u), (a.set_yscale, r)):
             values = finite([m.risk_value[name] for m in those])
@@ -240,6 +240,7 @@ def tradeoff(measured):
         dress(a, "what forgetting costs", f"risk “{u}” ({unit}): forgotten →", f"risk “{r}” ({unit})\nkept ← → lost")
 
     return Picture("tradeoff", "what is forgotten against what it costs",
-                   "Each run is a path from the star to its last measured step (marker). Best is to the right and low." +
+                   "Each run is a path from the star; the marker is the model that it leaves, its last measured step but where a guard stepped back. "
+                   "Best is to the right and low." +
                    (f" Left out, as their risks have another unit: {', '.join(others)}." if others else ""),
                    [Panel(on, WIDTH + 1, 3.6)], 1, nth_legend([m.run.name for m in those]))
