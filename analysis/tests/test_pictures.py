@@ -146,6 +146,7 @@ def test_the_command_writes_files(runs, tmp_path):
     assert paths == [str(tmp_path / f"two/{n}/story.svg") for n in ("a", "b-c")]
     paths = command("figures", f"a={runs.plain}", runs.taught, "-o", tmp_path / "two", "--only", "training").split()
     assert paths == [str(tmp_path / f"two/{n}/training.png") for n in ("a", "taught")]
-    assert "no picture has such a name" in command("figures", runs.plain, "--only", "nothing", "-o", tmp_path, status=1)
+    assert "no picture has such a name" in command("figures", runs.plain, "--only", "nothing", "-o", tmp_path / "none", status=1)
+    assert not (tmp_path / "none").exists()
     command("tokens", runs.everything, "--top", "2", "--picture", tmp_path / "tokens.png")
     assert (tmp_path / "tokens.png").stat().st_size > 10_000

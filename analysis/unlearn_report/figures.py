@@ -49,10 +49,10 @@ def draw(runs, directory, suffix, only=()):
 
 def write(pictures, place, suffix, only=()):
     paths = []
-    place.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         if only and not picture.name.startswith(tuple(only)):
             continue
+        place.mkdir(parents=True, exist_ok=True)
         path = place / f"{file_name(picture.name)}.{suffix}"
         save(picture, path)
         paths.append(path)
