@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import shutil
+import subprocess
 
 import h5py
 import numpy as np
@@ -181,12 +182,38 @@ def test_a_risk_of_any_name_has_its_own_meaning(tmp_path, key):
     ("unlearn", {"run.finished": ""}, "finished"), ("unlearn", {"run.log": "memory of a process: planned 1 MB, peak 1 MB"}, "runs"),
     ("geffect", {"run.log": "step 0\nmemory of a process: planned 1 MB, peak 1 MB\ntotal 1 s"}, "finished"),
     ("geffect", {"run.log": "memory of a process: planned 1 MB, peak 1 MB", "run.lock": ""}, "runs"),
-    ("generate", {"run.log": "model\n"}, "runs"), ("evaluate", {}, "ended")])
+    ("generate", {"run.log": "model\n"}, "runs"), ("evaluate", {}, "ended"), ("unlearn", {}, "not known"), ("unlearn", {"run.lock": ""}, "runs")])
 def test_a_run_is_finished_where_its_files_say_so(tmp_path, task, files, state):
     for name, text in {"input.yaml": f"task: {task}\n", **files}.items():
         (tmp_path / name).write_text(text)
     run = Run(tmp_path)
     assert run.state.split(",")[0] == state and run.finished == (state != "runs")
+
+
+def test_a_file_alone_says_nothing_of_how_its_run_went(runs, tmp_path):
+    shutil.copy(runs.plain / "geffect.h5", tmp_path)
+    assert "<dd>not known, without the run&#x27;s other files; step 4</dd>" in page.facts(Run(tmp_path / "geffect.h5"))
+    assert Run(runs.plain / "geffect.h5").state == "finished"  # its directory is there
+    words = [*COMMAND, "figures", tmp_path, "--only", "instances", "--follow"]
+    assert subprocess.run(words, capture_output=True, text=True, timeout=60).stdout == f"{tmp_path / 'figures/instances.png'}\n"  # and ends
+
+
+def test_a_file_that_is_there_but_not_read_is_not_said_to_be_missing(runs):
+    alone = Measured(Run(runs.everything / "geffect.h5"))
+    assert alone.run.tokens is None and "geffect.tokens" not in page.absent(alone) and "geffect.tokens" in page.absent(Measured(Run(runs.plain)))
+    for words, unread in ((("tokens", runs.everything / "geffect.h5"), "tokens.h5"), (("summary", runs.everything / "tokens.h5"), "geffect.h5"),
+                          (("pairs", runs.everything / "tokens.h5"), "geffect.h5"), (("curvature", runs.everything / "train.h5"), "geffect.h5")):
+        text = command(*words, status=1)
+        assert f"error: {runs.everything / unread}: is not read where {words[1].name} is given alone: give the directory" in text, text
+
+
+@pytest.mark.parametrize("name", ("summary", "pairs", "tokens"))
+def test_a_run_without_a_row_has_yet_to_measure(runs, tmp_path, name):
+    file = "tokens.h5" if name == "tokens" else "geffect.h5"
+    shutil.copy(runs.everything / file, tmp_path)
+    with h5py.File(tmp_path / file, "r+") as f:
+        f["step"][:] = -1
+    assert f"{tmp_path / file}: nothing is measured yet: wait for" in command(name, tmp_path, status=1)
 
 
 def test_the_other_tasks_are_finished(runs):
@@ -204,6 +231,13 @@ def test_the_end_is_the_model_that_a_guard_has_left(runs, tmp_path):
         assert table["risk unlearn (sums over sequences), last"] == risk and table.get("stepped back to step") == (2 if row == 1 else None)
         assert f"{risk:.4g} at step {2 * row} (" in command("summary", "--brief", tmp_path / "stepped")
         assert f"between step 0 and step {2 * row}" in page.in_short(Measured(Run(tmp_path / "stepped")))
+
+
+def test_a_path_is_marked_where_a_guard_has_left_it(runs):
+    ended, stepped = (Measured(Run(runs.everything)) for _ in range(2))
+    stepped.end = 2
+    axes = look.alone(over_steps.tradeoff([ended, stepped]).panels[0]).axes[0]
+    assert [line.get_markevery() for line in axes.lines[:2]] == [[4], [2]]
 
 
 def test_settings_are_those_that_the_program_was_given(runs):
@@ -229,15 +263,18 @@ def test_compare_has_the_numbers_of_the_files(runs):
     assert marked[0] == "|  | a | plain |" and len(marked) == len(rows) + 2
 
 
+def test_compare_has_the_scores_of_choices_by_subject(tmp_path):
+    sets = {x: f"inputs/benchmarks/wmdp/{x}.jsonl" for x in ("bio", "cyber")}
+    finish(start({"task": "evaluate", "model": MODEL, "evaluate": {"benchmark": "wmdp", "sets": sets}}, tmp_path / "run"))
+    table = json.loads(command("compare", "--json", tmp_path / "run"))["run"]
+    with h5py.File(tmp_path / "run/evaluation.h5") as f:
+        for m in ("correct", "probability_of_right"):
+            for k, s in enumerate(f["set"].asstr()[:]):
+                assert table[f"{s}: {m}"] == f["mean"][-1, k, list(f["metric"].asstr()[:]).index(m)]
+
+
 def test_compare_has_the_steps_of_one_run(runs):
     assert command("compare", runs.everything).split("\n")[0].split() == ["everything", "@0", "everything", "@2", "everything", "@4"]
-
-
-def test_a_path_is_marked_where_a_guard_has_left_it(runs):
-    ended, stepped = (Measured(Run(runs.everything)) for _ in range(2))
-    stepped.end = 2
-    axes = look.alone(over_steps.tradeoff([ended, stepped]).panels[0]).axes[0]
-    assert [line.get_markevery() for line in axes.lines[:2]] == [[4], [2]]
 
 
 def test_directories_of_one_name_are_told_apart(runs, tmp_path):
@@ -270,16 +307,6 @@ def test_risks_have_the_unit_of_their_normalisation(runs):
 
 
 def test_answers_stand_side_by_side(runs):
-def test_compare_has_the_scores_of_choices_by_subject(tmp_path):
-    sets = {x: f"inputs/benchmarks/wmdp/{x}.jsonl" for x in ("bio", "cyber")}
-    finish(start({"task": "evaluate", "model": MODEL, "evaluate": {"benchmark": "wmdp", "sets": sets}}, tmp_path / "run"))
-    table = json.loads(command("compare", "--json", tmp_path / "run"))["run"]
-    with h5py.File(tmp_path / "run/evaluation.h5") as f:
-        for m in ("correct", "probability_of_right"):
-            for k, s in enumerate(f["set"].asstr()[:]):
-                assert table[f"{s}: {m}"] == f["mean"][-1, k, list(f["metric"].asstr()[:]).index(m)]
-
-
     text = command("answers", f"before={runs.talk}", f"after={runs.talk}")
     assert text.count("  before  ") == text.count("  after   ") == 3
     assert json.loads((ROOT / "inputs/demo/forget05.jsonl").read_text().split("\n")[0])["question"] in text

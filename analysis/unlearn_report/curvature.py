@@ -13,6 +13,7 @@ WINDOW = ("window_first_order", "window_corrected", "window_second_order", "wind
 def read(run):
     """steps, risks, layers, {variable: values}; no values where the run had no curvature."""
     data = run.geffect
+    run.must_read("geffect.h5")
     if data is None or "second_order" not in data:
         raise ValueError(f"{run.directory}: has no second order of the risks: run with geffect.curvature: true, see docs/CURVATURE.md")
     got = {k: data[k].values for k in (FIRST, SECOND, ACTUAL, "second_order", "second_order_by_layer", *WINDOW) if k in data}

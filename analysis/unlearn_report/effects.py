@@ -63,6 +63,7 @@ class Measured:
 
     def __init__(self, run):
         self.run, self.path, data = run, run.directory / "geffect.h5", run.geffect
+        run.must_read("geffect.h5")
         if data is None or "geffect" not in data:
             raise ValueError(f"{self.path}: holds no G-effects: give the directory of a run with geffect.every above 0")
         if not data.sizes["step"]:

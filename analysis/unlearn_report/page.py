@@ -79,7 +79,7 @@ def in_short(m):
 def absent(m):
     """What this run could have measured and did not: the key that asks for it."""
     updates = m.run.task != "geffect"
-    lacks = [(m.run.tokens is None, "geffect.tokens=true", "effects of single words"),
+    lacks = [(m.run.tokens is None and not m.run.unread("tokens.h5"), "geffect.tokens=true", "effects of single words"),
              ("pair_effect" not in m.data, "geffect.pairs=true", "which rows pay for which"),
              (updates and not m.changes, "geffect.fidelity=true", "predicted against measured changes"),
              (updates and "second_order" not in m.data, "geffect.curvature=true", "how far a straight line goes"),

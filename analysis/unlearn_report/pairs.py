@@ -19,8 +19,11 @@ class Pairs:
 
     def __init__(self, run):
         data = run.geffect
+        run.must_read("geffect.h5")
         if data is None or "pair_effect" not in data:
             raise ValueError(f"{run.directory}: has no effects on single rows: run with geffect.pairs: true, see docs/PAIRS.md")
+        if not data.sizes["step"]:
+            raise ValueError(f"{run.directory / 'geffect.h5'}: nothing is measured yet: wait for the run's first measurement")
         self.run, self.steps, self.effect, self.weight = run, data.step.values, data.pair_effect.values, data.pair_weight.values
         self.objectives, self.groups, self.row = list(data.objective.values), list(data.group.values), data.pair_instance.values
         self.of_row = "forget" if "forget" in data.pair_instance.attrs["long_name"] else "retain"

@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 FILES = ("geffect", "tokens", "train", "evaluation")
-GOING = "runs, or was stopped"
+GOING, UNKNOWN = "runs, or was stopped", "not known, without the run's other files"
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 SETTING = re.compile(rf"( *)(- )?([\w./+-]+|{QUOTED}):(?: ({QUOTED}|.*?))?(?:  # .*)?$")  # one line of an input.yaml
 
@@ -70,14 +70,15 @@ def open_rows(path):
 
 
 def state(directory, task):
-    """finished, ended or GOING: a training run marks its end by a file, another task by the last lines of its log, when its lock is gone."""
+    """finished, ended, GOING or UNKNOWN: a training run marks its end by a file, another task by the last lines of its log, when its
+    lock is gone. Every run has a log before it measures: where there is none, files were taken elsewhere."""
     if (directory / "run.finished").exists():
         return "finished"
-    if task in (None, "unlearn", "finetune") or (directory / "run.lock").exists():
+    training, log = task in (None, "unlearn", "finetune"), directory / "run.log"
+    if training and log.exists() or (directory / "run.lock").exists():
         return GOING
-    log = directory / "run.log"
     if not log.exists():
-        return "ended"  # well or not
+        return UNKNOWN if training else "ended"  # well or not
     return "finished" if re.search(r"^memory of a process: .* peak ", log.read_text(errors="replace"), re.M) else GOING
 
 
@@ -96,7 +97,7 @@ class Run:
         self._only, self._open = path.name if path.is_file() else None, []
         self.settings = settings(self.directory / "input.yaml")
         self.state = state(self.directory, self.settings.get("task"))
-        self.finished = self.state != GOING
+        self.finished = self.state != GOING  # nothing more will come
         self._texts = {}
 
     def _read(self, *files):
@@ -107,6 +108,14 @@ class Run:
         with reading(self.directory / there[0]):
             self._open.append(open_rows(self.directory / there[0]))
         return self._open[-1]
+
+    def unread(self, name):
+        """Whether the directory has a file that is not read, as another one was given alone."""
+        return self._only not in (None, name) and (self.directory / name).exists()
+
+    def must_read(self, name):
+        if self.unread(name):
+            raise ValueError(f"{self.directory / name}: is not read where {self._only} is given alone: give the directory, or this file")
 
     _effects = cached_property(lambda self: self._read("geffect.h5"))
 

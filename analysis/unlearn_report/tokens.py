@@ -48,6 +48,7 @@ class Tokens:
 
     def __init__(self, run):
         data, self.run, self.path = run.tokens, run, run.directory / "tokens.h5"
+        run.must_read("tokens.h5")
         if data is None or "token_effect" not in data:
             raise ValueError(f"{self.path}: holds no effects of tokens: run with geffect.tokens: true")
         if not data.sizes["step"]:
