@@ -5,11 +5,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from unlearn_report.look import signed_axis
+from unlearn_report.look import nth_line, signed_axis
 
 from . import fidelity
 
-COLOUR = ("#D55E00", "#0072B2", "#009E73")  # of the settings
 CURVE = {"u": ("$e_u$", "#E69F00", "-"), "r": ("$e_r$", "#0B3C6F", (0, (5, 1.5)))}  # the paper's gold and navy
 ESTIMATORS = {"full": "full sets", "ma": "moving average"}
 
@@ -19,6 +18,12 @@ def save(figure, path, dpi):
     whole = io.BytesIO()
     figure.savefig(whole, format="png", dpi=dpi)
     Image.open(whole).convert("RGB").quantize(64).save(path, optimize=True)
+
+
+def of_setting(k):
+    """Colour and marker of the k-th setting."""
+    style = nth_line(k)
+    return style["color"], style["marker"]
 
 
 def panel(axes, title):
@@ -32,13 +37,16 @@ def over_prediction(axes, settings):
     panel(axes, "One update, optimiser's own step:\nmeasured / predicted change of the retain risk")
     axes.axhline(1, color="0.35", linewidth=0.8)
     for k, setting in enumerate(settings):
-        rows = np.array(fidelity.stages(setting))
+        rows, (color, marker) = np.array(fidelity.stages(setting)), of_setting(k)
+        if not len(rows):
+            continue  # no change was predicted
         x = (rows[:, 0] + np.minimum(rows[:, 1], 5)) / 2 + 0.06 * k
-        axes.errorbar(x, rows[:, 2], (rows[:, 2] - rows[:, 3], rows[:, 4] - rows[:, 2]), color=COLOUR[k], marker="os^"[k],
+        axes.errorbar(x, rows[:, 2], (rows[:, 2] - rows[:, 3], rows[:, 4] - rows[:, 2]), color=color, marker=marker,
                       markersize=5, linewidth=1.4, capsize=2, label=setting.name)
     axes.set_xlabel("epoch (the first is the warm-up)", fontsize=8)
     axes.set_ylim(0)
-    axes.legend(fontsize=8, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
 
 
 def by_objective(axes, settings):
@@ -46,15 +54,15 @@ def by_objective(axes, settings):
     panel(axes, "Change of the retain risk between measured steps:\n"
                 "$R^2$ of the own step (open), correlation of $-lr\\,e_r$ (full)")
     for k, setting in enumerate(settings):
-        found = fidelity.fits(setting)
+        found, (color, marker) = fidelity.fits(setting), of_setting(k)
         for y, name in enumerate(fidelity.PAPER):
             if name not in found:
                 continue
-            y = y + 0.22 * (k - (len(settings) - 1) / 2)
-            for number, face in (("between", "white"), ("plain", COLOUR[k])):
+            y = y + min(0.22, 0.66 / len(settings)) * (k - (len(settings) - 1) / 2)
+            for number, face in (("between", "white"), ("plain", color)):
                 v = np.maximum(found[name][number], -1)
-                axes.plot([v.min(), v.max()], [y, y], color=COLOUR[k], linewidth=1.6)
-                axes.plot(v.mean(), y, "os^"[k], color=COLOUR[k], markerfacecolor=face, markersize=5, linestyle="none")
+                axes.plot([v.min(), v.max()], [y, y], color=color, linewidth=1.6)
+                axes.plot(v.mean(), y, marker, color=color, markerfacecolor=face, markersize=5, linestyle="none")
     axes.set_yticks(range(len(fidelity.PAPER)), fidelity.PAPER, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(-1.05, 1.05)
@@ -66,16 +74,17 @@ def afterwards(axes, settings, name="npo-1", without="npo-still"):
     """An effect that is over beside the risk that goes on, and one that does not."""
     panel(axes, f"{name}: $|e_r|$ of its peak (dashed), rise of the\nretain risk (solid); without momentum (dotted)")
     for k, setting in enumerate(settings):
+        color, _ = of_setting(k)
         for seed in setting.seeds():
             run = seed.runs.get(name)
             if run is None:
                 continue
             x, risk = fidelity.epochs(run), run["risk_r"]
-            axes.plot(x, abs(run.e_r) / abs(run.e_r).max(), color=COLOUR[k], linestyle=(0, (4, 2)), linewidth=1)
+            axes.plot(x, abs(run.e_r) / abs(run.e_r).max(), color=color, linestyle=(0, (4, 2)), linewidth=1)
             for other, style in ((name, "-"), (without, (0, (1, 1)))):
                 if other in seed.runs:
                     rise = seed[other]["risk_r"] - risk[0]
-                    axes.plot(x, rise / (risk[-1] - risk[0]), color=COLOUR[k], linewidth=1.4, linestyle=style)
+                    axes.plot(x, rise / (risk[-1] - risk[0]), color=color, linewidth=1.4, linestyle=style)
     axes.set_xlabel("epoch", fontsize=8)
 
 
@@ -94,6 +103,9 @@ def curves(setting):
     measured = [name for name in fidelity.PAPER if any(name in s.runs for e in estimators for s in setting.seeds(estimator=e))]
     n, rows = len(estimators), -(-len(measured) // 2)
     figure = Figure(figsize=(12, 13 * max(rows, 2) / 7), layout="constrained")
+    if not measured:
+        figure.suptitle(f"{setting.name}: no effects were measured at its learning rate", fontsize=9)
+        return figure
     panels = figure.subplots(rows, 2 * n, sharex=True, squeeze=False)
     for unused in panels.flat[n * len(measured):]:
         unused.set_axis_off()

@@ -48,11 +48,11 @@ def with_fidelity(seed):
 
 
 def fits(setting, of="r", which=PAPER):
-    """{run: {number: [seed]}}, of these runs; None: of all."""
+    """{run: {number: [seed]}}, of these runs, as far as their changes were predicted; None: of all."""
     found = {}
     for seed in setting.seeds():
-        for name in which or [n for n, run in seed.runs.items() if "predicted_r" in run]:
-            if name not in seed.runs:
+        for name in which or seed.runs:
+            if name not in seed.runs or "predicted_r" not in seed[name]:
                 continue
             for k, v in fit(seed[name], of).items():
                 found.setdefault(name, {}).setdefault(k, []).append(v)

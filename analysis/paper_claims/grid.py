@@ -28,7 +28,7 @@ def threshold(setting):
 
 def candidates(setting, values):
     """[(name, rate, run)] of the first seed's grid, all that there is."""
-    seeds = [setting.seeds(rate)[0] for rate in ("1", *setting.rates())]
+    seeds = [s for rate in ("1", *setting.rates()) for s in setting.seeds(rate)[:1]]
     return [(name, s.rate, s.runs[name]) for s in seeds for name in values if name in s.runs and "loss_r" in s.runs[name]]
 
 

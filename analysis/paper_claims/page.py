@@ -41,7 +41,7 @@ def counted(settings):
         asked = [a for a in of if a.parts]
         if len(s.seeds()) < SEEDS:
             so = [a for a in asked if a.held == len(a.parts)]
-            lines.append(f"On {s.name}, of which {len(s.seeds())} seed{'s decide' if len(s.seeds()) > 1 else ' decides'} nothing, {len(so)} of "
+            lines.append(f"On {s.name}, of which {len(s.seeds())} seed{' decides' if len(s.seeds()) == 1 else 's decide'} nothing, {len(so)} of "
                          f"the {len(asked)} measured are so ({named(so)}).")
             continue
         decided.append((s, of))
@@ -83,7 +83,7 @@ def ran(settings):
         minutes = sum(run["seconds"][0] for run in runs if "seconds" in run and len(run["seconds"])) / 60
         seeds = lambda estimator: ", ".join(str(x.seed) for x in s.seeds(estimator=estimator)) or "none"
         rates = ", ".join(f"{float(r):g}x ({len(s.seeds(r)[0].runs)} runs)" for r in s.rates())
-        rates = f"{rates}: seed {s.seeds()[0].seed}" if rates else "none"
+        rates = f"{rates}: seed {s.seeds(s.rates()[0])[0].seed}" if rates else "none"
         for row, text in zip(rows, (*FACTS.get(s.name, ["not known"] * 6), seeds("full"), seeds("ma"), rates, f"{len(runs)}, {minutes:.0f} min")):
             row.append(text)
     return markdown(["", *[s.name for s in settings]], rows)
@@ -95,6 +95,8 @@ def percent(values):
 
 def explained(fits):
     """Of the change between measured steps, by the optimiser's own step: the middle of the objectives, and the lowest."""
+    if not fits:
+        return "not measured"
     found = {name: 100 * np.mean(f["between"]) for name, f in fits.items()}
     low = min(found, key=found.get)
     return f"{number(np.median(list(found.values())))} %; {low} {number(found[low])} %"
@@ -176,7 +178,7 @@ def trade_offs(settings):
         try:
             chosen, seeds = grid.best(s), grid.seeds_of_best(s)
             bound = grid.threshold(s)
-        except (KeyError, IndexError):
+        except KeyError:
             continue
         texts.append(f"On {s.name} (threshold {number(bound)}): " + "; ".join(
             f"{a.claim.__name__.upper()} {MARKS[a.verdict]}, {a.held} of {len(a.parts)} seeds" for a in grid.answers(s)) + ".")

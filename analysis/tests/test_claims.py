@@ -210,6 +210,35 @@ def test_half_of_the_gain_costs_least_where_it_is_cheap():
     assert beyond.largest_tenth(np.array([-5.0] + [1] * 9)) == pytest.approx(5 / 14)
 
 
+def test_any_number_of_settings_has_its_picture(tmp_path):
+    settings = [Setting(p) for p in COMMITTED] * 3
+    curves = [bar.lines[0] for bar in draw.trust(settings).axes[0].containers]
+    assert len({(c.get_color(), c.get_marker()) for c in curves}) == len(settings) > 7
+
+
+LINES = {"no fidelity": lambda x: ",full," not in x or "predicted_" not in x and "actual_" not in x, "scores alone": lambda x: ",scores," in x,
+         "another rate alone": lambda x: ",2,full," in x, "moving averages alone": lambda x: ",1,ma," in x}
+
+
+@pytest.mark.parametrize("what", LINES)
+def test_what_was_not_run_is_not_measured(tmp_path, what):
+    head, *lines = (ROOT / "analysis/paper_claims/demo.csv").read_text().splitlines()
+    path = tmp_path / "part.csv"
+    path.write_text("\n".join([head, *filter(LINES[what], lines)]) + "\n")
+    of = Setting(path)
+    assert "of the objectives; lowest | not measured |" in page.pages([of])["CLAIMS.md"]
+    draw.save(draw.trust([of]), tmp_path / "trust.png", 40)
+    draw.save(draw.curves(of), tmp_path / "curves.png", 40)
+
+
+def test_a_retrained_model_alone_has_no_grid(tmp_path):
+    head, *lines = (ROOT / "analysis/paper_claims/demo.csv").read_text().splitlines()
+    path = tmp_path / "retrained.csv"
+    path.write_text("\n".join([head, *(x for x in lines if ",retrained," in x)]) + "\n")
+    with pytest.raises(KeyError, match="the grid of ga"):
+        grid.best(Setting(path))
+
+
 def a_setting(tmp_path):
     """Two runs that were measured, seen and scored, and one that was only measured."""
     lines = ["seed,rate,estimator,run,quantity,values"]
