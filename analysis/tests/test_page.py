@@ -133,8 +133,31 @@ def test_pictures_beyond_the_limit_are_named(runs, monkeypatch):
     monkeypatch.setattr(page, "MOST", 200_000)
     text = page.html(open_runs([f"a={runs.trajectory}", f"b={runs.plain}"]))
     assert len(text.encode()) < 200_000
-    assert "Left out" in text and "a: how strongly the rows still pull" in text
+    assert "Left out" in text and "<code>weights</code> how strongly the rows still pull: a</li>" in text
     assert "<h3>b: risks, and what each step does to them" in text  # the first of each run comes before the rest of one
+
+
+@pytest.mark.parametrize("n, most", [(16, 250_000), (30, 130_000)])
+def test_a_page_of_any_number_of_runs_is_small(runs, monkeypatch, n, most):
+    monkeypatch.setattr(page, "MOST", most)
+    drawn, section = [], page.section
+    monkeypatch.setattr(page, "section", lambda picture: drawn.append(picture.name) or section(picture))
+    text = page.html(open_runs([f"run{k}={runs.plain if k else runs.single}" for k in range(n)]))
+    assert len(text.encode()) < most and text.count("<h3>") >= 1
+    assert text.count("the same as a table") == text.count(": the rows that do most</h3>")  # no table without its picture
+    assert text.count("<h3>") < len(drawn) <= text.count("<h3>") + 10, "no kind of picture is drawn in vain but once"
+    assert (f"run{n - 1}: ga</h2>" in text) == (n == 16) and ("<li>these runs: run" in text) == (n == 30)
+    assert f"<title>What unlearning did: {', '.join(f'run{k}' for k in range(12))} and {n - 12} more</title>" in text
+
+
+def test_many_answers_leave_room(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs.talk, tmp_path / "talk")
+    rows = [{"prompt": f"Q{k}", "text": "a" * 1000, "stop": "eos"} for k in range(300)]
+    (tmp_path / "talk/generations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    monkeypatch.setattr(page, "MOST", 400_000)
+    text = page.html([Run(tmp_path / "talk"), Run(runs.plain)])
+    assert len(text.encode()) < 400_000 and "<p class=\"question\">Q0<" in text and "of 300 questions are shown" in text
+    assert ": risks, and what each step does to them</h3>" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is not looked at (Debian: apt-get install chromium)")

@@ -1,5 +1,6 @@
 """The report: one HTML page of one or several runs, pictures and style in it, without scripts."""
 import base64
+import re
 import time
 from html import escape
 from pathlib import Path
@@ -10,9 +11,10 @@ from . import answers, compare, figures, over_rows, over_steps
 from .effects import MEANING, UNIT
 from .look import alone, legend_entry, png, strictly
 
-MOST = 1_000_000  # bytes of a page; pictures beyond that are named, not shown
+MOST = 1_000_000  # bytes of a page; what would pass that is named, not shown
 STYLE = (Path(__file__).parent / "page.css").read_text()
-ROOM = 60_000  # of these for the text that comes after the pictures
+ROOM = 60_000  # of these for the frame of it all and for names of what is left out
+NAMES = 12  # of runs in a row
 PLACES = 3  # digits
 
 
@@ -98,7 +100,11 @@ def facts(run):
                         ("files", str(run.directory))):
         if str(value).strip():
             rows.append(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>")
-    return f'<dl>{"".join(rows)}</dl><details><summary>the input file</summary><pre>{escape(str(a.get("input", "")))}</pre></details>'
+    return f'<dl>{"".join(rows)}</dl>'
+
+
+def input_file(run):
+    return f'<details><summary>the input file</summary><pre>{escape(str(run.data.attrs.get("input", "")))}</pre></details>'
 
 
 def ranking(m):
@@ -110,11 +116,16 @@ def ranking(m):
 
 
 def asked(runs):
-    """The answers of runs of `task: generate`, side by side."""
-    rows = []
-    for question, given in answers.side_by_side(runs):
-        rows.append(f'<div class="answer"><p class="question">{escape(question)}</p><dl>' +
-                    "".join(f"<dt>{escape(n)}</dt><dd>{escape(a)}</dd>" for n, a in given) + "</dl></div>")
+    """The answers of runs of `task: generate`, side by side, as many as a quarter of the page holds."""
+    rows, size, questions = [], 0, answers.side_by_side(runs)
+    for question, given in questions:
+        row = (f'<div class="answer"><p class="question">{escape(question)}</p><dl>' +
+               "".join(f"<dt>{escape(n)}</dt><dd>{escape(a)}</dd>" for n, a in given) + "</dl></div>")
+        size += len(row.encode())
+        if size > MOST / 4:
+            rows.append(f"<p>{len(rows)} of {len(questions)} questions are shown; <code>unlearn-report answers</code> has all.</p>")
+            break
+        rows.append(row)
     return f'<section><h2>What it answers</h2>{"".join(rows)}</section>'
 
 
@@ -136,34 +147,68 @@ def how(measured):
 
 # ------------------------------------------------------------------------------------------------------------- the page
 class Page:
-    """Collects HTML up to MOST bytes; sections of pictures that would pass it are named instead."""
+    """Places in the order of reading, filled in the order of importance up to MOST bytes; what finds no room
+    is named: {what: [whose]}."""
 
     def __init__(self):
-        self.parts, self.left_out, self.size = [], [], len(STYLE)
+        self.places, self.left_out, self.size = [], {}, len(STYLE.encode()) + ROOM
 
-    def add(self, html, counted=False):
-        self.parts.append(html)
-        self.size += 0 if counted else len(html.encode())
+    def place(self):
+        self.places.append("")
+        return len(self.places) - 1
 
-    def fit(self, picture):
-        """Its HTML, or nothing where that would pass the limit."""
-        html = section(picture) if self.size < MOST - ROOM else ""
-        if not html or self.size + len(html) > MOST - ROOM:
-            self.left_out.append(picture.title)
-            return ""
-        self.size += len(html)
-        return html
+    def put(self, place, html, what, whose="", most=0.5):
+        """-> whether there was room. Words and tables have half of the page: a page of many runs has pictures, too."""
+        size = len(html.encode())
+        if self.size + size > most * MOST:
+            self.left_out.setdefault(what, []).append(whose)
+            return False
+        self.places[place] += html
+        self.size += size
+        return True
+
+    def draw(self, place, picture, whose="", behind=""):
+        """With what belongs behind it. Where one of a run found no room, those of later runs, which are as
+        large, are not drawn in vain."""
+        title = re.sub(r", at step \d+$", "", picture.title.removeprefix(f"{whose}: "))
+        what = f"<code>{escape(picture.name)}</code> {escape(title)}"
+        if what in self.left_out:
+            self.left_out[what].append(whose)
+        else:
+            self.put(place, section(picture) + behind, what, whose, 1)
+
+    def named(self):
+        """What was left out, as much as half of ROOM holds."""
+        lines = [f"<li>{what}{': ' * any(whose)}{escape(several(whose))}</li>" for what, whose in self.left_out.items()]
+        while len("".join(lines).encode()) > ROOM / 2:
+            lines = [*lines[:-2], "<li>and more</li>"]
+        return (f"<section><h2>Left out</h2><p>To keep this page small. <code>unlearn-report figures</code> draws the pictures, <code>compare</code> "
+                f"writes the table, of any number of runs:</p><ul class='facts'>{''.join(lines)}</ul></section>") if lines else ""
 
 
-def add_pictures(page, measured):
-    """-> for each run the HTML of its pictures: the most important of every run first, as long as there is room."""
-    pictures = [figures.of_one(m, every_source=False) for m in measured]
-    shown = [[] for _ in measured]
-    for nth in range(max(map(len, pictures), default=0)):
-        for i, (m, mine) in enumerate(zip(measured, pictures)):
-            if nth < len(mine):
-                shown[i].append(page.fit(mine[nth]) + (ranking(m) if mine[nth].name == "instances" else ""))
-    return ["".join(x) for x in shown]
+def several(names):
+    """The first of them, and how many there are beyond."""
+    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+
+
+class Part:
+    """Of one run, m where it measured effects: its words, pictures, and places for its heading, pictures, origin and input file."""
+
+    def __init__(self, page, run, words, pictures, m=None):
+        self.run, self.words, self.pictures, self.m = run, words, pictures, m
+        self.head, self.shown, self.origin, self.input = (page.place() for _ in range(4))
+
+
+def parts_of(page, measured, rest, others):
+    """Of runs with effects; then of the rest with their training, which say whether they, as others, are not compared for want of
+    scores."""
+    parts = [Part(page, m.run, f"<ul>{in_short(m)}</ul>", figures.of_one(m, every_source=False), m) for m in measured]
+    for r in rest:
+        picture = over_steps.training(r)
+        words = "<p>No complete row of <code>geffect.h5</code> or <code>evaluation.h5</code>: it is not compared.</p>" if r in others else ""
+        if picture or words:
+            parts.append(Part(page, r, words, [picture] if picture else []))
+    return parts
 
 
 def heading(run):
@@ -171,16 +216,25 @@ def heading(run):
     return escape(run.name if recipe in ("", run.name) else f"{run.name}: {recipe}")
 
 
-def without_effects(page, run, compared):
-    """What there is of a run that measured no effects: its training; that it is not compared, where it has no scores either."""
-    picture = over_steps.training(run)
-    if picture is None and compared:
-        return
-    words = "" if compared else "<p>No complete row of <code>geffect.h5</code> or <code>evaluation.h5</code>: it is not compared.</p>"
-    page.add(f"<section><h2>{heading(run)}</h2>{words}</section>")
-    page.add(page.fit(picture) if picture else "", counted=True)
-    if run.data is not None:
-        page.add(f"<section><h2>Where this comes from</h2>{facts(run)}</section>")
+def add_words(page, parts):
+    """What became of every run, then where the numbers of each come from, then the input files. -> the parts that have a heading."""
+    shown = [p for p in parts if page.put(p.head, f"<section><h2>{heading(p.run)}</h2>{p.words}</section>", "these runs", p.run.name)]
+    known = [p for p in shown if p.run.data is not None]
+    for p in known:
+        page.put(p.origin, f"<section><h2>Where this comes from</h2>{facts(p.run)}{absent(p.m) if p.m else ''}</section>",
+                 "where the numbers come from", p.run.name)
+    for p in known:
+        page.put(p.input, input_file(p.run), "the input file", p.run.name)
+    return shown
+
+
+def add_pictures(page, parts):
+    """The most important of every run first."""
+    for nth in range(max((len(p.pictures) for p in parts), default=0)):
+        for p in parts:
+            if nth < len(p.pictures):
+                picture = p.pictures[nth]
+                page.draw(p.shown, picture, p.run.name, ranking(p.m) if picture.name == "instances" else "")
 
 
 def body(runs):
@@ -191,33 +245,27 @@ def body(runs):
     if not compared and not talking and all(over_steps.training(r) is None for r in numbers):
         raise ValueError(f"{', '.join(str(r.directory) for r in runs)}: nothing to report: no complete row of geffect.h5 or evaluation.h5, no two of "
                          "train.h5, no answers")
-    short = [f"<section><h2>{heading(m.run)}</h2><ul>{in_short(m)}</ul></section>" for m in measured]
+    top, said, together = (page.place() for _ in range(3))
+    parts = parts_of(page, measured, [r for r in numbers if all(r is not m.run for m in measured)], others)
     if len(measured) == 1:
-        page.add(short[0])
+        parts[0].head = top  # before how to read it, and its pictures behind
     if talking:
-        page.add(asked(talking))
+        page.put(said, asked(talking), "the answers")
     if measured:
-        page.add(how(measured))
+        page.put(said, how(measured), "how to read this")
     if any(r.evaluation is not None for r in compared) or len(measured) > 1:
-        page.add(f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(compared)))}</section>")
+        page.put(said, f"<section><h2>Numbers</h2>{html_table(compare.grid(compare.table(compared)))}</section>", "the table of numbers")
+    shown = add_words(page, parts)
     for picture in figures.of_several(measured):
-        page.add(page.fit(picture), counted=True)
-    for m, text, drawn in zip(measured, short, add_pictures(page, measured)):
-        page.add((text if len(measured) > 1 else "") + drawn, counted=True)
-        page.add(f"<section><h2>Where this comes from</h2>{facts(m.run)}{absent(m)}</section>")
-    for r in numbers:
-        if all(r is not m.run for m in measured):
-            without_effects(page, r, r not in others)
-    if page.left_out:
-        page.add(f"<section><h2>Left out</h2><p>To keep this page small; <code>unlearn-report figures</code> draws them:</p><ul class='facts'>"
-                 f"{''.join(f'<li>{escape(t)}</li>' for t in page.left_out)}</ul></section>")
-    return "".join(page.parts)
+        page.draw(together, picture)
+    add_pictures(page, shown)
+    return "".join(page.places) + page.named()
 
 
 def html(runs, refresh=0):
     named = [r for r in runs if r.answers() is None] or runs  # what answers is known by its answers
     what = "training" if all(r.task == "finetune" for r in named) else "unlearning"
-    title = f"What {what} did: " + ", ".join(dict.fromkeys(r.name for r in named))
+    title = f"What {what} did: " + several(list(dict.fromkeys(r.name for r in named)))
     again = f'<meta http-equiv="refresh" content="{refresh:.0f}">' if refresh else ""
     made = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{again}'
