@@ -142,9 +142,8 @@ static void step(struct bench *b, size_t t)
     struct rows rows = {.data = b->train, .n = BATCH, .row = b->every + t * BATCH};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    state_fill(b->gradient, 0);
     state_reduce_soon(b->gradient);
-    must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
+    must(engine_gradient(&b->engine, &nll, &rows, b->weight, false, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
     optim_update(b->optim, b->gradient, optim_norm(b->grid, NULL, b->gradient), b->weights);
 }
@@ -167,9 +166,8 @@ static void gradient(struct bench *b)
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    state_fill(b->gradient, 0);
     state_reduce_soon(b->gradient);
-    must(engine_gradient(&b->engine, &nll, &rows, b->weight, b->gradient, b->loss));
+    must(engine_gradient(&b->engine, &nll, &rows, b->weight, false, b->gradient, b->loss));
     must(state_reduce(b->grid, b->gradient));
 }
 
@@ -187,7 +185,6 @@ static void curvature(struct bench *b)
     struct rows rows = {.data = b->forget, .n = b->forget->n_row, .row = b->every};
     objective_find("nll", &nll);
     rows_weights(&nll, &rows, b->weight);
-    state_fill(b->gradient, 0);
     must(engine_hvp(&b->engine, &nll, &rows, b->weight, b->risk[0], b->gradient));
     must(state_reduce(b->grid, b->gradient));
 }
@@ -245,7 +242,7 @@ static void one_gradient(struct bench *b, const char *name, const struct rows *r
     one.n = 1, one.row = r->row + i;
     objective_find(name, &o);
     math_fill(b->layout->size, 0, to->data);
-    must(engine_gradient(&b->engine, &o, &one, &weight, to, &loss));
+    must(engine_gradient(&b->engine, &o, &one, &weight, true, to, &loss));
 }
 
 /* Seconds of both loops over all pairs, from those of LOOP rows p with all instances; checks the pairs against them. */

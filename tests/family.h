@@ -112,7 +112,7 @@ static inline double risk(struct family *f)
 {
     double sum = 0;
     math_fill(f->layout->size, 0, f->gradient->data);
-    TEST_OK(engine_gradient(&f->engine, &f->nll, &f->rows, f->weight, f->gradient, f->loss));
+    TEST_OK(engine_gradient(&f->engine, &f->nll, &f->rows, f->weight, true, f->gradient, f->loss));
     TEST_OK(state_reduce(f->grid, f->gradient));
     for (size_t i = 0; i < ROWS; i++) sum += f->weight[i] * f->loss[i];
     return sum;

@@ -59,13 +59,13 @@ static inline void shift(struct state *s, double h, const struct state *x, const
     for (size_t i = first; i < first + n; i++) s->data[i] += (real)(h * (double)x->data[i]);
 }
 
-/* The batch gradient of an objective over these rows, complete. */
+/* The batch gradient of an objective over these rows, complete; of what was there nothing is left. */
 static inline void rows_gradient(struct scene *s, const struct objective *o, const struct rows *r, struct state *to)
 {
     double weight[64], loss[64];
     rows_weights(o, r, weight);
-    math_fill(s->g.layout->size, 0, to->data);
-    TEST_OK(engine_gradient(&s->g.engine, o, r, weight, to, loss));
+    math_fill(s->g.layout->size, (real)NAN, to->data);
+    TEST_OK(engine_gradient(&s->g.engine, o, r, weight, false, to, loss));
     TEST_OK(state_reduce(s->g.grid, to));
 }
 

@@ -121,8 +121,8 @@ static void one_held(struct size s, int threads)
     double *const same[2] = {doubles(n * out, y[0]), doubles(n * in, dx[0])};
     assert_true(error_of(n * out, y[1], same[0]) < TOL && error_of(n * in, dx[1], same[1]) < TOL);
     free(same[0]), free(same[1]);
-    linear_backward_weight(n, out, in, dy, out, x, in, reals(dw));
-    linear_backward_weight(n, out, in, dy, out, x, in, (struct matrix){NULL, sum});
+    linear_backward_weight(n, out, in, dy, out, x, in, 1, reals(dw));
+    linear_backward_weight(n, out, in, dy, out, x, in, 1, (struct matrix){NULL, sum});
     for (size_t i = 0; i < out * in; i++) {
         const double want = (double)w[i] + (double)dw[i];
         assert_true(fabs((double)from_half(sum[i]) - want) <=

@@ -38,7 +38,7 @@ static enum status gradient(struct ahead *a)
     enum status st;
     state_fill(a->gradient, 0);
     state_reduce_soon(a->gradient);
-    st = engine_gradient(&f->engine, &f->nll, &f->rows, f->weight, a->gradient, f->loss);
+    st = engine_gradient(&f->engine, &f->nll, &f->rows, f->weight, true, a->gradient, f->loss);
     if (a->most_begun < f->layout->sharing->begun) a->most_begun = f->layout->sharing->begun;
     return state_reduce_after(f->grid, a->gradient, st);
 }

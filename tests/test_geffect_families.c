@@ -60,7 +60,7 @@ static void check_norms(struct family *f, const char *what)
         const struct rows one = {.data = f->rows.data, .n = 1, .row = &f->rows.row[i]};
         double weight = 1, loss, mean = 0;
         math_fill(f->layout->size, 0, f->gradient->data);
-        TEST_OK(engine_gradient(&f->engine, &f->nll, &one, &weight, f->gradient, &loss));
+        TEST_OK(engine_gradient(&f->engine, &f->nll, &one, &weight, true, f->gradient, &loss));
         TEST_OK(state_reduce(f->grid, f->gradient));
         state_dot(f->gradient, f->gradient, square);
         comm_sum_double(f->grid->tensor, square, n);
@@ -71,6 +71,29 @@ static void check_norms(struct family *f, const char *what)
             fail_msg("%s: row %zu: norm %.12g, of the gradient %.12g", what, i, norm[i], mean);
     }
     free(square);
+}
+
+/* In the place of what was there, or added to zeros, on processes with rows and without. */
+static void check_places(struct family *f, const char *what)
+{
+    struct state *other;
+    TEST_OK(state_new("other", f->layout, &other));
+    TEST_OK(state_poison(other));
+    math_fill(f->layout->size, (real)NAN, other->data);
+    risk(f);
+    TEST_OK(engine_gradient(&f->engine, &f->nll, &f->rows, f->weight, false, other, f->loss));
+    TEST_OK(state_reduce(f->grid, other));
+    for (size_t i = 0; i < f->layout->size; i++) {
+        const double is = (double)other->data[i], want = (double)f->gradient->data[i];
+        if (!(fabs(is - want) <= TOL_SUM * fmax(1, fabs(want))))
+            fail_msg("%s: element %zu: %.12g in place of %.12g", what, i, is, want);
+    }
+    state_free(other);
+}
+
+static void gradients_take_the_place_of_what_was_there(void **state)
+{
+    everywhere(ROWS, usual_length, TOKENS, check_places);
 }
 
 static void gradients_are_what_central_differences_say(void **state)
@@ -115,6 +138,7 @@ static void a_window_makes_a_row_cheaper_by_the_keys_it_hides(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_take_the_place_of_what_was_there),
         cmocka_unit_test(gradients_are_what_central_differences_say),
         cmocka_unit_test(effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient),
         cmocka_unit_test(norms_of_rows_are_those_of_their_gradients),

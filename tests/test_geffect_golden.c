@@ -79,7 +79,7 @@ static void check_gradient(struct golden *g, const char *what)
         struct state *gradient;
         TEST_OK(state_new("gradient", g->layout, &gradient));
         rows_weights(&nll, &all, weight);
-        TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, gradient, loss));
+        TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, true, gradient, loss));
         TEST_OK(state_reduce(g->grid, gradient));
         for (size_t i = 0; i < g->layout->n_param; i++) {
             const struct param *p = &g->layout->param[i];
@@ -105,7 +105,7 @@ static void risk_gradients(struct golden *g, struct state **risk)
         struct rows all = golden_rows(g, k ? g->retain : g->forget);
         TEST_OK(state_new("risk", g->layout, &risk[k]));
         rows_weights(&nll, &all, weight);
-        TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, risk[k], loss));
+        TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, true, risk[k], loss));
         TEST_OK(state_reduce(g->grid, risk[k]));
         TEST_OK(state_poison(risk[k]));
     }

@@ -52,7 +52,7 @@ static void an_instance_has_the_product_with_its_own_gradient(void **state)
         if (!s->made) continue;
         one[row] = 1;
         math_fill(l->size, 0, s->gradient->data);
-        TEST_OK(engine_gradient(&s->g.engine, &npo, &r, one, s->gradient, none));
+        TEST_OK(engine_gradient(&s->g.engine, &npo, &r, one, true, s->gradient, none));
         TEST_OK(state_reduce(s->g.grid, s->gradient));
         for (size_t slot = 0; slot < slot_count(l); slot++) got[slot_param(l, slot) - l->param] += e[slot * r.n + row];
         dots(s, s->risk[0], s->gradient, 1, want);
@@ -207,12 +207,12 @@ static void a_row_listed_twice_counts_twice(void **state)
         if (!s->made) continue;
         r.n = 3, r.row = twice;
         math_fill(s->g.layout->size, 0, s->gradient->data);
-        TEST_OK(engine_gradient(&s->g.engine, &nll, &r, weight, s->gradient, sum));
+        TEST_OK(engine_gradient(&s->g.engine, &nll, &r, weight, true, s->gradient, sum));
         TEST_OK(state_reduce(s->g.grid, s->gradient));
         dots(s, s->risk[0], s->gradient, 1, got);
         r.n = 2, r.row = s->g.every;
         math_fill(s->g.layout->size, 0, s->gradient->data);
-        TEST_OK(engine_gradient(&s->g.engine, &nll, &r, same, s->gradient, sum));
+        TEST_OK(engine_gradient(&s->g.engine, &nll, &r, same, true, s->gradient, sum));
         TEST_OK(state_reduce(s->g.grid, s->gradient));
         dots(s, s->risk[0], s->gradient, 1, want);
         assert_equal(s, "gradient", s->g.layout->n_param, got, want, TOL);
@@ -299,7 +299,7 @@ static void weights_that_are_not_finite_on_one_process_stop_all(void **state)
         rows_weights(&nll, &r, weight);
         st[0] = engine_nll(&s->g.engine, s->g.weights, &r, nlls);
         fail_clear();
-        st[1] = engine_gradient(&s->g.engine, &nll, &r, weight, s->gradient, loss);
+        st[1] = engine_gradient(&s->g.engine, &nll, &r, weight, true, s->gradient, loss);
         fail_clear();
         st[2] = engine_effects(&s->g.engine, 1, &kl, &m, SCENE_K, SCENE_K, s->risk, e, loss, mean_weight);
         assert_true(strstr(fail_message(), "not finite") != NULL);

@@ -21,12 +21,12 @@ static struct result results(struct golden *g, const struct objective *o, const 
     struct objective nll = golden_objective("nll", NULL, 0);
     TEST_OK(state_new("gradient", g->layout, &gradient));
     rows_weights(&nll, &all, weight);
-    TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, gradient, loss));
+    TEST_OK(engine_gradient(&g->engine, &nll, &all, weight, true, gradient, loss));
     TEST_OK(state_reduce(g->grid, gradient));
     TEST_OK(engine_effects(&g->engine, 1, o, &all, 1, 1, &gradient, r.e, r.loss, weight));
     rows_weights(o, &batch, weight);
     math_fill(g->layout->size, 0, gradient->data);
-    TEST_OK(engine_gradient(&g->engine, o, &batch, weight, gradient, loss));
+    TEST_OK(engine_gradient(&g->engine, o, &batch, weight, true, gradient, loss));
     TEST_OK(state_reduce(g->grid, gradient));
     r.norm = sqrt(math_sum_squares(g->layout->size, gradient->data));
     state_free(gradient);

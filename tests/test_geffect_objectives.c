@@ -331,10 +331,10 @@ static void effects_are_linear_in_the_objective(void **state)
             double weight[64], none[64], want[256], got[256], second_part[256];
             math_fill(s->g.layout->size, 0, s->gradient->data);
             rows_weights(&npo, &r, weight);
-            TEST_OK(engine_gradient(&s->g.engine, &npo, &r, weight, s->gradient, none));
+            TEST_OK(engine_gradient(&s->g.engine, &npo, &r, weight, true, s->gradient, none));
             rows_weights(&with, &q, weight);
             for (size_t k = 0; k < q.n; k++) weight[k] *= lambda;
-            TEST_OK(engine_gradient(&s->g.engine, &with, &q, weight, s->gradient, none));
+            TEST_OK(engine_gradient(&s->g.engine, &with, &q, weight, true, s->gradient, none));
             TEST_OK(state_reduce(s->g.grid, s->gradient));
             for (size_t k = 0; k < SCENE_K; k++) {
                 effects_of(s, 1, &npo, &r);

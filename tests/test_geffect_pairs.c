@@ -109,7 +109,7 @@ static void one_gradient(struct golden *g, const struct objective *o, const stru
     double weight = 1, loss;
     one.n = 1, one.row = r->row + i;
     math_fill(g->layout->size, 0, to->data);
-    TEST_OK(engine_gradient(&g->engine, o, &one, &weight, to, &loss));
+    TEST_OK(engine_gradient(&g->engine, o, &one, &weight, true, to, &loss));
     TEST_OK(state_reduce(g->grid, to));
 }
 
@@ -172,7 +172,7 @@ static void check_effects(struct golden *g, const char *what, size_t J, const st
     rows_weights(&nll, with, weight);
     for (size_t k = 0; k < K; k++) TEST_OK(state_new("gradient", l, &risk[k]));
     for (size_t p = 0; p < with->n; p++) one_gradient(g, &nll, with, p, risk[p]);
-    TEST_OK(engine_gradient(&g->engine, &nll, with, weight, risk[with->n], loss));
+    TEST_OK(engine_gradient(&g->engine, &nll, with, weight, true, risk[with->n], loss));
     TEST_OK(state_reduce(g->grid, risk[with->n]));
     for (size_t k = 0; k < K; k += P) { /* as many risks as the engine has room for */
         const size_t some = K - k < P ? K - k : P;

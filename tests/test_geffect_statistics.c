@@ -85,7 +85,7 @@ static void check_losses(struct scene *s)
         struct rows all = golden_rows(&s->g, s->g.forget);
         double weight[64], want[64], got[64];
         rows_weights(&o, &all, weight);
-        TEST_OK(engine_gradient(&s->g.engine, &o, &all, weight, s->gradient, want));
+        TEST_OK(engine_gradient(&s->g.engine, &o, &all, weight, true, s->gradient, want));
         TEST_OK(engine_losses(&s->g.engine, &o, &all, got));
         near_all(s, name[i], all.n, got, want);
     }
@@ -101,7 +101,7 @@ static double explicit_norm(struct scene *s, struct dataset *d, size_t row)
     double weight = 1, loss, square[512], sum = 0;
     one.n = 1, one.row = &row;
     math_fill(s->g.layout->size, 0, s->gradient->data);
-    TEST_OK(engine_gradient(&s->g.engine, &nll, &one, &weight, s->gradient, &loss));
+    TEST_OK(engine_gradient(&s->g.engine, &nll, &one, &weight, true, s->gradient, &loss));
     TEST_OK(state_reduce(s->g.grid, s->gradient));
     state_dot(s->gradient, s->gradient, square);
     comm_sum_double(s->g.grid->tensor, square, s->g.layout->n_param);

@@ -44,7 +44,7 @@ static double activation_loss(const double *up, const void *more)
 static void activation_agrees(enum activation act, bool gated)
 {
     const size_t width = gated ? 2 * F : F;
-    real *up = random_reals(1, N * width), *y = noise(N * F), *dy = random_reals(2, J * N * F),
+    real *up = random_reals(1, N * width), *y = noise(N * F), *again = noise(N * F), *dy = random_reals(2, J * N * F),
          *dup = noise(J * N * width), *tup = random_reals(3, 2 * N * width), *ty = noise(2 * N * F);
     double want[N * F], slope[N * 2 * F], *at;
     struct activation_case o = {act, gated, N, NULL};
@@ -53,7 +53,8 @@ static void activation_agrees(enum activation act, bool gated)
     activation_forward(act, gated, N, F, up, y);
     plain_activation(&o, at, want);
     assert_true(error_of(N * F, y, want) < TOL);
-    activation_backward(act, gated, J, N, F, up, dy, dup);
+    activation_backward(act, gated, J, N, F, up, dy, again, dup);
+    assert_memory_equal(again, y, N * F * sizeof *y);
     activation_tangent(act, gated, 2, N, F, up, tup, ty);
     for (size_t j = 0; j < J; j++) {
         o.dy = dy + j * N * F;
@@ -62,7 +63,7 @@ static void activation_agrees(enum activation act, bool gated)
         for (size_t k = 0; k < 2; k++)
             assert_adjoint(N * F, o.dy, ty + k * N * F, N * width, dup + j * N * width, tup + k * N * width);
     }
-    free(up), free(y), free(dy), free(dup), free(at), free(tup), free(ty);
+    free(up), free(y), free(again), free(dy), free(dup), free(at), free(tup), free(ty);
 }
 
 static void activations_agree_with_twins_and_differences(void **state)
@@ -79,7 +80,7 @@ static void tangent_agrees(enum activation act, bool gated)
     const size_t width = gated ? 2 * F : F, n = N * width;
     const double h = 1e-5;
     real *up = random_reals(1, n), *tup = random_reals(6, n), *dy = random_reals(2, N * F), *tdup = random_reals(3, n);
-    real *before = random_reals(3, n), *side[2] = {noise(n), noise(n)};
+    real *before = random_reals(3, n), *side[2] = {noise(n), noise(n)}, *y = noise(N * F);
     double *at, *want = malloc(n * sizeof *want), *own = malloc(n * sizeof *own);
     struct activation_case o = {act, gated, N, dy};
     for (size_t i = 0; i < n; i++) up[i] *= 3;
@@ -87,7 +88,7 @@ static void tangent_agrees(enum activation act, bool gated)
     mixed_differences(activation_loss, &o, n, at, tup, want);
     for (int i = 0; i < 2; i++) {
         real *moved = shifted(n, up, i ? h : -h, tup);
-        activation_backward(act, gated, 1, N, F, moved, dy, side[i]);
+        activation_backward(act, gated, 1, N, F, moved, dy, y, side[i]);
         free(moved);
     }
     for (size_t i = 0; i < n; i++) {
@@ -97,7 +98,7 @@ static void tangent_agrees(enum activation act, bool gated)
     activation_backward_tangent(act, gated, N, F, up, tup, dy, tdup);
     assert_true(error_of(n, tdup, want) < TOL_MIXED);
     if (sizeof(real) == 8) assert_true(error_of(n, tdup, own) < TOL_DIFFERENCE);
-    free(up), free(tup), free(dy), free(tdup), free(before), free(side[0]), free(side[1]), free(at), free(want),
+    free(up), free(tup), free(dy), free(tdup), free(before), free(side[0]), free(side[1]), free(y), free(at), free(want),
         free(own);
 }
 
@@ -128,14 +129,15 @@ static void the_tangent_of_relu_is_that_of_its_factors(void **state)
 static void activations_hold_their_precision_from_far_left_to_far_right(void **state)
 {
     const double tolerance = sizeof(real) == 4 ? 2e-7 : 1e-15;
-    real one = 1, y, dup;
+    real one = 1, y, again, dup;
     for (int act = 0; act < N_ACTIVATION; act++)
         for (int i = -20000; i <= 20000; i++) {
             real x = (real)(i * 0.001 * (1 + abs(i) / 2000));
             double want = plain_value(act, x);
             activation_forward(act, false, 1, 1, &x, &y);
             assert_near(y / fmax(1, fabs((double)x)), want / fmax(1, fabs((double)x)), tolerance);
-            activation_backward(act, false, 1, 1, 1, &x, &one, &dup);
+            activation_backward(act, false, 1, 1, 1, &x, &one, &again, &dup);
+            assert_true(again == y);
             assert_true(isfinite(dup));
         }
 }
@@ -145,7 +147,7 @@ static void activations_of_extremes_are_their_limits(void **state)
     for (int act = 0; act < N_ACTIVATION; act++) {
         real x[3] = {-1000, 1000, 0}, y[3], dy[3] = {1, 1, 1}, dup[3];
         activation_forward(act, false, 1, 3, x, y);
-        activation_backward(act, false, 1, 1, 3, x, dy, dup);
+        activation_backward(act, false, 1, 1, 3, x, dy, y, dup);
         assert_near(y[0], 0, 0);
         assert_near(y[1], 1000, 0);
         assert_near(y[2], 0, 0);

@@ -52,7 +52,7 @@ static void linear_layers_agree_with_plain_sums(void **state)
     linear_backward_input(N, OUT, IN, dy, LDY, reals(w), 1, dx, LDX);
     plain_product(false, false, N, IN, OUT, 2, dy, LDY, w, IN, 0, want, LDX);
     for (size_t r = 0; r < N; r++) assert_true(error_of(IN, dx + r * LDX, want + r * LDX) < 10 * TOL);
-    linear_backward_weight(N, OUT, IN, dy, LDY, x, LDX, reals(dw));
+    linear_backward_weight(N, OUT, IN, dy, LDY, x, LDX, 1, reals(dw));
     plain_product(true, false, OUT, IN, N, 1, dy, LDY, x, LDX, 1, want_w, IN);
     assert_true(error_of(OUT * IN, dw, want_w) < TOL);
     free(x), free(w), free(y), free(dy), free(dx), free(dw), free(want), free(want_w);
@@ -130,7 +130,7 @@ static void linear_backwards_are_adjoints_of_the_forward(void **state)
     math_fill(OUT * IN, 0, dw);
     linear_forward(N, OUT, IN, x, IN, reals(w), y, OUT);
     linear_backward_input(N, OUT, IN, dy, OUT, reals(w), 0, dx, IN);
-    linear_backward_weight(N, OUT, IN, dy, OUT, x, IN, reals(dw));
+    linear_backward_weight(N, OUT, IN, dy, OUT, x, IN, 1, reals(dw));
     value = inner(N * OUT, y, dy);
     assert_near(inner(N * IN, x, dx), value, 10 * TOL);
     assert_near(inner(OUT * IN, w, dw), value, 10 * TOL);
@@ -143,7 +143,7 @@ static void empty_dimensions_are_legal(void **state)
     linear_forward(2, 3, 0, x, 0, reals(x), y, 3);
     for (int i = 0; i < 6; i++) assert_near(y[i], 0, 0);
     linear_backward_input(2, 0, 3, x, 0, reals(x), 1, x, 3); /* no outputs: dx stays */
-    linear_backward_weight(0, 2, 3, NULL, 2, NULL, 3, reals(x));
+    linear_backward_weight(0, 2, 3, NULL, 2, NULL, 3, 1, reals(x));
     linear_forward(0, 3, 2, NULL, 2, reals(x), NULL, 3);
     linear_forward(3, 0, 2, x, 2, reals(NULL), NULL, 0);
     bias_add(0, 3, x, NULL, 3);
@@ -196,7 +196,7 @@ static void products_do_not_depend_on_the_threads(void **state)
         math_fill(OUT * IN, 1, dw[k]);
         linear_forward(ROWS, OUT, IN, x, IN, reals(w), y[k], OUT);
         linear_backward_input(ROWS, OUT, IN, dy, OUT, reals(w), 0, dx[k], IN);
-        linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, reals(dw[k]));
+        linear_backward_weight(ROWS, OUT, IN, dy, OUT, x, IN, 1, reals(dw[k]));
         if (!k) continue;
         for (size_t i = 0; i < ROWS * OUT; i++) assert_near(y[1][i], y[0][i], 10 * TOL);
         for (size_t i = 0; i < ROWS * IN; i++) assert_near(dx[1][i], dx[0][i], 10 * TOL);

@@ -116,9 +116,10 @@ void linear_add(size_t n, size_t out, size_t in, const real *x, size_t ldx, stru
 /* dx = beta dx + dy W */
 void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size_t ldy, struct matrix w, real beta,
                            real *dx, size_t ldx);
-/* dw += dy^T x; what is held in bfloat16 is rounded, at random, once for every call and 2,048 rows. */
+/* dw = beta dw + dy^T x, where beta 0 does not read dw. To what is held in bfloat16 it adds, rounded at random once for every
+ * call and 2,048 rows. */
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
-                            struct matrix dw);
+                            real beta, struct matrix dw);
 double math_peak_rate(void);     /* flop/s of multiply-adds in registers, measured now with the threads set */
 double math_gemm_rate(size_t n); /* flop/s of n x n x n products, best of 5 or of 2 s, measured with the threads set */
 

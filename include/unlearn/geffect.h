@@ -58,12 +58,12 @@ void rows_weights(const struct objective *o, const struct rows *r, double *weigh
  *  Complete on every process.                                                                   Collective over grid. */
 enum status engine_nll(struct engine *e, struct state *weights, const struct rows *r, double *nll);
 
-/** gradient += sum_i weight[i] grad L(s_i), this process's share: state_reduce() completes it. loss [n] receives L(s_i),
- *  complete on every process.                                                                   Collective over grid. */
+/** gradient = sum_i weight[i] grad L(s_i), or with `add` += , this process's share: state_reduce() completes it. loss [n]
+ *  receives L(s_i), complete on every process.                                                  Collective over grid. */
 enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
-                            struct state *gradient, double *loss);
+                            bool add, struct state *gradient, double *loss);
 
-/** The same for a risk: its objective is nll, and its weights need not sum to 1. nll receives that of every labelled
+/** The same for a risk, without `add`: its objective is nll, and its weights need not sum to 1. nll receives that of every labelled
  *  token of every listed row, as from engine_nll().                                            Collective over grid. */
 enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient,
                         double *nll);

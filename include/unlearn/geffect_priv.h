@@ -27,6 +27,7 @@ struct engine_room {
     double *tangent, *along; /* [tangents][tokens]; [objectives][tangents][tokens] of the sequences of a pass */
     double *tcoef;           /* [tokens] tangents of coef; where there are any */
     struct tensors *base;    /* [risks] risk gradients in the layer acquired */
+    bool *fresh;             /* [parameters] of the gradient_sink */
     real *gram, *columns;    /* one sequence in engine_norms(): [2][norms][norms]; [norms][widest_whole] */
     real *vector, *whole;    /* [tokens][widest_block]: gradients of vectors; sums over the tensor ranks */
     real *head_dy;           /* [norms][words] the head's deltas of one sequence */

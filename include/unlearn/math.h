@@ -157,9 +157,9 @@ void attention_tangent(const struct attention *a, size_t K, size_t n, const real
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, N_ACTIVATION };
 /* gated: up [n][2f] = gate columns then up columns, y = act(gate) * up; plain: up [n][f], y = act(up) */
 void activation_forward(enum activation act, bool gated, size_t n, size_t f, const real *up, real *y);
-/* dup [J][n][2f or f] from dy [J][n][f] */
+/* dup [J][n][2f or f] from dy [J][n][f]; and y again, to the bit, which costs nothing there */
 void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
-                         real *dup);
+                         real *y, real *dup);
 /* Derivatives of y along K directions: ty [K][n][f] from tup [K][n][2f or f], those of up */
 void activation_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, const real *up, const real *tup,
                         real *ty);

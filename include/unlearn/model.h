@@ -49,11 +49,16 @@ struct sink {
 /* Whether a use of a matrix comes with the rows of the outputs, not with all: above the blocks, and of the last block from
  * attention's heads on, whose other rows nobody reads. */
 bool model_sees_outputs(const struct layout *l, size_t use, const struct param *p);
-/* The sink that adds the gradient to a state; J = 1. */
+/* The sink that adds the gradient to a state, or makes it that; J = 1. Then what a tensor held is not read: the first product
+ * is written over it, which is cheaper than zeros that are added to. */
 struct gradient_sink {
     struct state *gradient; /* borrowed */
+    bool *fresh;            /* [parameters] nothing of the gradient is in it yet; borrowed, NULL: to add is all it does */
     struct tensors base;    /* of the layer between begin and end */
 };
+/* Before the first backward, and behind the last: what no use has reached is 0. */
+void gradient_sink_begin(struct gradient_sink *g, bool add);
+void gradient_sink_end(struct gradient_sink *g);
 struct sink sink_gradient(struct gradient_sink *g);
 
 /* Largest batch that a model's workspace is made for. */

@@ -175,9 +175,10 @@ void linear_backward_input(size_t n, size_t out, size_t in, const real *dy, size
 }
 
 void linear_backward_weight(size_t n, size_t out, size_t in, const real *dy, size_t ldy, const real *x, size_t ldx,
-                            struct matrix dw)
+                            real beta, struct matrix dw)
 {
-    multiply(true, false, out, in, n, 1, dy, ldy, reals(x), ldx, 1, dw, in);
+    assert(dw.full || beta == 1);
+    multiply(true, false, out, in, n, 1, dy, ldy, reals(x), ldx, beta, dw, in);
 }
 
 /* Seconds of the fastest of so many products of n x n x n, after one that warms up; infinity where there is no memory. */

@@ -34,7 +34,7 @@ static double once(size_t rows, size_t out, size_t in, real *x, real *w, real *y
     const double began = clock_seconds();
     linear_forward(rows, out, in, x, in, reals(w), y, out);
     linear_backward_input(rows, out, in, y, out, reals(w), 0, x, in);
-    linear_backward_weight(rows, out, in, y, out, x, in, reals(w));
+    linear_backward_weight(rows, out, in, y, out, x, in, 1, reals(w));
     return clock_seconds() - began;
 }
 

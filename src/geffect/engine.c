@@ -99,6 +99,7 @@ static void take_all(struct arena *a, struct engine *e, struct engine_room *room
     room->tcoef = arena_take(a, room->most.tangents ? e->tokens : 0, sizeof *room->tcoef);
     room->along = arena_take(a, room->most.objectives * room->most.tangents * e->tokens, sizeof *room->along);
     room->base = arena_take(a, room->most.risks, sizeof *room->base);
+    room->fresh = arena_take(a, e->layout->n_param, sizeof *room->fresh);
     room->product = arena_take(a, room->n_product, sizeof *room->product);
     take_formed(a, e, room);
     if (room->most.norms) take_norms(a, e, room);

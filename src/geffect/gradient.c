@@ -33,14 +33,15 @@ enum status engine_nll(struct engine *e, struct state *weights, const struct row
 }
 
 /* nll may be NULL. */
-static enum status add_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
-                                struct state *gradient, double *loss, double *nll)
+static enum status form_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
+                                 bool add, struct state *gradient, double *loss, double *nll)
 {
-    struct gradient_sink context = {.gradient = gradient};
+    struct gradient_sink context = {.gradient = gradient, .fresh = e->room->fresh};
     const struct sink sink = sink_gradient(&context);
     const enum outputs which = objective_outputs(o);
     enum status st = OK;
     memset(loss, 0, r->n * sizeof *loss);
+    gradient_sink_begin(&context, add);
     passes_cut(e, r, which);
     for (size_t p = 0; p < e->room->n_pass; p++) {
         struct batch b;
@@ -51,14 +52,15 @@ static enum status add_gradient(struct engine *e, const struct objective *o, con
         state_settle(gradient);
         if (nll) pass_give(e, r, p, &b, model_nll(e->model), nll);
     }
+    gradient_sink_end(&context);
     comm_sum_double(e->grid->data, loss, r->n);
     return grid_agree(e->grid, st);
 }
 
 enum status engine_gradient(struct engine *e, const struct objective *o, const struct rows *r, const double *weight,
-                            struct state *gradient, double *loss)
+                            bool add, struct state *gradient, double *loss)
 {
-    return add_gradient(e, o, r, weight, gradient, loss, NULL);
+    return form_gradient(e, o, r, weight, add, gradient, loss, NULL);
 }
 
 enum status engine_risk(struct engine *e, const struct rows *r, const double *weight, struct state *gradient, double *nll)
@@ -68,7 +70,7 @@ enum status engine_risk(struct engine *e, const struct rows *r, const double *we
     enum status st;
     objective_find("nll", &o);
     memset(nll, 0, labels * sizeof *nll);
-    st = add_gradient(e, &o, r, weight, gradient, e->room->loss, nll);
+    st = form_gradient(e, &o, r, weight, false, gradient, e->room->loss, nll);
     comm_sum_double(e->grid->data, nll, labels);
     return st;
 }

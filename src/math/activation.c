@@ -112,9 +112,9 @@ static void multiply3(size_t n, const real *restrict x, const real *restrict y, 
     for (size_t c = 0; c < n; c++) out[c] = x[c] * y[c] * z[c];
 }
 
-/* Computes values and slopes once, a piece of a row at a time, for all J deltas. */
+/* Computes values and slopes once, a piece of a row at a time, for y and all J deltas. */
 static void row_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, size_t r, const real *up,
-                         const real *dy, real *dup)
+                         const real *dy, real *y, real *dup)
 {
     enum { PIECE = 256 };
     real value[PIECE], slope[PIECE];
@@ -122,6 +122,10 @@ static void row_backward(enum activation act, bool gated, size_t J, size_t n, si
     for (size_t c = 0; c < f; c += PIECE) {
         size_t m = smaller(PIECE, f - c);
         table[act].points(m, up + r * ld + c, value, slope);
+        if (gated)
+            multiply(m, value, up + r * ld + f + c, y + r * f + c);
+        else
+            memcpy(y + r * f + c, value, m * sizeof *y);
         for (size_t j = 0; j < J; j++) {
             const real *from = dy + (j * n + r) * f + c;
             real *to = dup + (j * n + r) * ld + c;
@@ -135,10 +139,10 @@ static void row_backward(enum activation act, bool gated, size_t J, size_t n, si
 }
 
 void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
-                         real *dup)
+                         real *y, real *dup)
 {
 #pragma omp parallel for schedule(static) if (J * n * f > WORTH_A_TEAM)
-    for (size_t r = 0; r < n; r++) row_backward(act, gated, J, n, f, r, up, dy, dup);
+    for (size_t r = 0; r < n; r++) row_backward(act, gated, J, n, f, r, up, dy, y, dup);
 }
 
 /* Values and slopes once for all K directions; where it is not gated, the slope alone multiplies. */

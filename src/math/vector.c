@@ -63,16 +63,26 @@ void bias_add(size_t n, size_t d, const real *b, real *y, size_t ldy)
     for (size_t r = 0; r < n; r++) row_add(d, b, y + r * ldy);
 }
 
+/* sum += four rows, one after another: sums are read and written once for all of them */
+static void add_rows(size_t d, const real *restrict x, size_t ld, double *restrict sum)
+{
+#pragma omp simd
+    for (size_t c = 0; c < d; c++) {
+        double s = sum[c];
+        for (size_t i = 0; i < 4; i++) s += x[i * ld + c];
+        sum[c] = s;
+    }
+}
+
 /* db [d] += sum of each column over the rows, d <= COLUMNS */
 enum { COLUMNS = 256 };
 static void add_column_sums(size_t n, size_t d, const real *dy, size_t ldy, real *db)
 {
     double sum[COLUMNS] = {0};
-    for (size_t r = 0; r < n; r++) {
-        const real *row = dy + r * ldy;
-#pragma omp simd
-        for (size_t c = 0; c < d; c++) sum[c] += row[c];
-    }
+    size_t r = 0;
+    for (; r + 4 <= n; r += 4) add_rows(d, dy + r * ldy, ldy, sum);
+    for (; r < n; r++)
+        for (size_t c = 0; c < d; c++) sum[c] += dy[r * ldy + c];
     for (size_t c = 0; c < d; c++) db[c] += (real)sum[c];
 }
 

@@ -183,14 +183,14 @@ static void mlp_step(const struct pass *p, const struct block_kept *k, const str
     const struct shape *s = l->shape;
     size_t n = p->cut.n;
     enum role up = s->gated ? ROLE_GATE : ROLE_UP;
-    activation_forward(s->activation, s->gated, n, m->f, k->up, m->act);
-    if (p->direction) activation_tangent(s->activation, s->gated, 1, n, m->f, k->up, t->up, m->tact);
+    linear_step(p, m->d, m->f, ROLE_DOWN, dy, m->dact);
+    activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->act, m->dup);
+    if (p->direction) {
+        activation_tangent(s->activation, s->gated, 1, n, m->f, k->up, t->up, m->tact);
+        activation_backward_tangent(s->activation, s->gated, n, m->f, k->up, t->up, m->dact, m->dup + n * m->up);
+    }
     give_linear(p, ROLE_DOWN, 1, m->act, m->tact, dy);
     give_bias(p, ROLE_DOWN_BIAS, 1, dy);
-    linear_step(p, m->d, m->f, ROLE_DOWN, dy, m->dact);
-    activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->dup);
-    if (p->direction)
-        activation_backward_tangent(s->activation, s->gated, n, m->f, k->up, t->up, m->dact, m->dup + n * m->up);
     give_linear(p, up, s->gated ? 2 : 1, m->a, m->ta, m->dup);
     give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup);
     linear_step(p, m->up, m->d, up, m->dup, dn);

@@ -50,7 +50,6 @@ static enum status risk_gradients(struct measurement *m, size_t first, size_t n)
         const struct rows rows = risk_rows(risk);
         struct state *gradient = m->risk_gradient[k - first];
         TRY(measurement_go_on(m));
-        state_fill(gradient, 0);
         state_reduce_soon(gradient);
         st = engine_risk(&s->engine, &rows, risk->weight, gradient, m->risk_nll);
         TRY(state_reduce_after(s->grid, gradient, st));

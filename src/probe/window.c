@@ -70,7 +70,6 @@ static enum status one_risk(struct measurement *m, struct prediction *w, size_t 
     struct objective nll;
     enum status st;
     objective_find("nll", &nll);
-    state_fill(from->gradient, 0);
     state_fill(from->product, 0);
     TRY(engine_risk(&s->engine, &rows, risk->weight, from->gradient, w->nll));
     TRY(engine_hvp(&s->engine, &nll, &rows, risk->weight, from->first, from->product));

@@ -170,12 +170,9 @@ enum status subject_gradient(struct subject *s, const struct objective *o, const
                              bool add, struct state *gradient, double *loss)
 {
     enum status st;
-    if (add)
-        state_count_once(gradient);
-    else
-        state_fill(gradient, 0);
+    if (add) state_count_once(gradient);
     state_reduce_soon(gradient);
-    TRY(state_reduce_after(s->grid, gradient, engine_gradient(&s->engine, o, r, weight, gradient, loss)));
+    TRY(state_reduce_after(s->grid, gradient, engine_gradient(&s->engine, o, r, weight, add, gradient, loss)));
     subject_count(s, r, 6 + plan_reference(s->plan, o));
 done:
     return st;

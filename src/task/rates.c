@@ -23,7 +23,7 @@ static void three_products(struct products *p, size_t out, size_t in)
 {
     linear_forward(p->n, out, in, p->x, in, reals(p->w), p->y, out);
     linear_backward_input(p->n, out, in, p->y, out, reals(p->w), 0, p->x, in);
-    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, reals(p->w));
+    linear_backward_weight(p->n, out, in, p->y, out, p->x, in, 1, reals(p->w));
     math_fill(p->n * in, (real)1e-3, p->x);
     math_fill(out * in, (real)1e-3, p->w);
     p->flops += 6.0 * (double)p->n * (double)out * (double)in;

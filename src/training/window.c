@@ -97,7 +97,7 @@ static enum status add_part(struct training *t, const struct objective *o, const
     enum status st;
     for (size_t i = 0; i < rows->n; i++) t->factor[i] = factor;
     part_weights(t, o, rows, t->factor, t->weight);
-    TRY(engine_gradient(&s->engine, o, rows, t->weight, w->gradient, t->loss));
+    TRY(engine_gradient(&s->engine, o, rows, t->weight, true, w->gradient, t->loss));
     TRY(engine_hvp(&s->engine, o, rows, t->weight, w->first, w->product));
     subject_count(s, rows, 6 + HVP_PRODUCTS + 2 * plan_reference(s->plan, o));
 done:
