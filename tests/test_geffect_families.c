@@ -118,6 +118,25 @@ static void norms_of_many_short_rows_are_those_of_their_gradients(void **state)
     everywhere(SHORT_ROWS, NULL, (size_t)SHORT_ROWS * SHORT, check_norms);
 }
 
+/* Weights times tokens; of a gated model of two blocks. */
+static double products_of(const struct family *f, double tokens, double outputs)
+{
+    const struct shape *s = f->shape;
+    const double qkv = (double)(s->hidden * (s->heads + 2 * s->kv_heads) * s->head_dim);
+    const double behind = (double)(s->hidden * (s->heads * s->head_dim + 3 * s->intermediate));
+    return tokens * (2 * qkv + behind) + outputs * (behind + (double)(s->hidden * s->vocabulary));
+}
+
+/* Prompts are not multiplied with the head, nor with what comes behind attention's heads of the last block. */
+static void prompts_cost_less_than_labels(void **state)
+{
+    struct family f;
+    family_open("{}", 1, ROWS, usual_length, TOKENS, &f);
+    assert_near(row_cost(f.layout, &f.data, 0, OUTPUTS_LABELLED),
+                products_of(&f, 9, 7) + 2 * 81 * (double)(2 * f.shape->heads * f.shape->head_dim), 1e-15);
+    family_close(&f);
+}
+
 /* Of the keys of a row of t tokens a window of w leaves 2 w t - w^2 of t^2, as they count in a row's cost. */
 static void a_window_makes_a_row_cheaper_by_the_keys_it_hides(void **state)
 {
@@ -129,8 +148,7 @@ static void a_window_makes_a_row_cheaper_by_the_keys_it_hides(void **state)
         struct family f;
         snprintf(kind, sizeof kind, format, window[i]);
         family_open(kind, 1, ROWS, usual_length, TOKENS, &f);
-        assert_near(row_cost(f.layout, &f.data, 0, OUTPUTS_ALL), 9.0 * (double)f.layout->elements + 2 * 36 * keys[i],
-                    1e-15);
+        assert_near(row_cost(f.layout, &f.data, 0, OUTPUTS_ALL), products_of(&f, 9, 9) + 2 * 36 * keys[i], 1e-15);
         family_close(&f);
     }
 }
@@ -143,6 +161,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(effects_of_all_rows_add_up_to_the_square_of_the_risk_gradient),
         cmocka_unit_test(norms_of_rows_are_those_of_their_gradients),
         cmocka_unit_test(norms_of_many_short_rows_are_those_of_their_gradients),
+        cmocka_unit_test(prompts_cost_less_than_labels),
         cmocka_unit_test(a_window_makes_a_row_cheaper_by_the_keys_it_hides),
     };
     if (parallel_start(&argc, &argv) != OK) return 1;

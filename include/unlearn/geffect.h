@@ -47,7 +47,8 @@ void engine_room_free(struct engine *e);
 
 /** The outputs that an objective reads. */
 enum outputs objective_outputs(const struct objective *o);
-/** Relative work of a row: products are linear in the length, attention is quadratic; 0: no pass needs the row.    Local. */
+/** Relative work of a row: products are linear in its tokens or outputs, attention is quadratic; 0: no pass needs the row.
+ *                                                                                                            Local. */
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which);
 /** Layer of the reference's hidden state that the objective compares with; 0: it compares with logits or nothing. */
 size_t objective_reference_layer(const struct objective *o);

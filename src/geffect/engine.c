@@ -170,11 +170,24 @@ static double attention_cost(const struct shape *s, double t)
     return 2.0 * sum * (double)(s->heads * s->head_dim);
 }
 
+/* Weights times the tokens or outputs that they are multiplied with: the same on every tensor rank. */
+static double products_cost(const struct layout *l, double tokens, double outputs)
+{
+    const struct shape *s = l->shape;
+    double sum = s->tied ? outputs * (double)(s->vocabulary * s->hidden) : 0;
+    for (size_t i = l->layer_first[1]; i < l->n_param; i++) {
+        const struct param *p = &l->param[i];
+        const bool at_outputs = model_sees_outputs(l, p->layer, p);
+        if (!p->vector) sum += (double)(p->rows * p->cols) * (at_outputs ? outputs : tokens);
+    }
+    return sum;
+}
+
 double row_cost(const struct layout *l, const struct dataset *d, size_t row, enum outputs which)
 {
-    double t = (double)dataset_length(d, row);
-    if (!dataset_outputs(d, row, which)) return 0;
-    return t * ((double)l->elements + attention_cost(l->shape, t));
+    const double tokens = (double)dataset_length(d, row), outputs = (double)dataset_outputs(d, row, which);
+    if (outputs == 0) return 0;
+    return products_cost(l, tokens, outputs) + tokens * attention_cost(l->shape, tokens);
 }
 
 void rows_weights(const struct objective *o, const struct rows *r, double *weight)

@@ -1,7 +1,8 @@
 /* The work of one process, counted row by row: matrix products, attention, the loops beside them, and what is summed over
  * processes. Counted is the data rank whose rows cost most, for the others wait for it.
  *      products   2 flops for each weight and token, forward; as many for each objective's backward by activations, each
- *                 direction of effects, and the gradient; the head's only at outputs
+ *                 direction of effects, and the gradient; only at outputs the head's, and of the last block what comes behind
+ *                 attention's heads
  *      attention  two products over half of length^2 forward, five backward                                          */
 #include "unlearn/plan_priv.h"
 #include <assert.h>
@@ -62,6 +63,7 @@ static struct share largest_share(struct counter *k, const struct call *c, const
 /* ---------------------------------------------------------------------------------------------------- a call ------- */
 struct widths {           /* of this process */
     double blocks, again; /* weights of all blocks; of those whose products are computed again */
+    double last[2];       /* of both in the last block, behind attention's heads */
     double head, d, att, qkv, up;
     double kept_twice; /* parameters that tensor ranks keep together */
 };
@@ -79,8 +81,11 @@ static struct widths widths_of(const struct layout *l)
         if (p->layer < 1 || p->layer > s->blocks) continue;
         if (p->shared) w.kept_twice += (double)p->rows * (double)p->cols;
         if (p->vector) continue;
+        const bool again = p->role != ROLE_O && p->role != ROLE_DOWN, last = model_sees_outputs(l, p->layer, p);
         w.blocks += n;
-        if (p->role != ROLE_O && p->role != ROLE_DOWN) w.again += n;
+        if (again) w.again += n;
+        if (last) w.last[0] += n;
+        if (last && again) w.last[1] += n;
     }
     return w;
 }
@@ -107,13 +112,16 @@ static void add_activations(const struct counter *k, const struct call *c, const
     const double forwards = 1 + c->forwards, J = (double)c->objectives, R = sizeof(real);
     const double halves = (shape->parallel_residual ? 1.0 : 2.0) * (double)shape->blocks;
     const double back = (shape->parallel_residual && shape->one_norm ? 1.0 : 2.0) * (double)shape->blocks;
-    const double row = s->tokens / passes * (double)shape->hidden * R, out = s->outputs / passes;
+    const double rows = s->tokens / passes * (double)shape->hidden * R, out = s->outputs / passes;
+    const double outs = out * (double)shape->hidden * R, blocks = (double)shape->blocks;
+    const double last = shape->blocks ? halves / blocks : 0, last_back = back > blocks ? 1 : 0; /* at outputs alone */
     const int tensor = k->plan->tensor;
-    add_sum(w, LINK_TENSOR, tensor, row, passes * forwards * (halves + 1));
+    add_sum(w, LINK_TENSOR, tensor, rows, passes * forwards * (halves - last + 1));
+    add_sum(w, LINK_TENSOR, tensor, outs, passes * forwards * last);
     add_sum(w, LINK_TENSOR, tensor, 1.5 * out * sizeof(double), passes * forwards * 2);
     if (!c->objectives) return;
-    add_sum(w, LINK_TENSOR, tensor, J * row, passes * back);
-    add_sum(w, LINK_TENSOR, tensor, J * out * (double)shape->hidden * R, passes);
+    add_sum(w, LINK_TENSOR, tensor, J * rows, passes * (back - last_back));
+    add_sum(w, LINK_TENSOR, tensor, J * outs, passes * (1 + last_back));
 }
 
 /* Bytes that loops over activations touch, beside products: for a token of a block so many values of each width, more than are
@@ -126,7 +134,11 @@ static double touched(const struct counter *k, const struct call *c, const struc
     const double backward = 48 * z->d + 8 * z->qkv + 8 * z->up;
     const double dots = 2 * (z->qkv + z->up + 2 * z->d);
     const double blocks = (double)k->layout->shape->blocks, words = (double)k->layout->word_count;
-    return sizeof(real) * (s->tokens * blocks * (forwards * forward + J * backward + (J + 1) * K * dots) +
+    const double unseen =
+        blocks > 0 ? s->tokens - s->outputs : 0; /* half of what has width d, and all of the MLP, in the last block */
+    const double last = forwards * (forward / 2 + 2 * (z->up - z->qkv)) + J * (backward / 2 + 4 * (z->up - z->qkv)) +
+                        (J + 1) * K * (dots - 2 * z->qkv);
+    return sizeof(real) * (s->tokens * blocks * (forwards * forward + J * backward + (J + 1) * K * dots) - unseen * last +
                            s->outputs * words * (forwards * 3 + J * 3 + 2 * K * J));
 }
 
@@ -146,9 +158,9 @@ static void add_share(const struct counter *k, const struct call *c, const struc
     const double passes = s->tokens > 0 ? (double)(size_t)((s->tokens - 1) / (double)k->plan->tokens + 1) : 1;
     const double J = (double)c->objectives, K = (double)c->directions, forwards = 1 + c->forwards;
     const double times = 2 * (forwards + J + effect_products(c, s) + c->gradient), slots = (double)slot_count(l),
-                 n = (double)c->n;
-    w->products += times * (z.blocks * s->tokens + z.head * s->outputs);
-    if (c->objectives) w->again += 2 * z.again * s->tokens;
+                 n = (double)c->n, unseen = s->tokens - s->outputs;
+    w->products += times * (z.blocks * s->tokens - z.last[0] * unseen + z.head * s->outputs);
+    if (c->objectives) w->again += 2 * (z.again * s->tokens - z.last[1] * unseen);
     w->attention += (2 * forwards + 5 * J) * s->squares * z.att * (double)l->shape->blocks;
     w->touched += touched(k, c, s, &z);
     add_activations(k, c, s, passes, w);
