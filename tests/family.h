@@ -11,6 +11,7 @@ static const size_t usual_length[ROWS] = {LONGEST, 5, 6};
 
 static const char *const built_before[] = {
     "{\"num_key_value_heads\": 2}",
+    "{\"intermediate_size\": 512}", /* rows of 4 KB and more: see decoder_stride() */
     "{\"model_type\": \"qwen2\", \"tie_word_embeddings\": true}",
     "{\"model_type\": \"phi\"}",
     "{\"model_type\": \"gpt_neox\", \"hidden_size\": 48, \"rotary_pct\": 0.5}",

@@ -44,8 +44,9 @@ static double activation_loss(const double *up, const void *more)
 static void activation_agrees(enum activation act, bool gated)
 {
     const size_t width = gated ? 2 * F : F;
-    real *up = random_reals(1, N * width), *y = noise(N * F), *again = noise(N * F), *dy = random_reals(2, J * N * F),
-         *dup = noise(J * N * width), *tup = random_reals(3, 2 * N * width), *ty = noise(2 * N * F);
+    real *up = random_reals(1, N * width), *y = noise(N * F), *again = noise(N * F), *apart = noise(J * N * (width + 3)),
+         *dy = random_reals(2, J * N * F), *dup = noise(J * N * width), *tup = random_reals(3, 2 * N * width),
+         *ty = noise(2 * N * F);
     double want[N * F], slope[N * 2 * F], *at;
     struct activation_case o = {act, gated, N, NULL};
     for (size_t i = 0; i < N * width; i++) up[i] *= 3;
@@ -53,7 +54,8 @@ static void activation_agrees(enum activation act, bool gated)
     activation_forward(act, gated, N, F, up, y);
     plain_activation(&o, at, want);
     assert_true(error_of(N * F, y, want) < TOL);
-    activation_backward(act, gated, J, N, F, up, dy, again, dup);
+    activation_backward(act, gated, J, N, F, up, dy, again, apart, width + 3);
+    columns_take((size_t)J * N, width, apart, width + 3, dup);
     assert_memory_equal(again, y, N * F * sizeof *y);
     activation_tangent(act, gated, 2, N, F, up, tup, ty);
     for (size_t j = 0; j < J; j++) {
@@ -63,7 +65,7 @@ static void activation_agrees(enum activation act, bool gated)
         for (size_t k = 0; k < 2; k++)
             assert_adjoint(N * F, o.dy, ty + k * N * F, N * width, dup + j * N * width, tup + k * N * width);
     }
-    free(up), free(y), free(again), free(dy), free(dup), free(at), free(tup), free(ty);
+    free(up), free(y), free(again), free(apart), free(dy), free(dup), free(at), free(tup), free(ty);
 }
 
 static void activations_agree_with_twins_and_differences(void **state)
@@ -80,7 +82,8 @@ static void tangent_agrees(enum activation act, bool gated)
     const size_t width = gated ? 2 * F : F, n = N * width;
     const double h = 1e-5;
     real *up = random_reals(1, n), *tup = random_reals(6, n), *dy = random_reals(2, N * F), *tdup = random_reals(3, n);
-    real *before = random_reals(3, n), *side[2] = {noise(n), noise(n)}, *y = noise(N * F);
+    real *before = random_reals(3, n), *side[2] = {noise(n), noise(n)}, *y = noise(N * F),
+         *apart = noise(N * (width + 3));
     double *at, *want = malloc(n * sizeof *want), *own = malloc(n * sizeof *own);
     struct activation_case o = {act, gated, N, dy};
     for (size_t i = 0; i < n; i++) up[i] *= 3;
@@ -88,18 +91,20 @@ static void tangent_agrees(enum activation act, bool gated)
     mixed_differences(activation_loss, &o, n, at, tup, want);
     for (int i = 0; i < 2; i++) {
         real *moved = shifted(n, up, i ? h : -h, tup);
-        activation_backward(act, gated, 1, N, F, moved, dy, y, side[i]);
+        activation_backward(act, gated, 1, N, F, moved, dy, y, side[i], width);
         free(moved);
     }
     for (size_t i = 0; i < n; i++) {
         want[i] += before[i];
         own[i] = before[i] + ((double)side[1][i] - side[0][i]) / (2 * h);
     }
-    activation_backward_tangent(act, gated, N, F, up, tup, dy, tdup);
+    columns_put(N, width, tdup, apart, width + 3);
+    activation_backward_tangent(act, gated, N, F, up, tup, dy, apart, width + 3);
+    columns_take(N, width, apart, width + 3, tdup);
     assert_true(error_of(n, tdup, want) < TOL_MIXED);
     if (sizeof(real) == 8) assert_true(error_of(n, tdup, own) < TOL_DIFFERENCE);
-    free(up), free(tup), free(dy), free(tdup), free(before), free(side[0]), free(side[1]), free(y), free(at), free(want),
-        free(own);
+    free(up), free(tup), free(dy), free(tdup), free(before), free(side[0]), free(side[1]), free(y), free(apart), free(at),
+        free(want), free(own);
 }
 
 static void tangents_of_backwards_agree_with_differences(void **state)
@@ -116,12 +121,12 @@ static void the_tangent_of_relu_is_that_of_its_factors(void **state)
 {
     const real up[4] = {2, -3, 5, 7}, tup[4] = {11, 13, 17, 19}, dy[2] = {23, 29};
     real gated[4] = {0}, plain[4] = {0};
-    activation_backward_tangent(ACT_RELU, true, 1, 2, up, tup, dy, gated);
+    activation_backward_tangent(ACT_RELU, true, 1, 2, up, tup, dy, gated, 4);
     assert_near(gated[0], 23 * 17, 0);
     assert_near(gated[1], 0, 0);
     assert_near(gated[2], 23 * 11, 0);
     assert_near(gated[3], 0, 0);
-    activation_backward_tangent(ACT_RELU, false, 1, 2, up, tup, dy, plain);
+    activation_backward_tangent(ACT_RELU, false, 1, 2, up, tup, dy, plain, 2);
     assert_near(plain[0], 0, 0);
 }
 
@@ -136,7 +141,7 @@ static void activations_hold_their_precision_from_far_left_to_far_right(void **s
             double want = plain_value(act, x);
             activation_forward(act, false, 1, 1, &x, &y);
             assert_near(y / fmax(1, fabs((double)x)), want / fmax(1, fabs((double)x)), tolerance);
-            activation_backward(act, false, 1, 1, 1, &x, &one, &again, &dup);
+            activation_backward(act, false, 1, 1, 1, &x, &one, &again, &dup, 1);
             assert_true(again == y);
             assert_true(isfinite(dup));
         }
@@ -147,7 +152,7 @@ static void activations_of_extremes_are_their_limits(void **state)
     for (int act = 0; act < N_ACTIVATION; act++) {
         real x[3] = {-1000, 1000, 0}, y[3], dy[3] = {1, 1, 1}, dup[3];
         activation_forward(act, false, 1, 3, x, y);
-        activation_backward(act, false, 1, 1, 3, x, dy, y, dup);
+        activation_backward(act, false, 1, 1, 3, x, dy, y, dup, 3);
         assert_near(y[0], 0, 0);
         assert_near(y[1], 1000, 0);
         assert_near(y[2], 0, 0);

@@ -157,16 +157,16 @@ void attention_tangent(const struct attention *a, size_t K, size_t n, const real
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, N_ACTIVATION };
 /* gated: up [n][2f] = gate columns then up columns, y = act(gate) * up; plain: up [n][f], y = act(up) */
 void activation_forward(enum activation act, bool gated, size_t n, size_t f, const real *up, real *y);
-/* dup [J][n][2f or f] from dy [J][n][f]; and y again, to the bit, which costs nothing there */
+/* dup [J][n][2f or f], rows ldup apart, from dy [J][n][f]; and y again, to the bit, which costs nothing there */
 void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
-                         real *y, real *dup);
+                         real *y, real *dup, size_t ldup);
 /* Derivatives of y along K directions: ty [K][n][f] from tup [K][n][2f or f], those of up */
 void activation_tangent(enum activation act, bool gated, size_t K, size_t n, size_t f, const real *up, const real *tup,
                         real *ty);
 
-/* tdup [n][2f or f] += the derivative of activation_backward(dy) along tup [n][2f or f] */
+/* tdup [n][2f or f], rows ldup apart, += the derivative of activation_backward(dy) along tup [n][2f or f] */
 void activation_backward_tangent(enum activation act, bool gated, size_t n, size_t f, const real *up, const real *tup,
-                                 const real *dy, real *tdup);
+                                 const real *dy, real *tdup, size_t ldup);
 
 /* -------------------------------------------------------------------------------- embedding and cross-entropy ----- */
 /* x[r] = table[id[r] - first] where first <= id[r] < first + rows, else 0 */

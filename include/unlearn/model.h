@@ -8,6 +8,7 @@ struct cut { /* how stacked rows belong to objectives and sequences */
     size_t J, n, n_seq;
     const size_t *first; /* [n_seq+1] */
     size_t row;          /* of the head's use, whose rows come a slab at a time: the slab's first output */
+    size_t ldy;          /* of a linear's or bias's use: reals from one row of dy to the next */
 };
 /* Logits are the widest of all values, so they exist for some of the outputs at a time: a slab. Slabs are the same however
  * many of them are held, and every product is of one slab: so are the results, to the last bit. A forward makes them from the
@@ -36,6 +37,7 @@ struct sink {
     void *context;
     void (*begin)(void *context, size_t layer);
     void (*end)(void *context, size_t layer);
+    bool strided; /* linear and bias read dy by the cut's ldy; else its rows stand one behind the other */
     void (*linear)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *x,
                    const real *dy); /* y = x W^T; x [n][in], dy [J][n][out] */
     void (*bias)(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy);

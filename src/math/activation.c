@@ -114,7 +114,7 @@ static void multiply3(size_t n, const real *restrict x, const real *restrict y, 
 
 /* Computes values and slopes once, a piece of a row at a time, for y and all J deltas. */
 static void row_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, size_t r, const real *up,
-                         const real *dy, real *y, real *dup)
+                         const real *dy, real *y, real *dup, size_t ldup)
 {
     enum { PIECE = 256 };
     real value[PIECE], slope[PIECE];
@@ -128,7 +128,7 @@ static void row_backward(enum activation act, bool gated, size_t J, size_t n, si
             memcpy(y + r * f + c, value, m * sizeof *y);
         for (size_t j = 0; j < J; j++) {
             const real *from = dy + (j * n + r) * f + c;
-            real *to = dup + (j * n + r) * ld + c;
+            real *to = dup + (j * n + r) * ldup + c;
             if (gated) {
                 multiply3(m, from, slope, up + r * ld + f + c, to);
                 multiply(m, from, value, to + f);
@@ -139,10 +139,10 @@ static void row_backward(enum activation act, bool gated, size_t J, size_t n, si
 }
 
 void activation_backward(enum activation act, bool gated, size_t J, size_t n, size_t f, const real *up, const real *dy,
-                         real *y, real *dup)
+                         real *y, real *dup, size_t ldup)
 {
 #pragma omp parallel for schedule(static) if (J * n * f > WORTH_A_TEAM)
-    for (size_t r = 0; r < n; r++) row_backward(act, gated, J, n, f, r, up, dy, y, dup);
+    for (size_t r = 0; r < n; r++) row_backward(act, gated, J, n, f, r, up, dy, y, dup, ldup);
 }
 
 /* Values and slopes once for all K directions; where it is not gated, the slope alone multiplies. */
@@ -232,10 +232,10 @@ static void row_backward_tangent(enum activation act, bool gated, size_t f, cons
 }
 
 void activation_backward_tangent(enum activation act, bool gated, size_t n, size_t f, const real *up, const real *tup,
-                                 const real *dy, real *tdup)
+                                 const real *dy, real *tdup, size_t ldup)
 {
     const size_t ld = gated ? 2 * f : f;
 #pragma omp parallel for schedule(static) if (n * f > WORTH_A_TEAM)
     for (size_t r = 0; r < n; r++)
-        row_backward_tangent(act, gated, f, up + r * ld, tup + r * ld, dy + r * f, tdup + r * ld);
+        row_backward_tangent(act, gated, f, up + r * ld, tup + r * ld, dy + r * f, tdup + r * ldup);
 }

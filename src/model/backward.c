@@ -45,54 +45,61 @@ static void release(struct pass *p, size_t layer)
 }
 
 /* How one of two stacked deltas is cut. */
-static struct cut single(const struct pass *p)
+static struct cut single(const struct cut *stacked)
+{
+    struct cut c = *stacked;
+    c.J = 1;
+    return c;
+}
+
+static struct cut cut_of(const struct pass *p, size_t ldy)
 {
     struct cut c = p->cut;
-    c.J = 1;
+    c.ldy = ldy;
     return c;
 }
 
 /* tx: tangent of x, read only where there are tangents, as in all that follows */
 static void give_linear(const struct pass *p, enum role role, size_t n_param, const real *x, const real *tx,
-                        const real *dy)
+                        const real *dy, size_t ldy)
 {
     const struct param *param = layout_find(p->m->layout, p->layer, role);
-    const struct cut one = single(p);
+    const struct cut c = cut_of(p, ldy), one = single(&c);
     comm_progress(p->m->grid->data);
     if (!p->direction) {
-        p->sink->linear(p->sink->context, p->layer, param, n_param, &p->cut, x, dy);
+        p->sink->linear(p->sink->context, p->layer, param, n_param, &c, x, dy);
         return;
     }
-    p->sink->linear(p->sink->context, p->layer, param, n_param, &one, x, dy + one.n * param_rows(param, n_param));
+    p->sink->linear(p->sink->context, p->layer, param, n_param, &one, x, dy + one.n * ldy);
     p->sink->linear(p->sink->context, p->layer, param, n_param, &one, tx, dy);
 }
 
-static void give_bias(const struct pass *p, enum role role, size_t n_param, const real *dy)
+static void give_bias(const struct pass *p, enum role role, size_t n_param, const real *dy, size_t ldy)
 {
     const struct param *param = layout_find(p->m->layout, p->layer, role);
-    const struct cut one = single(p);
+    const struct cut c = cut_of(p, ldy), one = single(&c);
     if (param && !p->direction)
-        p->sink->bias(p->sink->context, p->layer, param, n_param, &p->cut, dy);
+        p->sink->bias(p->sink->context, p->layer, param, n_param, &c, dy);
     else if (param)
-        p->sink->bias(p->sink->context, p->layer, param, n_param, &one, dy + one.n * param_rows(param, n_param));
+        p->sink->bias(p->sink->context, p->layer, param, n_param, &one, dy + one.n * ldy);
 }
 
 static void give_embed(const struct pass *p, enum role role, const int32_t *id)
 {
-    const struct cut one = single(p);
+    const struct cut one = single(&p->cut);
     const size_t at = p->direction ? one.n * p->m->d : 0;
     p->sink->embed(p->sink->context, 0, layout_find(p->m->layout, 0, role), p->direction ? &one : &p->cut, id,
                    p->m->dx + at);
 }
 
 /* dx = dy W */
-static void linear_step(const struct pass *p, size_t out, size_t in, enum role role, const real *dy, real *dx)
+static void linear_step(const struct pass *p, size_t out, size_t in, enum role role, const real *dy, size_t ldy, real *dx)
 {
     const struct layout *l = p->m->layout;
     const size_t n = p->cut.n;
     comm_progress(p->m->grid->data);
-    linear_backward_input(p->cut.J * n, out, in, dy, out, matrix(l, &p->w, p->layer, role), 0, dx, in);
-    if (p->direction) linear_backward_input(n, out, in, dy, out, matrix(l, &p->g, p->layer, role), 1, dx + n * in, in);
+    linear_backward_input(p->cut.J * n, out, in, dy, ldy, matrix(l, &p->w, p->layer, role), 0, dx, in);
+    if (p->direction) linear_backward_input(n, out, in, dy, ldy, matrix(l, &p->g, p->layer, role), 1, dx + n * in, in);
 }
 
 /* A norm's weights to the sink, and what its tangents add to dx[1]; m->xhat holds xhat. */
@@ -102,7 +109,7 @@ static void norm_step_tangent(const struct pass *p, enum role weight, const real
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct param *param = layout_find(l, p->layer, weight);
-    const struct cut one = single(p);
+    const struct cut one = single(&p->cut);
     const size_t size = one.n * m->d;
     const struct norm_tangents t = {
         m->xhat, m->thelp, r, m->tr, tensors_vector(&p->w, param), tensors_vector(&p->g, param)};
@@ -124,7 +131,7 @@ static void norm_step(const struct pass *p, enum role weight, enum role bias, co
         norm_step_tangent(p, weight, r, tx, dn, dx);
     else
         p->sink->scale(p->sink->context, p->layer, layout_find(l, p->layer, weight), 1, &p->cut, m->d, m->xhat, dn);
-    give_bias(p, bias, 1, dn);
+    give_bias(p, bias, 1, dn, m->d);
     norm_backward(kind, p->cut.J, p->cut.n, m->d, m->xhat, r, vector(l, &p->w, p->layer, weight), dn, dx);
 }
 
@@ -181,19 +188,19 @@ static void mlp_step(const struct pass *p, const struct block_kept *k, const str
     struct model *m = p->m;
     const struct layout *l = m->layout;
     const struct shape *s = l->shape;
-    size_t n = p->cut.n;
+    const size_t n = p->cut.n, ldup = p->sink->strided ? decoder_stride(m->up) : m->up;
     enum role up = s->gated ? ROLE_GATE : ROLE_UP;
-    linear_step(p, m->d, m->f, ROLE_DOWN, dy, m->dact);
-    activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->act, m->dup);
+    linear_step(p, m->d, m->f, ROLE_DOWN, dy, m->d, m->dact);
+    activation_backward(s->activation, s->gated, p->cut.J, n, m->f, k->up, m->dact, m->act, m->dup, ldup);
     if (p->direction) {
         activation_tangent(s->activation, s->gated, 1, n, m->f, k->up, t->up, m->tact);
-        activation_backward_tangent(s->activation, s->gated, n, m->f, k->up, t->up, m->dact, m->dup + n * m->up);
+        activation_backward_tangent(s->activation, s->gated, n, m->f, k->up, t->up, m->dact, m->dup + n * ldup, ldup);
     }
-    give_linear(p, ROLE_DOWN, 1, m->act, m->tact, dy);
-    give_bias(p, ROLE_DOWN_BIAS, 1, dy);
-    give_linear(p, up, s->gated ? 2 : 1, m->a, m->ta, m->dup);
-    give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup);
-    linear_step(p, m->up, m->d, up, m->dup, dn);
+    give_linear(p, ROLE_DOWN, 1, m->act, m->tact, dy, m->d);
+    give_bias(p, ROLE_DOWN_BIAS, 1, dy, m->d);
+    give_linear(p, up, s->gated ? 2 : 1, m->a, m->ta, m->dup, ldup);
+    give_bias(p, s->gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS, s->gated ? 2 : 1, m->dup, ldup);
+    linear_step(p, m->up, m->d, up, m->dup, ldup, dn);
 }
 
 /* From dy at attention's output to m->datt at its heads, of all rows */
@@ -201,9 +208,9 @@ static void output_step(const struct pass *p, const real *dy)
 {
     struct model *m = p->m;
     const struct seen seen = decoder_seen(m, p->b, p->layer);
-    give_linear(p, ROLE_O, 1, seen.att, seen.tatt, dy);
-    give_bias(p, ROLE_O_BIAS, 1, dy);
-    linear_step(p, m->d, m->att, ROLE_O, dy, m->datt);
+    give_linear(p, ROLE_O, 1, seen.att, seen.tatt, dy, m->d);
+    give_bias(p, ROLE_O_BIAS, 1, dy, m->d);
+    linear_step(p, m->d, m->att, ROLE_O, dy, m->d, m->datt);
     if (narrow(p)) spread(p, m->att, m->datt);
 }
 
@@ -222,9 +229,9 @@ static void heads_step(const struct pass *p, const struct block_kept *k, const s
     }
     model_rotate(m, p->b, p->layer, -1, J, m->dqkv);
     if (s->qk_norm) qk_norm_backward(m, &p->cut, p->sink, &p->w, p->layer, k, p->direction ? t : NULL, &p->g);
-    give_linear(p, ROLE_Q, parts, m->a, m->ta, m->dqkv);
-    give_bias(p, ROLE_Q_BIAS, parts, m->dqkv);
-    linear_step(p, m->qkv, m->d, ROLE_Q, m->dqkv, dn);
+    give_linear(p, ROLE_Q, parts, m->a, m->ta, m->dqkv, m->qkv);
+    give_bias(p, ROLE_Q_BIAS, parts, m->dqkv, m->qkv);
+    linear_step(p, m->qkv, m->d, ROLE_Q, m->dqkv, m->qkv, dn);
 }
 
 /* Values of dx and dn. */
@@ -332,9 +339,9 @@ static void head_slab(struct pass *p, struct slab *s)
     take_losses(p, s);
     p->cut.n = s->n, p->cut.row = s->first, p->cut.first = decoder_cut(m, p->b, s);
     if (m->layout->shape->logit_cap > 0) uncap(p, s);
-    give_linear(p, ROLE_HEAD, 1, m->h + at, p->direction ? m->th + at : NULL, s->dlogits);
-    give_bias(p, ROLE_HEAD_BIAS, 1, s->dlogits);
-    linear_step(p, m->words, m->d, ROLE_HEAD, s->dlogits, m->dn);
+    give_linear(p, ROLE_HEAD, 1, m->h + at, p->direction ? m->th + at : NULL, s->dlogits, m->words);
+    give_bias(p, ROLE_HEAD_BIAS, 1, s->dlogits, m->words);
+    linear_step(p, m->words, m->d, ROLE_HEAD, s->dlogits, m->words, m->dn);
     for (size_t j = 0; j < p->cut.J; j++) math_copy(n, m->dn + j * n, m->dh + j * p->b->n_out * m->d + at);
 }
 

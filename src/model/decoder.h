@@ -56,7 +56,7 @@ struct model {
     real *aside_hidden, *dhidden;   /* [J][outputs][d]; NULL: no loss acts on hidden states */
     size_t *hidden_layer;           /* [J] the hidden state that a loss acts on, 0: the logits */
     real *dx, *dn, *dn2, *dh;       /* [J][rows][d] x3; [J][outputs][d] */
-    real *dup, *dact, *dqkv, *datt; /* [J][rows][...] */
+    real *dup, *dact, *dqkv, *datt; /* [J][rows][...]; rows of dup up to decoder_stride(up) apart */
     real *xhat;                     /* [rows][d] */
     real *q1, *q2, *q_mean;         /* norm of queries and keys: [J][rows][att] x2, [rows][heads] */
     double *q_sum;                  /* [J or 3][rows] */
@@ -91,6 +91,13 @@ struct seen {
 };
 static inline bool decoder_narrows(const struct model *m, size_t layer) { return layer == m->layout->shape->blocks; }
 struct seen decoder_seen(const struct model *m, const struct batch *b, size_t layer);
+
+/* Reals from one row of deltas to the next, for products that read columns: lines of rows at a distance of 4 KB have the same
+ * places in a cache, so they get one more. */
+static inline size_t decoder_stride(size_t width)
+{
+    return width && width * sizeof(real) % 4096 == 0 ? width + 64 / sizeof(real) : width;
+}
 
 /* The highest hidden state that one of J losses acts on, or blocks + 1 if one acts on the logits, or there is none. */
 size_t decoder_highest(const struct model *m, size_t J);

@@ -103,7 +103,7 @@ static void take_backward(struct arena *a, struct model *m)
     m->dx = arena_take(a, J * n * m->d, sizeof(real));
     m->dn = arena_take(a, J * n * m->d, sizeof(real));
     m->dn2 = s->parallel_residual || norms_after(m) ? arena_take(a, J * n * m->d, sizeof(real)) : m->dn;
-    m->dup = arena_take(a, J * n * m->up, sizeof(real));
+    m->dup = arena_take(a, J * n * decoder_stride(m->up), sizeof(real));
     m->dact = arena_take(a, J * n * m->f, sizeof(real));
     m->dqkv = arena_take(a, J * n * m->qkv, sizeof(real));
     m->datt = arena_take(a, J * n * m->att, sizeof(real));

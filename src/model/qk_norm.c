@@ -67,7 +67,9 @@ static void give_bias(struct model *m, const struct half *h, const struct cut *c
     math_fill(N * h->rows, 0, m->q2);
     for (size_t i = 0; i < N; i++)
         for (size_t t = 0; t < times; t++) math_add(h->rows, dy + (i * times + t) * h->rows, m->q2 + i * h->rows);
-    sink->bias(sink->context, layer, h->bias, 1, c, m->q2);
+    struct cut dense = *c;
+    dense.ldy = h->rows;
+    sink->bias(sink->context, layer, h->bias, 1, &dense, m->q2);
 }
 
 /* m->q3, m->q_tr: tangents of xhat and r from those of the input, for which every process has all columns of its heads. */

@@ -66,7 +66,7 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
     struct gradient_sink *g = context;
     const size_t out = param_rows(p, n_param), in = p->col_count;
     const bool first = is_first(g, p, n_param);
-    linear_backward_weight(c->n, out, in, dy, out, x, in, !first, tensors_matrix(&g->base, p));
+    linear_backward_weight(c->n, out, in, dy, c->ldy, x, in, !first, tensors_matrix(&g->base, p));
     for (size_t i = 0; i < n_param && first; i++) g->fresh[p + i - g->gradient->layout->param] = false;
 }
 
@@ -75,7 +75,7 @@ static void bias(void *context, size_t use, const struct param *p, size_t n_para
     struct gradient_sink *g = context;
     size_t out = param_rows(p, n_param);
     add_to(g, p, n_param);
-    bias_backward(c->n, out, dy, out, tensors_vector(&g->base, p));
+    bias_backward(c->n, out, dy, c->ldy, tensors_vector(&g->base, p));
 }
 
 static void scale(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, size_t width,
@@ -97,8 +97,14 @@ static void embed(void *context, size_t use, const struct param *p, const struct
 
 struct sink sink_gradient(struct gradient_sink *g)
 {
-    return (struct sink){
-        .context = g, .begin = begin, .end = end, .linear = linear, .bias = bias, .scale = scale, .embed = embed};
+    return (struct sink){.context = g,
+                         .strided = true,
+                         .begin = begin,
+                         .end = end,
+                         .linear = linear,
+                         .bias = bias,
+                         .scale = scale,
+                         .embed = embed};
 }
 
 /* What is held in parts, or rounded with every sum, is added to zeros: of these a layer is no place that stays. */
