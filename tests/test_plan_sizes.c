@@ -123,7 +123,8 @@ static void a_guard_brings_its_own_demand(void **state)
     assert_true(l.bytes < b.bytes + 2 * b.bytes_state + 1024 * 128 * sizeof(real));
 }
 
-/* The nominal work counts the head for every token; the counted one only where there are outputs, and attention apart. */
+/* The nominal work counts the head and the last block for every token; the counted one only where there are outputs, and attention
+ * apart. */
 static void the_work_of_processes_is_that_of_the_job(void **state)
 {
     static const char *const one[] = {"parallel={tensor: 1, data: 1, recompute: none}", NULL},
@@ -134,7 +135,7 @@ static void the_work_of_processes_is_that_of_the_job(void **state)
     const struct work *u = &a.all.work[OF_UPDATE], *m = &a.all.work[OF_MEASUREMENT];
     assert_true(u->products > 0.8 * a.all.flops_update &&
                 u->products < 1.1 * a.all.flops_update); /* of rows that are drawn */
-    assert_true(m->products > 0.8 * a.all.flops_measure && m->products < a.all.flops_measure);
+    assert_true(m->products > 0.75 * a.all.flops_measure && m->products < a.all.flops_measure);
     assert_near(b.all.work[OF_UPDATE].products, u->products / 2, 1e-12);
     assert_true(c.all.work[OF_UPDATE].products >= u->products / 2); /* of the rank with most of it */
     assert_true(c.all.work[OF_UPDATE].products < 0.75 * u->products);
