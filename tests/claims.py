@@ -100,16 +100,19 @@ def verdicts(checks, text):
 
 
 def allowed(curves):
-    """The seeds' range and half of it on each side; of one sign also their factor on each side, or half of its logarithm where it is beyond ten:
-    effects grow and fall by factors, and another fine-tuned model, which rounding makes of the same data, is a little earlier or
-    later (kl's at step 60: -62 to -204 of five seeds, -20 to -500 of three behind another fine-tuning). -> lowest, highest"""
-    low, high = curves.min(axis=0), curves.max(axis=0)
-    small, large = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))
-    room, one_sign = ROOM * large + (high - low) / 2, low * high > 0
-    ratio = large / np.where(one_sign, small, large + (large == 0))
-    factor = np.where(one_sign, np.maximum(np.sqrt(ratio), np.minimum(ratio, 10)), 1)
-    return (np.minimum(low - room, np.where(low < 0, low * factor, low / factor)),
-            np.maximum(high + room, np.where(high < 0, high / factor, high * factor)))
+    """Of seeds' curves [seed, step]: their range at a step and at those beside it. Where that has one sign their factor at the step, and a fifth, is
+    allowed on each side, or half of its logarithm where it is beyond ten; else half of their range. Effects grow and fall by
+    factors, and another fine-tuned model, which rounding makes of the same data, is a little earlier or later: kl's effect at step
+    60 is -62 to -204 of five seeds, and -20 to -500 of three behind another fine-tuning. -> lowest, highest [step]"""
+    padded = np.pad(curves, ((0, 0), (1, 1)), mode="edge")
+    beside = np.concatenate([padded[:, :-2], curves, padded[:, 2:]])
+    low, high = beside.min(axis=0), beside.max(axis=0)
+    size, one_sign = abs(curves), low * high > 0
+    ratio = np.where(one_sign, size.max(axis=0) / np.where(one_sign, size.min(axis=0), 1), 1)
+    factor = (1 + 2 * ROOM) * np.maximum(np.sqrt(ratio), np.minimum(ratio, 10))
+    room = ROOM * size.max(axis=0) + (curves.max(axis=0) - curves.min(axis=0)) / 2
+    return (np.where(one_sign, np.where(low < 0, low * factor, low / factor), low - room),
+            np.where(one_sign, np.where(low < 0, high / factor, high * factor), high + room))
 
 
 def within(checks, out, setting, steps):
@@ -123,8 +126,7 @@ def within(checks, out, setting, steps):
         at = np.isin(known[0].steps, run.steps)
         checks.check(at.sum() == len(run.steps) == steps, f"{setting}, {name}: its steps are in the summary", str(run.steps))
         for quantity in ("e_u", "e_r", "risk_u", "risk_r", *(("e_u:kl", "e_r:kl") if name == "kl" else ())):
-            curves = np.array([k[quantity][at] for k in known])
-            low, high = allowed(curves)
+            low, high = (edge[at] for edge in allowed(np.array([k[quantity] for k in known])))
             good = (run[quantity] >= low) & (run[quantity] <= high)
             checks.check(good.all(), f"{setting}, {name}: {quantity} stays in the spread of {len(known)} seeds",
                          f"steps {run.steps[~good]}: {run[quantity][~good]}, not {low[~good]} to {high[~good]}")
