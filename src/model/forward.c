@@ -1,7 +1,7 @@
 /* Forward of the decoder over a packed batch:
  *      x = embed(ids);  each block: x += O attention(rotate(QKV norm(x))),  x += down(act(up(norm(x))));
- *      logits = head(norm(x)) at the output rows only, which are all that the last block computes from attention's heads on. With post_norm: x += norm(O attention(...x)), and so on; with
- * both_norms: x += norm(O attention(... norm(x))).
+ *      logits = head(norm(x)) at the output rows only, which are all that the last block computes from attention's heads on.
+ * With post_norm: x += norm(O attention(...x)), and so on; with both_norms: x += norm(O attention(... norm(x))).
  * The products that make heads and MLP columns are local. The two that sum over these (O and down) give partial sums,
  * each summed once over the tensor ranks, or both together where the residual is parallel. */
 #include "decoder.h"

@@ -2,26 +2,20 @@
 #include "unlearn/model.h"
 #include <assert.h>
 
-static void clear(struct gradient_sink *g, const struct param *p)
+/* Whether nothing of the gradient is in it yet; behind this something is. */
+static bool take(struct gradient_sink *g, const struct param *p)
 {
-    const size_t count = p->row_count * p->col_count;
-    math_fill(count, 0, p->vector ? tensors_vector(&g->base, p) : tensors_matrix(&g->base, p).full);
-    g->fresh[p - g->gradient->layout->param] = false;
-}
-
-/* Of n_param tensors side by side, which are used together: whether this is the first that comes to them. */
-static bool is_first(const struct gradient_sink *g, const struct param *p, size_t n_param)
-{
-    const bool *fresh = g->fresh ? g->fresh + (p - g->gradient->layout->param) : NULL;
-    for (size_t i = 1; fresh && i < n_param; i++) assert(fresh[i] == fresh[0]);
-    return fresh && fresh[0];
+    bool *fresh = g->fresh ? g->fresh + (p - g->gradient->layout->param) : NULL;
+    if (!fresh || !*fresh) return false;
+    *fresh = false;
+    return true;
 }
 
 /* From here on they can be added to. */
 static void add_to(struct gradient_sink *g, const struct param *p, size_t n_param)
 {
     for (size_t i = 0; i < n_param; i++)
-        if (is_first(g, p + i, 1)) clear(g, p + i);
+        if (take(g, p + i)) math_fill(p[i].row_count * p[i].col_count, 0, tensors_values(&g->base, p + i).full);
 }
 
 static void clear_layer(struct gradient_sink *g, size_t layer)
@@ -65,9 +59,12 @@ static void linear(void *context, size_t use, const struct param *p, size_t n_pa
 {
     struct gradient_sink *g = context;
     const size_t out = param_rows(p, n_param), in = p->col_count;
-    const bool first = is_first(g, p, n_param);
+    const bool first = take(g, p);
+    for (size_t i = 1; i < n_param; i++) {
+        const bool also = take(g, p + i);
+        assert(also == first);
+    }
     linear_backward_weight(c->n, out, in, dy, c->ldy, x, in, !first, tensors_matrix(&g->base, p));
-    for (size_t i = 0; i < n_param && first; i++) g->fresh[p + i - g->gradient->layout->param] = false;
 }
 
 static void bias(void *context, size_t use, const struct param *p, size_t n_param, const struct cut *c, const real *dy)
