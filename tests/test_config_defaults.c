@@ -146,15 +146,30 @@ static void what_is_null_is_not_given(void **state)
 
 static void what_is_written_as_by_default_is_usual(void **state)
 {
-    static const char *const text[] = {"", "evaluate: {max_length: 200}", "evaluate: {max_length: 199}",
-                                       "preset: open_unlearning"};
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+    static const struct {
+        const char *text, *key;
+        bool usual;
+    } cases[] = {
+        {"", "evaluate.max_length", true},
+        {"evaluate: {max_length: 200}", "evaluate.max_length", true},
+        {"evaluate: {max_length: 199}", "evaluate.max_length", false},
+        {"preset: open_unlearning", "evaluate.max_length", true},
+        {"", "optimizer.eps", true},
+        {"optimizer: {eps: 0.00000001, betas: [0.90, 0.999]}", "optimizer.eps", true},
+        {"optimizer: {eps: 0.00000001, betas: [0.90, 0.999]}", "optimizer.betas", true},
+        {"optimizer: {eps: 1e-7}", "optimizer.eps", false},
+        {"optimizer: {betas: [0.9, 0.99]}", "optimizer.betas", false},
+        {"data: {forget: {path: F, question: \"question\", answer: A}}", "data.forget.question", true},
+        {"data: {forget: {path: F, question: question, answer: A}}", "data.forget.answer", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char all[256];
         struct config *c;
-        snprintf(all, sizeof all, "task: generate\nmodel: {path: M}\ngenerate: P\n%s\n", text[i]);
+        bool usual;
+        snprintf(all, sizeof all, "task: generate\nmodel: {path: M}\ngenerate: P\n%s\n", cases[i].text);
         c = read_text(all);
-        assert_int_equal(config_usual(c, "evaluate.max_length"), c->evaluate.max_length == 200);
-        assert_int_equal(c->evaluate.max_length == 199, i == 2);
+        assert_int_equal(config_usual(c, cases[i].key, &usual), OK);
+        if (usual != cases[i].usual) fail_msg("%s: %s is %s", cases[i].text, cases[i].key, usual ? "usual" : "not");
         config_free(c);
     }
 }

@@ -219,8 +219,9 @@ enum status config_parse(const char *file, const char *text, size_t n, int n_ove
 /** The same of the file itself; also ERR_IO.                                                                    Local. */
 enum status config_open(const char *file, int n_override, char *const *override, struct config **out);
 void config_free(struct config *c);
-/** Says what is asked for and does nothing beside other keys: a line in the log for each, most a warning.        Local. */
-void config_warn(const struct config *c);
+/** Says what is asked for and does nothing beside other keys: a line in the log for each, most a warning. ERR_MEMORY.
+ *                                                                                                                Local. */
+enum status config_warn(const struct config *c);
 /** Every key with its value, as YAML that reads back to the same configuration, each with a comment of its meaning. */
 enum status config_write(const struct config *c, struct text *out);
 /** Whether a parameter says what the objective has without it: its table is not this room's. */
@@ -235,8 +236,8 @@ enum status config_changed(const struct config *now, const struct config *then, 
 enum status config_as_before(struct config *c);
 /** Whether a fixed key ("train.batch_size") was written, in the input, its preset or on the command line; null is not. Local. */
 bool config_given(const struct config *c, const char *key);
-/** Whether a fixed key whose default is a whole number has that value, written or not.                      Local. */
-bool config_usual(const struct config *c, const char *key);
+/** Whether a fixed key of one value has its default, written or not; ERR_MEMORY.                                Local. */
+enum status config_usual(const struct config *c, const char *key, bool *usual);
 /** Whether a value of this place was written, in the input or on the command line: it is no default.             Local. */
 bool config_wrote(const struct config *c, const struct place *p);
 /** The keys that may change, with ", " between them. */

@@ -92,6 +92,8 @@ enum status preset_apply(struct node *root);
 /** A row of the whole input, neither a section nor SETTINGS, with its value as config_write() writes it; but objectives that
  *  mean the same are written alike. */
 enum status row_write(const struct row *row, const struct config *c, setting_default *is_default, struct text *out);
+/** Whether a row of one value has its default in a record.                                                       Local. */
+enum status row_usual(const struct row *row, const void *record, bool *usual);
 
 static inline void *member(const void *record, size_t at) { return (char *)(uintptr_t)record + at; }
 #endif

@@ -17,11 +17,9 @@ struct place config_place(const struct config *c, const char *key) { return c->p
 bool config_wrote(const struct config *c, const struct place *p) { return p->line || p->file != c->file; }
 bool config_given(const struct config *c, const char *key) { return c->private->given[row_of(key)]; }
 
-bool config_usual(const struct config *c, const char *key)
+enum status config_usual(const struct config *c, const char *key, bool *usual)
 {
-    const struct row *row = &config_table[row_of(key)];
-    assert(row->type == COUNT && strspn(row->fallback, "0123456789"));
-    return *(const size_t *)member(c, row->at) == strtoull(row->fallback, NULL, 10);
+    return row_usual(&config_table[row_of(key)], c, usual);
 }
 
 static enum status apply_overrides(struct config *c, int n, char *const *override, struct node *root)

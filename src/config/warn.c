@@ -33,37 +33,49 @@ static void say_unevaluated(const struct config *c)
         log_info("evaluate   none of evaluate.sets in this run: evaluate.every is 0");
 }
 
-static void warn_optimizer(const struct config *c)
+/* Keys of one value that do nothing, except where they have their default. */
+static enum status warn_unusual(const struct config *c, size_t n, const char *const *key, const char *why)
 {
-    static const char why[] = "optimizer.name is sgd, which has no moments";
-    if (!trains(c) || c->optimizer.name != OPTIMIZER_SGD) return;
-    if (c->optimizer.beta1 != 0.9 || c->optimizer.beta2 != 0.999) nothing(c, "optimizer.betas", why);
-    if (c->optimizer.eps != 1e-8) nothing(c, "optimizer.eps", why);
+    enum status st = OK;
+    for (size_t i = 0; i < n; i++) {
+        bool usual;
+        TRY(config_usual(c, key[i], &usual));
+        if (!usual) nothing(c, key[i], why);
+    }
+done:
+    return st;
+}
+
+static enum status warn_optimizer(const struct config *c)
+{
+    static const char *const key[] = {"optimizer.betas", "optimizer.eps"};
+    if (!trains(c) || c->optimizer.name != OPTIMIZER_SGD) return OK;
+    return warn_unusual(c, 2, key, "optimizer.name is sgd, which has no moments");
 }
 
 /* Rows of plain text have neither a question nor an answer. */
-static void warn_text(const struct config *c)
+static enum status warn_text(const struct config *c)
 {
+    static const char *const key[2][2] = {{"data.forget.question", "data.forget.answer"},
+                                          {"data.retain.question", "data.retain.answer"}};
+    static const char *const why[2] = {"data.forget.text is given", "data.retain.text is given"};
+    const struct config_data *const data[2] = {&c->data.forget, &c->data.retain};
     const bool plain = c->data.template && !strcmp(c->data.template, "plain");
-    const struct {
-        const struct config_data *d;
-        const char *question, *answer, *why;
-    } file[] = {{&c->data.forget, "data.forget.question", "data.forget.answer", "data.forget.text is given"},
-                {&c->data.retain, "data.retain.question", "data.retain.answer", "data.retain.text is given"}};
-    if (!trains(c) && c->task != TASK_GEFFECT) return;
-    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
-        const struct config_data *d = file[i].d;
-        const char *why = d->text ? file[i].why : "data.template is plain: a row has one text";
-        if (!d->path || !(d->text || plain)) continue;
-        if (strcmp(d->question, "question")) nothing(c, file[i].question, why);
-        if (strcmp(d->answer, "answer")) nothing(c, file[i].answer, why);
-    }
+    enum status st = OK;
+    for (size_t i = 0; i < 2 && (trains(c) || c->task == TASK_GEFFECT); i++)
+        if (data[i]->path && (data[i]->text || plain))
+            TRY(warn_unusual(c, 2, key[i], data[i]->text ? why[i] : "data.template is plain: a row has one text"));
+done:
+    return st;
 }
 
-void config_warn(const struct config *c)
+enum status config_warn(const struct config *c)
 {
+    enum status st;
     warn_unmeasured(c);
     say_unevaluated(c);
-    warn_optimizer(c);
-    warn_text(c);
+    TRY(warn_optimizer(c));
+    TRY(warn_text(c));
+done:
+    return st;
 }

@@ -140,21 +140,27 @@ done:
 
 static enum status write_section(struct writer *w, const struct row *section, const void *record);
 
+enum status row_usual(const struct row *row, const void *record, bool *usual)
+{
+    struct text value = {0};
+    enum status st;
+    TRY(write_value(row, record, &value));
+    *usual = strcmp(value.data, row->fallback) == 0;
+done:
+    text_free(&value);
+    return st;
+}
+
 /* Whether a record holds nothing but the key that a plain value stands for. */
 static enum status says_no_more(const struct row *section, const void *record, bool *plain)
 {
-    struct text value = {0};
     enum status st = OK;
     *plain = true;
     for (size_t i = 1; i < config_rows && *plain; i++) {
         const struct row *row = &config_table[i];
-        if (!row_is_child(row, section) || strcmp(row_name(row), section->bare) == 0) continue;
-        value.n = 0;
-        TRY(write_value(row, record, &value));
-        *plain = strcmp(value.data, row->fallback) == 0;
+        if (row_is_child(row, section) && strcmp(row_name(row), section->bare) != 0) TRY(row_usual(row, record, plain));
     }
 done:
-    text_free(&value);
     return st;
 }
 

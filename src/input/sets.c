@@ -296,13 +296,17 @@ done:
 }
 
 /* A benchmark has its own numbers of new tokens. */
-static void warn_lengths(const struct config *c)
+static enum status warn_lengths(const struct config *c)
 {
     const struct place place = config_place(c, "evaluate.max_length");
-    if (c->evaluate.benchmark != BENCHMARK_TOFU &&
-        !config_usual(c, "evaluate.max_length")) /* input.yaml of a run has it */
+    bool usual; /* input.yaml of a run has it */
+    enum status st;
+    TRY(config_usual(c, "evaluate.max_length", &usual));
+    if (c->evaluate.benchmark != BENCHMARK_TOFU && !usual)
         log_warn("%s: evaluate.max_length does nothing: evaluate.benchmark says how long answers are",
                  place_text(&place));
+done:
+    return st;
 }
 
 /* Refuses answers beyond the positions that a model has learned. */
@@ -331,8 +335,9 @@ enum status inputs_evaluation(struct inputs *in, struct evaluation_inputs *e, co
     enum status st = OK;
     if (!(e->set = memory_new(c->evaluate.n_set, sizeof *e->set)))
         st = fail(ERR_MEMORY, "memory: cannot allocate the list of sets");
+    else
+        st = warn_lengths(c);
     TRY(grid_agree(world, st)); /* or the others would wait for this one's rows */
-    warn_lengths(c);
     if (!in->ends.labelled && c->evaluate.benchmark == BENCHMARK_TOFU)
         e->rule.without_end = false; /* or the last token of the answer would go; others do not use data.template */
     for (size_t i = 0; i < c->evaluate.n_set; i++)

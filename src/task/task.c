@@ -239,7 +239,7 @@ enum status task_run(const struct options *o)
     TRY(inputs_read(o->input, o->n_override, o->override, world, &in));
     TRY(grid_agree(world, world->rank == 0 ? inputs_spared(o, in->config) : OK));
     TRY(grid_agree(world, check_restart(o, in)));
-    config_warn(in->config);
+    TRY(grid_agree(world, config_warn(in->config)));
     if (!in->trains) stop_unwatched(o);
     if (in->prompts) {
         st = grid_agree(world, task_generate(o, in, world));
